@@ -1,0 +1,68 @@
+# What a person or CI does with Ergonaut. `make demo` and `make test` need only Python 3.11, make, git and PyPI.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+ERGONAUT_HOME ?= $(CURDIR)/.ergonaut
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
+RUN := $(UV) run --frozen
+
+.PHONY: help setup fmt check lint types tidy test test-ml integration demo bench up down proto docs
+
+help: ## Tell what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+setup: $(filter .tools/bin/uv,$(UV)) ## Make the environment from uv.lock
+	@$(UV) sync --frozen --quiet
+
+fmt: setup ## Format the code
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+check: lint types tidy ## Everything a machine can see without running the system
+
+lint: setup
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) lint-imports
+	$(RUN) python tools/protos.py check
+
+types: setup
+	$(RUN) mypy libs/sdk/src libs/common/src tools $(wildcard services/*/src)
+
+tidy: setup
+	$(RUN) pytest tools
+
+test: setup ## All tests, with the real servers, on free ports
+	$(RUN) pytest libs services tests
+
+integration: setup ## Only the tests that start the real servers
+	$(RUN) pytest tests/integration
+
+test-ml: setup ## Tests with CPU torch, in an environment of their own
+	$(RUN) python tools/test_ml.py
+
+demo: setup ## One command runs a real job through the whole system
+	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut demo examples/digits
+
+up: setup ## Start the system on this machine
+	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut up
+
+down: setup ## Stop it; nothing is lost
+	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut down
+
+bench: setup ## Run every benchmark; `make bench-NAME` runs one
+	@for folder in bench/*/; do $(MAKE) --no-print-directory bench-$$(basename $$folder); done
+
+bench-%: setup
+	$(RUN) python bench/$*/run.py
+
+proto: setup ## Generate the protobuf code again after a .proto changed
+	$(UV) sync --frozen --quiet --reinstall-package ergonaut
+
+docs: setup ## Write the files in docs/ that are made from code
+	$(RUN) python tools/docs.py

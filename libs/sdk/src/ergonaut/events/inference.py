@@ -1,0 +1,55 @@
+"""Models and the requests that they served. Emitted by `gateway`; requests in batches, since there are many."""
+
+from typing import ClassVar
+
+from pydantic import AwareDatetime, Field
+
+from ergonaut.events.base import Event, Name
+
+
+class ModelDeployed(Event):
+    """A version of a model is served from now on."""
+
+    TYPE: ClassVar[str] = "models.model.deployed"
+
+    model: Name
+    version: int = Field(ge=1)
+    digest: str
+    size_bytes: int = Field(ge=1)
+    run_id: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
+class ModelRemoved(Event):
+    """A model is served no longer."""
+
+    TYPE: ClassVar[str] = "models.model.removed"
+
+    model: Name
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
+class InferenceServed(Event):
+    """How many requests a model version served over an interval, and how fast."""
+
+    TYPE: ClassVar[str] = "inference.request.served"
+
+    model: Name
+    version: int = Field(ge=1)
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    requests: int = Field(ge=1)
+    rows: int = Field(ge=0, description="Predictions: the sum of the requests' batch sizes.")
+    failed: int = Field(default=0, ge=0)
+    latency_ms_p50: float = Field(ge=0)
+    latency_ms_p99: float = Field(ge=0)
+
+    @property
+    def key(self) -> str:
+        return self.model

@@ -1,0 +1,79 @@
+"""What happens to an attempt of a job. Emitted by `orchestrator`, or by a tracker that streams and has no orchestrator."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import AwareDatetime, Field
+
+from ergonaut.events.base import Event, Name
+
+
+class RunState(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RunEvent(Event):
+    """What all events of a run have."""
+
+    TYPE: ClassVar[str] = "runs.run.observed"
+
+    run_id: Name
+    job_id: str = Field(default="", description="Empty for a run that a tracker started.")
+
+    @property
+    def key(self) -> str:
+        return self.run_id
+
+
+class RunStarted(RunEvent):
+    """A run's program was started."""
+
+    TYPE: ClassVar[str] = "runs.run.started"
+
+    name: str
+    attempt: int = Field(default=1, ge=1)
+    host: Name
+    provider: Name
+    region: str
+    zone: str = ""
+    machine_type: str
+    offer_id: str = ""
+    price_microusd_per_hour: int = Field(default=0, ge=0)
+    electricity_microusd_per_kwh: int = Field(default=0, ge=0)
+    started_at: AwareDatetime
+
+
+class RunProgressed(RunEvent):
+    """The run's own words on where it is; only the newest matters."""
+
+    TYPE: ClassVar[str] = "runs.run.progressed"
+
+    phase: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class RunPreempted(RunEvent):
+    """The run's machine was lost or the run was interrupted; another attempt follows."""
+
+    TYPE: ClassVar[str] = "runs.run.preempted"
+
+    because: str
+    ended_at: AwareDatetime
+
+
+class RunFinished(RunEvent):
+    """The run has ended for good."""
+
+    TYPE: ClassVar[str] = "runs.run.finished"
+
+    state: RunState
+    exit_code: int | None = Field(default=None, description="The program's; null where it never started or was killed.")
+    because: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict, description="The last figures that the tracker told.")
+    artifacts: tuple[str, ...] = Field(default=(), description="Names in the object store's bucket `artifacts-<tenant>`.")
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime

@@ -1,0 +1,38 @@
+"""The JetStream streams that keep the events: one an area, each bounded. Services make those that they use when they start."""
+
+from dataclasses import dataclass
+
+_MIB = 1024 * 1024
+_DAY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """One stream: what it keeps, how much of it, how long."""
+
+    name: str
+    area: str
+    bytes_max: int
+    age_max_seconds: int
+
+    @property
+    def subjects(self) -> list[str]:
+        """Everything of its area, of all tenants."""
+        return [f"ergonaut.v1.*.{self.area}.>"]
+
+
+# The ledger is the record; a stream only has to outlast the ledger's longest absence, a week, at the rates of one machine.
+STREAMS = {
+    spec.area: spec
+    for spec in (
+        StreamSpec("ERGONAUT_TELEMETRY", "telemetry", 1024 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_PRICING", "pricing", 128 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_JOBS", "jobs", 128 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_RUNS", "runs", 128 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_LEASES", "leases", 64 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_MODELS", "models", 64 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_INFERENCE", "inference", 256 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_VECTORS", "vectors", 64 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_DEAD", "dead", 256 * _MIB, 30 * _DAY_SECONDS),
+    )
+}

@@ -1,0 +1,37 @@
+"""Ids that sort by the time they were made, with a word in front that says what they name: `run-01k…`."""
+
+import hashlib
+import re
+
+from ulid import ULID
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+NAME_RULE = "1 to 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
+
+
+def new_id(kind: str) -> str:
+    """A new id; later ones sort after earlier ones, and all are fit for subjects, keys and file names.
+
+    >>> new_id("run").startswith("run-")
+    True
+    """
+    return f"{kind}-{str(ULID()).lower()}"
+
+
+def derived_id(kind: str, *parts: str) -> str:
+    """The same id for the same parts, for work that may be repeated.
+
+    >>> derived_id("lease", "job-1", "1") == derived_id("lease", "job-1", "1")
+    True
+    """
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{kind}-{digest[:26]}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a tenant, job, run, model or collection; such names are safe in subjects, keys and paths.
+
+    >>> is_name("digits-2"), is_name("../etc"), is_name("")
+    (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None

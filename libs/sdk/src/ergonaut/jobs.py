@@ -1,0 +1,98 @@
+"""What somebody wants run, and where it is placed: the contract that a job file, gRPC, Temporal and events all share."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+KNOWN_PROVIDERS = ("local", "hetzner", "aws", "gcp", "azure", "lambda", "runpod", "vastai", "oci")
+"""Providers whose offers are priced; which of them a fleet can use depends on its adapters and credentials."""
+
+
+class Objective(StrEnum):
+    """What to weigh first when placing a job."""
+
+    BALANCED = "balanced"
+    CHEAPEST = "cheapest"
+    GREENEST = "greenest"
+    FASTEST = "fastest"
+
+
+class _Strict(BaseModel):
+    """A field that is not known is an error here: in a file that a person wrote it is a slip of the pen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Resources(_Strict):
+    """The machine that a job needs."""
+
+    vcpus: float = Field(default=1, gt=0, le=1024, description="Virtual CPUs.")
+    memory_gib: float = Field(default=1, gt=0, le=24_576, description="Main memory, GiB.")
+    accelerator: str = Field(default="", description="Accelerator by name, such as `H100-80GB`; empty for none.")
+    accelerator_count: int = Field(default=0, ge=0, le=64)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.accelerator) != bool(self.accelerator_count):
+            raise ValueError("give both accelerator and accelerator_count, or neither")
+        return self
+
+
+class Budget(_Strict):
+    """Limits on what a job may use; one that is absent does not limit."""
+
+    cost_usd: float | None = Field(default=None, gt=0, description="US dollars.")
+    carbon_grams_co2e: float | None = Field(default=None, gt=0, description="Grams of CO2e.")
+    energy_joules: float | None = Field(default=None, gt=0, description="Joules.")
+
+
+class JobSpec(_Strict):
+    """A job as somebody wants it run."""
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, max_length=1024)
+    source: str = Field(default="", pattern=r"^(sha256-[0-9a-f]{64})?$", description="Digest of the job's uploaded files.")
+    environment: dict[str, str] = Field(default_factory=dict, max_length=256, description="Not for secrets: it is stored.")
+    artifacts: tuple[str, ...] = Field(default=(), max_length=256, description="Patterns of files to keep.")
+    resources: Resources = Resources()
+    duration_seconds_expected: float = Field(gt=0, le=30 * 24 * 3600)
+    objective: Objective = Objective.BALANCED
+    deadline: AwareDatetime | None = Field(default=None, description="When it must have ended.")
+    budget: Budget = Budget()
+    providers: tuple[str, ...] = Field(default=(), description="Only these; empty for all.")
+    attempts_max: int = Field(default=3, ge=1, le=20, description="How often a run may be tried.")
+
+    @model_validator(mode="after")
+    def _known_providers(self) -> Self:
+        for provider in self.providers:
+            if provider not in KNOWN_PROVIDERS:
+                raise ValueError(f"providers: unknown provider {provider!r}; known are {', '.join(KNOWN_PROVIDERS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _artifacts_stay_inside(self) -> Self:
+        for pattern in self.artifacts:
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"artifacts: {pattern!r} leaves the job's folder; give a path inside it")
+        return self
+
+
+class Placement(BaseModel):
+    """An offer and a start time, what that is expected to cost, and why it was chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    offer_id: str
+    provider: str
+    region: str
+    zone: str = ""
+    machine_type: str
+    starts_at: AwareDatetime
+    cost_usd_expected: float = Field(ge=0)
+    energy_joules_expected: float = Field(ge=0)
+    carbon_grams_co2e_expected: float = Field(ge=0)
+    price_microusd_per_hour: int = Field(default=0, ge=0)
+    electricity_microusd_per_kwh: int = Field(default=0, ge=0)
+    pue: float = Field(default=1.0, ge=1)
+    because: str = ""

@@ -1,0 +1,75 @@
+"""The Temporal contract: workflow names, task queues, inputs and results. Any Temporal client can start these with plain JSON.
+
+    temporal workflow start --type RunJob --task-queue ergonaut-runs --workflow-id job-1 \\
+        --input '{"job": {"name": "hello", "command": ["echo", "hello"], "duration_seconds_expected": 5}}'
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ergonaut.jobs import JobSpec
+
+RUNS_TASK_QUEUE = "ergonaut-runs"
+"""Where the orchestrator's workers listen."""
+
+RUN_JOB = "RunJob"
+"""Name of the workflow that brings one job through its life."""
+
+PROGRESS_QUERY = "progress"
+"""Name of the query that answers a `JobProgress`."""
+
+DEFAULT_TENANT = "default"
+"""The tenant of a one-machine installation."""
+
+
+def job_workflow_id(tenant: str, job_id: str) -> str:
+    """The id of a job's workflow, so that the same job is never run twice at once."""
+    return f"job/{tenant}/{job_id}"
+
+
+class JobStep(StrEnum):
+    """Where a job's workflow is."""
+
+    PLACING = "placing"
+    WAITING = "waiting"
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    TEARING_DOWN = "tearing-down"
+    ENDED = "ended"
+
+
+class RunJobInput(BaseModel):
+    """What `RunJob` is started with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: JobSpec
+    tenant: str = Field(default=DEFAULT_TENANT, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    job_id: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id.")
+
+
+class JobProgress(BaseModel):
+    """What the `progress` query answers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_id: str
+    step: JobStep
+    run_id: str = ""
+    attempt: int = 0
+
+
+class RunJobResult(BaseModel):
+    """What `RunJob` ends with."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_id: str
+    run_id: str = Field(description="The last attempt; empty where the job was refused.")
+    state: str = Field(description="`succeeded`, `failed`, `cancelled` or `refused`.")
+    exit_code: int | None = None
+    artifacts: tuple[str, ...] = ()
+    metrics: dict[str, float] = Field(default_factory=dict)
+    because: str = ""
