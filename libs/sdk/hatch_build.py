@@ -31,7 +31,9 @@ def generate() -> None:
     if status != 0:
         raise RuntimeError(f"protoc failed with status {status}; its message stands above")
     for folder in [GENERATED, *(path for path in GENERATED.rglob("*") if path.is_dir())]:
-        (folder / "__init__.py").write_text('"""Generated from proto/ while building; change the .proto, then `make proto`."""\n')
+        (folder / "__init__.py").write_text(
+            '"""Generated from proto/ while building; change the .proto, then `make proto`."""\n'
+        )
 
 
 if __name__ == "__main__":

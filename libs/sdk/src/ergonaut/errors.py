@@ -1,12 +1,12 @@
 """The five kinds of error that anything in Ergonaut may raise; each transport translates them by one table of its own.
 
-    ErgonautError
-    ├── Refused      the caller asked for something that cannot be given; asking again changes nothing
-    │   └── NotAllowed   the caller may not ask for it
-    ├── NotFound     what was named does not exist
-    ├── Conflict     it exists already and is different
-    ├── Unavailable  a part is away; asking again later helps
-    └── Broken       a bug or damaged data on our side
+ErgonautError
+├── Refused      the caller asked for something that cannot be given; asking again changes nothing
+│   └── NotAllowed   the caller may not ask for it
+├── NotFound     what was named does not exist
+├── Conflict     it exists already and is different
+├── Unavailable  a part is away; asking again later helps
+└── Broken       a bug or damaged data on our side
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import datetime
 
 from ulid import ULID
 
@@ -16,6 +17,17 @@ def new_id(kind: str) -> str:
     True
     """
     return f"{kind}-{str(ULID()).lower()}"
+
+
+def id_at(kind: str, at: datetime, entropy: int) -> str:
+    """An id made of a given time and 80 bits of given randomness, for code that must be repeatable, such as workflows.
+
+    >>> from datetime import UTC
+    >>> id_at("run", datetime(2026, 1, 1, tzinfo=UTC), 7)
+    'run-01kdvdna000000000000000007'
+    """
+    milliseconds = int(at.timestamp() * 1000)
+    return f"{kind}-{str(ULID.from_bytes(milliseconds.to_bytes(6) + entropy.to_bytes(10))).lower()}"
 
 
 def derived_id(kind: str, *parts: str) -> str:

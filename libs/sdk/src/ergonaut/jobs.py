@@ -52,8 +52,12 @@ class JobSpec(_Strict):
 
     name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     command: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, max_length=1024)
-    source: str = Field(default="", pattern=r"^(sha256-[0-9a-f]{64})?$", description="Digest of the job's uploaded files.")
-    environment: dict[str, str] = Field(default_factory=dict, max_length=256, description="Not for secrets: it is stored.")
+    source: str = Field(
+        default="", pattern=r"^(sha256-[0-9a-f]{64})?$", description="Digest of the job's uploaded files."
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict, max_length=256, description="Not for secrets: it is stored."
+    )
     artifacts: tuple[str, ...] = Field(default=(), max_length=256, description="Patterns of files to keep.")
     resources: Resources = Resources()
     duration_seconds_expected: float = Field(gt=0, le=30 * 24 * 3600)

@@ -47,7 +47,9 @@ class RunJobInput(BaseModel):
 
     job: JobSpec
     tenant: str = Field(default=DEFAULT_TENANT, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    job_id: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id.")
+    job_id: str = Field(
+        default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id."
+    )
 
 
 class JobProgress(BaseModel):

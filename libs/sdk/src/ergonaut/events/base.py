@@ -26,7 +26,9 @@ class Event(BaseModel):
 
     TYPE: ClassVar[str]
 
-    event_id: str = Field(default_factory=lambda: new_id("event"), description="The same fact told twice has the same id.")
+    event_id: str = Field(
+        default_factory=lambda: new_id("event"), description="The same fact told twice has the same id."
+    )
     tenant: Name = Field(description="Whose fact it is.")
     occurred_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC), description="When it happened, UTC.")
 

@@ -44,7 +44,9 @@ class OfferChanged(Event):
     accelerator: str = ""
     accelerator_count: int = Field(default=0, ge=0)
     price_microusd_per_hour: int = Field(ge=0, description="Millionths of a US dollar for a machine-hour.")
-    electricity_microusd_per_kwh: int = Field(default=0, ge=0, description="Paid on top; 0 where the price includes it.")
+    electricity_microusd_per_kwh: int = Field(
+        default=0, ge=0, description="Paid on top; 0 where the price includes it."
+    )
     power_watts_expected: float = Field(gt=0, description="The whole machine under full load.")
     pue: float = Field(default=1.0, ge=1)
     billing_increment_seconds: int = Field(default=1, ge=1)

@@ -74,6 +74,8 @@ class RunFinished(RunEvent):
     exit_code: int | None = Field(default=None, description="The program's; null where it never started or was killed.")
     because: str = ""
     metrics: dict[str, float] = Field(default_factory=dict, description="The last figures that the tracker told.")
-    artifacts: tuple[str, ...] = Field(default=(), description="Names in the object store's bucket `artifacts-<tenant>`.")
+    artifacts: tuple[str, ...] = Field(
+        default=(), description="Names in the object store's bucket `artifacts-<tenant>`."
+    )
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime

@@ -33,15 +33,23 @@ class PowerSample(BaseModel):
     share: Share = Field(description="To whom the energy is charged.")
     run_id: str = Field(default="", description="The run charged; empty for others and idle.")
     job_id: str = Field(default="", description="The run's job; empty where there is none.")
-    component: str = Field(description="`cpu`, `dram`, `gpu0`, ...; `machine` is the machine's rent, which has no energy.")
+    component: str = Field(
+        description="`cpu`, `dram`, `gpu0`, ...; `machine` is the machine's rent, which has no energy."
+    )
     method: Method = Field(description="How the figure came to be.")
     source: str = Field(description="What was read or which model was used.")
-    range_fraction: float | None = Field(default=None, ge=0, description="True value within plus or minus this fraction.")
+    range_fraction: float | None = Field(
+        default=None, ge=0, description="True value within plus or minus this fraction."
+    )
     started_at: AwareDatetime = Field(description="Beginning of the interval, UTC.")
     ended_at: AwareDatetime = Field(description="End of the interval, UTC.")
-    energy_joules: float | None = Field(default=None, ge=0, description="Joules over the interval; null where not measured.")
+    energy_joules: float | None = Field(
+        default=None, ge=0, description="Joules over the interval; null where not measured."
+    )
     carbon_grams_co2e: float | None = Field(default=None, ge=0, description="Grams of CO2e; null where not measured.")
-    cost_usd: float | None = Field(default=None, ge=0, description="US dollars: electricity or rent; null where not known.")
+    cost_usd: float | None = Field(
+        default=None, ge=0, description="US dollars: electricity or rent; null where not known."
+    )
 
 
 class PowerSampled(Event):
@@ -54,9 +62,13 @@ class PowerSampled(Event):
     sequence: int = Field(ge=1, description="Counts from 1 for each producer and tenant, without a gap.")
     zone: str = Field(default="", description="Grid zone; empty where unknown.")
     intensity_grams_per_kwh: float = Field(gt=0, description="Grid intensity used, grams of CO2e per kWh.")
-    intensity_kind: str = Field(description="What it rests on: `typical`, `yearly`, `world-average`, `measured`, `forecast`.")
+    intensity_kind: str = Field(
+        description="What it rests on: `typical`, `yearly`, `world-average`, `measured`, `forecast`."
+    )
     intensity_source: str = Field(description="Where the intensity comes from.")
-    pue: float = Field(default=1.0, ge=1, description="Energy of the building over energy of the machines, already in the grams.")
+    pue: float = Field(
+        default=1.0, ge=1, description="Energy of the building over energy of the machines, already in the grams."
+    )
     samples: tuple[PowerSample, ...] = Field(description="At most a few thousand.")
 
     @property
