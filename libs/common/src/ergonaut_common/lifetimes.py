@@ -1,0 +1,72 @@
+"""The life of a service's process: start, wait until told to stop, leave with a clear exit code. Used by every `__main__`."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from pydantic import ValidationError
+
+from ergonaut.errors import ErgonautError
+from ergonaut_common.observe import get_logger, start_logging, start_tracing
+from ergonaut_common.settings import PlatformSettings
+
+EXIT_BAD_SETTINGS = 78
+"""EX_CONFIG of sysexits.h: a supervisor need not try again before a person has looked."""
+
+log = get_logger(__name__)
+
+
+async def stop_requested() -> None:
+    """Return at SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run something beside the block, stop it when the block ends; should it fail, the block is cancelled and the error raised."""
+
+    async def run() -> None:
+        await work
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run())
+        yield task
+        task.cancel()
+
+
+def run_service(name: str, run: Callable[[PlatformSettings], Awaitable[None]]) -> None:
+    """Be the process of a service: read settings, start logs and spans, run until told to stop."""
+    try:
+        platform = PlatformSettings()
+    except ValidationError as error:
+        sys.exit(_bad_settings(name, error))
+    start_logging(name, platform.log_level)
+    start_tracing(name, platform.otlp_endpoint)
+    try:
+        asyncio.run(_whole_life(name, run, platform))
+    except ValidationError as error:
+        sys.exit(_bad_settings(name, error))
+    except ErgonautError as error:
+        log.error("service failed", service=name, error=str(error))
+        sys.exit(1)
+
+
+async def _whole_life(
+    name: str, run: Callable[[PlatformSettings], Awaitable[None]], platform: PlatformSettings
+) -> None:
+    log.info("service starts", service=name)
+    await run(platform)
+    log.info("service stopped", service=name)
+
+
+def _bad_settings(name: str, error: ValidationError) -> int:
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        print(f"{name}: setting {where}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - logs are not set up yet
+    return EXIT_BAD_SETTINGS

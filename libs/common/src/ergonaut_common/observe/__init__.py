@@ -1,0 +1,15 @@
+"""What a service tells about itself: log lines, spans, metrics."""
+
+from ergonaut_common.observe.logs import get_logger, start_logging
+from ergonaut_common.observe.metrics import serving_metrics
+from ergonaut_common.observe.traces import carried_context, span, start_tracing, trace_headers
+
+__all__ = [
+    "carried_context",
+    "get_logger",
+    "serving_metrics",
+    "span",
+    "start_logging",
+    "start_tracing",
+    "trace_headers",
+]

@@ -1,0 +1,19 @@
+"""The /metrics endpoint that Prometheus scrapes; services make plain prometheus_client objects."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from prometheus_client import start_http_server
+
+
+@contextlib.asynccontextmanager
+async def serving_metrics(address: str) -> AsyncIterator[int]:
+    """Serve this process's metrics while the block runs; gives the port."""
+    host, _, port = address.rpartition(":")
+    server, thread = start_http_server(int(port), addr=host)
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=2)
