@@ -29,7 +29,7 @@ async def stop_requested() -> None:
 
 @contextlib.asynccontextmanager
 async def background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Run something beside the block, stop it when the block ends; should it fail, the block is cancelled and the error raised."""
+    """Run something beside the block and stop it at the end; should it fail, the block is cancelled."""
 
     async def run() -> None:
         await work

@@ -1,4 +1,4 @@
-"""Settings that all services share, read from the environment. A service adds its own in its `settings.py`, from `DoorSettings`."""
+"""Settings that all services share, from the environment; a service adds its own, from `DoorSettings`."""
 
 from pathlib import Path
 

@@ -1,0 +1,140 @@
+"""The NATS door of the control plane: one async function an event type, on faststream, settled by hand."""
+
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeVar
+
+from faststream import AckPolicy, BaseMiddleware
+from faststream.exceptions import IgnoredException
+from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.security import SASLPlaintext
+from nats.js.api import ConsumerConfig
+from pydantic import ValidationError
+
+from ergonaut.errors import Broken, Refused
+from ergonaut.events import STREAMS, Event, subject_of
+from ergonaut_common.bus.connection import Bus, connection_options
+from ergonaut_common.bus.settling import ACK_WAIT_SECONDS, DELIVERIES_LIMIT, park, try_later
+from ergonaut_common.observe import carried_context, span
+from ergonaut_common.settings import PlatformSettings
+
+FETCH_BATCH = 16
+"""Messages fetched at once; handlers of the control plane do real work, so few are in flight."""
+
+FETCH_TIMEOUT_SECONDS = 2.0
+"""How long one fetch waits; also how long a stop may take to be noticed."""
+
+E = TypeVar("E", bound=Event)
+Handler = Callable[[E], Awaitable[None]]
+
+
+class Listeners:
+    """The events that a service listens to, and what it does with each."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.handlers: list[tuple[type[Event], str, Handler[Any]]] = []
+
+    def on(self, event_type: type[E], *, durable: str = "") -> Callable[[Handler[E]], Handler[E]]:
+        """Call the decorated function for each event of this type; it may see one twice, late or out of order."""
+        name = durable or f"{self.service}-{event_type.TYPE.replace('.', '-')}"
+
+        def register(handler: Handler[E]) -> Handler[E]:
+            self.handlers.append((event_type, name, handler))
+            return handler
+
+        return register
+
+    @property
+    def areas(self) -> set[str]:
+        """Areas whose streams must be there."""
+        return {event_type.TYPE.split(".")[0] for event_type, _, _ in self.handlers}
+
+    def subscribe(self, broker: NatsBroker) -> None:
+        """Put every handler on a broker; also used to write the AsyncAPI file."""
+        for event_type, durable, handler in self.handlers:
+            config = ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=DELIVERIES_LIMIT)
+            broker.subscriber(
+                subject_of(event_type.TYPE),
+                stream=JStream(STREAMS[event_type.TYPE.split(".")[0]].name, declare=False),
+                durable=durable,
+                config=config,
+                pull_sub=PullSub(batch_size=FETCH_BATCH, timeout=FETCH_TIMEOUT_SECONDS),
+                ack_policy=AckPolicy.MANUAL,
+                title=event_type.TYPE,
+                description=inspect.getdoc(event_type),
+            )(_own_errors(handler, event_type))
+
+
+def _own_errors(handler: Handler[E], event_type: type[E]) -> Callable[[Any], Awaitable[None]]:
+    """Keep a ValidationError inside a handler apart from one of the message: only the latter is the sender's fault."""
+
+    @wraps(handler)
+    async def handle(event: Any) -> None:
+        try:
+            await handler(event)
+        except ValidationError as error:
+            raise Broken(f"handling {event_type.TYPE}: {error}") from error
+
+    # faststream reads the signature to decode the message and to describe it.
+    handle.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("event", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=event_type)],
+        return_annotation=None,
+    )
+    handle.__annotations__ = {"event": event_type, "return": None}
+    return handle
+
+
+@contextlib.asynccontextmanager
+async def listening(listeners: Listeners, platform: PlatformSettings, bus: Bus) -> AsyncIterator[NatsBroker]:
+    """Deliver events to the listeners while the block runs."""
+    await bus.ensure_streams(*listeners.areas)
+    security = SASLPlaintext(platform.nats_user, platform.nats_password()) if platform.nats_user else None
+    broker = NatsBroker(
+        platform.nats_url,
+        security=security,
+        middlewares=[_settling(bus, listeners.service)],
+        log_level=logging.DEBUG,
+        **connection_options(f"{listeners.service}-listeners"),
+    )
+    listeners.subscribe(broker)
+    async with broker:
+        await broker.start()
+        yield broker
+
+
+def _settling(bus: Bus, service: str) -> type[BaseMiddleware[Any, Any]]:
+    """A middleware that settles each message when its handler is through."""
+
+    class Settling(BaseMiddleware[Any, Any]):
+        async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+            with carried_context(self.msg.headers or {}), span("handle", subject=self.msg.subject, service=service):
+                return await call_next(msg)
+
+        async def after_processed(
+            self,
+            exc_type: type[BaseException] | None = None,
+            exc_val: BaseException | None = None,
+            exc_tb: TracebackType | None = None,
+        ) -> bool:
+            if isinstance(exc_val, IgnoredException) or (exc_val and not isinstance(exc_val, Exception)):
+                return False
+            await settle(bus, self.msg, exc_val, service)
+            return True
+
+    return Settling
+
+
+async def settle(bus: Bus, message: Any, error: BaseException | None, service: str) -> None:
+    """Acknowledge what was done; park what never can be done; try the rest again later."""
+    consumer = message.metadata.consumer or service
+    if error is None:
+        await message.ack()
+    elif isinstance(error, ValidationError | Refused | ValueError):
+        await park(bus.jetstream, message, consumer=consumer, because=str(error))
+    else:
+        await try_later(bus.jetstream, message, consumer=consumer, because=str(error) or type(error).__name__)

@@ -1,0 +1,130 @@
+"""The fast way in: many messages of a stream at once, handled together, acknowledged after the work. Used by the ledger."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
+
+from ergonaut.events import STREAMS
+from ergonaut_common.bus.connection import Bus
+from ergonaut_common.bus.settling import ACK_WAIT_SECONDS, delay_seconds, park
+from ergonaut_common.observe import get_logger
+
+PENDING_MAX = 20_000
+"""Messages that may be out unacknowledged on one reader; above two batches nothing is gained."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as it was delivered."""
+
+    stream: str
+    sequence: int
+    subject: str
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A delivery that can never be handled, and why; it is put with the dead letters."""
+
+    delivery: Delivery
+    because: str
+
+
+Handle = Callable[[Sequence[Delivery]], Awaitable[Sequence[Malformed]]]
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    bus: Bus, areas: Sequence[str], durable: str, handle: Handle, *, batch_max: int = 2_000, wait_seconds: float = 0.25
+) -> AsyncIterator[None]:
+    """Hand over the messages of these areas in batches, an area at a time, while the block runs.
+
+    A batch is acknowledged when `handle` returns, but for what it says is malformed, which is parked; when it raises, the
+    whole batch comes again after a growing delay, for ever: what the stream still holds is never given up.
+    """
+    await bus.ensure_streams(*areas)
+    async with asyncio.TaskGroup() as group:
+        readers = [
+            group.create_task(_Reader(bus.jetstream, area, durable, handle).run(batch_max, wait_seconds))
+            for area in areas
+        ]
+        try:
+            yield
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+
+class _Reader:
+    """Reads one area's stream."""
+
+    def __init__(self, jetstream: JetStreamContext, area: str, durable: str, handle: Handle) -> None:
+        self._jetstream = jetstream
+        self._stream = STREAMS[area].name
+        self._durable = durable
+        self._handle = handle
+        self._failures = 0
+
+    async def run(self, batch_max: int, wait_seconds: float) -> None:
+        """Read for ever; an outage of NATS is waited out."""
+        subscription: JetStreamContext.PullSubscription | None = None
+        while True:
+            try:
+                subscription = subscription or await self._subscribe()
+                messages = await subscription.fetch(batch_max, timeout=wait_seconds)
+            except TimeoutError:
+                continue
+            except (NatsError, ConnectionError) as error:
+                log.warning("reading is interrupted", stream=self._stream, because=str(error) or type(error).__name__)
+                subscription = None if isinstance(error, NotFoundError) else subscription
+                await asyncio.sleep(0.5)
+                continue
+            await self._settled(messages)
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_SECONDS, max_ack_pending=PENDING_MAX)
+        return await self._jetstream.pull_subscribe(
+            subject="", durable=self._durable, stream=self._stream, config=config
+        )
+
+    async def _settled(self, messages: Sequence[Msg]) -> None:
+        """Handle a batch and settle every message of it."""
+        deliveries = [_delivery(message) for message in messages]
+        try:
+            malformed = {bad.delivery.sequence: bad.because for bad in await self._handle(deliveries)}
+        except Exception as error:
+            await self._again(messages, error)
+            return
+        self._failures = 0
+        for message, delivery in zip(messages, deliveries, strict=True):
+            # An ack that is lost with the connection makes the message come again; the handler's key makes that harmless.
+            with contextlib.suppress(NatsError):
+                if delivery.sequence in malformed:
+                    await park(self._jetstream, message, consumer=self._durable, because=malformed[delivery.sequence])
+                else:
+                    await message.ack()
+
+    async def _again(self, messages: Sequence[Msg], error: Exception) -> None:
+        self._failures += 1
+        pause_seconds = delay_seconds(self._failures)
+        log.error("batch will be tried again", stream=self._stream, messages=len(messages), error=str(error))
+        for message in messages:
+            with contextlib.suppress(NatsError):
+                await message.nak(delay=pause_seconds)
+        await asyncio.sleep(pause_seconds)
+
+
+def _delivery(message: Msg) -> Delivery:
+    metadata = message.metadata
+    return Delivery(metadata.stream, metadata.sequence.stream, message.subject, message.data, message.headers or {})
