@@ -117,9 +117,9 @@ def _settling(bus: Bus, service: str) -> type[BaseMiddleware[Any, Any]]:
 
         async def after_processed(
             self,
-            exc_type: type[BaseException] | None = None,
+            exc_type: type[BaseException] | None = None,  # noqa: ARG002 - the middleware contract
             exc_val: BaseException | None = None,
-            exc_tb: TracebackType | None = None,
+            exc_tb: TracebackType | None = None,  # noqa: ARG002
         ) -> bool:
             if isinstance(exc_val, IgnoredException) or (exc_val and not isinstance(exc_val, Exception)):
                 return False

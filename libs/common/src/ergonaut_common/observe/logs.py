@@ -11,7 +11,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger: `log.info("run started", run_id=...)`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
 

@@ -1,0 +1,122 @@
+"""Events over a real NATS: told once, settled by hand, never lost."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ergonaut.errors import Refused, Unavailable
+from ergonaut.events import RunFinished
+from ergonaut_common.bus import Delivery, Listeners, Malformed, listening, open_bus, reading
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.testing import free_port, nats_server
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def finished(run_id: str = "run-1") -> RunFinished:
+    return RunFinished(tenant="default", run_id=run_id, state="succeeded", ended_at=NOW)
+
+
+async def until(condition, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_event_told_twice_is_stored_once(platform: PlatformSettings) -> None:
+    async with open_bus(platform, "test") as bus:
+        await bus.ensure_streams("runs")
+        event = finished()
+        await bus.publish(event)
+        await bus.publish(event)
+        assert (await bus.jetstream.stream_info("ERGONAUT_RUNS")).state.messages == 1
+
+
+async def test_a_listener_gets_the_typed_event(platform: PlatformSettings) -> None:
+    listeners, seen = Listeners("test"), []
+
+    @listeners.on(RunFinished)
+    async def note(event: RunFinished) -> None:
+        seen.append(event)
+
+    event = finished()
+    async with open_bus(platform, "test") as bus, listening(listeners, platform, bus):
+        await bus.publish(event)
+        await until(lambda: seen)
+    assert seen == [event]
+
+
+async def test_trouble_is_tried_again_with_growing_delay(platform: PlatformSettings) -> None:
+    listeners, times = Listeners("test"), []
+
+    @listeners.on(RunFinished)
+    async def fail_twice(_: RunFinished) -> None:
+        times.append(time.monotonic())
+        if len(times) < 3:
+            raise Unavailable("the other part is away")
+
+    async with open_bus(platform, "test") as bus, listening(listeners, platform, bus):
+        await bus.publish(finished())
+        await until(lambda: len(times) == 3)
+    assert times[2] - times[1] > times[1] - times[0] >= 0.2
+
+
+async def test_what_never_can_be_handled_is_parked_at_once(platform: PlatformSettings) -> None:
+    listeners, seen = Listeners("test"), []
+
+    @listeners.on(RunFinished)
+    async def refuse(event: RunFinished) -> None:
+        seen.append(event.run_id)
+        raise Refused("no such job")
+
+    async with open_bus(platform, "test") as bus, listening(listeners, platform, bus):
+        await bus.publish(finished())
+        await bus.jetstream.publish("ergonaut.v1.default.runs.run.finished.run-2", b'{"state": "unheard of"}')
+        await bus.jetstream.publish("ergonaut.v1.default.runs.run.finished.run-3", b"no json at all")
+        dead = await bus.jetstream.pull_subscribe("ergonaut.v1.*.dead.>", "graveyard", "ERGONAUT_DEAD")
+        letters = [letter for _ in range(3) for letter in await dead.fetch(1, timeout=10)]
+    assert {letter.headers["ergonaut-subject"].rpartition(".")[2] for letter in letters} == {"run-1", "run-2", "run-3"}
+    assert seen == ["run-1"]
+
+
+async def test_a_listener_goes_on_after_nats_was_killed(tmp_path: Path) -> None:
+    port, listeners, seen = free_port(), Listeners("test"), []
+
+    @listeners.on(RunFinished)
+    async def note(event: RunFinished) -> None:
+        seen.append(event.run_id)
+
+    platform = PlatformSettings(nats_url=f"nats://127.0.0.1:{port}")
+    with nats_server(tmp_path, port):
+        opened = open_bus(platform, "test")
+        bus = await opened.__aenter__()
+        door = listening(listeners, platform, bus)
+        await door.__aenter__()
+        await bus.publish(finished("run-1"))
+        await until(lambda: seen == ["run-1"])
+    with nats_server(tmp_path, port):
+        await bus.publish(finished("run-2"))
+        await until(lambda: seen == ["run-1", "run-2"], 30)
+        await door.__aexit__(None, None, None)
+        await opened.__aexit__(None, None, None)
+
+
+async def test_a_batch_comes_again_until_it_is_handled_and_bad_ones_are_parked(platform: PlatformSettings) -> None:
+    attempts, kept = [], []
+
+    async def handle(batch: list[Delivery]) -> list[Malformed]:
+        attempts.append(len(batch))
+        if len(attempts) == 1:
+            raise OSError("disk full")
+        kept.extend(item for item in batch if item.data.startswith(b"{"))
+        return [Malformed(item, "no json") for item in batch if not item.data.startswith(b"{")]
+
+    async with open_bus(platform, "test") as bus, reading(bus, ["runs"], "test", handle):
+        await bus.publish(finished())
+        await bus.jetstream.publish("ergonaut.v1.default.runs.run.finished.run-2", b"no json at all")
+        await until(lambda: len(attempts) > 1 and kept)
+        dead = await bus.jetstream.pull_subscribe("ergonaut.v1.*.dead.>", "graveyard", "ERGONAUT_DEAD")
+        (letter,) = await dead.fetch(1, timeout=10)
+    assert letter.headers["ergonaut-because"] == "no json"
+    assert {item.subject for item in kept} == {"ergonaut.v1.default.runs.run.finished.run-1"}
