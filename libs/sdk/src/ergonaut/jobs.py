@@ -1,5 +1,6 @@
 """What somebody wants run, and where it is placed: the contract that a job file, gRPC, Temporal and events all share."""
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -100,3 +101,72 @@ class Placement(BaseModel):
     electricity_microusd_per_kwh: int = Field(default=0, ge=0)
     pue: float = Field(default=1.0, ge=1)
     because: str = ""
+
+
+class Candidate(Placement):
+    """An offer and a start time that was weighed; `because` says why it was not chosen or, for the chosen one, why it was."""
+
+    ends_at: AwareDatetime
+    score: float = Field(default=0.0, description="Lower is better; comparable only within one plan.")
+    feasible: bool = Field(default=True, description="Whether it keeps every limit and may be used here.")
+
+
+class Plan(BaseModel):
+    """What would be chosen for a job, and what else was weighed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    chosen: Candidate | None = None
+    alternatives: tuple[Candidate, ...] = Field(default=(), description="Best first, each with why not.")
+    refused_because: str = Field(default="", description="Names the field; empty where there is a choice.")
+    weighed: int = Field(default=0, ge=0, description="How many candidates there were.")
+
+
+class JobState(StrEnum):
+    """How a job stands."""
+
+    SUBMITTED = "submitted"
+    PLACED = "placed"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self not in (JobState.SUBMITTED, JobState.PLACED, JobState.RUNNING)
+
+
+class JobStatus(BaseModel):
+    """How one job stands, as a person asks for it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job_id: str
+    name: str
+    state: JobState
+    placement: Candidate | None = None
+    run_id: str = Field(default="", description="The newest run; empty before.")
+    attempt: int = Field(default=0, ge=0, description="Runs begun; 0 before the first.")
+    phase: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    because: str = Field(default="", description="Why it failed, was refused or cancelled.")
+    exit_code: int | None = None
+    artifacts: tuple[str, ...] = ()
+    submitted_at: AwareDatetime
+    changed_at: AwareDatetime
+
+
+SOURCE_BYTES_MAX = 64 * 1024 * 1024
+"""The packed files of one job: code and small data; larger data belongs into a store that the job reads."""
+
+
+def source_digest(packed: bytes) -> str:
+    """The name under which a job's packed files are stored.
+
+    >>> source_digest(b"")[:14]
+    'sha256-e3b0c44'
+    """
+    return f"sha256-{hashlib.sha256(packed).hexdigest()}"
