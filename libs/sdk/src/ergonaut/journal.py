@@ -1,0 +1,140 @@
+"""The file in which a run tells, line by line, what it does and uses; it survives the run's sudden death.
+
+`ergonaut.track()` writes it; the orchestrator tails it, the tracker's stream sends from it, `recover_runs` closes it.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from ergonaut.events.runs import RunStarted, RunState
+from ergonaut.events.telemetry import PowerSampled
+
+# Also the longest line that is believed: a line is a few kilobytes, so one longer than this is damage.
+READ_BYTES_MAX = 8 * 1024 * 1024
+# A killed process loses nothing that was written; the disk is only forced for the sake of a machine that loses power.
+FSYNC_SECONDS_MIN = 1.0
+
+
+class EntryKind(StrEnum):
+    """What a line of the journal tells."""
+
+    STARTED = "started"
+    PHASE = "phase"
+    METRIC = "metric"
+    SAMPLE = "sample"
+    FINISHED = "finished"
+
+
+class JournalEntry(BaseModel):
+    """One line. Which fields are set follows from the kind; the others keep their defaults and are not written."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+    kind: EntryKind
+    at: AwareDatetime = Field(description="When it was so, UTC.")
+    started: RunStarted | None = Field(default=None, description="started: the run, as its event tells it.")
+    pid: int | None = Field(default=None, description="started: the process that writes.")
+    process_started_at: float | None = Field(
+        default=None,
+        description="started: when that process began, Unix seconds; tells it from a later one of its pid.",
+    )
+    phase: str = Field(
+        default="",
+        description="phase: where the run is from now on, nested ones joined by `/`, empty for none. metric: its phase.",
+    )
+    step: int | None = Field(default=None, description="phase: the innermost phase's number, such as the epoch.")
+    name: str = Field(default="", description="metric: its name.")
+    value: float | None = Field(default=None, description="metric: its value; null where it was no finite number.")
+    sampled: PowerSampled | None = Field(
+        default=None, description="sample: one interval's energy, as its event tells it."
+    )
+    state: RunState | None = Field(default=None, description="finished: how the run ended.")
+    exit_code: int | None = Field(default=None, description="finished: the program's, where it is known.")
+    because: str = Field(default="", description="finished: why it failed.")
+
+
+class JournalWriter:
+    """Appends entries to a journal; each is in the hands of the operating system when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._synced_at = time.monotonic()
+        if _ends_torn(path):
+            self._file.write(b"\n")
+
+    def write(self, entry: JournalEntry) -> None:
+        """Append one line, in one write, so that a reader or a crash never finds it mixed with another."""
+        self._file.write(entry.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        if time.monotonic() - self._synced_at >= FSYNC_SECONDS_MIN:
+            self._sync()
+
+    def close(self) -> None:
+        """Force the last lines to the disk and close the file; closing twice is harmless."""
+        if not self._file.closed:
+            self._sync()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._synced_at = time.monotonic()
+
+
+def read_entries(path: Path, offset: int = 0) -> tuple[list[JournalEntry], int]:
+    """The whole lines after an offset, and the offset to go on from; call again until the offset stands still.
+
+    A last line that is not ended yet is left for the next call. A line that was torn by a crash and ended later is
+    passed over. A file that is not there is an empty journal.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            block = file.read(READ_BYTES_MAX)
+    except FileNotFoundError:
+        return [], offset
+    end = block.rfind(b"\n") + 1
+    if end == 0:
+        return [], offset + (len(block) if len(block) == READ_BYTES_MAX else 0)
+    entries = [entry for line in block[:end].splitlines() if (entry := _parsed(line)) is not None]
+    return entries, offset + end
+
+
+def all_entries(path: Path) -> Iterator[JournalEntry]:
+    """Every entry of a journal, read in blocks, so that a journal of many days fits in little memory."""
+    offset = 0
+    while True:
+        entries, new_offset = read_entries(path, offset)
+        yield from entries
+        if new_offset == offset:
+            return
+        offset = new_offset
+
+
+def _parsed(line: bytes) -> JournalEntry | None:
+    try:
+        return JournalEntry.model_validate_json(line)
+    except ValueError:
+        return None
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
