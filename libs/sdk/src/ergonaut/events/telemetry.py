@@ -97,6 +97,8 @@ class HostReported(Event):
     cpu_name: str
     logical_cpus: int = Field(ge=1)
     memory_gib: float = Field(gt=0)
+    accelerator: str = Field(default="", description="Accelerator by name, such as `H100-80GB`; empty for none.")
+    accelerator_count: int = Field(default=0, ge=0)
     components: tuple[ComponentReport, ...]
 
     @property
