@@ -38,7 +38,7 @@ async def stub(folder: Path, who: str, door: Door) -> AsyncIterator[pb_grpc.Vect
     key_file = folder / "key"
     key_file.write_text(keys.get(who, who))
     platform = PlatformSettings(service_key_file=key_file)
-    add = lambda server: pb_grpc.add_VectorsServiceServicer_to_server(door, server)  # noqa: E731
+    add = lambda server: pb_grpc.add_VectorsServiceServicer_to_server(door, server)
     async with (
         serving("127.0.0.1:0", service="test", add=add, keys=KeyRing.load(path), names=[NAME]) as server,
         channel(f"127.0.0.1:{server.port}", platform, service="test") as opened,
@@ -96,8 +96,10 @@ async def test_the_words_of_an_unforeseen_error_stay_inside(tmp_path: Path) -> N
 
 
 async def test_health_needs_no_key() -> None:
-    add = lambda server: pb_grpc.add_VectorsServiceServicer_to_server(Door(), server)  # noqa: E731
-    async with serving("127.0.0.1:0", service="test", add=add, keys=KeyRing(), names=[NAME]) as server:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as opened:
-            answer = await health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service=NAME))
+    add = lambda server: pb_grpc.add_VectorsServiceServicer_to_server(Door(), server)
+    async with (
+        serving("127.0.0.1:0", service="test", add=add, keys=KeyRing(), names=[NAME]) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as opened,
+    ):
+        answer = await health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service=NAME))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -1,31 +1,17 @@
-"""Who calls: API keys, kept as digests only, and what each may do. Used by every gRPC and HTTP door.
+"""Who calls, and what they may do. Used by every gRPC and HTTP door; the keys themselves are described in `ergonaut.keys`."""
 
-A key reads `ergo_<id>_<secret>`; the file holds `{"keys": [{"id", "sha256", "tenant", "principal", "scopes", "expires_at"}]}`.
-"""
-
-import hashlib
 import hmac
 import json
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from ergonaut.errors import Broken, NotAllowed
 from ergonaut.ids import is_name
-
-
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    READ = "read"
-    WRITE = "write"
-    SERVICE = "service"
-    """Held by the platform's own services only: may act for any tenant."""
+from ergonaut.keys import KeyRecord, Scope, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +37,6 @@ class Caller:
         return replace(self, tenant=tenant)
 
 
-class KeyRecord(BaseModel):
-    """One key as the file holds it: never the key itself."""
-
-    id: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    tenant: str
-    principal: str
-    scopes: frozenset[Scope]
-    expires_at: AwareDatetime | None = None
-
-
 class KeyRing:
     """The keys that are let in."""
 
@@ -85,17 +60,9 @@ class KeyRing:
         record = self._records.get(parts[1]) if len(parts) == 3 else None
         # The digest is compared even for an unknown id, so that timing does not tell which ids exist.
         expected = record.sha256 if record else "0" * 64
-        matches = hmac.compare_digest(hashlib.sha256(key.encode()).hexdigest(), expected)
+        matches = hmac.compare_digest(digest(key), expected)
         if record is None or not matches:
             raise NotAllowed("the API key is missing or unknown; send `authorization: Bearer <key>`")
         if record.expires_at is not None and record.expires_at <= datetime.now(UTC):
             raise NotAllowed(f"the API key {record.id} expired at {record.expires_at.isoformat()}; ask for a new one")
         return Caller(record.tenant, record.principal, record.scopes)
-
-
-def new_key(tenant: str, principal: str, scopes: Iterable[Scope]) -> tuple[str, KeyRecord]:
-    """Make a key; the text is shown once, the record is what is kept."""
-    key_id = secrets.token_hex(6)
-    key = f"ergo_{key_id}_{secrets.token_urlsafe(32)}"
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    return key, KeyRecord(id=key_id, sha256=digest, tenant=tenant, principal=principal, scopes=frozenset(scopes))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ergonaut_common.auth import Scope, new_key
+from ergonaut.keys import Scope, new_key
 
 START_TIMEOUT_SECONDS = 30.0
 """A busy machine may take long to start a server; a server that takes longer is broken."""

@@ -11,7 +11,8 @@ from grpc import aio
 from prometheus_client import Counter, Histogram
 
 from ergonaut.errors import NotAllowed
-from ergonaut_common.auth import Caller, KeyRing, Scope
+from ergonaut.keys import Scope
+from ergonaut_common.auth import Caller, KeyRing
 from ergonaut_common.observe import carried_context, get_logger, span
 from ergonaut_common.rpc.errors import status_of
 

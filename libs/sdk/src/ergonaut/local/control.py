@@ -1,0 +1,165 @@
+"""What a person asks of the system on this machine: up, down, status. Used by the CLI."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ergonaut.errors import Unavailable
+from ergonaut.local.home import Home
+from ergonaut.local.parts import Part, ensure_addresses, parts
+from ergonaut.local.secrets import ensure_secrets
+
+HEALTHY_TIMEOUT_SECONDS = 90.0
+"""How long `up` waits: a cold start compiles and unpacks for the first time on a slow disk."""
+
+STOP_TIMEOUT_SECONDS = 40.0
+"""How long `down` waits: services have 12 s, then the engines have."""
+
+POLL_SECONDS = 0.1
+PROBE_TIMEOUT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How one part is."""
+
+    name: str
+    address: str
+    health: str
+    """`healthy`, or what is wrong."""
+    pid: int | None
+    restarts: int
+    log: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def up(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: float = HEALTHY_TIMEOUT_SECONDS) -> None:
+    """Start the system where it does not run, and wait until all of it is healthy. Raises Unavailable naming what is not."""
+    home.path.mkdir(parents=True, exist_ok=True)
+    ensure_secrets(home)
+    if not is_running(home):
+        ensure_addresses(home)
+        parts(home, home.addresses())  # tells now, to the person, what is not installed
+        _start_supervisor(home)
+    _wait_healthy(home, told, timeout_seconds)
+
+
+def down(home: Home) -> bool:
+    """Stop the system; returns whether it ran. Raises Unavailable where it does not stop."""
+    pid = supervisor_pid(home)
+    if pid is None:
+        from ergonaut.local.supervisor import stop_leftovers
+
+        stop_leftovers(home)
+        home.state_file.unlink(missing_ok=True)
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    give_up_at = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while is_running(home):
+        if time.monotonic() > give_up_at:
+            raise Unavailable(f"the supervisor {pid} does not stop; see {home.log_of('supervisor')}")
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def status(home: Home) -> list[PartStatus]:
+    """How every part is now."""
+    state = read_state(home).get("parts", {})
+    return [_status_of(part, state.get(part.name, {}), home) for part in parts(home, home.addresses())]
+
+
+def is_running(home: Home) -> bool:
+    """Whether a supervisor holds the installation's lock; the lock is gone with its process, however that ended."""
+    if not home.supervisor_lock.exists():
+        return False
+    with home.supervisor_lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def supervisor_pid(home: Home) -> int | None:
+    """The supervisor's process, while it runs."""
+    return read_state(home).get("supervisor") if is_running(home) else None
+
+
+def read_state(home: Home) -> dict[str, Any]:
+    """What the supervisor wrote down last; empty where it never did."""
+    try:
+        state: dict[str, Any] = json.loads(home.state_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return state
+
+
+def _start_supervisor(home: Home) -> None:
+    home.logs.mkdir(parents=True, exist_ok=True)
+    home.state_file.touch()
+    with home.log_of("supervisor").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "ergonaut.local.supervisor", str(home.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait_healthy(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: float) -> None:
+    give_up_at = time.monotonic() + timeout_seconds
+    while True:
+        now = status(home)
+        told(now)
+        if all(part.health == "healthy" for part in now):
+            return
+        ailing = [part for part in now if part.health != "healthy"]
+        if time.monotonic() > give_up_at or any("bad settings" in part.health for part in ailing):
+            reasons = "; ".join(f"{part.name} is {part.health}, its log is {part.log}" for part in ailing)
+            raise Unavailable(f"not healthy: {reasons}")
+        time.sleep(POLL_SECONDS)
+
+
+def _status_of(part: Part, told: dict[str, Any], home: Home) -> PartStatus:
+    kept = str(told.get("state", "not started"))
+    health = _probe(part) if kept == "running" else kept
+    restarts = int(told.get("restarts", 0))
+    return PartStatus(part.name, part.address, health, told.get("pid"), restarts, str(home.log_of(part.name)))
+
+
+def _probe(part: Part) -> str:
+    host, _, port = part.address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_SECONDS):
+            pass
+    except OSError:
+        return "starting"
+    return _grpc_health(part.address) if part.speaks == "grpc" else "healthy"
+
+
+def _grpc_health(address: str) -> str:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_SECONDS
+            )
+        except grpc.RpcError:
+            return "starting"
+    return "healthy" if answer.status == health_pb2.HealthCheckResponse.SERVING else "waiting for other parts"
