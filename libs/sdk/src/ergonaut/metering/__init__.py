@@ -1,0 +1,38 @@
+"""Reads what the machine uses and says whose it is: meters, processes, attribution, and the grid's place.
+
+Used by the tracker in a program of its own and by the telemetry agent of a host. Meters tell cumulative joules; whoever
+reads them takes differences, so that a reading that was missed is bridged by the next.
+"""
+
+from ergonaut.metering.attribution import HostUse, Split, attribute
+from ergonaut.metering.hosts import HostFacts, discover, host_facts, host_name
+from ergonaut.metering.load import HostLoad, read_load
+from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
+from ergonaut.metering.meters import Meter, NotMeasured, Reading
+from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment
+from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
+
+__all__ = [
+    "WORLD_AVERAGE_GRAMS_PER_KWH",
+    "Charge",
+    "HostFacts",
+    "HostInterval",
+    "HostLoad",
+    "HostSampler",
+    "HostUse",
+    "Intensity",
+    "Meter",
+    "NotMeasured",
+    "ProcessScan",
+    "Reading",
+    "RunUse",
+    "Split",
+    "attribute",
+    "claimed_by_environment",
+    "discover",
+    "host_facts",
+    "host_name",
+    "intensity_from",
+    "read_load",
+    "zone_from",
+]

@@ -1,0 +1,142 @@
+"""The host's processes one by one: CPU time, memory, parent, environment. Linux from /proc, other systems through psutil."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_STAT_BYTES_MAX = 4096
+# The kernel takes no larger environment together with its arguments by default (a quarter of an 8 MiB stack).
+_ENVIRONMENT_BYTES_MAX = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """One process at one moment. Its pid and the time it started identify it; a pid alone is used again."""
+
+    pid: int
+    parent_pid: int
+    started: float
+    cpu_seconds: float
+    reaped_cpu_seconds: float
+    resident_bytes: int
+    ended: bool
+
+    @property
+    def total_cpu_seconds(self) -> float:
+        """What its parent inherits when it reaps the process: its own time and that of the children that it reaped."""
+        return self.cpu_seconds + self.reaped_cpu_seconds
+
+
+class ProcessTable(Protocol):
+    """Where processes are looked up; what has gone in the meantime, or is not ours to see, is None or empty."""
+
+    def pids(self) -> set[int]:
+        """Every process there is."""
+        ...
+
+    def read(self, pid: int) -> ProcessStat | None:
+        """One process, or None where it has gone."""
+        ...
+
+    def environment(self, pid: int) -> Mapping[str, str]:
+        """The environment that its program was started with; empty where it may not be seen."""
+        ...
+
+
+class LinuxProcessTable:
+    """Reads /proc by hand, since one scan a second must cost less than a millisecond."""
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+
+    def pids(self) -> set[int]:
+        return {int(name) for name in os.listdir(self._proc) if name.isdecimal()}  # noqa: PTH208 - twice as fast as Path.iterdir
+
+    def read(self, pid: int) -> ProcessStat | None:
+        text = self._content(f"{self._proc}/{pid}/stat", _STAT_BYTES_MAX)
+        # The program's name stands in parentheses and may hold anything, even a parenthesis.
+        fields = text.rpartition(b")")[2].split(None, 22)
+        if len(fields) < 22:
+            return None
+        return ProcessStat(
+            pid=pid,
+            parent_pid=int(fields[1]),
+            started=float(fields[19]),
+            cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND,
+            reaped_cpu_seconds=(int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND,
+            resident_bytes=int(fields[21]) * _PAGE_BYTES,
+            ended=fields[0] in (b"Z", b"X"),
+        )
+
+    def environment(self, pid: int) -> Mapping[str, str]:
+        text = self._content(f"{self._proc}/{pid}/environ", _ENVIRONMENT_BYTES_MAX)
+        pairs = (item.partition(b"=") for item in text.split(b"\0"))
+        return {os.fsdecode(name): os.fsdecode(value) for name, is_pair, value in pairs if is_pair}
+
+    def _content(self, path: str, bytes_max: int) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return os.read(descriptor, bytes_max)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+
+class PortableProcessTable:
+    """The same through psutil; slower, and without the time of children that were reaped on systems that keep none."""
+
+    def pids(self) -> set[int]:
+        import psutil
+
+        return set(psutil.pids())
+
+    def read(self, pid: int) -> ProcessStat | None:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                return ProcessStat(
+                    pid=pid,
+                    parent_pid=process.ppid(),
+                    started=process.create_time(),
+                    cpu_seconds=times.user + times.system,
+                    reaped_cpu_seconds=times.children_user + times.children_system,
+                    resident_bytes=process.memory_info().rss,
+                    ended=process.status() == psutil.STATUS_ZOMBIE,
+                )
+        except psutil.Error:
+            return None
+
+    def environment(self, pid: int) -> Mapping[str, str]:
+        import psutil
+
+        try:
+            return psutil.Process(pid).environ()
+        except (psutil.Error, OSError):
+            return {}
+
+
+def open_process_table() -> ProcessTable:
+    """The table of this host."""
+    return LinuxProcessTable() if sys.platform == "linux" else PortableProcessTable()
+
+
+def process_started_at(pid: int) -> float | None:
+    """When a process began, Unix seconds; None where there is no such process. Tells it from a later one of its pid."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None

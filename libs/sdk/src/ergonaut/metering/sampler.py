@@ -1,0 +1,142 @@
+"""One look at the whole host: reads all meters and processes, and charges what was used since the last look."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ergonaut.events.telemetry import Method, Share
+from ergonaut.metering.attribution import OTHERS, HostUse, attribute
+from ergonaut.metering.load import HostLoad, read_load
+from ergonaut.metering.meters import Meter, Reading
+from ergonaut.metering.processes import ProcessScan, RunUse
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One component's joules over an interval, as far as they are one run's, others' or nobody's; None if not measured."""
+
+    share: Share
+    run_id: str
+    reading: Reading
+    started_at: datetime
+    ended_at: datetime
+    energy_joules: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostInterval:
+    """All charges of an interval, and the runs that there were."""
+
+    started_at: datetime
+    ended_at: datetime
+    charges: tuple[Charge, ...]
+    runs: Mapping[str, RunUse]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: datetime
+    load: HostLoad
+    runs: Mapping[str, RunUse]
+
+
+class HostSampler:
+    """Takes the differences; however long ago the last look was, nothing is lost in between."""
+
+    def __init__(
+        self,
+        meters: Sequence[Meter],
+        processes: ProcessScan,
+        *,
+        load: Callable[[], HostLoad] = read_load,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._meters = meters
+        self._processes = processes
+        self._load = load
+        self._now = now
+        self._read: dict[tuple[str, str], tuple[datetime, Reading]] = {}
+        self._last = self._look()
+        self._difference(self._last)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The newest reading of every component, measured or not."""
+        return self._readings
+
+    def sample(self) -> HostInterval:
+        """Charge what was used since the last sample, or since the sampler was made."""
+        look, before = self._look(), self._last
+        use = self._use(before, look)
+        charges: list[Charge] = []
+        for started_at, reading, energy_joules in self._difference(look):
+            charges += _charges(reading, energy_joules, use, (started_at, look.at))
+        self._last = look
+        return HostInterval(before.at, look.at, tuple(charges), look.runs)
+
+    def close(self) -> None:
+        """Give the meters back."""
+        for meter in self._meters:
+            meter.close()
+
+    def _look(self) -> _Look:
+        return _Look(self._now(), self._load(), self._processes.scan())
+
+    def _difference(self, look: _Look) -> list[tuple[datetime, Reading, float | None]]:
+        """Each component's joules since it could last be read, and since when that was."""
+        self._readings = tuple(reading for meter in self._meters for reading in meter.read())
+        differences: list[tuple[datetime, Reading, float | None]] = []
+        for reading in self._readings:
+            # A counter and a power sum of one component begin at different zeros, so each way of measuring has its own.
+            way = (reading.component, reading.method)
+            since, before = self._read.get(way, (look.at, reading))
+            if reading.energy_joules is None or before.energy_joules is None:
+                differences.append((self._last.at, reading, None))
+                continue
+            # A counter that a driver's restart set back has lost what it had; nothing is made up for it.
+            differences.append((since, reading, max(0.0, reading.energy_joules - before.energy_joules)))
+            self._read[way] = (look.at, reading)
+        return differences
+
+    def _use(self, before: _Look, look: _Look) -> HostUse:
+        return HostUse(
+            seconds=look.load.at_seconds - before.load.at_seconds,
+            logical_cpus=look.load.logical_cpus,
+            busy_cpu_seconds=look.load.busy_cpu_seconds - before.load.busy_cpu_seconds,
+            memory_bytes=look.load.memory_bytes,
+            memory_used_bytes=look.load.memory_used_bytes,
+            run_cpu_seconds={run_id: _used_since(before.runs.get(run_id), use) for run_id, use in look.runs.items()},
+            run_resident_bytes={run_id: use.resident_bytes for run_id, use in look.runs.items()},
+            gpu_weights=self._gpu_weights(look.runs),
+        )
+
+    def _gpu_weights(self, runs: Mapping[str, RunUse]) -> Mapping[str, Mapping[str, float]]:
+        run_of = {pid: run_id for run_id, use in runs.items() for pid in use.pids}
+        weights: dict[str, dict[str, float]] = {}
+        for meter in self._meters:
+            for component, users in meter.users().items():
+                weights[component] = defaultdict(float)
+                for pid, weight in users.items():
+                    weights[component][run_of.get(pid, OTHERS)] += weight
+        return weights
+
+
+def _used_since(before: RunUse | None, now: RunUse) -> float:
+    # A run that had ended and was forgotten begins at zero again when another process of it turns up.
+    if before is None or now.cpu_seconds < before.cpu_seconds:
+        return now.cpu_seconds
+    return now.cpu_seconds - before.cpu_seconds
+
+
+def _charges(
+    reading: Reading, energy_joules: float | None, use: HostUse, interval: tuple[datetime, datetime]
+) -> list[Charge]:
+    started_at, ended_at = interval
+    if energy_joules is None:
+        unmeasured = Reading(reading.component, Method.NOT_MEASURED, reading.source)
+        return [Charge(Share.RUN, run_id, unmeasured, started_at, ended_at, None) for run_id in use.run_cpu_seconds]
+    split = attribute(reading.component, energy_joules, use)
+    shares = [(Share.RUN, run_id, joules) for run_id, joules in split.runs.items()]
+    shares += [(Share.OTHERS, "", split.others), (Share.IDLE, "", split.idle)]
+    return [Charge(share, run_id, reading, started_at, ended_at, joules) for share, run_id, joules in shares]
