@@ -8,13 +8,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ergonaut.channels import MESSAGE_BYTES_MAX
 from ergonaut.errors import Unavailable
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.observe import get_logger
 from ergonaut_common.rpc.calls import Calls
-
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""The largest message taken or given: a batch of 1,024 vectors of 4,096 numbers. Larger things are streamed in pieces."""
 
 STOP_GRACE_SECONDS = 2.0
 """How long calls may finish after a stop; streams end then, and their callers come back."""

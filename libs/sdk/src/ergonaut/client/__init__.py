@@ -1,0 +1,86 @@
+"""The typed client: everything that the CLI does, for programs. `AsyncClient` is the thing; `Client` blocks around it.
+
+    with Client() as ergonaut:
+        job_id = ergonaut.jobs.submit(*load_job(Path("job.yaml")))
+        for status in ergonaut.jobs.watch(job_id):
+            print(status.phase)
+
+Without arguments it finds the system on this machine (`ergonaut up`); ERGONAUT_HOME, ERGONAUT_API_KEY and
+ERGONAUT_<SERVICE>_ADDRESS point it elsewhere. Every failure is one of `ergonaut.errors`.
+"""
+
+from types import TracebackType
+from typing import Any, Self
+
+from ergonaut.client.blocking import Blocking, Loop
+from ergonaut.client.connection import Connection
+from ergonaut.client.jobs import Jobs
+from ergonaut.client.ledger import Ledger
+from ergonaut.client.models import Models
+from ergonaut.client.pricing import Prices
+from ergonaut.client.telemetry import Meters
+from ergonaut.client.vectors import Vectors
+
+
+class AsyncClient:
+    """All of Ergonaut for an asyncio program; close it, or use it as an async context manager."""
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self._connection = connection or Connection.from_environment()
+        self.jobs = Jobs(self._connection)
+        self.meters = Meters(self._connection)
+        self.prices = Prices(self._connection)
+        self.models = Models(self._connection)
+        self.vectors = Vectors(self._connection)
+        self.ledger = Ledger(self._connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await self._connection.close()
+
+
+class Client:
+    """The same for programs without asyncio: each method blocks, each watch is a plain iterator.
+
+    It keeps an event loop in a thread of its own, so that it may be used from any thread, notebooks included.
+    """
+
+    jobs: Any
+    meters: Any
+    prices: Any
+    models: Any
+    vectors: Any
+    ledger: Any
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self._loop = Loop()
+        self._client = self._loop.run(_make(connection))
+        for area in ("jobs", "meters", "prices", "models", "vectors", "ledger"):
+            setattr(self, area, Blocking(getattr(self._client, area), self._loop))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every channel and end the thread."""
+        self._loop.run(self._client.close())
+        self._loop.close()
+
+
+async def _make(connection: Connection | None) -> AsyncClient:
+    # gRPC's asyncio channels belong to the loop in which they are made.
+    return AsyncClient(connection)
+
+
+__all__ = ["AsyncClient", "Client", "Connection"]
