@@ -1,0 +1,1 @@
+"""What fills the ports: tables from files, the bus, and buckets of JetStream."""
