@@ -47,7 +47,7 @@ test-ml: setup ## Tests with CPU torch, in an environment of their own
 	$(RUN) python tools/test_ml.py
 
 demo: setup ## One command runs a real job through the whole system
-	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut demo examples/digits
+	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) python examples/digits/demo.py
 
 up: setup ## Start the system on this machine
 	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut up

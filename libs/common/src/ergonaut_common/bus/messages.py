@@ -11,7 +11,7 @@ def headers_of(event: Event) -> dict[str, str]:
         "content-type": "application/json",
         "ce-specversion": "1.0",
         "ce-id": event.event_id,
-        "ce-type": f"ergonaut.v1.{event.TYPE}",
+        "ce-type": f"ergonaut.{event.TYPE}.v1",
         "ce-source": f"/ergonaut/{event.tenant}",
         "ce-time": event.occurred_at.isoformat(),
         **trace_headers(),

@@ -1,0 +1,158 @@
+"""`ergonaut plan`, `submit`, `watch`, `jobs`, `cancel`, `fetch`: what somebody wants run."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
+from ergonaut.cli.live import follow, state_name
+from ergonaut.cli.output import EXIT_JOB_FAILED, JSON_OPTION, out, print_json, print_table, telling_errors
+from ergonaut.cli.plans import print_plan
+from ergonaut.client import AsyncClient
+from ergonaut.errors import Refused
+from ergonaut.jobfile import load_job
+
+JsonFlag = Annotated[bool, JSON_OPTION]
+JobFile = Annotated[Path, typer.Argument(help="A job.yaml, or the folder that it stands in.")]
+JobId = Annotated[str, typer.Argument(help="The job's id, as `ergonaut jobs` tells it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the CLI."""
+    panel = "Jobs"
+    app.command("plan", rich_help_panel=panel)(plan)
+    app.command("submit", rich_help_panel=panel)(submit)
+    app.command("watch", rich_help_panel=panel)(watch)
+    app.command("jobs", rich_help_panel=panel)(jobs)
+    app.command("cancel", rich_help_panel=panel)(cancel)
+    app.command("fetch", rich_help_panel=panel)(fetch)
+
+
+def plan(file: JobFile, as_json: JsonFlag = False) -> None:
+    """Tell where and when a job would run, what that would cost, and what else was weighed. Runs nothing.
+
+    Example: ergonaut plan examples/digits/job.yaml
+    """
+
+    async def run() -> pb.PlanJobResponse:
+        spec, _ = load_job(file)
+        async with AsyncClient() as client:
+            return await client.jobs.plan(spec)
+
+    with telling_errors():
+        answer = asyncio.run(run())
+        if as_json:
+            print_json(answer)
+        else:
+            print_plan(answer)
+        if answer.refused_because:
+            raise Refused(answer.refused_because)
+
+
+def submit(
+    file: JobFile,
+    wait: Annotated[bool, typer.Option("--watch/--no-watch", help="Show live progress until the job ends.")] = True,
+    job_id: Annotated[str, typer.Option("--job-id", help="Makes a repeat harmless; made up when left out.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Hand a job in, with the files of its folder; show the choice, then live progress. Ends with 1 when the job fails.
+
+    Example: ergonaut submit examples/digits/job.yaml
+    """
+
+    async def run() -> pb.JobStatus:
+        spec, folder = load_job(file)
+        async with AsyncClient() as client:
+            if not as_json:
+                print_plan(await client.jobs.plan(spec))
+            submitted = await client.jobs.submit(spec, folder, job_id=job_id)
+            if not as_json:
+                out.print(f"job {submitted}")
+            return await follow(client, submitted, quiet=as_json) if wait else await client.jobs.get(submitted)
+
+    with telling_errors():
+        status = asyncio.run(run())
+        if as_json:
+            print_json(status)
+        _end_with(status)
+
+
+def watch(job_id: JobId, as_json: JsonFlag = False) -> None:
+    """Show a job's live progress until it ends: phase, watts, joules, grams, dollars. Ends with 1 when the job fails."""
+
+    async def run() -> pb.JobStatus:
+        async with AsyncClient() as client:
+            return await follow(client, job_id, quiet=as_json)
+
+    with telling_errors():
+        status = asyncio.run(run())
+        if as_json:
+            print_json(status)
+        _end_with(status)
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20, as_json: JsonFlag = False
+) -> None:
+    """List the newest jobs."""
+
+    async def run() -> list[pb.JobStatus]:
+        async with AsyncClient() as client:
+            return await client.jobs.newest(limit)
+
+    with telling_errors():
+        found = asyncio.run(run())
+        if as_json:
+            print_json(found)
+            return
+        rows = [
+            (job.job_id, job.name, state_name(job.state), job.run_id or "-", f"{job.submitted_at.ToDatetime():%F %T}")
+            for job in found
+        ]
+        print_table("", ("job", "name", "state", "run", "submitted (UTC)"), rows)
+
+
+def cancel(
+    job_id: JobId, because: Annotated[str, typer.Option(help="For the record.")] = "", as_json: JsonFlag = False
+) -> None:
+    """Ask a job to stop; its machine is given back."""
+
+    async def run() -> None:
+        async with AsyncClient() as client:
+            await client.jobs.cancel(job_id, because=because)
+
+    with telling_errors():
+        asyncio.run(run())
+        if as_json:
+            print_json({"job_id": job_id, "cancelled": True})
+        else:
+            out.print(f"{job_id} will stop; `ergonaut watch {job_id}` tells when it has")
+
+
+def fetch(
+    artifact: Annotated[str, typer.Argument(help="Its name: RUN/PATH, as `ergonaut watch` tells it.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to put it in.")] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Fetch a file that a run kept.
+
+    Example: ergonaut fetch run-01k.../model.onnx --to models
+    """
+
+    async def run() -> Path:
+        async with AsyncClient() as client:
+            return await client.jobs.download(artifact, to / Path(artifact).name)
+
+    with telling_errors():
+        path = asyncio.run(run())
+        if as_json:
+            print_json({"artifact": artifact, "path": str(path)})
+        else:
+            out.print(str(path))
+
+
+def _end_with(status: pb.JobStatus) -> None:
+    if status.state in (pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED, pb.JOB_STATE_REFUSED):
+        raise typer.Exit(EXIT_JOB_FAILED)

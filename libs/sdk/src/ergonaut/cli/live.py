@@ -1,0 +1,142 @@
+"""Live progress of a job: where it is, what it draws, what it has used so far, and how each figure is measured."""
+
+import asyncio
+import time
+
+from rich.live import Live
+from rich.table import Table
+
+from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
+from ergonaut.api.telemetry.v1 import telemetry_pb2 as meters_pb
+from ergonaut.cli.output import err, out
+from ergonaut.client import AsyncClient
+from ergonaut.client.jobs import ENDED
+from ergonaut.errors import ErgonautError
+
+PLAIN_INTERVAL_SECONDS = 5.0
+"""Without a terminal a line is printed this often, and at every change of phase."""
+
+_METHODS = {
+    meters_pb.METHOD_COUNTER: "counter",
+    meters_pb.METHOD_POWER_SAMPLES: "power samples",
+    meters_pb.METHOD_MODEL: "model",
+    meters_pb.METHOD_NOT_MEASURED: "not measured",
+}
+
+
+def state_name(state: int) -> str:
+    """`running`, `succeeded` and so on."""
+    return str(pb.JobState.Name(state)).removeprefix("JOB_STATE_").lower()  # type: ignore[arg-type]
+
+
+async def follow(client: AsyncClient, job_id: str, *, quiet: bool) -> pb.JobStatus:
+    """Show a job until it ends, and give how it ended. Without a terminal, lines; with `quiet`, nothing."""
+    view = _View()
+    with Live(console=err, transient=True, refresh_per_second=4) as live:
+        shown = live if err.is_terminal and not quiet else None
+        async with asyncio.TaskGroup() as group:
+            meters: asyncio.Task[None] | None = None
+            async for status in client.jobs.watch(job_id):
+                view.status = status
+                if status.run_id and status.run_id != view.run_id and status.state not in ENDED:
+                    view.run_id = status.run_id
+                    if meters is not None:
+                        meters.cancel()
+                    meters = group.create_task(_watch_meters(client, view, shown, quiet=quiet))
+                _show(view, shown, quiet=quiet)
+            if meters is not None:
+                meters.cancel()
+    if not quiet:
+        _print_end(view)
+    assert view.status is not None, "a watch that ends has told at least one status"
+    return view.status
+
+
+class _View:
+    """What is known of the job by now."""
+
+    def __init__(self) -> None:
+        self.status: pb.JobStatus | None = None
+        self.reading: meters_pb.WatchRunResponse | None = None
+        self.run_id = ""
+        self.printed_at = 0.0
+        self.printed_phase = ""
+
+
+async def _watch_meters(client: AsyncClient, view: _View, live: Live | None, *, quiet: bool) -> None:
+    """Keep the newest reading; meters that cannot be watched do not disturb the job."""
+    try:
+        async for reading in client.meters.watch_run(view.run_id):
+            view.reading = reading
+            _show(view, live, quiet=quiet)
+    except ErgonautError as error:
+        if not quiet:
+            err.print(f"[yellow]no live meters:[/] {error}")
+
+
+def _show(view: _View, live: Live | None, *, quiet: bool) -> None:
+    if live is not None:
+        live.update(_table(view))
+    elif not quiet:
+        _print_line(view)
+
+
+def _print_line(view: _View) -> None:
+    status = view.status
+    assert status is not None
+    headline = f"{state_name(status.state)} {status.phase}".strip()
+    if headline == view.printed_phase and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
+        return
+    view.printed_at, view.printed_phase = time.monotonic(), headline
+    out.print(f"{headline}  {_figures(view.reading)}".rstrip())
+
+
+def _figures(reading: meters_pb.WatchRunResponse | None) -> str:
+    if reading is None:
+        return ""
+    watts = sum(component.power_watts for component in reading.components)
+    parts = [f"{watts:.1f} W", f"{reading.energy_joules:.0f} J", f"{reading.carbon_grams_co2e:.4f} gCO2e"]
+    return "  ".join([*parts, f"${reading.cost_usd:.6f}", f"({_how_measured(reading)})"])
+
+
+def _how_measured(reading: meters_pb.WatchRunResponse) -> str:
+    return ", ".join(f"{component.component}: {how(component)}" for component in reading.components)
+
+
+def how(component: meters_pb.ComponentReading) -> str:
+    """`model, ± 40 %`, `counter`, `not measured`."""
+    name = _METHODS.get(component.method, "unknown")
+    return f"{name}, ± {component.range_fraction:.0%}" if component.HasField("range_fraction") else name
+
+
+def _table(view: _View) -> Table:
+    assert view.status is not None
+    title = f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column, justify in (("component", "left"), ("watts", "right"), ("joules", "right"), ("how", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    reading = view.reading
+    if reading is None:
+        return table
+    for component in reading.components:
+        watts = f"{component.power_watts:.2f}" if component.HasField("power_watts") else "-"
+        joules = f"{component.energy_joules:.1f}" if component.HasField("energy_joules") else "-"
+        table.add_row(component.component, watts, joules, how(component))
+    table.caption = (
+        f"{reading.energy_joules:.0f} J   {reading.carbon_grams_co2e:.4f} gCO2e at "
+        f"{reading.intensity_grams_per_kwh:.0f} g/kWh ({reading.intensity_source})   ${reading.cost_usd:.6f}"
+    )
+    return table
+
+
+def _print_end(view: _View) -> None:
+    status = view.status
+    assert status is not None
+    colour = "green" if status.state == pb.JOB_STATE_SUCCEEDED else "red"
+    out.print(f"[{colour}]{state_name(status.state)}[/] {status.because}".rstrip())
+    if view.reading is not None:
+        out.print(f"run {status.run_id}  {_figures(view.reading)}")
+    for name, value in sorted(status.metrics.items()):
+        out.print(f"  {name} = {value:g}")
+    for artifact in status.artifacts:
+        out.print(f"  kept {artifact}")
