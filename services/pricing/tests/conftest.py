@@ -54,8 +54,10 @@ def small(make_offer: Callable[..., Offer]) -> Tables:
     """Two offers in a zone whose day swings, one zone that is the world."""
     swinging = tuple([0.5] * 12 + [1.5] * 12)
     zones = {
-        "SE": ZoneFactor("SE", GramsPerKwh(40), 2023, "life-cycle", "swing", 1, "CC BY 4.0", "https://example.com/se"),
-        "WORLD": ZoneFactor("WORLD", GramsPerKwh(475), 2018, "direct", "", 0, "fact", "https://example.com/world"),
+        "SE": ZoneFactor(
+            "SE", GramsPerKwh(40), 2023, "life-cycle", 0.05, "swing", 1, "CC BY 4.0", "https://example.com/se"
+        ),
+        "WORLD": ZoneFactor("WORLD", GramsPerKwh(475), 2018, "direct", 1.0, "", 0, "fact", "https://example.com/world"),
     }
     offers = (
         make_offer(),

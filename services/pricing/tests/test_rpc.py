@@ -100,7 +100,7 @@ async def test_a_forecast_without_hours_is_a_day_from_now(call: Caller, world: A
     assert response.hours[0].starts_at.ToJsonString() == "2026-03-02T10:00:00Z"
     assert {hour.kind for hour in response.hours} == {pb.INTENSITY_KIND_TYPICAL}
     assert response.hours[0].intensity_grams_per_kwh == 20
-    assert response.hours[0].range_fraction == 0.3
+    assert response.hours[0].range_fraction == pytest.approx(0.35)
     assert "https://example.com/se (2023, life-cycle, CC BY 4.0)" in response.source
     assert response.issued_at.ToJsonString() == "2026-03-02T10:20:00Z"
 

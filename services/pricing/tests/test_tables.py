@@ -14,7 +14,7 @@ from ergonaut.errors import Refused
 from ergonaut.events.pricing import Market
 from ergonaut.jobs import KNOWN_PROVIDERS
 from ergonaut_pricing.adapters.tables import load_tables
-from ergonaut_pricing.domain import WORLD_RANGE_FRACTION, Tables
+from ergonaut_pricing.domain import Tables
 
 SHIPPED = Path(str(resources.files("ergonaut_pricing") / "tables"))
 FILES = ("offers.csv", "regions.csv", "grid.csv", "shapes.csv", "power.csv")
@@ -90,10 +90,15 @@ def test_a_solar_grid_is_cleanest_at_noon_and_dirtier_in_the_evening_than_in_the
 
 
 def test_the_range_of_the_worlds_average_takes_in_every_zone_of_the_table(shipped: Tables) -> None:
-    world = shipped.zones["WORLD"].intensity_grams_per_kwh
-    assert all(
-        abs(zone.intensity_grams_per_kwh - world) <= WORLD_RANGE_FRACTION * world for zone in shipped.zones.values()
-    )
+    world = shipped.zones["WORLD"]
+    reach = world.range_fraction * world.intensity_grams_per_kwh
+    distances = [abs(zone.intensity_grams_per_kwh - world.intensity_grams_per_kwh) for zone in shipped.zones.values()]
+    assert max(distances) <= reach
+
+
+def test_a_factor_that_leaves_out_imports_and_life_cycle_is_trusted_less(shipped: Tables) -> None:
+    ranges = {(zone.basis, zone.range_fraction) for zone in shipped.zones.values() if zone.zone != "WORLD"}
+    assert ranges == {("life-cycle", 0.05), ("direct", 0.6)}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +121,7 @@ def test_the_range_of_the_worlds_average_takes_in_every_zone_of_the_table(shippe
         ("grid.csv", "intensity_grams_per_kwh", "-1", "grid.csv:2:intensity_grams_per_kwh:"),
         ("grid.csv", "shape", "square", "grid.csv:2:shape:"),
         ("grid.csv", "basis", "guess", "grid.csv:2:basis:"),
+        ("grid.csv", "range_fraction", "", "grid.csv:2:range_fraction:"),
         ("shapes.csv", "h07", "0", "shapes.csv:2:h07:"),
         ("shapes.csv", "h07", "1.9", "shapes.csv:2:h00:"),
         ("power.csv", "watts", "", "power.csv:2:watts:"),

@@ -28,8 +28,6 @@ FORECAST_YEARS = (2000, 2100)
 ZONE_LETTERS_MAX = 63
 """A zone is part of subjects and keys."""
 
-# Grids of countries lie between about 20 and 900 g; this range around the world's average takes in nearly all of them.
-WORLD_RANGE_FRACTION = 1.0
 _HOURS_A_DAY = 24
 
 
@@ -128,6 +126,7 @@ class ZoneFactor:
     intensity_grams_per_kwh: GramsPerKwh
     year: int
     basis: str
+    range_fraction: float
     shape: str
     solar_offset_hours: float
     licence: str
@@ -221,12 +220,14 @@ def forecast(tables: Tables, zone: str, starts_at: datetime, hours: int) -> Zone
 
 
 def _world_hour(world: ZoneFactor, start: datetime) -> HourForecast:
-    return HourForecast(start, world.intensity_grams_per_kwh, WORLD_RANGE_FRACTION, IntensityKind.WORLD_AVERAGE)
+    return HourForecast(start, world.intensity_grams_per_kwh, world.range_fraction, IntensityKind.WORLD_AVERAGE)
 
 
 def _typical_hour(factor: ZoneFactor, shape: DayShape, start: datetime) -> HourForecast:
     grams = factor.intensity_grams_per_kwh * shape.at(start.hour + factor.solar_offset_hours)
-    return HourForecast(start, GramsPerKwh(grams), shape.range_fraction, IntensityKind.TYPICAL)
+    # The year's figure and the day's swing may be off in the same direction, so their ranges add up.
+    range_fraction = min(1.0, factor.range_fraction + shape.range_fraction)
+    return HourForecast(start, GramsPerKwh(grams), range_fraction, IntensityKind.TYPICAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ class GridRow(_Row):
     intensity_grams_per_kwh: float = Field(gt=0, lt=2000)
     year: int = Field(ge=2000)
     basis: Literal["life-cycle", "direct"]
+    range_fraction: float = Field(ge=0, le=1)
     shape: str
     solar_offset_hours: float = Field(ge=-12, le=14)
     licence: str = Field(min_length=1)
@@ -218,6 +219,7 @@ def _zone_factor(row: GridRow) -> ZoneFactor:
         intensity_grams_per_kwh=GramsPerKwh(row.intensity_grams_per_kwh),
         year=row.year,
         basis=row.basis,
+        range_fraction=row.range_fraction,
         shape=row.shape,
         solar_offset_hours=row.solar_offset_hours,
         licence=row.licence,
