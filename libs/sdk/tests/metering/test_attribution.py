@@ -1,0 +1,72 @@
+"""Every joule is somebody's, and nobody pays for a neighbour."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ergonaut.metering import HostUse, attribute
+from ergonaut.metering.attribution import OTHERS, dynamic_fraction
+from ergonaut.metering.cpu_model import WATTS_PER_CPU_FULL, WATTS_PER_CPU_IDLE
+
+run_ids = st.sampled_from([f"run-{number}" for number in range(6)])
+amounts = st.floats(min_value=0, max_value=1e6, allow_nan=False)
+byte_counts = st.integers(min_value=0, max_value=2**45)
+uses = st.builds(
+    HostUse,
+    seconds=st.floats(min_value=0, max_value=1e5),
+    logical_cpus=st.integers(min_value=1, max_value=512),
+    busy_cpu_seconds=amounts,
+    memory_bytes=byte_counts,
+    memory_used_bytes=byte_counts,
+    run_cpu_seconds=st.dictionaries(run_ids, amounts),
+    run_resident_bytes=st.dictionaries(run_ids, byte_counts),
+    gpu_weights=st.fixed_dictionaries({"gpu0": st.dictionaries(run_ids | st.just(OTHERS), amounts)}),
+)
+
+
+@given(st.sampled_from(["cpu", "dram", "gpu0", "gpu1", "platform"]), st.floats(min_value=0, max_value=1e9), uses)
+def test_runs_and_others_and_idle_are_the_whole_and_none_is_negative(
+    component: str, energy_joules: float, use: HostUse
+) -> None:
+    split = attribute(component, energy_joules, use)
+    parts = [*split.runs.values(), split.others, split.idle]
+    assert min(parts) >= 0
+    assert sum(parts) == pytest.approx(energy_joules, rel=1e-9, abs=1e-9)
+
+
+def host(**changes: object) -> HostUse:
+    values: dict[str, object] = {
+        "seconds": 10, "logical_cpus": 4, "busy_cpu_seconds": 20, "memory_bytes": 1000, "memory_used_bytes": 600,
+    }  # fmt: skip
+    return HostUse(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_part_that_work_causes_is_that_of_the_model() -> None:
+    utilisation = 0.3
+    full_line = WATTS_PER_CPU_IDLE + (WATTS_PER_CPU_FULL - WATTS_PER_CPU_IDLE) * utilisation
+    assert dynamic_fraction(utilisation) == pytest.approx(1 - WATTS_PER_CPU_IDLE / full_line)
+
+
+def test_work_is_shared_by_cpu_seconds_and_idling_is_nobodys() -> None:
+    split = attribute("cpu", 100.0, host(run_cpu_seconds={"run-1": 5.0, "run-2": 10.0}))
+    work = 100.0 * dynamic_fraction(0.5)
+    assert split.runs == pytest.approx({"run-1": work / 4, "run-2": work / 2})
+    assert split.others == pytest.approx(work / 4)
+    assert split.idle == pytest.approx(100.0 - work)
+
+
+def test_a_sleeping_run_beside_a_busy_neighbour_is_charged_no_cpu() -> None:
+    split = attribute("cpu", 100.0, host(busy_cpu_seconds=40, run_cpu_seconds={"run-1": 0.0}))
+    assert split.runs == {"run-1": 0.0}
+
+
+def test_memory_is_shared_by_what_is_resident() -> None:
+    split = attribute("dram", 10.0, host(run_resident_bytes={"run-1": 100}))
+    assert (split.runs["run-1"], split.others, split.idle) == pytest.approx((1.0, 5.0, 4.0))
+
+
+def test_a_gpu_is_charged_wholly_to_those_who_hold_it() -> None:
+    held = host(gpu_weights={"gpu0": {"run-1": 30.0, OTHERS: 10.0}})
+    split = attribute("gpu0", 8.0, held)
+    assert (split.runs, split.others, split.idle) == ({"run-1": 6.0}, 2.0, 0.0)
+    assert attribute("gpu1", 8.0, held).idle == 8.0

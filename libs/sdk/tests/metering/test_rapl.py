@@ -1,0 +1,129 @@
+"""RAPL is read from a powercap tree as the kernel shows it, here laid out on disk."""
+
+from pathlib import Path
+
+import pytest
+
+from ergonaut.events.telemetry import Method
+from ergonaut.metering import discover
+from ergonaut.metering.meters import Meter, Reading
+from ergonaut.metering.rapl import RaplMeter
+
+
+class NoDriver:
+    """Stands for the module pynvml on a host without a driver."""
+
+    class NVMLError(Exception):
+        value = 12
+
+    def nvmlInit(self) -> None:
+        raise self.NVMLError("NVML Shared Library Not Found")
+
+
+def add_zone(powercap: Path, folder: str, name: str, microjoules: int, wraps_at: int = 262_143_328_850) -> Path:
+    zone = powercap / folder
+    zone.mkdir(parents=True)
+    (zone / "name").write_text(f"{name}\n")
+    (zone / "max_energy_range_uj").write_text(f"{wraps_at}\n")
+    (zone / "energy_uj").write_text(f"{microjoules}\n")
+    return zone / "energy_uj"
+
+
+def readings_of(meter: RaplMeter) -> dict[str, Reading]:
+    return {reading.component: reading for reading in meter.read()}
+
+
+def components_of(meters: list[Meter]) -> dict[str, Reading]:
+    return {reading.component: reading for meter in meters for reading in meter.read()}
+
+
+def test_packages_add_up_and_what_lies_inside_them_does_not(tmp_path: Path) -> None:
+    first = add_zone(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+    core = add_zone(tmp_path, "intel-rapl:0:0", "core", 500_000)
+    memory = add_zone(tmp_path, "intel-rapl:0:1", "dram", 0)
+    second = add_zone(tmp_path, "intel-rapl:1", "package-1", 7_000_000)
+    platform = add_zone(tmp_path, "intel-rapl:2", "psys", 0)
+    again = add_zone(tmp_path, "intel-rapl-mmio:0", "package-0", 1_000_000)
+    meter = RaplMeter(tmp_path)
+    meter.read()
+    for counter, microjoules in ((first, 3_000_000), (second, 10_000_000), (memory, 250_000)):
+        counter.write_text(str(microjoules))
+    for counter in (core, platform, again):
+        counter.write_text("99000000")
+
+    readings = readings_of(meter)
+
+    assert {name: reading.energy_joules for name, reading in readings.items()} == {"cpu": 5.0, "dram": 0.25}
+    assert {reading.method for reading in readings.values()} == {Method.COUNTER}
+
+
+def test_a_counter_that_wraps_goes_on_counting(tmp_path: Path) -> None:
+    counter = add_zone(tmp_path, "intel-rapl:0", "package-0", 9_000_000, wraps_at=10_000_000)
+    meter = RaplMeter(tmp_path)
+    meter.read()
+    counter.write_text("2000000")
+    assert readings_of(meter)["cpu"].energy_joules == pytest.approx(3.0)
+    counter.write_text("4000000")
+    assert readings_of(meter)["cpu"].energy_joules == pytest.approx(5.0)
+
+
+def test_the_platform_counter_is_used_where_there_is_nothing_finer(tmp_path: Path) -> None:
+    add_zone(tmp_path, "intel-rapl:0", "psys", 5)
+    components = components_of(discover(tmp_path, NoDriver()))
+    assert set(components) == {"platform", "gpu"}
+    assert components["platform"].method is Method.COUNTER
+
+
+def test_a_counter_that_may_not_be_read_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = add_zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    refuse_reading(counter, monkeypatch)
+    reading = readings_of(RaplMeter(tmp_path))["cpu"]
+    assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
+    assert "sudo chmod a+r" in reading.source
+
+
+def test_a_model_stands_in_for_counters_that_may_not_be_read_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_reading(add_zone(tmp_path, "intel-rapl:0", "package-0", 1), monkeypatch)
+    components = components_of(discover(tmp_path, NoDriver()))
+    assert components["cpu"].method is Method.MODEL
+    assert "sudo chmod a+r" in components["cpu"].source
+    assert components["dram"].method is Method.MODEL
+
+
+def test_the_package_is_counted_and_memory_modelled_where_rapl_has_no_counter_for_it(tmp_path: Path) -> None:
+    add_zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    components = components_of(discover(tmp_path, NoDriver()))
+    assert {name: reading.method for name, reading in components.items()} == {
+        "cpu": Method.COUNTER,
+        "dram": Method.MODEL,
+        "gpu": Method.NOT_MEASURED,
+    }
+
+
+def test_without_rapl_the_figures_are_a_model_with_a_range(tmp_path: Path) -> None:
+    components = components_of(discover(tmp_path, NoDriver()))
+    assert components["cpu"].method is Method.MODEL
+    assert components["cpu"].range_fraction == 0.4
+    assert components["gpu"].energy_joules is None
+
+
+def test_a_counter_that_vanishes_is_not_measured_any_more(tmp_path: Path) -> None:
+    counter = add_zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    meter = RaplMeter(tmp_path)
+    meter.read()
+    counter.unlink()
+    assert readings_of(meter)["cpu"].method is Method.NOT_MEASURED
+
+
+def refuse_reading(counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel refuse this file even where the tests run as root."""
+    readable = Path.read_text
+
+    def read_text(path: Path, *arguments: object, **options: object) -> str:
+        if path == counter:
+            raise PermissionError(13, "Permission denied", str(path))
+        return readable(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "read_text", read_text)

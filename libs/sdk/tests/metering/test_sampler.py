@@ -1,0 +1,97 @@
+"""A sampler bridges what it missed and never calls what it could not read zero."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from ergonaut.events.telemetry import Method, Share
+from ergonaut.metering import HostLoad, HostSampler, ProcessScan, Reading
+from ergonaut.metering.processtable import ProcessStat
+from ergonaut.runcontext import RunContext
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """One host whose clock, load, processes and meter the test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.busy = 0.0
+        self.cpu_of_run = 0.0
+        self.reading = Reading("cpu", Method.COUNTER, "test", 0.05, 1000.0)
+        self.holders: Mapping[str, Mapping[int, float]] = {}
+
+    def load(self) -> HostLoad:
+        return HostLoad(self.seconds, self.busy, 2, 1000, 500)
+
+    def now(self) -> datetime:
+        return BEGINNING + timedelta(seconds=self.seconds)
+
+    def pids(self) -> set[int]:
+        return {10}
+
+    def environment(self, pid: int) -> Mapping[str, str]:
+        return RunContext(run_id="run-1").to_environment()
+
+    def read(self, pid: int) -> ProcessStat | None:
+        return ProcessStat(pid, 1, 1.0, self.cpu_of_run, 0.0, 100, ended=False)
+
+
+class WorldMeter:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def read(self) -> Sequence[Reading]:
+        return [self.world.reading]
+
+    def users(self) -> Mapping[str, Mapping[int, float]]:
+        return self.world.holders
+
+    def close(self) -> None: ...
+
+
+def sampler_of(world: World) -> HostSampler:
+    return HostSampler([WorldMeter(world)], ProcessScan(table=world), load=world.load, now=world.now)
+
+
+def counted(joules: float) -> Reading:
+    return Reading("cpu", Method.COUNTER, "test", 0.05, joules)
+
+
+def test_energy_is_the_difference_of_the_counter_and_adds_up() -> None:
+    world = World()
+    sampler = sampler_of(world)
+    world.seconds, world.busy, world.cpu_of_run, world.reading = 1.0, 1.0, 0.5, counted(1040.0)
+    interval = sampler.sample()
+    assert sum(charge.energy_joules or 0 for charge in interval.charges) == 40.0
+    by_share = {charge.share: charge.energy_joules for charge in interval.charges}
+    assert by_share[Share.RUN] == by_share[Share.OTHERS]
+
+
+def test_an_interval_in_which_the_counter_could_not_be_read_is_bridged_by_the_next() -> None:
+    world = World()
+    sampler = sampler_of(world)
+    world.seconds, world.reading = 1.0, Reading("cpu", Method.NOT_MEASURED, "gone")
+    missed = sampler.sample()
+    world.seconds, world.reading = 2.0, counted(1100.0)
+    bridged = sampler.sample()
+    assert [(charge.run_id, charge.energy_joules) for charge in missed.charges] == [("run-1", None)]
+    assert sum(charge.energy_joules or 0 for charge in bridged.charges) == 100.0
+    assert {charge.started_at for charge in bridged.charges} == {BEGINNING}
+
+
+def test_a_counter_that_was_set_back_makes_up_nothing() -> None:
+    world = World()
+    sampler = sampler_of(world)
+    world.seconds, world.reading = 1.0, counted(3.0)
+    assert {charge.energy_joules for charge in sampler.sample().charges} == {0.0}
+
+
+def test_a_gpu_goes_to_the_run_whose_process_holds_it() -> None:
+    world = World()
+    world.reading = Reading("gpu0", Method.COUNTER, "test", 0.05, 0.0)
+    world.holders = {"gpu0": {10: 3.0, 99: 1.0}}
+    sampler = sampler_of(world)
+    world.seconds, world.reading = 1.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 400.0)
+    charges = {charge.share: charge.energy_joules for charge in sampler.sample().charges}
+    assert charges == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
