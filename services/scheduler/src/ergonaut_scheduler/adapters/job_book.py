@@ -1,0 +1,138 @@
+"""The job book in a JetStream key-value bucket: key `<tenant>.<job_id>`, value the record as JSON."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+from pydantic import TypeAdapter, ValidationError
+
+from ergonaut.errors import Broken, Unavailable
+from ergonaut_common.bus.connection import until_answered
+from ergonaut_scheduler.domain import JobRecord
+from ergonaut_scheduler.ports import Stored
+
+BUCKET = "jobs"
+
+LISTING_TIMEOUT_SECONDS = 5.0
+"""The longest pause between two records of a listing; a longer one means that NATS is away."""
+
+WATCH_LOOK_SECONDS = 5.0
+"""How often a watch looks for itself: a watch that NATS forgot in a restart stays silent for ever otherwise."""
+
+_JSON = TypeAdapter(JobRecord)
+
+
+class KeyValueJobBook:
+    """Fills `JobBook`."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    async def add(self, record: JobRecord) -> bool:
+        async def create() -> bool:
+            try:
+                await self._bucket.create(_key(record.tenant, record.job_id), _JSON.dump_json(record))
+            except KeyWrongLastSequenceError:
+                return False
+            return True
+
+        return await until_answered(create, what=f"recording job {record.job_id}")
+
+    async def find(self, tenant: str, job_id: str) -> Stored | None:
+        async def get() -> Stored | None:
+            try:
+                return _stored(await self._bucket.get(_key(tenant, job_id)))
+            except KeyNotFoundError:
+                return None
+
+        return await until_answered(get, what=f"reading job {job_id}")
+
+    async def replace(self, stored: Stored) -> bool:
+        record = stored.record
+
+        async def update() -> bool:
+            key, value = _key(record.tenant, record.job_id), _JSON.dump_json(record)
+            try:
+                await self._bucket.update(key, value, last=stored.revision)
+            except KeyWrongLastSequenceError:
+                return False
+            return True
+
+        return await until_answered(update, what=f"changing job {record.job_id}")
+
+    async def remove(self, stored: Stored) -> None:
+        record = stored.record
+
+        async def delete() -> None:
+            # Where the record has changed since, NATS says so, and it stays.
+            with contextlib.suppress(KeyWrongLastSequenceError, BadRequestError):
+                await self._bucket.delete(_key(record.tenant, record.job_id), last=stored.revision)
+
+        await until_answered(delete, what=f"forgetting job {record.job_id}")
+
+    async def of_tenant(self, tenant: str) -> Sequence[JobRecord]:
+        return [stored.record for stored in await self._all_of(f"{tenant}.*")]
+
+    async def everything(self) -> Sequence[Stored]:
+        return await self._all_of(">")
+
+    async def watch(self, tenant: str, job_id: str) -> AsyncGenerator[JobRecord, None]:
+        seen = 0
+        while True:
+            async with self._watching(_key(tenant, job_id)) as watcher:
+                stored = await self.find(tenant, job_id)
+                while stored is not None and stored.revision > seen:
+                    seen = stored.revision
+                    yield stored.record
+                    stored = await self._next_change(watcher, seen)
+
+    async def _next_change(self, watcher: KeyValue.KeyWatcher, seen: int) -> Stored | None:
+        """The next newer record; None when it is time to look for oneself."""
+        with contextlib.suppress(TimeoutError, NatsTimeoutError):
+            async with asyncio.timeout(WATCH_LOOK_SECONDS):
+                while True:
+                    entry = await _next(watcher, WATCH_LOOK_SECONDS)
+                    if entry is not None and entry.operation is None and (entry.revision or 0) > seen:
+                        return _stored(entry)
+        return None
+
+    async def _all_of(self, pattern: str) -> list[Stored]:
+        found: list[Stored] = []
+        async with self._watching(pattern) as watcher:
+            # The watch tells each key's newest value and then, once, nothing.
+            while (entry := await _next(watcher, LISTING_TIMEOUT_SECONDS)) is not None:
+                if entry.operation is None:
+                    found.append(_stored(entry))
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _watching(self, pattern: str) -> AsyncIterator[KeyValue.KeyWatcher]:
+        try:
+            watcher = await self._bucket.watch(pattern)
+            try:
+                yield watcher
+            finally:
+                with contextlib.suppress(NatsError, TimeoutError):
+                    await watcher.stop()  # type: ignore[no-untyped-call]
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"reading the job book: NATS does not answer: {error}") from error
+
+
+async def _next(watcher: KeyValue.KeyWatcher, timeout_seconds: float) -> KeyValue.Entry | None:
+    entry: KeyValue.Entry | None = await watcher.updates(timeout=timeout_seconds)  # type: ignore[no-untyped-call]
+    return entry
+
+
+def _key(tenant: str, job_id: str) -> str:
+    return f"{tenant}.{job_id}"
+
+
+def _stored(entry: KeyValue.Entry) -> Stored:
+    try:
+        return Stored(_JSON.validate_json(entry.value or b""), entry.revision or 0)
+    except ValidationError as error:
+        raise Broken(f"the record {entry.key} in the bucket {BUCKET} cannot be read: {error}") from error
