@@ -1,0 +1,107 @@
+"""The Temporal door: each activity calls one use case and tells Temporal whether trying again helps. For `workflows`."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from temporalio import activity
+
+from ergonaut.errors import ErgonautError
+from ergonaut.jobs import Plan
+from ergonaut.workflows import RunJobInput
+from ergonaut_common.temporal import application_error
+from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, StopReason
+from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest
+
+
+class Activities:
+    """What the workflow may have done in the world. Every one may be repeated."""
+
+    def __init__(self, leasing: Leasing, running: Running, keeping: Keeping) -> None:
+        self._leasing = leasing
+        self._running = running
+        self._keeping = keeping
+
+    def all(self) -> Sequence[Any]:
+        """All of them, as a worker wants them."""
+        return [self.place, self.provision, self.start, self.watch, self.collect, self.tear_down, self.tell_ended]
+
+    @activity.defn
+    async def place(self, request: RunJobInput) -> Plan:
+        """Choose an offer and a start time."""
+        with _translated():
+            return await self._leasing.place(request, activity.info().workflow_id or "")
+
+    @activity.defn
+    async def provision(self, attempt: Attempt) -> None:
+        """Get the machine, with the job's files on it."""
+        with _translated():
+            await self._leasing.provision(attempt)
+
+    @activity.defn
+    async def start(self, attempt: Attempt) -> None:
+        """Start the program, once."""
+        with _translated():
+            await self._running.start(attempt)
+
+    @activity.defn
+    async def watch(self, attempt: Attempt) -> RunEnd:
+        """Stay with the program until it has ended, through cancellation and through this worker's own leaving."""
+        stop = StopRequest()
+        watching = asyncio.create_task(self._running.watch(attempt, _beat_for(stop), stop))
+        while True:
+            try:
+                with _translated():
+                    return await asyncio.shield(watching)
+            except asyncio.CancelledError:
+                stop.reason = stop.reason or _why_cancelled()
+                if stop.reason is None or watching.cancelled():
+                    # Another attempt at this activity watches now, or nobody wants to know; the program is not ours to stop.
+                    watching.cancel()
+                    raise
+
+    @activity.defn
+    async def collect(self, attempt: Attempt) -> Collected:
+        """Keep the files that the run leaves."""
+        with _translated():
+            return await self._keeping.collect(attempt, activity.heartbeat)
+
+    @activity.defn
+    async def tear_down(self, lease: Lease, because: str) -> None:
+        """Give the machine back."""
+        with _translated():
+            await self._leasing.tear_down(lease, because, again=activity.info().attempt > 1)
+
+    @activity.defn
+    async def tell_ended(self, ending: Ending) -> None:
+        """Announce how an attempt ended."""
+        with _translated():
+            await self._keeping.tell_ended(ending)
+
+
+def _beat_for(stop: StopRequest) -> Any:
+    """A heartbeat that also notices that this worker is told to leave: what runs here must not outlive it."""
+
+    def beat() -> None:
+        activity.heartbeat()
+        if activity.is_worker_shutdown():
+            stop.reason = stop.reason or StopReason.PREEMPTED
+
+    return beat
+
+
+def _why_cancelled() -> StopReason | None:
+    """Why this activity was cancelled, where that concerns the program."""
+    details = activity.cancellation_details()
+    if details is not None and details.cancel_requested:
+        return StopReason.CANCELLED
+    return StopReason.PREEMPTED if activity.is_worker_shutdown() else None
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ErgonautError as error:
+        raise application_error(error) from error

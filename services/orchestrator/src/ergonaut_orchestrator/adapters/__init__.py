@@ -1,0 +1,1 @@
+"""Fills the orchestrator's ports with the real world. Each translates; none decides."""

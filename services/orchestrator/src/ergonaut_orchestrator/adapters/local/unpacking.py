@@ -1,0 +1,32 @@
+"""Lays out a job's files from the archive that somebody sent, trusting it in nothing."""
+
+import errno
+import io
+import tarfile
+import zlib
+from pathlib import Path
+
+from ergonaut.errors import Refused, Unavailable
+
+
+def unpack(archive: bytes, folder: Path, *, files_max: int, bytes_max: int) -> None:
+    """Extract a gzipped tar below a folder. Raises Refused where it leaves the folder, holds devices, or is too large."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            _extract_within(tar, folder, files_max=files_max, bytes_max=bytes_max)
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Unavailable(f"the disk of {folder} is full; make room") from error
+        raise Refused(f"the job's files cannot be unpacked: {error}", field="job.source") from error
+
+
+def _extract_within(tar: tarfile.TarFile, folder: Path, *, files_max: int, bytes_max: int) -> None:
+    total_bytes = 0
+    for count, member in enumerate(tar, start=1):
+        total_bytes += member.size
+        if count > files_max:
+            raise Refused(f"the archive holds more than {files_max} files", field="job.source")
+        if total_bytes > bytes_max:
+            raise Refused(f"the archive unpacks to more than {bytes_max} bytes", field="job.source")
+        # The filter refuses absolute paths, ways out of the folder by name or by link, and devices; it drops owners and setuid.
+        tar.extract(member, folder, filter="data")

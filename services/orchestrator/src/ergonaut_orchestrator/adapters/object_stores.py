@@ -1,0 +1,63 @@
+"""Sources and artifacts in JetStream's object stores, one bucket a tenant and kind. Fills the ports `Sources` and `Artifacts`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, BinaryIO, TypeVar
+
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
+
+from ergonaut.errors import Broken, NotFound, Unavailable
+from ergonaut.jobs import source_digest
+from ergonaut_common.bus import Bus
+
+TRANSFER_TIMEOUT_SECONDS = 300.0
+"""For one object: a gigabyte at a few megabytes a second. nats-py itself would wait for ever on a server that went away."""
+
+T = TypeVar("T")
+
+
+class ObjectSources:
+    """Sources that the scheduler stored."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def fetch(self, tenant: str, digest: str) -> bytes:
+        store = await self._bus.object_store(f"sources-{tenant}")
+        try:
+            found = await _bounded(lambda: store.get(digest), doing=f"fetching the source {digest}")
+        except NotFoundError as error:
+            raise NotFound(f"job.source: {digest} is not stored; upload it first") from error
+        archive = bytes(found.data or b"")
+        if source_digest(archive) != digest:
+            raise Broken(f"the stored source {digest} is damaged; upload it again")
+        return archive
+
+
+class ObjectArtifacts:
+    """Files that runs leave."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def keep(self, tenant: str, name: str, content: BinaryIO) -> None:
+        await self._put(f"artifacts-{tenant}", name, content)
+
+    async def keep_log(self, tenant: str, name: str, content: BinaryIO) -> None:
+        await self._put(f"logs-{tenant}", name, content)
+
+    async def _put(self, bucket: str, name: str, content: BinaryIO) -> None:
+        store: Any = await self._bus.object_store(bucket)
+        await _bounded(lambda: store.put(name, content), doing=f"keeping {name} in {bucket}")
+
+
+async def _bounded(transfer: Callable[[], Awaitable[T]], *, doing: str) -> T:
+    """A transfer with a deadline; what can be tried again becomes Unavailable, a missing object stays one."""
+    try:
+        return await asyncio.wait_for(transfer(), TRANSFER_TIMEOUT_SECONDS)
+    except NotFoundError:
+        raise
+    except (TimeoutError, NatsError, JetStreamError) as error:
+        raise Unavailable(f"{doing}: {error or type(error).__name__}") from error

@@ -1,0 +1,117 @@
+"""The whole life of the orchestrator's process: build, enter, wait, leave."""
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from ergonaut.errors import Unavailable
+from ergonaut.workflows import RUNS_TASK_QUEUE
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.clock import Clock, SystemClock
+from ergonaut_common.lifetimes import background, stop_requested
+from ergonaut_common.observe import get_logger, serving_metrics
+from ergonaut_common.rpc import channel, serving
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.temporal import connect_temporal
+from ergonaut_orchestrator.activities import Activities
+from ergonaut_orchestrator.adapters.announcer import BusAnnouncer
+from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
+from ergonaut_orchestrator.adapters.object_stores import ObjectArtifacts, ObjectSources
+from ergonaut_orchestrator.adapters.placing import SchedulerPlacing
+from ergonaut_orchestrator.adapters.temporal_workflows import TemporalWorkflows
+from ergonaut_orchestrator.service import Bounds, Keeping, Leasing, Running, World
+from ergonaut_orchestrator.settings import Settings
+from ergonaut_orchestrator.workflows import RunJob
+
+SHORT_STEPS_MAX = 16
+"""Activities at work beside the watches: provisioning, collecting and tearing down are heavy on one machine's disk."""
+
+HEARTBEAT_INTERVAL = timedelta(seconds=1)
+"""How often beats are passed on to Temporal, which answers them with cancellations: a cancelled job notices within this."""
+
+LEAVE_SLACK_SECONDS = 3.0
+"""On top of the grace, for the ends of stopped runs to be told. The whole must fit into a supervisor's patience of 12 s."""
+
+log = get_logger(__name__)
+
+
+async def main(platform: PlatformSettings) -> None:
+    """Be the orchestrator until told to stop."""
+    settings = Settings()
+    clock = SystemClock()
+    keys = KeyRing.load(platform.keys_file)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        door = await stack.enter_async_context(
+            serving(
+                settings.grpc_address, service="orchestrator", add=lambda _: None, keys=keys, names=[], healthy=False
+            )
+        )
+        bus = await stack.enter_async_context(open_bus(platform, "orchestrator"))
+        await bus.ensure_streams("runs", "leases")
+        scheduler = await stack.enter_async_context(
+            channel(platform.scheduler_address, platform, service="orchestrator")
+        )
+        temporal = await connect_temporal(platform, clock)
+        world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
+        leasing = Leasing(world)
+        await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
+        async with working(temporal, leasing, world, settings):
+            await door.set_serving(True)
+            await stop_requested()
+            # Before the worker leaves, which may take long when Temporal is away; whatever started in between is stopped below.
+            await leasing.ask_all_to_stop()
+        await leasing.interrupt_all()
+
+
+def build_world(
+    settings: Settings, platform: PlatformSettings, *, bus: Bus, placing: SchedulerPlacing, temporal: Client
+) -> World:
+    """The real world behind the ports."""
+    limits = LocalLimits(
+        stop_grace_seconds=settings.stop_grace_seconds,
+        lease_ttl_seconds=settings.lease_ttl_seconds,
+        log_bytes_max=settings.log_bytes_max,
+        source_bytes_max=settings.source_bytes_max,
+        source_files_max=settings.source_files_max,
+        nice=settings.nice,
+    )
+    local = LocalProvider(platform.data_dir / "leases", settings.host, limits)
+    return World(
+        placing=placing,
+        providers={local.name: local},
+        sources=ObjectSources(bus),
+        artifacts=ObjectArtifacts(bus),
+        announcer=BusAnnouncer(bus),
+        workflows=TemporalWorkflows(temporal),
+        clock=SystemClock(),
+    )
+
+
+def working(temporal: Client, leasing: Leasing, world: World, settings: Settings) -> Worker:
+    """The worker at the Temporal door; leaving it waits until the programs that are watched have been stopped."""
+    bounds = Bounds(settings.look_interval_seconds, settings.artifacts_count_max, settings.artifacts_bytes_max)
+    activities = Activities(leasing, Running(world, bounds), Keeping(world, bounds))
+    return Worker(
+        temporal,
+        task_queue=RUNS_TASK_QUEUE,
+        workflows=[RunJob],
+        activities=activities.all(),
+        max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
+        max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+        graceful_shutdown_timeout=timedelta(seconds=settings.stop_grace_seconds + LEAVE_SLACK_SECONDS),
+    )
+
+
+async def reconciling(leasing: Leasing, clock: Clock, interval_seconds: float) -> None:
+    """Search for leases that nobody answers for, at once and then now and again."""
+    while True:
+        with contextlib.suppress(Unavailable, asyncio.TimeoutError):
+            await leasing.reconcile()
+        await clock.sleep(interval_seconds)

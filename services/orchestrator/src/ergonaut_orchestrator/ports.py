@@ -1,0 +1,122 @@
+"""What the orchestrator needs of the world, in its own words. Adapters fill these; fakes stand in for them in tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from ergonaut.events import Event
+from ergonaut.jobs import Plan
+from ergonaut.journal import JournalEntry
+from ergonaut.workflows import RunJobInput
+from ergonaut_orchestrator.domain import FoundFiles, Lease, Observation, Program, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """When something came to be on a machine, and on which."""
+
+    host: str
+    at: datetime
+
+
+class Placing(Protocol):
+    """Chooses where and when a job runs."""
+
+    async def place(self, request: RunJobInput, workflow_id: str) -> Plan:
+        """The choice, recorded and announced by the chooser; asking again is harmless. Raises Refused, Unavailable."""
+        ...
+
+
+class Provider(Protocol):
+    """Machines of one provider. Every method may be repeated, and called by another process than the one before."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in offers."""
+        ...
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether its programs run beside this service, and must not go on when the platform is taken down."""
+        ...
+
+    async def provision(self, lease: Lease, source: bytes | None) -> Happened:
+        """Get a machine and lay out the job's files (a gzipped tar) on it. Raises Refused for files that are not acceptable."""
+        ...
+
+    async def start(self, lease_id: str, program: Program) -> Happened:
+        """Start the program, at most once for each lease. Raises NotFound where there is no such lease."""
+        ...
+
+    async def observe(self, lease_id: str) -> Observation:
+        """What is to be seen of the lease now."""
+        ...
+
+    async def renew(self, lease_id: str) -> None:
+        """Say that somebody watches; a lease that is not renewed stops its program by itself."""
+        ...
+
+    async def ask_to_stop(self, lease_id: str, reason: StopReason) -> None:
+        """Ask the program to end, by force after a grace; the first reason given stands. Returns at once."""
+        ...
+
+    async def told(self, lease_id: str, offset: int) -> tuple[Sequence[JournalEntry], int]:
+        """The run's journal after an offset, and the offset to go on from."""
+        ...
+
+    async def files(self, lease_id: str, patterns: Sequence[str]) -> FoundFiles:
+        """The regular files inside the job's folder that the patterns name."""
+        ...
+
+    async def open_file(self, lease_id: str, path: str) -> BinaryIO:
+        """One of those files, to read. Raises NotFound."""
+        ...
+
+    async def open_log(self, lease_id: str, name: str) -> BinaryIO:
+        """What the program wrote, by name: `stdout.log` or `stderr.log`. Raises NotFound."""
+        ...
+
+    async def tear_down(self, lease_id: str) -> None:
+        """Stop what still runs, gently first, and give the machine back; nothing of the lease remains."""
+        ...
+
+    async def held(self) -> Sequence[Lease]:
+        """All leases that are held, by whichever process they were got."""
+        ...
+
+
+class Sources(Protocol):
+    """The files that jobs were submitted with."""
+
+    async def fetch(self, tenant: str, digest: str) -> bytes:
+        """A gzipped tar by its digest. Raises NotFound, Broken where it is damaged, Unavailable."""
+        ...
+
+
+class Artifacts(Protocol):
+    """Where the files that runs leave are kept."""
+
+    async def keep(self, tenant: str, name: str, content: BinaryIO) -> None:
+        """Keep a file under a name; the same name again replaces it. Raises Unavailable."""
+        ...
+
+    async def keep_log(self, tenant: str, name: str, content: BinaryIO) -> None:
+        """Keep what a program wrote, apart from the artifacts. Raises Unavailable."""
+        ...
+
+
+class Announcer(Protocol):
+    """Tells facts to whoever listens."""
+
+    async def tell(self, event: Event) -> None:
+        """Tell a fact; it is stored when this returns. Raises Unavailable."""
+        ...
+
+
+class Workflows(Protocol):
+    """The workflows that answer for leases."""
+
+    async def is_live(self, lease: Lease) -> bool:
+        """Whether the lease's workflow still runs. Raises Unavailable where that cannot be known now."""
+        ...

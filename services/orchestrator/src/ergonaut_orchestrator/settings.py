@@ -1,0 +1,83 @@
+"""What may be set about the orchestrator, read from the environment. Built by `main`."""
+
+import platform
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from ergonaut_common.settings import DoorSettings
+from ergonaut_orchestrator.domain import lease_host_name
+
+_MIB = 1024 * 1024
+
+
+def _host_name() -> str:
+    return lease_host_name(platform.node())
+
+
+class Settings(DoorSettings):
+    """The orchestrator's settings; every default is that of one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="ERGONAUT_ORCHESTRATOR_", frozen=True, extra="ignore")
+
+    grpc_address: str = Field(
+        default="127.0.0.1:7404", description="Where health is answered, host:port; loopback unless told otherwise."
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1:7504", description="Where /metrics is served for Prometheus, host:port."
+    )
+    host: str = Field(
+        default_factory=_host_name,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="This host's name in events; give the telemetry agent the same where it is not the machine's own.",
+    )
+    runs_max: int = Field(
+        default=64,
+        ge=1,
+        le=1000,
+        description="Runs watched at once; more wait at Temporal. Each costs about two threads' wake-ups a second.",
+    )
+    look_interval_seconds: float = Field(
+        default=1.0, ge=0.05, le=5, description="Seconds between looks at a run; also the most often progress is told."
+    )
+    stop_grace_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Seconds between SIGTERM and SIGKILL to a run's program; longer lets checkpoints be written.",
+    )
+    lease_ttl_seconds: float = Field(
+        default=120.0,
+        ge=1,
+        description="Seconds without renewal after which a run's program is stopped; must outlast a restart of this service.",
+    )
+    log_bytes_max: int = Field(
+        default=64 * _MIB,
+        ge=1024,
+        description="Most bytes kept of each of a program's two outputs; what comes after is dropped.",
+    )
+    source_bytes_max: int = Field(
+        default=4096 * _MIB,
+        ge=1024,
+        description="Most bytes that a job's unpacked files may take, so that a bomb cannot fill the disk.",
+    )
+    source_files_max: int = Field(
+        default=100_000, ge=1, description="Most files that a job's source may hold, for the same reason."
+    )
+    artifacts_bytes_max: int = Field(
+        default=1024 * _MIB,
+        ge=1,
+        description="Most bytes of artifacts kept of one run; the object store is bounded too.",
+    )
+    artifacts_count_max: int = Field(
+        default=256, ge=1, le=4096, description="Most files kept of one run; their names travel in one event."
+    )
+    nice: int = Field(
+        default=5,
+        ge=0,
+        le=19,
+        description="Niceness of a run's program, so that it cannot starve the platform on the same machine.",
+    )
+    reconcile_interval_seconds: float = Field(
+        default=300.0, ge=1, description="Seconds between searches for leases whose workflow is gone."
+    )
