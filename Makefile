@@ -32,7 +32,7 @@ lint: setup
 	$(RUN) python tools/protos.py check
 
 types: setup
-	$(RUN) mypy libs/sdk/src libs/common/src tools $(wildcard services/*/src)
+	$(RUN) mypy libs/sdk/src libs/common/src $(wildcard services/*/src)
 
 tidy: setup
 	$(RUN) pytest tools
