@@ -18,7 +18,7 @@ BLOB_BYTES_MAX = 512 * 1024
 SERVICE_FILES = ("__init__", "__main__", "domain", "ports", "service", "fakes", "settings", "main")
 SUBJECT = re.compile(r"ergonaut\.v1\.[a-zA-Z0-9<>*._-]+")
 SUBJECT_GRAMMAR = re.compile(
-    r"ergonaut\.v1\.(\*|<[a-z-]+>|[a-z0-9-]+)\.(>|(\*|[a-z]+)\.(>|\*|[a-z]+(\.(>|\*|[a-z0-9-]+)){1,2}))"
+    r"ergonaut\.v1\.(\*|<[a-z-]+>|[a-z0-9-]+)\.(>|(\*|<[a-z]+>|[a-z]+)\.(>|\*|(<[a-z]+>|[a-z]+)(\.(>|\*|<[a-z-]+>|[a-z0-9-]+)){1,2}))"
 )
 BANNED_NAMES = {"utils", "helpers", "manager", "misc", "data", "common_stuff"}
 

@@ -1,0 +1,107 @@
+"""Starts the real system, as a person would, in a folder of its own and on free ports; used by the integration tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ergonaut.client import Connection
+from ergonaut.local import Addresses, Home
+
+COMMAND_TIMEOUT_SECONDS = 180
+
+
+class Installation:
+    """A running system, its command line and its processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.home = Home(path)
+        self.environment = {**os.environ, "ERGONAUT_HOME": str(path), "NO_COLOR": "1", "COLUMNS": "200"}
+
+    @property
+    def addresses(self) -> Addresses:
+        return self.home.addresses()
+
+    @property
+    def key(self) -> str:
+        return self.home.client_key()
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.key}"),)
+
+    def connection(self) -> Connection:
+        """For the client."""
+        addresses = self.addresses
+        return Connection(addresses.services, self.key, gateway_http=addresses.gateway_http)
+
+    def cli(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run `ergonaut ARGUMENTS`; fails the test when it ends with another code than expected."""
+        done = subprocess.run(
+            [sys.executable, "-m", "ergonaut", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_SECONDS,
+            check=False,
+        )
+        assert expect is None or done.returncode == expect, (
+            f"ergonaut {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def cli_json(self, *arguments: str, expect: int | None = 0) -> Any:
+        """What `ergonaut ARGUMENTS --json` prints."""
+        return json.loads(self.cli(*arguments, "--json", expect=expect).stdout)
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """How each part is, by name."""
+        return {part["name"]: part for part in self.cli_json("status", expect=None)}
+
+    def kill(self, part: str) -> None:
+        """kill -9 one part, then wait until the supervisor has brought it back and all is healthy."""
+        before = self.parts()[part]
+        os.kill(before["pid"], signal.SIGKILL)
+        until(lambda: self._is_back(part, before["restarts"]), 60, f"{part} is back after kill -9")
+
+    def _is_back(self, part: str, restarts: int) -> bool:
+        now = self.parts()
+        return now[part]["restarts"] > restarts and all(one["health"] == "healthy" for one in now.values())
+
+
+@contextmanager
+def installation(path: Path) -> Iterator[Installation]:
+    """A system that runs while the block does; its logs are shown when the block fails."""
+    system = Installation(path)
+    try:
+        system.cli("up")
+        yield system
+    except BaseException:
+        for log in sorted(system.home.logs.glob("*.log")):
+            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+        raise
+    finally:
+        system.cli("down", expect=None)
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for something to become true."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at, f"waited {seconds:g} s in vain: {what}"
+        time.sleep(0.2)
+
+
+def write_job(folder: Path, script: str, **fields: Any) -> Path:
+    """A job folder with one Python script."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "work.py").write_text(script)
+    job = {"name": "story", "command": ["python", "work.py"], "duration_seconds_expected": 5} | fields
+    (folder / "job.yaml").write_text(json.dumps(job))
+    return folder
