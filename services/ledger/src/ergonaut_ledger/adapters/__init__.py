@@ -1,0 +1,1 @@
+"""The ledger's hold on the world: ClickHouse, embedded or on a server."""

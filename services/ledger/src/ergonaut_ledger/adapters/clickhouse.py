@@ -1,0 +1,138 @@
+"""The store on ClickHouse: rows in by Arrow, answers out as the domain's words. Built by `main`."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from ergonaut_common.observe import get_logger
+from ergonaut_ledger.adapters import questions
+from ergonaut_ledger.adapters.columns import arrow_table
+from ergonaut_ledger.adapters.engine import OPEN_SECONDS_MAX, Engine, open_engine
+from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
+from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
+from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
+from ergonaut_ledger.domain.rows import Batch, Row
+from ergonaut_ledger.ports import KeptEvent
+
+INSERT_SETTINGS = {
+    # A batch may hold events of many months, after a long absence or from a wrong clock; refusing it would hold it up for ever.
+    "max_partitions_per_insert_block": 0,
+}
+
+log = get_logger(__name__)
+
+
+class ClickHouseStore:
+    """Keeps and answers by SQL; the same on the embedded engine and on a server."""
+
+    def __init__(self, engine: Engine, *, insert_seconds: float, query_seconds: float) -> None:
+        self._engine = engine
+        self._insert_seconds = insert_seconds
+        self._query_seconds = query_seconds
+
+    async def keep(self, batch: Batch) -> None:
+        """Events go last: one that is here proves that all that was made of it is here too."""
+        tables: dict[str, Sequence[Row]] = {
+            "power_samples": batch.samples,
+            "offers": batch.offers,
+            "intensities": batch.intensities,
+            "events": batch.events,
+        }
+
+        def insert(client: Client) -> None:
+            for table, rows in tables.items():
+                if rows:
+                    client.insert_arrow(table, arrow_table(rows), settings=INSERT_SETTINGS)
+
+        await self._engine.do(insert, what="keeping a batch", seconds=self._insert_seconds)
+
+    async def runs(self, tenant: str, limit: int) -> list[RunRecord]:
+        rows = await self._ask("listing runs", questions.RUNS, tenant=tenant, limit=limit)
+        return [_run(row) for row in rows]
+
+    async def run(self, tenant: str, run_id: str) -> RunRecord | None:
+        rows = await self._ask("finding a run", questions.RUN, tenant=tenant, run_id=run_id)
+        return _run(rows[0]) if rows else None
+
+    async def components(self, tenant: str, run_id: str) -> list[ComponentSum]:
+        rows = await self._ask("summing a run", questions.COMPONENTS, tenant=tenant, run_id=run_id)
+        return [
+            ComponentSum(
+                component=row["component"],
+                method=row["method"],
+                source=row["source"],
+                range_fraction=row["range"],
+                energy_joules=row["energy"],
+                carbon_grams_co2e=row["carbon"],
+                cost_usd=row["cost"],
+                samples=row["samples"],
+            )
+            for row in rows
+        ]
+
+    async def coverage(self, tenant: str, run_id: str) -> Coverage | None:
+        [row] = await self._ask("covering a run", questions.COVERAGE, tenant=tenant, run_id=run_id)
+        if not row["samples"]:
+            return None
+        [gap] = await self._ask("counting missing samples", questions.MISSING, tenant=tenant, run_id=run_id)
+        return Coverage(
+            job_id=row["job_id"],
+            zone=row["zone"],
+            first_at=row["first_at"],
+            last_at=row["last_at"],
+            pue=row["pue"],
+            intensity_grams_per_kwh=row["intensity_grams_per_kwh"],
+            intensity_sources=tuple(row["intensity_sources"]),
+            samples_missing=int(gap["missing"] or 0),
+        )
+
+    async def power(self, tenant: str, run_id: str, points_max: int) -> list[PowerPoint]:
+        rows = await self._ask("reading power", questions.POWER, tenant=tenant, run_id=run_id, points_max=points_max)
+        return [PowerPoint(row["starts_at"], row["component"], row["power_watts"]) for row in rows]
+
+    async def offers(self, tenants: Sequence[str], at: datetime) -> list[Offer]:
+        rows = await self._ask("listing offers", questions.OFFERS, tenants=list(tenants), at=at)
+        return [Offer(**row) for row in rows]
+
+    async def days(self, tenants: Sequence[str], at: datetime) -> Days:
+        rows = await self._ask("reading intensities", questions.DAYS, tenants=list(tenants), at=at)
+        days: dict[str, dict[int, HourOfDay]] = {}
+        for row in rows:
+            days.setdefault(row["zone"], {})[row["hour"]] = HourOfDay(row["intensity_grams_per_kwh"], row["kind"])
+        return days
+
+    async def newest_body(self, tenant: str, event_type: str, key: str) -> str | None:
+        area = event_type.partition(".")[0]
+        rows = await self._ask(
+            "finding an event", questions.NEWEST_BODY, tenant=tenant, area=area, key=key, type=event_type
+        )
+        return str(rows[0]["body"]) if rows else None
+
+    async def events(self, tenants: Sequence[str], area: str, key: str, limit: int) -> list[KeptEvent]:
+        rows = await self._ask(
+            "listing events", questions.EVENTS, tenants=list(tenants), area=area, key=key, limit=limit
+        )
+        return [KeptEvent(**row) for row in rows]
+
+    async def _ask(self, what: str, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
+        return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _run(row: Mapping[str, Any]) -> RunRecord:
+    return RunRecord(**{**row, "name": row["name"] or row["run_id"], "metrics": dict(row["metrics"])})
+
+
+@contextlib.asynccontextmanager
+async def open_store(
+    connect: Callable[[], Client], *, what: str, insert_seconds: float, query_seconds: float
+) -> AsyncIterator[ClickHouseStore]:
+    """The store, its books in their newest form, while the block runs. Raises Unavailable or Broken."""
+    async with open_engine(connect, what=what) as engine:
+        applied = await engine.do(
+            lambda client: migrate(client, packaged_migrations()), what="migrating", seconds=OPEN_SECONDS_MAX
+        )
+        log.info("ledger is open", where=what, migrations_applied=applied)
+        yield ClickHouseStore(engine, insert_seconds=insert_seconds, query_seconds=query_seconds)

@@ -1,0 +1,48 @@
+"""The rows as Arrow tables: one schema a table, its columns named as the fields of the rows. Used by the ClickHouse store."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+
+from ergonaut_ledger.domain.rows import Row, Told
+
+_TIME = pa.timestamp("us", tz="UTC")
+_TYPES: dict[str, pa.DataType] = {
+    "sequence": pa.uint64(),
+    "producer_sequence": pa.uint64(),
+    "position": pa.uint32(),
+    "occurred_at": _TIME,
+    "told_at": _TIME,
+    "noted_at": _TIME,
+    "started_at": _TIME,
+    "ended_at": _TIME,
+    "starts_at": _TIME,
+    "intensity_grams_per_kwh": pa.float64(),
+    "range_fraction": pa.float64(),
+    "pue": pa.float64(),
+    "energy_joules": pa.float64(),
+    "carbon_grams_co2e": pa.float64(),
+    "cost_usd": pa.float64(),
+    "vcpus": pa.float64(),
+    "memory_gib": pa.float64(),
+    "power_watts_expected": pa.float64(),
+    "accelerator_count": pa.uint64(),
+    "price_microusd_per_hour": pa.uint64(),
+    "electricity_microusd_per_kwh": pa.uint64(),
+    "billing_increment_seconds": pa.uint64(),
+    "available": pa.bool_(),
+}
+"""Columns that are not text."""
+
+
+def arrow_table(rows: Sequence[Row]) -> Any:
+    """The rows, all of one kind, as an Arrow table whose columns are the ClickHouse table's."""
+    columns: dict[str, list[Any]] = {
+        field.name: [getattr(row.told, field.name) for row in rows] for field in fields(Told)
+    }
+    columns |= {
+        field.name: [getattr(row, field.name) for row in rows] for field in fields(rows[0]) if field.name != "told"
+    }
+    return pa.table({name: pa.array(values, _TYPES.get(name, pa.string())) for name, values in columns.items()})

@@ -1,0 +1,179 @@
+"""The SQL that answers the ledger's questions; every value is a bound parameter. Used by the ClickHouse store.
+
+FINAL makes rows that a repeat has doubled count once, whether the engine has merged them by now or not.
+"""
+
+_RUN_COLUMNS = """
+    run_id, job_id, name, state, started_at, ended_at, host, provider, region, machine_type, zone, offer_id,
+    price_microusd_per_hour, electricity_microusd_per_kwh, metrics
+"""
+
+RUNS = f"""
+SELECT {_RUN_COLUMNS}
+FROM runs
+WHERE tenant = {{tenant:String}}
+ORDER BY started_at DESC, run_id DESC
+LIMIT {{limit:UInt32}}
+"""  # noqa: S608 - the only text put in is the constant above
+
+RUN = f"""
+SELECT {_RUN_COLUMNS}
+FROM runs
+WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}}
+"""  # noqa: S608 - the only text put in is the constant above
+
+COMPONENTS = """
+SELECT
+    component, method, source,
+    if(
+        sumKahan(energy_joules) > 0,
+        sumKahanIf(range_fraction * energy_joules, range_fraction IS NOT NULL)
+            / sumKahanIf(energy_joules, range_fraction IS NOT NULL),
+        max(range_fraction)
+    ) AS range,
+    if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
+    if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
+    if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost,
+    count() AS samples
+FROM power_samples FINAL
+WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+GROUP BY component, method, source
+ORDER BY component, method, source
+"""
+
+COVERAGE = """
+SELECT
+    count() AS samples,
+    max(job_id) AS job_id,
+    argMax(zone, started_at) AS zone,
+    min(started_at) AS first_at,
+    max(ended_at) AS last_at,
+    if(sum(energy_joules) > 0, sum(pue * energy_joules) / sum(energy_joules), avg(pue)) AS pue,
+    if(
+        sum(energy_joules) > 0,
+        sum(intensity_grams_per_kwh * energy_joules) / sum(energy_joules),
+        avg(intensity_grams_per_kwh)
+    ) AS intensity_grams_per_kwh,
+    arraySort(groupUniqArray(concat(intensity_kind, ': ', intensity_source))) AS intensity_sources
+FROM power_samples FINAL
+WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+"""
+
+# Producers number their messages for a tenant without a gap, whatever runs are in them; so between a run's first and last sample
+# each number must be here. A message is kept after its samples, so one that is here has all of them here. A message's time lies
+# near its samples' (a spool keeps it); a day of slack reads few parts and would only err in the direction of a false alarm.
+MISSING = """
+WITH spans AS
+(
+    SELECT
+        host, producer,
+        min(producer_sequence) AS first, max(producer_sequence) AS last,
+        min(started_at) AS first_at, max(ended_at) AS last_at
+    FROM power_samples
+    WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+    GROUP BY host, producer
+)
+SELECT sum(expected - found) AS missing
+FROM
+(
+    SELECT any(last - first + 1) AS expected, uniqExact(producer_sequence) AS found
+    FROM events INNER JOIN spans ON events.key = spans.host AND events.producer = spans.producer
+    WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
+        AND key IN (SELECT host FROM spans)
+        AND occurred_at >= (SELECT min(first_at) FROM spans) - INTERVAL 1 DAY
+        AND occurred_at <= (SELECT max(last_at) FROM spans) + INTERVAL 1 DAY
+        AND producer_sequence BETWEEN spans.first AND spans.last
+    GROUP BY spans.host, spans.producer
+)
+"""
+
+# Samples of one meter in one interval give its mean power: energy over the time that was sampled, so that an interval that
+# holds one sample more than the next is no peak. Meters of several hosts add up.
+POWER = """
+WITH
+    (
+        SELECT (min(started_at), greatest(dateDiff('microsecond', min(started_at), max(ended_at)), 1))
+        FROM power_samples
+        WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run' AND energy_joules IS NOT NULL
+    ) AS span,
+    greatest(intDiv(span.2, {points_max:UInt32}) + 1, 1) AS width
+SELECT addMicroseconds(span.1, bin * width) AS starts_at, component, sum(watts) AS power_watts
+FROM
+(
+    SELECT
+        intDiv(dateDiff('microsecond', span.1, started_at), width) AS bin,
+        component,
+        sum(energy_joules) / (sum(dateDiff('microsecond', started_at, ended_at)) / 1e6) AS watts
+    FROM power_samples FINAL
+    WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+        AND energy_joules IS NOT NULL AND ended_at > started_at
+    GROUP BY bin, component, host, producer
+)
+GROUP BY bin, component
+ORDER BY starts_at, component
+"""
+
+OFFERS = """
+SELECT
+    offer_id, provider, region, zone, machine_type, vcpus, memory_gib, accelerator, accelerator_count,
+    price_microusd_per_hour, electricity_microusd_per_kwh, pue, billing_increment_seconds
+FROM
+(
+    SELECT *
+    FROM offers FINAL
+    WHERE tenant IN {tenants:Array(String)}
+    ORDER BY
+        offer_id,
+        told_at <= {at:DateTime64(6, 'UTC')} DESC,
+        abs(dateDiff('microsecond', told_at, {at:DateTime64(6, 'UTC')})),
+        event_id
+    LIMIT 1 BY offer_id
+)
+WHERE available
+ORDER BY offer_id
+"""
+
+# Eight days each way: `pricing` tells at most a week ahead, and a day that is further away is no longer like the run's own.
+DAYS = """
+SELECT zone, toHour(starts_at, 'UTC') AS hour, intensity_grams_per_kwh, kind
+FROM intensities FINAL
+WHERE tenant IN {tenants:Array(String)}
+    AND starts_at >= {at:DateTime64(6, 'UTC')} - INTERVAL 8 DAY
+    AND starts_at <= {at:DateTime64(6, 'UTC')} + INTERVAL 8 DAY
+ORDER BY
+    zone,
+    hour,
+    abs(dateDiff('second', starts_at, toStartOfHour({at:DateTime64(6, 'UTC')}))),
+    starts_at,
+    told_at DESC,
+    event_id
+LIMIT 1 BY zone, hour
+"""
+
+NEWEST_BODY = """
+SELECT body
+FROM events
+WHERE tenant = {tenant:String} AND area = {area:String} AND key = {key:String} AND type = {type:String}
+ORDER BY occurred_at DESC, event_id DESC
+LIMIT 1
+"""
+
+# The bodies are read in a second step, for the chosen events only: most of the table is bodies.
+EVENTS = """
+WITH chosen AS
+(
+    SELECT tenant, area, key, occurred_at, event_id
+    FROM events
+    WHERE tenant IN {tenants:Array(String)}
+        AND ({area:String} = '' OR area = {area:String})
+        AND ({key:String} = '' OR key = {key:String})
+    ORDER BY occurred_at DESC, event_id DESC
+    LIMIT 1 BY tenant, event_id
+    LIMIT {limit:UInt32}
+)
+SELECT event_id, subject, occurred_at, body
+FROM events FINAL
+WHERE tenant IN {tenants:Array(String)}
+    AND (tenant, area, key, occurred_at, event_id) IN (SELECT tenant, area, key, occurred_at, event_id FROM chosen)
+ORDER BY occurred_at DESC, event_id DESC
+"""

@@ -1,0 +1,188 @@
+"""What the same run would have cost and emitted on other machines and at other hours. Asked for by `Reporting`.
+
+One assumption carries it all: another machine is as fast and as hungry as the one that the run was measured on.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ergonaut.units import SECONDS_PER_HOUR, carbon_grams, kwh_from_joules, usd_from_micro
+
+HOURS_A_DAY = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A machine-hour as it was for sale when the run ran."""
+
+    offer_id: str
+    provider: str
+    region: str
+    zone: str
+    machine_type: str
+    vcpus: float
+    memory_gib: float
+    accelerator: str
+    accelerator_count: int
+    price_microusd_per_hour: int
+    electricity_microusd_per_kwh: int
+    pue: float
+    billing_increment_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The least that a machine must have to carry the run."""
+
+    vcpus: float = 0
+    memory_gib: float = 0
+    accelerator: str = ""
+    accelerator_count: int = 0
+
+    def is_met_by(self, offer: Offer) -> bool:
+        """Whether a machine of this offer could carry the run."""
+        big_enough = offer.vcpus >= self.vcpus and offer.memory_gib >= self.memory_gib
+        if not self.accelerator_count:
+            return big_enough
+        accelerated = offer.accelerator == self.accelerator and offer.accelerator_count >= self.accelerator_count
+        return big_enough and accelerated
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfDay:
+    """A zone's intensity at one hour of the day, the nearest known to the run."""
+
+    intensity_grams_per_kwh: float
+    kind: str
+
+
+Days = Mapping[str, Mapping[int, HourOfDay]]
+"""Intensities by zone and by hour of the day, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The run as it was measured: what is carried over to other places."""
+
+    own: Offer
+    started_at: datetime
+    duration_seconds: float
+    energy_joules: float
+    own_hour: HourOfDay
+    """The intensity that its own samples were reckoned with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The run under one offer and start."""
+
+    offer: Offer
+    starts_at: datetime
+    cost_usd: float
+    carbon_grams_co2e: float
+    intensity_kind: str
+
+
+def other_places(measured: Measured, need: Need, offers: Iterable[Offer], days: Days) -> list[Elsewhere]:
+    """The run under each offer that could carry it, its own among them, at its own hour; cheapest first, then cleanest.
+
+    An offer in a zone of which no intensity is known is left out: grams that nobody knows are not zero.
+    """
+    candidates = {offer.offer_id: offer for offer in offers if need.is_met_by(offer)}
+    candidates.setdefault(measured.own.offer_id, measured.own)
+    places = [
+        _estimate(measured, offer, measured.started_at, hour)
+        for offer in candidates.values()
+        if (hour := _hour_at(measured, offer, days)) is not None
+    ]
+    return sorted(places, key=lambda place: (place.cost_usd, place.carbon_grams_co2e, place.offer.offer_id))
+
+
+def other_hours(measured: Measured, days: Days) -> list[Elsewhere]:
+    """The run at its own place, begun at the same minute of each hour of its day; in order of time.
+
+    At its own hour the intensity is that of its own samples; where its zone has no known day, that stands for all hours.
+    """
+    flat = dict.fromkeys(range(HOURS_A_DAY), measured.own_hour)
+    day = days.get(measured.own.zone) or flat
+    starts = [measured.started_at.replace(hour=hour) for hour in range(HOURS_A_DAY)]
+    estimates = [(start, _hour_here(measured, day, start)) for start in starts]
+    return [_estimate(measured, measured.own, start, hour) for start, hour in estimates if hour is not None]
+
+
+def rent_usd(offer: Offer, duration_seconds: float) -> float:
+    """Rent for a time, each begun billing increment in full.
+
+    >>> hourly = Offer("a", "a", "r", "DE", "m", 2, 4, "", 0, 1_000_000, 0, 1.0, 3600)
+    >>> rent_usd(hourly, 3601)
+    2.0
+    """
+    increments = math.ceil(duration_seconds / offer.billing_increment_seconds)
+    hours = increments * offer.billing_increment_seconds / SECONDS_PER_HOUR
+    return usd_from_micro(offer.price_microusd_per_hour * hours)
+
+
+def electricity_usd(offer: Offer, energy_joules: float) -> float:
+    """Electricity that is paid on top of the rent."""
+    return usd_from_micro(offer.electricity_microusd_per_kwh * kwh_from_joules(energy_joules))
+
+
+def method_sentence(not_measured: Sequence[str]) -> str:
+    """How the estimates came to be, for people."""
+    left_out = f"; {', '.join(not_measured)} was not measured and is left out" if not_measured else ""
+    return (
+        "The run's measured energy and time are taken over unchanged (another machine is assumed to be as fast and as hungry), "
+        "times the zone's intensity at that hour (the nearest known day's where that day's is not known) and the site's PUE; "
+        f"plus rent for every begun billing increment and electricity where it is paid on top{left_out}."
+    )
+
+
+def _hour_at(measured: Measured, offer: Offer, days: Days) -> HourOfDay | None:
+    """The intensity at an offer's site; in the run's own zone, that of its own samples, so that like is compared with like."""
+    if offer.offer_id == measured.own.offer_id or (offer.zone and offer.zone == measured.own.zone):
+        return measured.own_hour
+    return _mean_over(days.get(offer.zone, {}), measured.started_at, measured.duration_seconds)
+
+
+def _hour_here(measured: Measured, day: Mapping[int, HourOfDay], start: datetime) -> HourOfDay | None:
+    """The intensity at the run's own place for a start."""
+    if start == measured.started_at:
+        return measured.own_hour
+    return _mean_over(day, start, measured.duration_seconds)
+
+
+def _estimate(measured: Measured, offer: Offer, starts_at: datetime, hour: HourOfDay) -> Elsewhere:
+    rent = rent_usd(offer, measured.duration_seconds)
+    return Elsewhere(
+        offer=offer,
+        starts_at=starts_at,
+        cost_usd=rent + electricity_usd(offer, measured.energy_joules),
+        carbon_grams_co2e=carbon_grams(measured.energy_joules, hour.intensity_grams_per_kwh) * offer.pue,
+        intensity_kind=hour.kind,
+    )
+
+
+def _mean_over(day: Mapping[int, HourOfDay], starts_at: datetime, duration_seconds: float) -> HourOfDay | None:
+    """The intensity over a time, each hour of the day by its share of it; None where one that counts is not known."""
+    shares = _hours_touched(starts_at, duration_seconds)
+    if any(hour not in day for hour in shares):
+        return None
+    total_seconds = sum(shares.values())
+    weighed = sum(day[hour].intensity_grams_per_kwh * seconds for hour, seconds in shares.items())
+    return HourOfDay(weighed / total_seconds, day[starts_at.hour].kind)
+
+
+def _hours_touched(starts_at: datetime, duration_seconds: float) -> dict[int, float]:
+    """Seconds that fall into each hour of the day. Whole days fall into all hours alike and are not counted one by one."""
+    whole_days, rest_seconds = divmod(max(duration_seconds, 1.0), HOURS_A_DAY * SECONDS_PER_HOUR)
+    shares = dict.fromkeys(range(HOURS_A_DAY), whole_days * SECONDS_PER_HOUR) if whole_days else {}
+    into_hour_seconds = starts_at.minute * 60 + starts_at.second + starts_at.microsecond / 1e6
+    hour = starts_at.hour
+    while rest_seconds > 0:
+        seconds = min(rest_seconds, SECONDS_PER_HOUR - into_hour_seconds)
+        shares[hour] = shares.get(hour, 0.0) + seconds
+        rest_seconds -= seconds
+        hour, into_hour_seconds = (hour + 1) % HOURS_A_DAY, 0.0
+    return shares

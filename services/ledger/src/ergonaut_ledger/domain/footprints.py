@@ -1,0 +1,122 @@
+"""What a run used: sums of its samples by component, and what follows from them. Asked for by `Reporting`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as its events tell of it."""
+
+    run_id: str
+    job_id: str
+    name: str
+    state: str
+    started_at: datetime
+    ended_at: datetime | None
+    host: str = ""
+    provider: str = ""
+    region: str = ""
+    machine_type: str = ""
+    zone: str = ""
+    offer_id: str = ""
+    price_microusd_per_hour: int = 0
+    electricity_microusd_per_kwh: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSum:
+    """The sum of a run's samples of one component that came to be in one way."""
+
+    component: str
+    method: str
+    source: str
+    range_fraction: float | None
+    energy_joules: float | None
+    carbon_grams_co2e: float | None
+    cost_usd: float | None
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """When and under which circumstances a run was sampled, and whether that is all of it."""
+
+    job_id: str
+    zone: str
+    first_at: datetime
+    last_at: datetime
+    pue: float
+    """Mean over the energy."""
+    intensity_grams_per_kwh: float
+    """Mean over the energy."""
+    intensity_sources: tuple[str, ...]
+    samples_missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class PowerPoint:
+    """Mean power of one component over one interval."""
+
+    starts_at: datetime
+    component: str
+    power_watts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a run used, and how far the figure may be off."""
+
+    run: RunRecord
+    components: tuple[ComponentSum, ...]
+    coverage: Coverage | None
+
+    @property
+    def energy_joules(self) -> float:
+        """Joules over all measured components."""
+        return sum(part.energy_joules or 0.0 for part in self.components)
+
+    @property
+    def energy_joules_range(self) -> float:
+        """The components' ranges added, not squared: meters of one host may err alike."""
+        return sum((part.energy_joules or 0.0) * (part.range_fraction or 0.0) for part in self.components)
+
+    @property
+    def carbon_grams_co2e(self) -> float:
+        """Grams over all measured components."""
+        return sum(part.carbon_grams_co2e or 0.0 for part in self.components)
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars: electricity and rent."""
+        return sum(part.cost_usd or 0.0 for part in self.components)
+
+    @property
+    def not_measured(self) -> list[str]:
+        """Components that use energy of which nobody knows how much. The rent of a machine is known money and no such thing."""
+        parts = [part for part in self.components if part.method == "not-measured" and part.cost_usd is None]
+        return sorted({part.component for part in parts})
+
+    @property
+    def samples(self) -> int:
+        """Samples that these are the sum of."""
+        return sum(part.samples for part in self.components)
+
+
+def footprint_of(
+    run_id: str, run: RunRecord | None, components: Sequence[ComponentSum], coverage: Coverage | None
+) -> Footprint | None:
+    """Put a run's parts together; None where nothing at all is known of it."""
+    if run is None and coverage is None:
+        return None
+    return Footprint(_completed(run_id, run, coverage), tuple(components), coverage)
+
+
+def _completed(run_id: str, run: RunRecord | None, coverage: Coverage | None) -> RunRecord:
+    """The run, with what only its samples tell. Samples come by a stream of their own and may be here before the run's start."""
+    if run is None:
+        assert coverage is not None, "somebody must have told of the run"
+        return RunRecord(run_id, coverage.job_id, run_id, "running", coverage.first_at, None, zone=coverage.zone)
+    return run if run.zone or coverage is None else replace(run, zone=coverage.zone)

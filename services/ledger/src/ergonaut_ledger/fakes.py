@@ -1,0 +1,203 @@
+"""A store in memory that keeps the promises of `Store`; the contract test holds it against ClickHouse."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from math import fsum
+from typing import Any, Protocol, TypeVar
+
+from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
+from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
+from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, SampleRow, Told
+from ergonaut_ledger.ports import KeptEvent
+
+NEAR = timedelta(days=8)
+
+
+class _HasTold(Protocol):
+    @property
+    def told(self) -> Told: ...
+
+
+R = TypeVar("R", bound=_HasTold)
+T = TypeVar("T")
+
+
+class FakeStore:
+    """The books as dictionaries by each fact's identity."""
+
+    def __init__(self) -> None:
+        self._events: dict[Hashable, EventRow] = {}
+        self._samples: dict[Hashable, SampleRow] = {}
+        self._offers: dict[Hashable, OfferRow] = {}
+        self._intensities: dict[Hashable, IntensityRow] = {}
+
+    async def keep(self, batch: Batch) -> None:
+        _keep(self._samples, batch.samples, lambda row: (row.tenant, row.told.event_id, row.position))
+        _keep(self._offers, batch.offers, lambda row: (row.tenant, row.told.event_id))
+        _keep(self._intensities, batch.intensities, lambda row: (row.tenant, row.told.event_id, row.position))
+        _keep(self._events, batch.events, lambda row: (row.tenant, row.told.event_id))
+
+    async def runs(self, tenant: str, limit: int) -> list[RunRecord]:
+        told = _grouped(
+            (row for row in self._events.values() if (row.tenant, row.area) == (tenant, "runs")), lambda row: row.key
+        )
+        runs = [_run(key, events) for key, events in told.items()]
+        return sorted(runs, key=lambda run: (run.started_at, run.run_id), reverse=True)[:limit]
+
+    async def run(self, tenant: str, run_id: str) -> RunRecord | None:
+        return next((run for run in await self.runs(tenant, len(self._events)) if run.run_id == run_id), None)
+
+    async def components(self, tenant: str, run_id: str) -> list[ComponentSum]:
+        groups = _grouped(self._of_run(tenant, run_id), lambda row: (row.component, row.method, row.source))
+        return [_component(how, rows) for how, rows in sorted(groups.items())]
+
+    async def coverage(self, tenant: str, run_id: str) -> Coverage | None:
+        samples = self._of_run(tenant, run_id)
+        if not samples:
+            return None
+        return Coverage(
+            job_id=max(row.job_id for row in samples),
+            zone=max(samples, key=lambda row: row.started_at).zone,
+            first_at=min(row.started_at for row in samples),
+            last_at=max(row.ended_at for row in samples),
+            pue=_mean_over_energy(samples, lambda row: row.pue),
+            intensity_grams_per_kwh=_mean_over_energy(samples, lambda row: row.intensity_grams_per_kwh),
+            intensity_sources=tuple(sorted({f"{row.intensity_kind}: {row.intensity_source}" for row in samples})),
+            samples_missing=sum(
+                self._missing(tenant, producer, {row.producer_sequence for row in rows})
+                for producer, rows in _grouped(samples, lambda row: row.producer).items()
+            ),
+        )
+
+    async def power(self, tenant: str, run_id: str, points_max: int) -> list[PowerPoint]:
+        samples = [row for row in self._of_run(tenant, run_id) if row.energy_joules is not None]
+        if not samples:
+            return []
+        first = min(row.started_at for row in samples)
+        microsecond = timedelta(microseconds=1)
+        span = max((max(row.ended_at for row in samples) - first) // microsecond, 1)
+        width = span // points_max + 1
+        meters = _grouped(
+            (row for row in samples if row.ended_at > row.started_at),
+            lambda row: ((row.started_at - first) // microsecond // width, row.component, row.host, row.producer),
+        )
+        watts: dict[tuple[int, str], float] = defaultdict(float)
+        for (index, component, _, _), rows in meters.items():
+            seconds = fsum((row.ended_at - row.started_at).total_seconds() for row in rows)
+            watts[index, component] += fsum(row.energy_joules or 0.0 for row in rows) / seconds
+        return [
+            PowerPoint(first + index * width * microsecond, component, power)
+            for (index, component), power in sorted(watts.items())
+        ]
+
+    async def offers(self, tenants: Sequence[str], at: datetime) -> list[Offer]:
+        told = _grouped((row for row in self._offers.values() if row.tenant in tenants), lambda row: row.offer_id)
+        then = [
+            min(rows, key=lambda row: (row.told_at > at, abs(row.told_at - at), row.told.event_id))
+            for _, rows in sorted(told.items())
+        ]
+        names = Offer.__dataclass_fields__
+        return [Offer(**{name: getattr(row, name) for name in names}) for row in then if row.available]
+
+    async def days(self, tenants: Sequence[str], at: datetime) -> Days:
+        hour_begun = at.replace(minute=0, second=0, microsecond=0)
+        near = [row for row in self._intensities.values() if row.tenant in tenants and abs(row.starts_at - at) <= NEAR]
+        days: dict[str, dict[int, HourOfDay]] = defaultdict(dict)
+        for (zone, hour), rows in _grouped(near, lambda row: (row.zone, row.starts_at.astimezone(UTC).hour)).items():
+            newest_first = sorted(rows, key=lambda row: row.told_at, reverse=True)
+            best = min(newest_first, key=lambda row: (abs(row.starts_at - hour_begun), row.starts_at))
+            days[zone][hour] = HourOfDay(best.intensity_grams_per_kwh, best.kind)
+        return days
+
+    async def newest_body(self, tenant: str, event_type: str, key: str) -> str | None:
+        found = [row for row in self._events.values() if (row.tenant, row.type, row.key) == (tenant, event_type, key)]
+        return max(found, key=lambda row: (row.occurred_at, row.told.event_id)).body if found else None
+
+    async def events(self, tenants: Sequence[str], area: str, key: str, limit: int) -> list[KeptEvent]:
+        found = [
+            row
+            for row in self._events.values()
+            if row.tenant in tenants and area in ("", row.area) and key in ("", row.key)
+        ]
+        found.sort(key=lambda row: (row.occurred_at, row.told.event_id), reverse=True)
+        return [KeptEvent(row.told.event_id, row.subject, row.occurred_at, row.body) for row in found[:limit]]
+
+    def _of_run(self, tenant: str, run_id: str) -> list[SampleRow]:
+        wanted = (tenant, run_id, "run")
+        return [row for row in self._samples.values() if (row.tenant, row.run_id, row.share) == wanted]
+
+    def _missing(self, tenant: str, producer: str, of_run: set[int]) -> int:
+        expected = range(min(of_run), max(of_run) + 1)
+        told = {
+            row.producer_sequence for row in self._events.values() if (row.tenant, row.producer) == (tenant, producer)
+        }
+        return len(set(expected) - told)
+
+
+def _keep(kept: dict[Hashable, R], rows: Iterable[R], identity: Callable[[R], Hashable]) -> None:
+    for row in rows:
+        before = kept.get(identity(row))
+        if before is None or row.told.sequence < before.told.sequence:
+            kept[identity(row)] = row
+
+
+def _grouped(rows: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
+    groups: dict[Any, list[T]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return groups
+
+
+def _component(how: tuple[str, str, str], rows: Sequence[SampleRow]) -> ComponentSum:
+    component, method, source = how
+    ranged = [(row.range_fraction, row.energy_joules or 0.0) for row in rows if row.range_fraction is not None]
+    energy = fsum(joules for _, joules in ranged)
+    mean = fsum(fraction * joules for fraction, joules in ranged) / energy if energy else None
+    return ComponentSum(
+        component=component,
+        method=method,
+        source=source,
+        range_fraction=mean if mean is not None else max((fraction for fraction, _ in ranged), default=None),
+        energy_joules=_sum_of_known(row.energy_joules for row in rows),
+        carbon_grams_co2e=_sum_of_known(row.carbon_grams_co2e for row in rows),
+        cost_usd=_sum_of_known(row.cost_usd for row in rows),
+        samples=len(rows),
+    )
+
+
+def _sum_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fsum(known) if known else None
+
+
+def _mean_over_energy(rows: Sequence[SampleRow], value: Callable[[SampleRow], float]) -> float:
+    energy = fsum(row.energy_joules or 0.0 for row in rows)
+    if not energy:
+        return fsum(value(row) for row in rows) / len(rows)
+    return fsum(value(row) * (row.energy_joules or 0.0) for row in rows) / energy
+
+
+def _run(run_id: str, events: Sequence[EventRow]) -> RunRecord:
+    bodies = [
+        (row.type, row.occurred_at, json.loads(row.body)) for row in sorted(events, key=lambda row: row.occurred_at)
+    ]
+    newest: dict[str, dict[str, Any]] = {event_type: body for event_type, _, body in bodies}
+    started, finished = newest.get("runs.run.started", {}), newest.get("runs.run.finished", {})
+    begun = [datetime.fromisoformat(body["started_at"]) for _, _, body in bodies if body.get("started_at")]
+    ended = [datetime.fromisoformat(body["ended_at"]) for _, _, body in bodies if body.get("ended_at")]
+    told = [body["metrics"] for _, _, body in bodies if body.get("metrics")]
+    copied = ("host", "provider", "region", "machine_type", "zone", "offer_id")
+    prices = ("price_microusd_per_hour", "electricity_microusd_per_kwh")
+    return RunRecord(
+        run_id=run_id,
+        job_id=max(body.get("job_id", "") for _, _, body in bodies),
+        name=started.get("name") or run_id,
+        state=finished.get("state") or ("preempted" if "runs.run.preempted" in newest else "running"),
+        started_at=min(begun, default=bodies[0][1]),
+        ended_at=max(ended, default=None),
+        metrics=finished.get("metrics") or (told[-1] if told else {}),
+        **{name: started.get(name, "") for name in copied},
+        **{name: started.get(name, 0) for name in prices},
+    )

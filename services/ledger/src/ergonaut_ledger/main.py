@@ -1,0 +1,54 @@
+"""The whole life of the ledger's process, in reading order."""
+
+from contextlib import AsyncExitStack
+
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import open_bus, reading
+from ergonaut_common.lifetimes import stop_requested
+from ergonaut_common.observe import serving_metrics
+from ergonaut_common.rpc import serving
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_ledger.adapters.clickhouse import open_store
+from ergonaut_ledger.adapters.engine import embedded, server
+from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
+from ergonaut_ledger.rpc import SERVICE_NAME, door
+from ergonaut_ledger.service import Keeping, Reporting
+from ergonaut_ledger.settings import Settings
+
+
+async def run(platform: PlatformSettings) -> None:
+    """Open the books, keep what is told, answer what is asked, until told to stop."""
+    settings = Settings()
+    folder, dsn = settings.folder(platform), settings.clickhouse_dsn.get_secret_value()
+    connect = server(dsn, seconds=settings.insert_seconds_max) if dsn else embedded(folder)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        store = await stack.enter_async_context(
+            open_store(
+                connect,
+                what="the ClickHouse server" if dsn else str(folder),
+                insert_seconds=settings.insert_seconds_max,
+                query_seconds=settings.query_seconds_max,
+            )
+        )
+        bus = await stack.enter_async_context(open_bus(platform, "ledger"))
+        await stack.enter_async_context(
+            reading(
+                bus,
+                AREAS,
+                DURABLE,
+                keeper(Keeping(store)),
+                batch_max=settings.batch_max,
+                wait_seconds=settings.batch_wait_seconds,
+            )
+        )
+        await stack.enter_async_context(
+            serving(
+                settings.grpc_address,
+                service="ledger",
+                add=door(Reporting(store)),
+                keys=KeyRing.load(platform.keys_file),
+                names=[SERVICE_NAME],
+            )
+        )
+        await stop_requested()

@@ -1,0 +1,166 @@
+"""The gRPC door: turns requests into questions and answers into protobuf. Every answer is for the caller's tenant."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
+
+from ergonaut.api.ledger.v1 import ledger_pb2 as pb
+from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
+from ergonaut.errors import Refused
+from ergonaut.events import STREAMS
+from ergonaut.ids import NAME_RULE, is_name
+from ergonaut_common.rpc import caller
+from ergonaut_ledger.domain.elsewhere import Elsewhere
+from ergonaut_ledger.domain.footprints import ComponentSum, RunRecord
+from ergonaut_ledger.service import Reporting
+
+SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["LedgerService"].full_name
+
+ROWS_MAX, ROWS_DEFAULT = 1_000, 50
+POINTS_MIN, POINTS_MAX, POINTS_DEFAULT = 10, 10_000, 600
+
+BODIES_BYTES_MAX = 3 * 1024 * 1024
+"""Bodies in one answer, since a plain gRPC client takes messages of 4 MiB; older events that do not fit are left out."""
+
+
+class LedgerDoor(LedgerServiceServicer):
+    """Answers what was used."""
+
+    def __init__(self, reporting: Reporting) -> None:
+        self._reporting = reporting
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
+        limit = _within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
+        runs = await self._reporting.runs(caller().tenant, limit)
+        return pb.ListRunsResponse(runs=[_run(run) for run in runs])
+
+    async def GetRunFootprint(self, request: pb.GetRunFootprintRequest, context: Any) -> pb.GetRunFootprintResponse:
+        footprint = await self._reporting.footprint(caller().tenant, _run_id(request.run_id))
+        coverage = footprint.coverage
+        return pb.GetRunFootprintResponse(
+            run=_run(footprint.run),
+            components=[_component(part) for part in footprint.components],
+            energy_joules=footprint.energy_joules,
+            energy_joules_range=footprint.energy_joules_range,
+            carbon_grams_co2e=footprint.carbon_grams_co2e,
+            cost_usd=footprint.cost_usd,
+            intensity_grams_per_kwh=coverage.intensity_grams_per_kwh if coverage else 0,
+            intensity_sources=coverage.intensity_sources if coverage else (),
+            samples=footprint.samples,
+            samples_missing=coverage.samples_missing if coverage else 0,
+        )
+
+    async def GetPowerSeries(self, request: pb.GetPowerSeriesRequest, context: Any) -> pb.GetPowerSeriesResponse:
+        points_max = _within("points_max", request.points_max or POINTS_DEFAULT, POINTS_MIN, POINTS_MAX)
+        points = await self._reporting.power(caller().tenant, _run_id(request.run_id), points_max)
+        return pb.GetPowerSeriesResponse(
+            points=[
+                pb.PowerPoint(
+                    starts_at=_time(point.starts_at), component=point.component, power_watts=point.power_watts
+                )
+                for point in points
+            ]
+        )
+
+    async def EstimateElsewhere(
+        self, request: pb.EstimateElsewhereRequest, context: Any
+    ) -> pb.EstimateElsewhereResponse:
+        estimates = await self._reporting.elsewhere(caller().tenant, _run_id(request.run_id))
+        return pb.EstimateElsewhereResponse(
+            places=[_elsewhere(place) for place in estimates.places],
+            hours=[_elsewhere(hour) for hour in estimates.hours],
+            method=estimates.method,
+        )
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Any) -> pb.ListEventsResponse:
+        limit = _within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
+        if request.area and request.area not in STREAMS:
+            raise Refused(f"unknown area {request.area!r}; known are {', '.join(STREAMS)}", field="area")
+        if request.key and not is_name(request.key):
+            raise Refused(f"must be {NAME_RULE}", field="key")
+        events = await self._reporting.events(caller().tenant, request.area, request.key, limit)
+        response, room = pb.ListEventsResponse(), BODIES_BYTES_MAX
+        for event in events:
+            room -= len(event.body.encode())
+            if room < 0:
+                break
+            response.events.add(
+                event_id=event.event_id,
+                subject=event.subject,
+                occurred_at=_time(event.occurred_at),
+                body=event.body,
+            )
+        return response
+
+
+def door(reporting: Reporting) -> Callable[[aio.Server], None]:
+    """What puts the ledger's service on a server."""
+
+    def add(server: aio.Server) -> None:
+        add_LedgerServiceServicer_to_server(LedgerDoor(reporting), server)
+
+    return add
+
+
+def _within(field: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise Refused(f"{value} is not between {least} and {most}", field=field)
+    return value
+
+
+def _run_id(run_id: str) -> str:
+    if not is_name(run_id):
+        raise Refused(f"{run_id!r} is no run's id; it must be {NAME_RULE}", field="run_id")
+    return run_id
+
+
+def _time(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _run(run: RunRecord) -> pb.Run:
+    return pb.Run(
+        run_id=run.run_id,
+        job_id=run.job_id,
+        name=run.name,
+        state=run.state,
+        started_at=_time(run.started_at),
+        ended_at=_time(run.ended_at) if run.ended_at else None,
+        provider=run.provider,
+        region=run.region,
+        machine_type=run.machine_type,
+        zone=run.zone,
+        metrics=run.metrics,
+    )
+
+
+def _component(part: ComponentSum) -> pb.ComponentFootprint:
+    return pb.ComponentFootprint(
+        component=part.component,
+        method=part.method,
+        source=part.source,
+        range_fraction=part.range_fraction,
+        energy_joules=part.energy_joules,
+        carbon_grams_co2e=part.carbon_grams_co2e,
+        cost_usd=part.cost_usd,
+        samples=part.samples,
+    )
+
+
+def _elsewhere(place: Elsewhere) -> pb.Elsewhere:
+    return pb.Elsewhere(
+        offer_id=place.offer.offer_id,
+        provider=place.offer.provider,
+        region=place.offer.region,
+        machine_type=place.offer.machine_type,
+        zone=place.offer.zone,
+        starts_at=_time(place.starts_at),
+        cost_usd=place.cost_usd,
+        carbon_grams_co2e=place.carbon_grams_co2e,
+        intensity_kind=place.intensity_kind,
+    )
