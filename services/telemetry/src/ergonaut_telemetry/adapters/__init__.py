@@ -1,0 +1,1 @@
+"""The ports, filled with real things."""

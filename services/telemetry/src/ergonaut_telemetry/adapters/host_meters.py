@@ -1,0 +1,136 @@
+"""The meters of this host, through the SDK's metering library: every component, and the processes of every run."""
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ergonaut.events.telemetry import Method
+from ergonaut.ids import new_id
+from ergonaut.metering import (
+    HostFacts,
+    Meter,
+    ProcessScan,
+    Reading,
+    RunUse,
+    claimed_by_environment,
+    host_facts,
+    read_load,
+)
+from ergonaut.metering.attribution import OTHERS
+from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_process_table
+from ergonaut.metering.rapl import POWERCAP
+from ergonaut.runcontext import RunContext
+from ergonaut_telemetry.adapters.rapl_marks import RaplMarks
+from ergonaut_telemetry.domain import ComponentReading, Holder, HostReading, RunReading
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class HostMeters:
+    """The Meters port over real devices and /proc."""
+
+    def __init__(self, meters: Sequence[Meter], table: ProcessTable | None = None, powercap: Path = POWERCAP) -> None:
+        self._meters = meters
+        self._facts = host_facts(meters)
+        self._table = _Remembering(table or open_process_table())
+        self._scan = ProcessScan(claim=self._claimed, table=self._table)
+        self._marks = RaplMarks(powercap)
+        self._boot_id = _boot_id()
+        self._agent = new_id("agent")
+
+    def facts(self) -> HostFacts:
+        return self._facts
+
+    def read(self) -> HostReading:
+        uses = self._scan.scan()
+        reading = HostReading(
+            boot_id=self._boot_id,
+            agent=self._agent,
+            at=datetime.now(UTC),
+            load=read_load(),
+            process_clock_seconds=_process_clock_seconds(),
+            components=tuple(self._component(reading) for meter in self._meters for reading in meter.read()),
+            runs=tuple(self._run(use) for use in uses.values() if use.pids),
+            holders=tuple(self._holders(uses)),
+        )
+        self._table.forget()
+        return reading
+
+    def close(self) -> None:
+        """Give the devices back."""
+        for meter in self._meters:
+            meter.close()
+
+    def _claimed(self, pid: int) -> RunContext | None:
+        """The run of a process. One that is not marked as metered measures itself, and must not be charged twice."""
+        context = claimed_by_environment(pid, self._table)
+        return context if context is not None and context.metered else None
+
+    def _component(self, reading: Reading) -> ComponentReading:
+        marks = self._marks.of(reading.component) if reading.method == Method.COUNTER else ()
+        # A model counts from the boot and a GPU's own counter from its driver's start; sums made by a meter end with it.
+        counts_by_itself = reading.method == Method.COUNTER and reading.component.startswith("gpu")
+        return ComponentReading(reading, lasting=reading.method == Method.MODEL or counts_by_itself, marks=marks)
+
+    def _run(self, use: RunUse) -> RunReading:
+        members = tuple(stat for pid in use.pids if (stat := self._table.seen(pid)) is not None)
+        return RunReading(use.context, use.cpu_seconds, use.resident_bytes, members)
+
+    def _holders(self, uses: Mapping[str, RunUse]) -> Iterable[Holder]:
+        run_of = {pid: run_id for run_id, use in uses.items() for pid in use.pids}
+        weights: dict[tuple[str, str], float] = defaultdict(float)
+        for meter in self._meters:
+            for component, users in meter.users().items():
+                for pid, weight in users.items():
+                    weights[(component, run_of.get(pid, OTHERS))] += weight
+        return (Holder(component, run_id, weight) for (component, run_id), weight in weights.items())
+
+
+class _Remembering:
+    """A process table that keeps what was read of each process during one scan; start times in seconds."""
+
+    def __init__(self, table: ProcessTable) -> None:
+        self._table = table
+        self._seen: dict[int, ProcessStat] = {}
+
+    def pids(self) -> set[int]:
+        return self._table.pids()
+
+    def read(self, pid: int) -> ProcessStat | None:
+        stat = self._table.read(pid)
+        if stat is not None:
+            self._seen[pid] = stat
+        return stat
+
+    def environment(self, pid: int) -> Mapping[str, str]:
+        return self._table.environment(pid)
+
+    def seen(self, pid: int) -> ProcessStat | None:
+        """What was read of a process in this scan."""
+        stat = self._seen.get(pid)
+        return replace(stat, started=stat.started * _SECONDS_PER_START_UNIT) if stat else None
+
+    def forget(self) -> None:
+        """Begin another scan."""
+        self._seen.clear()
+
+
+# Linux tells start times in ticks since boot, psutil elsewhere in Unix seconds.
+_SECONDS_PER_START_UNIT = 1 / os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1.0
+
+
+def _process_clock_seconds() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
+
+
+def _boot_id() -> str:
+    """Names this boot; where the system has no such name, no absence is ever bridged."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return new_id("boot")

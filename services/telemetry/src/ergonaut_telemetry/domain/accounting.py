@@ -1,0 +1,183 @@
+"""One sample, decided: given what was remembered and what the host says now, what to tell, to show and to remember."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from ergonaut.events import PowerSample, PowerSampled
+from ergonaut.ids import derived_id
+from ergonaut.runcontext import RunContext
+from ergonaut_telemetry.domain.charging import Charge, charges_between
+from ergonaut_telemetry.domain.readings import HostReading, RunKey
+from ergonaut_telemetry.domain.stamping import Grid, Intensity, Interval, Site, intensity_at, rent, stamped
+from ergonaut_telemetry.domain.totals import HostTotals, RunTotals, added, summed
+from ergonaut_telemetry.domain.turns import Memory, Turn
+
+SAMPLES_PER_EVENT_MAX = 1_000
+"""At about 500 bytes a sample, an event stays under the bus's limit of 1 MiB a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the host's owner has set, and who numbers the events."""
+
+    host: str
+    producer: str
+    tenant: str = "default"
+    zone: str = ""
+    pue: float = 1.0
+    electricity_microusd_per_kwh: int | None = None
+    bridge_seconds_max: float = 300.0
+
+    def site(self, run: RunContext | None) -> Site:
+        """Where a payer's energy is used. The host knows its zone best; a run's placement knows the building's overhead."""
+        if run is None:
+            return Site(self.zone, self.pue)
+        return Site(self.zone or run.zone, run.pue if run.pue > 1 else self.pue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A sample, whose it is, and where it was used."""
+
+    tenant: str
+    site: Site
+    sample: PowerSample
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """Samples that make one event, and its number."""
+
+    tenant: str
+    sequence: int
+    samples: tuple[PowerSample, ...]
+
+
+def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
+    """Decide one sample. The first after a boot, or after too long an absence, only remembers where the meters are."""
+    before = memory.reading
+    if before is None or not _bridged(before, now, terms.bridge_seconds_max):
+        runs = _runs_after(memory.runs, now, {}, grid, terms)
+        return _turn(replace(memory, reading=now), HostTotals(now.at), (), runs)
+    seconds = now.load.at_seconds - before.load.at_seconds
+    interval = Interval(now.at - timedelta(seconds=seconds), now.at)
+    charges = charges_between(before, now)
+    intensities = {terms.site(payer): intensity_at(grid, terms.site(payer).zone, now.at) for payer in _payers(now)}
+    sampled = [*_stamped(charges, interval, terms, intensities), *_rents(now, interval, seconds, terms)]
+    events = _events(sampled, now, terms, intensities, memory.sequences)
+    sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
+    host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
+    runs = _runs_after(memory.runs, now, _by_run(sampled), grid, terms)
+    return _turn(Memory(now, sequences, memory.runs), host, events, runs)
+
+
+def _bridged(before: HostReading, now: HostReading, bridge_seconds_max: float) -> bool:
+    seconds = now.load.at_seconds - before.load.at_seconds
+    return before.boot_id == now.boot_id and 0 < seconds <= bridge_seconds_max
+
+
+def _payers(now: HostReading) -> Iterable[RunContext | None]:
+    return (None, *(run.context for run in now.runs))
+
+
+def _stamped(
+    charges: Iterable[Charge], interval: Interval, terms: Terms, intensities: Mapping[Site, Intensity]
+) -> Iterable[_Sampled]:
+    for charge in charges:
+        site, run = terms.site(charge.run), charge.run
+        price = run.electricity_microusd_per_kwh if run else terms.electricity_microusd_per_kwh
+        sample = stamped(charge, interval, site, intensities[site], price)
+        yield _Sampled(run.tenant if run else terms.tenant, site, sample)
+
+
+def _rents(now: HostReading, interval: Interval, seconds: float, terms: Terms) -> Iterable[_Sampled]:
+    for run in now.runs:
+        if run.context.price_microusd_per_hour > 0:
+            # A run's first interval began before it did; its oldest process says when it came.
+            age_seconds = now.process_clock_seconds - min(stat.started for stat in run.members)
+            present = min(seconds, max(0.0, age_seconds))
+            yield _Sampled(run.context.tenant, terms.site(run.context), rent(run.context, interval, present))
+
+
+def _events(
+    sampled: Sequence[_Sampled],
+    now: HostReading,
+    terms: Terms,
+    intensities: Mapping[Site, Intensity],
+    sequences: Mapping[str, int],
+) -> tuple[PowerSampled, ...]:
+    """One event for each tenant, or more where its runs are at different sites or its samples are very many."""
+    groups: dict[tuple[str, Site], list[PowerSample]] = {}
+    for one in sampled:
+        groups.setdefault((one.tenant, one.site), []).append(one.sample)
+    events, last = [], dict(sequences)
+    for (tenant, site), samples in groups.items():
+        for first in range(0, len(samples), SAMPLES_PER_EVENT_MAX):
+            last[tenant] = last.get(tenant, 0) + 1
+            part = tuple(samples[first : first + SAMPLES_PER_EVENT_MAX])
+            numbered = _Numbered(tenant, last[tenant], part)
+            events.append(_event(numbered, site, intensities[site], now, terms))
+    return tuple(events)
+
+
+def _event(numbered: _Numbered, site: Site, intensity: Intensity, now: HostReading, terms: Terms) -> PowerSampled:
+    tenant, sequence = numbered.tenant, numbered.sequence
+    return PowerSampled(
+        event_id=derived_id("event", terms.producer, tenant, str(sequence)),
+        tenant=tenant,
+        occurred_at=now.at,
+        host=terms.host,
+        producer=terms.producer,
+        sequence=sequence,
+        zone=site.zone,
+        intensity_grams_per_kwh=intensity.grams_per_kwh,
+        intensity_kind=intensity.kind,
+        intensity_source=intensity.source,
+        pue=site.pue,
+        samples=numbered.samples,
+    )
+
+
+def _by_run(sampled: Iterable[_Sampled]) -> dict[RunKey, tuple[PowerSample, ...]]:
+    grouped: dict[RunKey, tuple[PowerSample, ...]] = {}
+    for one in sampled:
+        if one.sample.run_id:
+            key = (one.tenant, one.sample.run_id)
+            grouped[key] = (*grouped.get(key, ()), one.sample)
+    return grouped
+
+
+def _runs_after(
+    known: Mapping[RunKey, RunTotals],
+    now: HostReading,
+    samples: Mapping[RunKey, tuple[PowerSample, ...]],
+    grid: Grid,
+    terms: Terms,
+) -> tuple[RunTotals, ...]:
+    """The totals of every run that is here or was until lately."""
+    present = {run.key: run.context for run in now.runs}
+    gone = [
+        replace(
+            totals, sampled_at=now.at, components=added(totals.components, ()), samples_gone=totals.samples_gone + 1
+        )
+        for key, totals in known.items()
+        if key not in present
+    ]
+    here = []
+    for key, context in present.items():
+        intensity = intensity_at(grid, terms.site(context).zone, now.at)
+        fresh = replace(
+            known.get(key) or RunTotals(*key, sampled_at=now.at),
+            sampled_at=now.at,
+            intensity_grams_per_kwh=intensity.grams_per_kwh,
+            intensity_source=intensity.kind,
+            samples_gone=0,
+        )
+        here.append(summed(fresh, samples.get(key, ())))
+    return (*here, *gone)
+
+
+def _turn(memory: Memory, host: HostTotals, events: tuple[PowerSampled, ...], runs: tuple[RunTotals, ...]) -> Turn:
+    going_on = {(run.tenant, run.run_id): run for run in runs if not run.ended}
+    return Turn(replace(memory, runs=going_on), host, events, runs)

@@ -1,0 +1,121 @@
+"""Who owes which joule of an interval: differences of two readings, split by the metering library's rules."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ergonaut.events.telemetry import Method, Share
+from ergonaut.metering import HostUse, Reading, Split, attribute
+from ergonaut.metering.processes import used_between
+from ergonaut.runcontext import RunContext
+from ergonaut_telemetry.domain.readings import ComponentReading, HostReading, Mark, RunReading
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one payer owes for one component over an interval; without a run it is the host's. None: not measured."""
+
+    share: Share
+    run: RunContext | None
+    component: str
+    method: Method
+    source: str
+    range_fraction: float | None
+    energy_joules: float | None
+
+
+def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]:
+    """All charges of the interval between two readings of one boot."""
+    use = _use(before, now)
+    contexts = {run.context.run_id: run.context for run in now.runs}
+    same_agent = before.agent == now.agent
+    earlier = {(known.reading.component, known.reading.method): known for known in before.components}
+    charges: list[Charge] = []
+    for component in now.components:
+        reading = component.reading
+        known = earlier.get((reading.component, reading.method))
+        joules = joules_between(known, component, same_agent=same_agent)
+        if joules is None:
+            charges += _unmeasured(reading, contexts.values())
+        else:
+            charges += _shared(reading, attribute(reading.component, joules, use), contexts)
+    return tuple(charges)
+
+
+def joules_between(before: ComponentReading | None, now: ComponentReading, *, same_agent: bool) -> float | None:
+    """What a component used between two readings; None where there is no meter, or its counter began anew in between."""
+    if before is None or before.reading.energy_joules is None or now.reading.energy_joules is None:
+        return None
+    if not same_agent and now.marks:
+        return _between_marks(before.marks, now.marks)
+    if not same_agent and not now.lasting:
+        return None
+    joules = now.reading.energy_joules - before.reading.energy_joules
+    return joules if joules >= 0 else None
+
+
+def _between_marks(before: tuple[Mark, ...], now: tuple[Mark, ...]) -> float | None:
+    """Joules between marks; a counter may have wrapped once, since it takes far longer for that than is ever bridged."""
+    if [mark.name for mark in before] != [mark.name for mark in now]:
+        return None
+    steps = [later.microjoules - mark.microjoules for mark, later in zip(before, now, strict=True)]
+    wraps = [mark.wraps_at_microjoules for mark in now]
+    return sum(step if step >= 0 else step + wrap for step, wrap in zip(steps, wraps, strict=True)) / 1e6
+
+
+def cpu_seconds_between(before: HostReading, now: HostReading) -> dict[str, float]:
+    """Each run's CPU-seconds in the interval, by run id."""
+    earlier = {run.key: run for run in before.runs}
+    if before.agent == now.agent:
+        return {run.context.run_id: _counted_on(earlier.get(run.key), run) for run in now.runs}
+    since_seconds = before.process_clock_seconds
+    return {run.context.run_id: _bridged(earlier.get(run.key), run, since_seconds) for run in now.runs}
+
+
+def _counted_on(before: RunReading | None, now: RunReading) -> float:
+    # A run that was gone and has processes again is counted from zero again.
+    if before is None or now.cpu_seconds < before.cpu_seconds:
+        return now.cpu_seconds
+    return now.cpu_seconds - before.cpu_seconds
+
+
+def _bridged(before: RunReading | None, now: RunReading, since_seconds: float) -> float:
+    """What a run's living processes used while the agent was away; what began and ended in that time is lost."""
+    then = {stat.pid: stat for stat in before.members} if before else {}
+    same = {stat.pid: stat for stat in now.members if stat.pid in then and then[stat.pid].started == stat.started}
+    gone = {pid: stat for pid, stat in then.items() if pid not in same}
+    new = (stat for stat in now.members if stat.pid not in same and stat.started >= since_seconds)
+    return used_between({pid: then[pid] for pid in same}, same, gone) + sum(stat.total_cpu_seconds for stat in new)
+
+
+def _use(before: HostReading, now: HostReading) -> HostUse:
+    weights: dict[str, dict[str, float]] = defaultdict(dict)
+    for holder in now.holders:
+        weights[holder.component][holder.run_id] = holder.weight
+    return HostUse(
+        seconds=now.load.at_seconds - before.load.at_seconds,
+        logical_cpus=now.load.logical_cpus,
+        busy_cpu_seconds=now.load.busy_cpu_seconds - before.load.busy_cpu_seconds,
+        memory_bytes=now.load.memory_bytes,
+        memory_used_bytes=now.load.memory_used_bytes,
+        run_cpu_seconds=cpu_seconds_between(before, now),
+        run_resident_bytes={run.context.run_id: run.resident_bytes for run in now.runs},
+        gpu_weights=weights,
+    )
+
+
+def _unmeasured(reading: Reading, runs: Iterable[RunContext]) -> Iterable[Charge]:
+    measured = reading.energy_joules is not None
+    source = f"{reading.source}; counting began anew in this interval" if measured else reading.source
+    component, method = reading.component, Method.NOT_MEASURED
+    for run in runs:
+        yield Charge(Share.RUN, run, component, method, source, None, None)
+    yield Charge(Share.IDLE, None, component, method, source, None, None)
+
+
+def _shared(reading: Reading, split: Split, contexts: Mapping[str, RunContext]) -> Iterable[Charge]:
+    component, method, source, span = reading.component, reading.method, reading.source, reading.range_fraction
+    for run_id, context in contexts.items():
+        yield Charge(Share.RUN, context, component, method, source, span, split.runs.get(run_id, 0.0))
+    yield Charge(Share.OTHERS, None, component, method, source, span, split.others)
+    yield Charge(Share.IDLE, None, component, method, source, span, split.idle)

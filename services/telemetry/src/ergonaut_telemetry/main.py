@@ -1,0 +1,116 @@
+"""The agent's whole life, in reading order. Sampling needs no bus: what cannot be sent waits in the spool."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+from ergonaut.errors import Broken, Unavailable
+from ergonaut.metering import discover
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import listening, open_bus
+from ergonaut_common.clock import Clock, SystemClock
+from ergonaut_common.lifetimes import background, stop_requested
+from ergonaut_common.observe import get_logger, serving_metrics
+from ergonaut_common.rpc import RpcServer, serving
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_telemetry.adapters.bus_announcer import BusAnnouncer
+from ergonaut_telemetry.adapters.host_meters import HostMeters
+from ergonaut_telemetry.adapters.sqlite_spool import open_spool
+from ergonaut_telemetry.domain import Terms, Turn
+from ergonaut_telemetry.listeners import listeners
+from ergonaut_telemetry.ports import Announcer, Meters, Spool
+from ergonaut_telemetry.rpc import SERVICE_NAME, door
+from ergonaut_telemetry.service import Reporting, Sampling, Sending, Watching
+from ergonaut_telemetry.settings import Settings
+
+BUS_RETRY_SECONDS = 1.0
+"""Pause before the bus is looked for again; looking itself waits patiently."""
+
+log = get_logger(__name__)
+
+
+async def main(platform: PlatformSettings) -> None:
+    """Meter this host until told to stop."""
+    settings, clock = Settings(), SystemClock()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        path = platform.data_dir / "telemetry" / "spool.db"
+        spool = stack.enter_context(open_spool(path, bytes_max=settings.spool_bytes_max))
+        meters = HostMeters(discover())
+        stack.callback(meters.close)
+        agent = _Agent(settings, platform, meters, spool, clock)
+        opened = await stack.enter_async_context(agent.serving())
+        # Watches end before the door closes, which would wait for them.
+        stack.callback(agent.watching.stop)
+        await stack.enter_async_context(background(agent.sample()))
+        await stack.enter_async_context(background(agent.talk(opened)))
+        await stop_requested()
+
+
+class _Agent:
+    """The use cases of one host, and what they share."""
+
+    def __init__(
+        self, settings: Settings, platform: PlatformSettings, meters: Meters, spool: Spool, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._platform = platform
+        self._spool = spool
+        self._clock = clock
+        self._terms = terms_of(settings, spool.producer)
+        self._sampling = Sampling(meters, spool, self._terms)
+        self._reporting = Reporting(meters, self._terms)
+        self.watching = Watching(spool, clock)
+
+    def serving(self) -> AbstractAsyncContextManager[RpcServer]:
+        """Open the door; it is healthy once the host has been reported, since before that nobody can count on it."""
+        return serving(
+            self._settings.grpc_address,
+            service="telemetry",
+            add=door(self.watching, self._terms),
+            keys=KeyRing.load(self._platform.keys_file),
+            names=[SERVICE_NAME],
+            healthy=False,
+        )
+
+    async def sample(self) -> None:
+        """Sample for ever."""
+
+        def show(turn: Turn) -> None:
+            self.watching.show(turn)
+            self._reporting.notice(turn)
+
+        await self._sampling.run(self._clock, self._settings.sample_interval_seconds, show)
+
+    async def talk(self, opened: RpcServer) -> None:
+        """Send, report and listen for ever; a bus that is away when the agent starts is waited for."""
+        while True:
+            try:
+                async with open_bus(self._platform, "telemetry") as bus:
+                    await bus.ensure_streams("telemetry", "pricing")
+                    hears = listeners(self._sampling, self._settings.host)
+                    async with listening(hears, self._platform, bus), asyncio.TaskGroup() as group:
+                        announcer = BusAnnouncer(bus)
+                        sending = Sending(self._spool, announcer)
+                        group.create_task(sending.run(self._clock, self._settings.sample_interval_seconds))
+                        group.create_task(self._report(announcer, opened))
+            except (Unavailable, Broken) as error:
+                log.warning("the bus is away; samples wait in the spool", error=str(error))
+                await self._clock.sleep(BUS_RETRY_SECONDS)
+
+    async def _report(self, announcer: Announcer, opened: RpcServer) -> None:
+        reported = self._reporting.run(announcer, self._clock, self._settings.report_interval_seconds)
+        async for _ in reported:
+            await opened.set_serving(True)
+
+
+def terms_of(settings: Settings, producer: str) -> Terms:
+    """What the domain must know of the settings."""
+    return Terms(
+        host=settings.host,
+        producer=producer,
+        tenant=settings.tenant,
+        zone=settings.zone,
+        pue=settings.pue,
+        electricity_microusd_per_kwh=settings.electricity_microusd_per_kwh,
+        bridge_seconds_max=settings.bridge_seconds_max,
+    )

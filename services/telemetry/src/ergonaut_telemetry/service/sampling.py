@@ -1,0 +1,71 @@
+"""Takes a sample of the host at each interval, puts it into the spool, and shows it to whoever watches."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from ergonaut.errors import Unavailable
+from ergonaut.events import PUBLIC_TENANT, IntensityChanged
+from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
+from ergonaut_telemetry import figures
+from ergonaut_telemetry.domain import HostReading, Memory, Terms, Turn, account
+from ergonaut_telemetry.ports import Meters, Spool
+
+log = get_logger(__name__)
+
+
+class Sampling:
+    """The one that reads the meters; there is one on a host, and one sample at a time."""
+
+    def __init__(self, meters: Meters, spool: Spool, terms: Terms) -> None:
+        self._meters = meters
+        self._spool = spool
+        self._terms = terms
+        self._memory = spool.remembered()
+        self._grid = {known.zone: known for known in spool.intensities()}
+        self._dropped = 0
+
+    def sample(self) -> Turn:
+        """Take one sample. Raises Unavailable where the spool takes none; the next sample then covers the time of this one."""
+        reading = self._meters.read()
+        memory = self._recalled(reading)
+        turn = account(memory, reading, self._terms, self._grid)
+        self._spool.record(turn)
+        self._memory = turn.memory
+        return turn
+
+    async def run(self, clock: Clock, interval_seconds: float, show: Callable[[Turn], None]) -> None:
+        """Sample for ever, at equal intervals; an interval that was slept through is made up for by a longer one."""
+        due = clock.monotonic()
+        while True:
+            try:
+                # Reading /proc and committing to the disk may block, so neither is done on the loop.
+                show(await asyncio.to_thread(self.sample))
+            except Unavailable as error:
+                figures.failures.inc()
+                log.error("a sample could not be kept; the next will cover its time", error=str(error))
+            self._tell_drops()
+            due = max(due + interval_seconds, clock.monotonic())
+            await clock.sleep(due - clock.monotonic())
+
+    def learn_intensity(self, event: IntensityChanged) -> None:
+        """Use these intensities from the next sample on, unless newer ones are known; only public ones count."""
+        if event.tenant == PUBLIC_TENANT and self._spool.keep_intensity(event):
+            # A new mapping rather than a changed one: the sampling thread may be reading the old one.
+            self._grid = {**self._grid, event.zone: event}
+
+    def _recalled(self, reading: HostReading) -> Memory:
+        """The memory, with the totals of runs that had ended and have processes again."""
+        unknown = [run.key for run in reading.runs if run.key not in self._memory.runs]
+        if not unknown:
+            return self._memory
+        recalled = {key: totals for key in unknown if (totals := self._spool.run(*key)) is not None}
+        return replace(self._memory, runs={**self._memory.runs, **recalled})
+
+    def _tell_drops(self) -> None:
+        dropped = self._spool.dropped()
+        if dropped > self._dropped:
+            figures.drops.inc(dropped - self._dropped)
+            log.error("the spool is full: oldest samples were dropped unsent", events=dropped - self._dropped)
+        self._dropped = dropped

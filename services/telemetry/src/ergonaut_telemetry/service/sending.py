@@ -1,0 +1,58 @@
+"""Sends what is in the spool, in order, and forgets an event only once the bus has stored it."""
+
+import asyncio
+
+from ergonaut.errors import Broken, Unavailable
+from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
+from ergonaut_telemetry import figures
+from ergonaut_telemetry.ports import Announcer, Spool
+
+BATCH_MAX = 100
+"""Events read from the spool at once: after an outage the backlog is worked off in pieces that fit in memory."""
+
+PAUSE_SECONDS_FIRST = 0.5
+PAUSE_SECONDS_LAST = 15.0
+"""Longest pause while the bus is away: a supervisor restarts it within seconds, and the ledger should not lag longer."""
+
+log = get_logger(__name__)
+
+
+class Sending:
+    """Works off the spool."""
+
+    def __init__(self, spool: Spool, announcer: Announcer) -> None:
+        self._spool = spool
+        self._announcer = announcer
+
+    async def send_waiting(self) -> int:
+        """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take."""
+        waiting = await asyncio.to_thread(self._spool.oldest, BATCH_MAX)
+        sent_to = 0
+        try:
+            for spooled in waiting:
+                await self._announcer.tell(spooled.event)
+                sent_to = spooled.position
+        finally:
+            # Also when stopped half-way: what the bus has is not sent again.
+            if sent_to:
+                self._spool.sent(sent_to)
+        figures.sent.inc(len(waiting))
+        return len(waiting)
+
+    async def run(self, clock: Clock, interval_seconds: float) -> None:
+        """Send for ever, resting an interval when the spool is empty, and longer and longer while the bus is away."""
+        pause_seconds = PAUSE_SECONDS_FIRST
+        while True:
+            try:
+                sent = await self.send_waiting()
+                pause_seconds = PAUSE_SECONDS_FIRST
+                figures.spooled.set(self._spool.waiting())
+                if sent < BATCH_MAX:
+                    await clock.sleep(interval_seconds)
+            except (Unavailable, Broken) as error:
+                # Broken too: a stream that was removed comes back when somebody makes it again; the spool holds until then.
+                figures.spooled.set(self._spool.waiting())
+                log.warning("samples wait for the bus", waiting=self._spool.waiting(), error=str(error))
+                await clock.sleep(pause_seconds)
+                pause_seconds = min(pause_seconds * 2, PAUSE_SECONDS_LAST)

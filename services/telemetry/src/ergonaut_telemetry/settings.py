@@ -1,0 +1,73 @@
+"""What may be set about the telemetry agent, read from the environment. Built by `main`."""
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from ergonaut.metering import host_name
+from ergonaut.metering.location import ZONE_VARIABLE
+from ergonaut_common.settings import DoorSettings
+
+_NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class Settings(DoorSettings):
+    """The agent's settings; every default is that of one machine that nobody has told anything."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ERGONAUT_TELEMETRY_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    grpc_address: str = Field(
+        default="127.0.0.1:7401", description="Where the gRPC door listens, host:port; loopback unless told otherwise."
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1:7501", description="Where /metrics is served for Prometheus, host:port."
+    )
+    host: str = Field(
+        default_factory=host_name,
+        pattern=_NAME_PATTERN,
+        description="The host's name in events; set it where two hosts share one.",
+    )
+    tenant: str = Field(
+        default="default", pattern=_NAME_PATTERN, description="Whose the host's others and idle energy is."
+    )
+    zone: str = Field(
+        default="",
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_ZONE", ZONE_VARIABLE),
+        pattern=r"^[A-Za-z0-9_-]{0,32}$",
+        description="Grid zone of the host, such as DE; empty means unknown: then a run's own zone counts, or the world average.",
+    )
+    pue: float = Field(
+        default=1.0, ge=1, le=5, description="Energy of the building over that of its machines; a run may tell its own."
+    )
+    electricity_microusd_per_kwh: int | None = Field(
+        default=None,
+        ge=0,
+        description="Price of electricity, millionths of a dollar, for energy that is no run's; unset leaves its cost unknown.",
+    )
+    sample_interval_seconds: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=60,
+        description="Seconds between samples; longer costs less of the host and catches fewer short processes.",
+    )
+    bridge_seconds_max: float = Field(
+        default=300.0,
+        ge=0,
+        description="Longest absence, seconds, that is still charged; beyond it, guessing who ran is worse than a gap.",
+    )
+    report_interval_seconds: float = Field(
+        default=600.0,
+        ge=1,
+        description="Seconds between reports of the host, so that who forgot it learns of it again.",
+    )
+    spool_bytes_max: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Largest spool, bytes; about a day of samples with the bus away. Beyond it the oldest unsent are dropped.",
+    )
+
+    @field_validator("electricity_microusd_per_kwh", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
