@@ -30,6 +30,9 @@ PUBLISH_PATIENCE_SECONDS = 10.0
 ANSWER_TIMEOUT_SECONDS = 2.0
 """How long JetStream may take for one answer; its own default of 5 s hides a server that is gone."""
 
+CLOSE_PATIENCE_SECONDS = 2.0
+"""How long closing may take; a server that is gone must not hold up a stop."""
+
 PING_INTERVAL_SECONDS = 2
 """nats-py's 120 s would leave a half-open link unnoticed for minutes."""
 
@@ -155,7 +158,7 @@ def connection_options(service: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def open_bus(platform: PlatformSettings, service: str) -> AsyncIterator[Bus]:
-    """Connect, waiting for NATS with a bound; drains when the block ends. Raises Unavailable."""
+    """Connect, waiting for NATS with a bound; closes when the block ends. Raises Unavailable."""
     credentials = {"user": platform.nats_user, "password": platform.nats_password()} if platform.nats_user else {}
     try:
         connection = await asyncio.wait_for(
@@ -167,4 +170,5 @@ async def open_bus(platform: PlatformSettings, service: str) -> AsyncIterator[Bu
         yield Bus(connection)
     finally:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(connection.drain(), 3)
+            # Not drained: whoever publishes waits for the acknowledgement, and what was not handled comes again.
+            await asyncio.wait_for(connection.close(), CLOSE_PATIENCE_SECONDS)

@@ -98,6 +98,7 @@ async def listening(listeners: Listeners, platform: PlatformSettings, bus: Bus) 
         platform.nats_url,
         security=security,
         middlewares=[_settling(bus, listeners.service)],
+        logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,
         **connection_options(f"{listeners.service}-listeners"),
     )

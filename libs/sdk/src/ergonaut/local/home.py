@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ergonaut.errors import Broken, NotFound
 
-SERVICES = ("telemetry", "pricing", "scheduler", "orchestrator", "ledger", "gateway", "vectors")
+SERVICES = ("telemetry", "pricing", "scheduler", "orchestrator", "gateway", "vectors", "ledger")
 """In the order in which a person reads them: the way of a job through the house."""
 
 
