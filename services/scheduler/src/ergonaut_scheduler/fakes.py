@@ -13,15 +13,16 @@ from ergonaut_scheduler.ports import Stored, WorkflowEnd
 
 @dataclass
 class FakeOfferBook:
-    """Offers as a test sets them; `away` makes it unreachable."""
+    """Offers as a test sets them, for all and for one tenant; `away` makes it unreachable."""
 
     offers: Sequence[Offer] = ()
+    own: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
     away: bool = False
 
-    async def newest(self) -> Sequence[Offer]:
+    async def newest(self, tenant: str) -> Sequence[Offer]:
         if self.away:
             raise Unavailable("the pricing service is away")
-        return self.offers
+        return [*self.offers, *self.own.get(tenant, ())]
 
 
 @dataclass

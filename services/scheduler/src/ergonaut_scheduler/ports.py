@@ -13,8 +13,8 @@ from ergonaut_scheduler.domain import Forecast, JobRecord, Offer
 class OfferBook(Protocol):
     """Knows what is for sale."""
 
-    async def newest(self) -> Sequence[Offer]:
-        """Every offer known now. Raises Unavailable."""
+    async def newest(self, tenant: str) -> Sequence[Offer]:
+        """Every offer that a tenant may take now: those of the market and its own machines. Raises Unavailable."""
         ...
 
 

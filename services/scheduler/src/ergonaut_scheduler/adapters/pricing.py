@@ -9,13 +9,14 @@ from grpc import aio
 from ergonaut.api.pricing.v1 import pricing_pb2 as pb
 from ergonaut.api.pricing.v1 import pricing_pb2_grpc as pb_grpc
 from ergonaut.errors import Broken
+from ergonaut.events import PUBLIC_TENANT
 from ergonaut_common.rpc import error_of, for_tenant
 from ergonaut_scheduler.domain import Forecast, Offer
 
 TIMEOUT_SECONDS = 5.0
 """Both questions are answered from memory; a service that takes longer is in trouble, and the plan says so."""
 
-_METADATA = for_tenant("public")  # prices and intensities belong to nobody
+_PUBLIC = for_tenant(PUBLIC_TENANT)  # intensities belong to nobody
 
 
 class PricingOfferBook:
@@ -24,9 +25,10 @@ class PricingOfferBook:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = pb_grpc.PricingServiceStub(channel)
 
-    async def newest(self) -> Sequence[Offer]:
+    async def newest(self, tenant: str) -> Sequence[Offer]:
+        request, metadata = pb.ListOffersRequest(), for_tenant(tenant)
         try:
-            answer = await self._stub.ListOffers(pb.ListOffersRequest(), timeout=TIMEOUT_SECONDS, metadata=_METADATA)
+            answer = await self._stub.ListOffers(request, timeout=TIMEOUT_SECONDS, metadata=metadata)
         except grpc.RpcError as error:
             raise error_of(error, doing="asking the pricing service for offers") from error
         return [_offer(message) for message in answer.offers]
@@ -41,7 +43,7 @@ class PricingIntensityForecast:
     async def of_zone(self, zone: str, hours: int) -> Forecast:
         request = pb.ForecastIntensityRequest(zone=zone, hours=hours)
         try:
-            answer = await self._stub.ForecastIntensity(request, timeout=TIMEOUT_SECONDS, metadata=_METADATA)
+            answer = await self._stub.ForecastIntensity(request, timeout=TIMEOUT_SECONDS, metadata=_PUBLIC)
         except grpc.RpcError as error:
             raise error_of(error, doing=f"asking the pricing service for the intensity of zone {zone!r}") from error
         if not answer.hours:

@@ -78,12 +78,18 @@ def _order(objective: Objective, scale: _Scale) -> Callable[[Weighed], _Key]:
     """Ties go to the earlier end (for `greenest` first to fewer dollars), at last to the name, so that none is left to chance."""
 
     def key(candidate: Weighed) -> _Key:
-        score = _score(candidate, objective, scale)
-        end, cost, carbon = candidate.ends_at, candidate.cost_usd, candidate.carbon_grams
+        score = _without_dust(_score(candidate, objective, scale))
+        cost, carbon = _without_dust(candidate.cost_usd), _without_dust(candidate.carbon_grams)
+        end = candidate.ends_at
         ties: _Key = (cost, end, carbon) if objective is Objective.GREENEST else (end, cost, carbon)
         return (score, *ties, candidate.offer.offer_id)
 
     return key
+
+
+def _without_dust(value: float) -> float:
+    """Seven digits: sums of the same hours in another order differ in the sixteenth, and no job shall wait for that."""
+    return float(f"{value:.6e}")
 
 
 def _best_of_each_offer(candidates: Sequence[Weighed], order: Callable[[Weighed], _Key]) -> list[Weighed]:
@@ -138,6 +144,9 @@ def _why_not(candidate: Weighed, chosen: Weighed) -> str:
     differences = ", ".join(filter(None, _differences(candidate, chosen)))
     if candidate.feasible:
         return differences or "the same figures; the tie went to the first by name"
+    if any(obstacle.field.startswith("resources.") for obstacle in candidate.obstacles):
+        # What the job would use on a machine that cannot hold it means nothing.
+        return _obstacles_of(candidate)
     return "; ".join(filter(None, (_obstacles_of(candidate), differences)))
 
 

@@ -46,7 +46,7 @@ class Planning:
     async def what_if(self, tenant: str, spec: JobSpec) -> Plan:
         """What would be chosen now; nothing is kept. Raises Refused for a job that could not be submitted."""
         await self.admit(tenant, spec)
-        return await self._weigh(spec)
+        return await self._weigh(tenant, spec)
 
     async def place(self, seed: JobRecord) -> Plan:
         """Decide for a job's next attempt, record it and announce it; asked again, the answer is the same.
@@ -81,7 +81,7 @@ class Planning:
         fault = await self._fault(record.tenant, record.spec)
         if fault is not None:
             return Plan(refused_because=f"{fault.field}: {fault.message}")
-        return await self._weigh(record.spec)
+        return await self._weigh(record.tenant, record.spec)
 
     async def _announced(self, record: JobRecord) -> Plan:
         if record.has_ended and (record.plan is None or record.plan.chosen is not None):
@@ -104,9 +104,9 @@ class Planning:
             return FieldError("source", f"no files of {spec.source} are kept; upload them first")
         return None
 
-    async def _weigh(self, spec: JobSpec) -> Plan:
+    async def _weigh(self, tenant: str, spec: JobSpec) -> Plan:
         with _seconds.time():
-            offers = await self._world.offers.newest()
+            offers = await self._world.offers.newest(tenant)
             hours = math.ceil(spec.duration_seconds_expected / SECONDS_PER_HOUR) + STARTS_MAX + 1
             forecasts = await self._forecasts({offer.zone for offer in offers}, min(hours, FORECAST_HOURS_MAX))
             supply = Supply(offers, forecasts, self._rules.connected)
