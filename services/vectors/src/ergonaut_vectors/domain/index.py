@@ -139,3 +139,12 @@ def _complete(found: Found, seen: Snapshot, queries: Floats, limit: int) -> None
         exact = seen.store.search_exactly(seen.graph, seen.view, queries[short], limit)
         found.slots[short] = exact.slots
         found.distances[short] = exact.distances
+
+
+def warm_up() -> None:
+    """Run every kernel once, so that it is compiled, or loaded from the cache, before the first request needs it."""
+    index = VectorIndex(Schema("warm-up", 8))
+    vectors = np.arange(64 * 8, dtype=np.float32).reshape(64, 8)
+    index.apply(Upserts(tuple(map(str, range(64))), vectors, ({},) * 64), 1)
+    for exact in (False, True):
+        index.search(vectors[:2], Ask(exact=exact))

@@ -1,0 +1,6 @@
+"""`python -m ergonaut_vectors`: the service's process."""
+
+from ergonaut_common.lifetimes import run_service
+from ergonaut_vectors.main import main
+
+run_service("vectors", main)

@@ -1,0 +1,70 @@
+"""The port `CollectionBook` in the JetStream key-value bucket `collections`, one key a collection: `<tenant>.<name>`."""
+
+from collections.abc import Sequence
+
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.kv import KeyValue
+from pydantic import TypeAdapter, ValidationError
+
+from ergonaut.errors import Broken, Conflict
+from ergonaut_common.bus.connection import until_answered
+from ergonaut_vectors.domain.records import Key, Record
+
+BUCKET = "collections"
+
+_RECORDS = TypeAdapter(Record)
+
+
+class KeyValueBook:
+    """Records as JSON values."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    async def all(self) -> Sequence[Record]:
+        async def keys() -> list[str]:
+            try:
+                return await self._bucket.keys()
+            except NoKeysError:
+                return []
+
+        records = [await self._read(key) for key in await until_answered(keys, what="listing collections")]
+        return [record for record in records if record is not None]
+
+    async def find(self, key: Key) -> Record | None:
+        return await self._read(str(key))
+
+    async def add(self, record: Record) -> None:
+        async def create() -> bool:
+            try:
+                await self._bucket.create(str(record.key), _RECORDS.dump_json(record))
+            except KeyWrongLastSequenceError:
+                return False
+            return True
+
+        added = await until_answered(create, what=f"adding collection {record.key}")
+        # A create that was repeated because its answer got lost finds the record that it wrote itself.
+        if not added and await self.find(record.key) != record:
+            raise Conflict(f"collection {record.key} is in the book already")
+
+    async def change(self, record: Record) -> None:
+        value = _RECORDS.dump_json(record)
+        await until_answered(lambda: self._bucket.put(str(record.key), value), what=f"changing collection {record.key}")
+
+    async def remove(self, key: Key) -> None:
+        await until_answered(lambda: self._bucket.delete(str(key)), what=f"removing collection {key}")
+
+    async def _read(self, key: str) -> Record | None:
+        async def get() -> bytes | None:
+            try:
+                return (await self._bucket.get(key)).value
+            except KeyNotFoundError:
+                return None
+
+        value = await until_answered(get, what=f"reading collection {key}")
+        if value is None:
+            return None
+        try:
+            return _RECORDS.validate_json(value)
+        except ValidationError as error:
+            raise Broken(f"the record {key} in the bucket {BUCKET} cannot be read: {error}") from error

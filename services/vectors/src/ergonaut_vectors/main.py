@@ -1,0 +1,66 @@
+"""Composition: what the service is made of, from the settings, in the order in which it starts."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import open_bus
+from ergonaut_common.lifetimes import stop_requested
+from ergonaut_common.observe import get_logger, serving_metrics
+from ergonaut_common.rpc import serving
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
+from ergonaut_vectors.settings import Settings
+from ergonaut_vectors.workers import Workers
+
+EVERY_COLLECTION = 1_000_000
+"""Each collection has at most one message at the appliers; this many collections no machine has."""
+
+log = get_logger(__name__)
+
+
+async def main(platform: PlatformSettings) -> None:
+    """Run with the settings of the environment."""
+    await run(Settings(), platform)
+
+
+async def run(settings: Settings, platform: PlatformSettings) -> None:
+    """Build, open the door when the kernels are compiled, and leave when told to."""
+    domain = Path(__file__).parent / "domain"
+    place_kernel_cache(domain, settings.kernel_cache_dir or platform.data_dir / "vectors" / "kernels")
+    # These import numba, which reads where its cache is when it is imported.
+    from ergonaut_vectors.adapters.announcing import BusAnnouncer
+    from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
+    from ergonaut_vectors.adapters.log import JetStreamLog
+    from ergonaut_vectors.domain.index import warm_up
+    from ergonaut_vectors.live import Limits
+    from ergonaut_vectors.rpc import SERVICE_NAME, door
+    from ergonaut_vectors.service import Vectors, open_vectors
+
+    keys = KeyRing.load(platform.keys_file)
+    limits = Limits(settings.collections_max, settings.writes_waiting_max, settings.wait_seconds)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        searching = await stack.enter_async_context(
+            Workers("searches", threads=settings.search_threads, waiting_max=settings.searches_waiting_max)
+        )
+        applying = await stack.enter_async_context(
+            Workers("logs", threads=settings.apply_threads, waiting_max=EVERY_COLLECTION)
+        )
+        warm = asyncio.create_task(asyncio.to_thread(warm_up))
+        bus = await stack.enter_async_context(open_bus(platform, "vectors"))
+        await bus.ensure_streams("vectors")
+        book = KeyValueBook(await bus.key_value(BUCKET))
+        logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
+        started = time.perf_counter()
+        await warm
+        log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
+        vectors = Vectors(book, logs, BusAnnouncer(bus), limits)
+        await stack.enter_async_context(open_vectors(vectors, searching, applying))
+        add = door(vectors, searching)
+        await stack.enter_async_context(
+            serving(settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME])
+        )
+        await stop_requested()

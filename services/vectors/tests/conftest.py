@@ -1,0 +1,55 @@
+"""What the tests of this service share: the service over fakes, and a NATS server."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from ergonaut_common.testing import nats_server
+from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
+from ergonaut_vectors.live import Limits
+from ergonaut_vectors.service import Vectors, open_vectors
+from ergonaut_vectors.workers import Workers
+
+LIMITS = Limits(collections_max=3, writes_waiting_max=4, wait_seconds=2.0)
+
+
+class World:
+    """The fakes around one service; they outlast it, as NATS outlasts a process."""
+
+    def __init__(self) -> None:
+        self.book = FakeCollectionBook()
+        self.logs = FakeLog()
+        self.announced = FakeAnnouncer()
+
+    @asynccontextmanager
+    async def running(self, limits: Limits = LIMITS) -> AsyncIterator[Vectors]:
+        """A service in this world, from its start to its end."""
+        async with (
+            Workers("searches", threads=2, waiting_max=64) as searching,
+            Workers("logs", threads=1, waiting_max=64) as applying,
+            open_vectors(
+                Vectors(self.book, self.logs, self.announced, limits), searching=searching, applying=applying
+            ) as vectors,
+        ):
+            yield vectors
+
+
+Running = Callable[[], AbstractAsyncContextManager[Vectors]]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def vectors(world: World) -> AsyncIterator[Vectors]:
+    async with world.running() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as url:
+        yield url

@@ -1,0 +1,187 @@
+"""The contract of each port, over the fake and over a real NATS server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import nats
+import pytest
+
+from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.events import CollectionCreated, CollectionDropped
+from ergonaut.ids import new_id
+from ergonaut_common.bus import Bus
+from ergonaut_vectors.adapters.announcing import BusAnnouncer
+from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
+from ergonaut_vectors.adapters.log import JetStreamLog
+from ergonaut_vectors.domain.records import Key, Record, Stage
+from ergonaut_vectors.domain.schema import Metric, Schema
+from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
+from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogMessage
+
+LOG_BYTES_MAX = 1_000_000
+
+KINDS = pytest.mark.parametrize("kind", ["fake", "nats"])
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    connection = await nats.connect(nats_url)
+    yield Bus(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def logs(kind: str, bus: Bus) -> Log:
+    return FakeLog(LOG_BYTES_MAX) if kind == "fake" else JetStreamLog(bus.jetstream, LOG_BYTES_MAX)
+
+
+@pytest.fixture
+async def book(kind: str, bus: Bus) -> CollectionBook:
+    return FakeCollectionBook() if kind == "fake" else KeyValueBook(await bus.key_value(BUCKET))
+
+
+@pytest.fixture
+def key() -> Key:
+    return Key(new_id("tenant"), "digits")
+
+
+def record_of(key: Key, stage: Stage = Stage.MAKING) -> Record:
+    return Record(key, Schema(key.name, 64, Metric.COSINE, links=8, candidates_build=50), new_id("collection"), stage)
+
+
+async def taken(logs: Log, key: Key, after: int, count: int) -> list[LogMessage]:
+    """The next messages of a log, which must come soon."""
+    found: list[LogMessage] = []
+    async with asyncio.timeout(10), aclosing(logs.follow(key, after)) as messages:
+        async for message in messages:
+            found.append(message)
+            if len(found) == count:
+                break
+    return found
+
+
+@KINDS
+async def test_a_record_is_found_as_it_was_written(book: CollectionBook, key: Key) -> None:
+    assert await book.find(key) is None
+    record = record_of(key)
+    await book.add(record)
+    assert await book.find(key) == record
+    assert record in await book.all()
+
+
+@KINDS
+async def test_a_key_has_one_record(book: CollectionBook, key: Key) -> None:
+    record = record_of(key)
+    await book.add(record)
+    with pytest.raises(Conflict):
+        await book.add(record_of(key))
+    await book.change(record.at(Stage.READY))
+    assert await book.find(key) == record.at(Stage.READY)
+
+
+@KINDS
+async def test_a_removed_record_makes_room_for_another(book: CollectionBook, key: Key) -> None:
+    await book.add(record_of(key))
+    await book.remove(key)
+    await book.remove(key)
+    assert await book.find(key) is None
+    assert all(record.key != key for record in await book.all())
+    second = record_of(key)
+    await book.add(second)
+    assert await book.find(key) == second
+
+
+@KINDS
+async def test_a_log_gives_back_what_was_appended_in_order_and_what_comes_later(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    await logs.make(key)
+    assert await logs.last(key) is None
+    assert [await logs.append(key, content, at) for at, content in enumerate([b"one", b"two"])] == [1, 2]
+    assert await logs.last(key) == LogMessage(2, b"two")
+    waiting = asyncio.create_task(taken(logs, key, 1, 2))
+    await asyncio.sleep(0)
+    assert await logs.append(key, b"three", 2) == 3
+    assert await waiting == [LogMessage(2, b"two"), LogMessage(3, b"three")]
+    assert await taken(logs, key, 0, 1) == [LogMessage(1, b"one")]
+
+
+@KINDS
+async def test_of_two_writers_at_one_place_only_one_succeeds(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    await logs.append(key, b"mine", 0)
+    with pytest.raises(Conflict):
+        await logs.append(key, b"yours", 0)
+    assert await logs.last(key) == LogMessage(1, b"mine")
+
+
+@KINDS
+async def test_a_full_log_refuses_and_forgets_nothing(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    await logs.append(key, b"a" * 600_000, 0)
+    with pytest.raises(Refused, match="log of collection digits is full"):
+        await logs.append(key, b"b" * 600_000, 1)
+    assert [message.sequence for message in await taken(logs, key, 0, 1)] == [1]
+
+
+@KINDS
+async def test_a_removed_log_is_gone_and_can_be_made_again_empty(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    await logs.append(key, b"old", 0)
+    await logs.remove(key)
+    await logs.remove(key)
+    with pytest.raises(NotFound):
+        await logs.last(key)
+    with pytest.raises(NotFound):
+        await taken(logs, key, 0, 1)
+    await logs.make(key)
+    assert await logs.last(key) is None
+
+
+@KINDS
+async def test_an_append_that_is_tried_again_is_stored_once(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    assert await logs.append(key, b"same", 0) == 1
+    assert await logs.append(key, b"same", 0) == 1
+    assert await logs.append(key, b"same", 1) == 2
+    assert await logs.last(key) == LogMessage(2, b"same")
+
+
+@pytest.mark.parametrize("kind", ["nats"])
+async def test_a_log_takes_more_when_the_settings_allow_more(logs: Log, key: Key, bus: Bus) -> None:
+    await logs.make(key)
+    await logs.append(key, b"a" * 900_000, 0)
+    larger = JetStreamLog(bus.jetstream, 3 * LOG_BYTES_MAX)
+    await larger.last(key)
+    assert await larger.append(key, b"b" * 900_000, 1) == 2
+
+
+@KINDS
+async def test_what_is_announced_twice_is_told_once(kind: str, bus: Bus, key: Key) -> None:
+    fake = FakeAnnouncer()
+    announcer: Announcer = fake if kind == "fake" else BusAnnouncer(bus)
+    await bus.ensure_streams("vectors")
+    before = (await bus.jetstream.stream_info("ERGONAUT_VECTORS")).state.messages
+    record = record_of(key)
+    for _ in range(2):
+        await announcer.created(record)
+        await announcer.dropped(record)
+    after = (await bus.jetstream.stream_info("ERGONAUT_VECTORS")).state.messages
+    assert (len(fake.told) if kind == "fake" else after - before) == 2
+
+
+async def test_the_events_say_what_was_made_and_dropped(bus: Bus, key: Key) -> None:
+    await bus.ensure_streams("vectors")
+    subscription = await bus.connection.subscribe(f"ergonaut.v1.{key.tenant}.vectors.>")
+    record = record_of(key)
+    await BusAnnouncer(bus).created(record)
+    await BusAnnouncer(bus).dropped(record)
+    created = CollectionCreated.model_validate_json((await subscription.next_msg(5)).data)
+    dropped = CollectionDropped.model_validate_json((await subscription.next_msg(5)).data)
+    assert (created.tenant, created.collection, created.dimension, created.metric) == (
+        key.tenant,
+        "digits",
+        64,
+        "cosine",
+    )
+    assert (dropped.tenant, dropped.collection) == (key.tenant, "digits")

@@ -1,0 +1,236 @@
+"""The service over fakes: what is acknowledged is found, whatever dies in between, and trouble is told."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
+from ergonaut_vectors.domain.batches import messages_of
+from ergonaut_vectors.domain.records import Key, Stage
+from ergonaut_vectors.domain.schema import Ask, Deletes, Metric, Point, Schema
+from ergonaut_vectors.live import Limits
+from ergonaut_vectors.service import Vectors
+
+KEY = Key("acme", "digits")
+SCHEMA = Schema("digits", 4)
+
+
+def points(count: int, *, first: int = 0, dimension: int = 4) -> list[Point]:
+    vectors = np.random.default_rng(first).normal(size=(count, dimension)).astype(np.float32)
+    return [Point(f"p{first + at}", vector, {"n": str(first + at)}) for at, vector in enumerate(vectors)]
+
+
+async def found(vectors: Vectors, *, sequence_min: int = 0, tenant: str = "acme", dimension: int = 4) -> set[str]:
+    """Every id in the collection."""
+    query = [np.zeros(dimension, np.float32)]
+    (hits,) = await vectors.search(tenant, "digits", query, Ask(1000, exact=True), sequence_min=sequence_min)
+    return {hit.id for hit in hits}
+
+
+async def test_what_was_upserted_is_found_with_its_attributes(vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    written = points(20)
+    sequence = await vectors.upsert("acme", "digits", written)
+    queries = [point.vector for point in written]
+    for exact in (True, False):
+        rows = await vectors.search("acme", "digits", queries, Ask(1, exact=exact), sequence_min=sequence)
+        assert [(row[0].id, row[0].distance, row[0].attributes) for row in rows] == [
+            (point.id, 0.0, point.attributes) for point in written
+        ]
+
+
+async def test_what_was_deleted_is_not_found(vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.upsert("acme", "digits", points(5))
+    assert await vectors.delete("acme", "digits", ["p1", "p3", "unknown"]) == 2
+    assert await found(vectors) == {"p0", "p2", "p4"}
+
+
+async def test_a_new_process_finds_all_that_was_acknowledged(world) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+        await before.upsert("acme", "digits", points(50))
+        await before.delete("acme", "digits", ["p7"])
+        await before.upsert("acme", "digits", points(5, first=48))
+    async with world.running() as after:
+        assert await found(after) == {f"p{i}" for i in range(53)} - {"p7"}
+        assert [live.index.count for live in after.collections("acme")] == [52]
+
+
+async def test_many_writers_at_once_are_all_applied_in_one_order(world) -> None:
+    async with world.running(Limits(3, 64, 5.0)) as vectors:
+        await vectors.create("acme", SCHEMA)
+        writes = [vectors.upsert("acme", "digits", points(3, first=3 * at)) for at in range(30)]
+        assert sorted(await asyncio.gather(*writes)) == list(range(1, 31))
+        assert len(await found(vectors)) == 90
+
+
+async def test_more_writes_than_may_wait_are_sent_away(world) -> None:
+    async with world.running(Limits(3, 2, 5.0)) as vectors:
+        await vectors.create("acme", SCHEMA)
+        writes = [vectors.upsert("acme", "digits", points(1, first=at)) for at in range(10)]
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, Unavailable)]
+        assert refused
+        assert "writes to collection digits wait already" in str(refused[0])
+        assert len(await found(vectors)) == 10 - len(refused)
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_after_a_write_of_unknown_outcome_the_next_ones_go_on(world, vectors: Vectors, written: bool) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.upsert("acme", "digits", points(1))
+    world.logs.fail_next, world.logs.fail_after_writing = Unavailable("no answer"), written
+    with pytest.raises(Unavailable):
+        await vectors.upsert("acme", "digits", points(1, first=1))
+    sequence = await vectors.upsert("acme", "digits", points(1, first=2))
+    assert await found(vectors, sequence_min=sequence) == ({"p0", "p1", "p2"} if written else {"p0", "p2"})
+
+
+async def test_a_batch_of_many_messages_applies_all_or_nothing(world) -> None:
+    schema = Schema("digits", 4096)
+    async with world.running() as before:
+        await before.create("acme", schema)
+        await before.upsert("acme", "digits", points(200, dimension=4096))
+        assert len(world.logs.logs[KEY]) == 4
+        assert len(await found(before, dimension=4096)) == 200
+    del world.logs.logs[KEY][3:]
+    async with world.running() as after:
+        assert await found(after, dimension=4096) == set()
+        await after.upsert("acme", "digits", points(2, dimension=4096))
+        assert await found(after, dimension=4096) == {"p0", "p1"}
+
+
+async def test_a_hole_in_the_log_is_told_to_everybody_who_asks_and_spares_other_collections(world) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+        await before.create("acme", Schema("whole", 4))
+        for at in range(4):
+            await before.upsert("acme", "digits", points(1, first=at))
+    del world.logs.logs[KEY][1]
+    async with world.running() as after:
+        for attempt in (found(after), after.upsert("acme", "digits", points(1))):
+            with pytest.raises(Broken, match=r"acme\.digits cannot be read from its log: message 2 .* has a hole"):
+                await attempt
+        assert await after.upsert("acme", "whole", points(1)) == 1
+        await after.drop("acme", "digits")
+        assert KEY not in world.logs.logs
+
+
+async def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(world) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+        await before.upsert("acme", "digits", points(1))
+    del world.logs.logs[KEY]
+    async with world.running() as after:
+        with pytest.raises(Broken, match=r"the log of collection acme\.digits is gone"):
+            await found(after)
+
+
+async def test_a_write_by_another_process_is_seen_and_not_written_over(world, vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.upsert("acme", "digits", points(3))
+    async with world.running() as other:
+        await other.delete("acme", "digits", ["p1"])
+    with pytest.raises(Unavailable, match="written to meanwhile"):
+        await vectors.upsert("acme", "digits", points(1, first=9))
+    await vectors.upsert("acme", "digits", points(1, first=9))
+    assert await found(vectors) == {"p0", "p2", "p9"}
+
+
+async def test_a_search_for_a_position_that_never_comes_ends(world) -> None:
+    async with world.running(Limits(3, 4, 0.05)) as vectors:
+        await vectors.create("acme", SCHEMA)
+        with pytest.raises(Unavailable, match="has applied 0 of 7 messages"):
+            await found(vectors, sequence_min=7)
+
+
+async def test_a_full_log_refuses_and_changes_nothing(world) -> None:
+    world.logs._bytes_max = 2000
+    async with world.running() as vectors:
+        await vectors.create("acme", SCHEMA)
+        await vectors.upsert("acme", "digits", points(10))
+        with pytest.raises(Refused, match="full"):
+            await vectors.upsert("acme", "digits", points(100, first=10))
+        assert len(await found(vectors)) == 10
+        await vectors.upsert("acme", "digits", points(1, first=500))
+        assert len(await found(vectors)) == 11
+
+
+async def test_the_same_schema_again_changes_nothing_and_another_is_a_conflict(world, vectors: Vectors) -> None:
+    first = await vectors.create("acme", SCHEMA)
+    assert await vectors.create("acme", SCHEMA) is first
+    for other in (Schema("digits", 5), Schema("digits", 4, Metric.COSINE), Schema("digits", 4, links=8)):
+        with pytest.raises(Conflict, match="dimension 4, metric l2, links 16"):
+            await vectors.create("acme", other)
+    assert [what for what, _ in world.announced.told] == ["created"]
+
+
+async def test_a_tenant_has_a_bounded_number_of_collections(vectors: Vectors) -> None:
+    for name in ("a", "b", "c"):
+        await vectors.create("acme", Schema(name, 4))
+    with pytest.raises(Refused, match="has 3 collections, the most it may have"):
+        await vectors.create("acme", Schema("d", 4))
+    await vectors.create("other", Schema("d", 4))
+
+
+async def test_tenants_do_not_see_each_other(vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.create("other", SCHEMA)
+    await vectors.upsert("acme", "digits", points(2))
+    assert await found(vectors, tenant="other") == set()
+    await vectors.drop("other", "digits")
+    assert await found(vectors) == {"p0", "p1"}
+    assert list(vectors.collections("other")) == []
+
+
+async def test_a_dropped_collection_is_gone_and_its_name_free(world, vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.upsert("acme", "digits", points(2))
+    await vectors.drop("acme", "digits")
+    assert (world.book.records, world.logs.logs) == ({}, {})
+    for attempt in (found(vectors), vectors.drop("acme", "digits"), vectors.upsert("acme", "digits", points(1))):
+        with pytest.raises(NotFound, match="there is no collection 'digits'"):
+            await attempt
+    await vectors.create("acme", Schema("digits", 2))
+    assert [what for what, _ in world.announced.told] == ["created", "dropped", "created"]
+
+
+@pytest.mark.parametrize("log_is_there", [True, False])
+async def test_a_drop_that_was_cut_short_is_finished_at_the_next_start(world, log_is_there: bool) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+    await world.book.change(world.book.records[KEY].at(Stage.DROPPING))
+    if not log_is_there:
+        await world.logs.remove(KEY)
+    async with world.running() as after:
+        assert list(after.collections("acme")) == []
+    assert (world.book.records, world.logs.logs) == ({}, {})
+    assert [what for what, _ in world.announced.told] == ["created", "dropped"]
+
+
+async def test_a_making_that_was_cut_short_is_finished_at_the_next_start(world) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+    await world.book.change(world.book.records[KEY].at(Stage.MAKING))
+    await world.logs.remove(KEY)
+    async with world.running() as after:
+        assert await after.upsert("acme", "digits", points(1)) == 1
+    assert world.book.records[KEY].stage is Stage.READY
+
+
+async def test_a_bad_point_changes_nothing(world, vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    with pytest.raises(Refused, match=r"points\[1\].vector: has 3 numbers, the collection needs 4"):
+        await vectors.upsert("acme", "digits", [*points(1), Point("x", np.zeros(3, np.float32))])
+    assert world.logs.logs[KEY] == []
+
+
+async def test_a_message_that_follows_the_end_is_applied_when_it_comes_from_elsewhere(world, vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    await vectors.upsert("acme", "digits", points(2))
+    last = await world.logs.last(KEY)
+    checksum = int.from_bytes(last.content[-4:], "little")
+    await world.logs.append(KEY, messages_of(Deletes(("p0",)), checksum)[0], 1)
+    assert await found(vectors, sequence_min=2) == {"p1"}
