@@ -1,0 +1,150 @@
+"""The supervisor and what it needs, on small programs of the test's own."""
+
+import asyncio
+import json
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ergonaut.errors import Broken, NotFound
+from ergonaut.local.control import is_running, read_state
+from ergonaut.local.home import Home, write_json, write_whole
+from ergonaut.local.parts import Part, ensure_addresses, service_environment
+from ergonaut.local.secrets import ensure_secrets, write_nats_config
+from ergonaut.local.supervisor import EXIT_BAD_SETTINGS, Keeper, stop_leftovers
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.delenv("ERGONAUT_NATS_URL", raising=False)
+    monkeypatch.delenv("ERGONAUT_TEMPORAL_ADDRESS", raising=False)
+    return Home(tmp_path)
+
+
+def part(script: str) -> Part:
+    return Part("test", (sys.executable, "-c", script), "127.0.0.1:1", "tcp")
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_part_that_dies_is_started_again(home: Home) -> None:
+    keeper = Keeper(part("import sys; sys.exit(3)"), home)
+    keeping = asyncio.create_task(keeper.keep(asyncio.Event()))
+    await until(lambda: keeper.restarts >= 2)
+    await keeper.stop()
+    await keeping
+    assert keeper.state == "stopped"
+
+
+async def test_a_part_with_bad_settings_waits_for_a_person(home: Home) -> None:
+    keeper = Keeper(part(f"import sys; sys.exit({EXIT_BAD_SETTINGS})"), home)
+    await asyncio.wait_for(keeper.keep(asyncio.Event()), 20)
+    assert (keeper.state, keeper.restarts) == ("failed: bad settings", 0)
+
+
+async def test_a_part_that_does_not_heed_a_stop_is_killed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut.local.supervisor.STOP_PATIENCE_SECONDS", 0.2)
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    )
+    keeper = Keeper(part(script), home)
+    keeping = asyncio.create_task(keeper.keep(asyncio.Event()))
+    await until(lambda: home.log_of("test").exists() and "up" in home.log_of("test").read_text())
+    await keeper.stop()
+    await asyncio.wait_for(keeping, 20)
+    assert keeper.told()["pid"] is None
+
+
+async def test_what_a_killed_supervisor_left_running_is_ended(home: Home) -> None:
+    left = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+    started_at = psutil.Process(left.pid).create_time()
+    # The second entry's process number was taken by another program since, so it must be left alone.
+    parts = {"one": {"pid": left.pid, "started_at": started_at}, "two": {"pid": other.pid, "started_at": 1.0}}
+    write_json(home.state_file, {"supervisor": 1, "parts": parts})
+    await asyncio.to_thread(stop_leftovers, home)
+    assert await asyncio.wait_for(left.wait(), 20) != 0
+    assert other.returncode is None
+    other.kill()
+    await other.wait()
+
+
+def test_addresses_stay_the_same_unless_a_port_was_taken(home: Home) -> None:
+    first = ensure_addresses(home)
+    assert ensure_addresses(home) == first
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(first.temporal.rpartition(":")[2])))
+        taken.listen()
+        second = ensure_addresses(home)
+    assert second.temporal != first.temporal
+    assert second.nats == first.nats
+
+
+def test_every_address_is_on_loopback_and_no_two_are_equal(home: Home) -> None:
+    addresses = ensure_addresses(home)
+    told = [addresses.nats, addresses.temporal, addresses.temporal_ui, addresses.gateway_http]
+    told += [*addresses.services.values(), *addresses.metrics.values()]
+    assert all(address.startswith("127.0.0.1:") for address in told)
+    assert len(set(told)) == len(told)
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(home: Home) -> None:
+    ensure_secrets(home)
+    before = {path.name: path.read_text() for path in home.secrets.iterdir()}
+    ensure_secrets(home)
+    assert {path.name: path.read_text() for path in home.secrets.iterdir()} == before
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in home.secrets.iterdir())
+    assert home.client_key() not in (home.secrets / "keys.json").read_text()
+
+
+def test_no_secret_is_in_the_environment_or_arguments_of_a_service(home: Home) -> None:
+    ensure_secrets(home)
+    environment = service_environment(home, ensure_addresses(home))
+    secrets = [path.read_text().strip() for path in home.secrets.iterdir() if path.suffix in (".key", ".password")]
+    assert len(secrets) == 4
+    assert not [value for value in environment.values() if value in secrets]
+
+
+def test_jetstream_is_bounded_and_writes_through(home: Home) -> None:
+    ensure_secrets(home)
+    config = json.loads(write_nats_config(home, "127.0.0.1:4222").read_text())
+    assert config["jetstream"]["sync_interval"] == "always"
+    assert 0 < config["jetstream"]["max_file_store"] <= 32 * 1024**3
+
+
+def test_an_address_in_the_environment_replaces_the_embedded_engine(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERGONAUT_NATS_URL", "nats://10.0.0.5:4222")
+    addresses = ensure_addresses(home)
+    assert addresses.nats == "10.0.0.5:4222"
+    assert "ERGONAUT_NATS_USER" not in service_environment(home, addresses)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_whole(path, "one")
+    write_whole(path, "two")
+    assert path.read_text() == "two"
+    assert [item.name for item in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_home_where_nothing_was_started_says_what_to_do(home: Home) -> None:
+    with pytest.raises(NotFound, match="ergonaut up"):
+        home.addresses()
+    assert not is_running(home)
+    assert read_state(home) == {}
+
+
+def test_a_damaged_address_file_says_what_to_do(home: Home) -> None:
+    home.addresses_file.write_text("{}")
+    with pytest.raises(Broken, match="damaged"):
+        home.addresses()
