@@ -1,0 +1,1 @@
+"""What fills the ports: JetStream's key-value and object stores, and onnxruntime."""

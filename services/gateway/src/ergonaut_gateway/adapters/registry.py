@@ -1,0 +1,109 @@
+"""The registry of models in a JetStream key-value bucket: one key `<tenant>.<name>` a model, written by compare-and-set only."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+import msgspec
+from nats.errors import ConnectionClosedError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+
+from ergonaut.errors import Broken, Conflict
+from ergonaut_common.bus.connection import until_answered
+from ergonaut_gateway.domain.models import Entry, ModelRecord
+
+BUCKET = "models"
+
+SNAPSHOT_GAP_SECONDS = 5.0
+"""How long the next entry of a snapshot may take; NATS sends them without a pause, so a longer silence means that it is away."""
+
+T = TypeVar("T")
+_decoder = msgspec.json.Decoder(ModelRecord)
+
+
+class KvModelRegistry:
+    """Fills `ModelRegistry`."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    async def get(self, tenant: str, name: str) -> Entry | None:
+        async def ask() -> Entry | None:
+            try:
+                return _entry(await self._bucket.get(_key(tenant, name)))
+            except KeyNotFoundError:
+                return None
+
+        return await until_answered(ask, what=f"reading the record of model {name}")
+
+    async def put(self, record: ModelRecord, *, revision: int) -> Entry:
+        key, value = _key(record.tenant, record.name), msgspec.json.encode(record)
+
+        async def ask() -> Entry:
+            try:
+                if revision:
+                    return Entry(record, await self._bucket.update(key, value, last=revision))
+                return Entry(record, await self._bucket.create(key, value))
+            except KeyWrongLastSequenceError as error:
+                raise Conflict(f"model {record.name} was changed by another") from error
+
+        return await until_answered(ask, what=f"writing the record of model {record.name}")
+
+    async def entries(self) -> Sequence[Entry]:
+        async def ask() -> list[Entry]:
+            async with _watching(self._bucket) as watcher:
+                found = []
+                while (given := await _next(watcher, SNAPSHOT_GAP_SECONDS)) is not None:
+                    if entry := _entry(given):
+                        found.append(entry)
+                return found
+
+        return await until_answered(ask, what="reading the records of all models")
+
+    async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
+        end_at = asyncio.get_running_loop().time() + seconds
+        watching = _watching(self._bucket)
+        watcher = await until_answered(watching.__aenter__, what="watching the records of models")
+        try:
+            while (left_seconds := end_at - asyncio.get_running_loop().time()) > 0:
+                try:
+                    given = await _next(watcher, left_seconds)
+                except NatsTimeoutError:
+                    return
+                if given is not None and (entry := _entry(given)):
+                    yield entry
+        finally:
+            await watching.__aexit__(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def _watching(bucket: KeyValue) -> AsyncIterator[KeyValue.KeyWatcher]:
+    watcher = await bucket.watchall()
+    try:
+        yield watcher
+    finally:
+        with contextlib.suppress(ConnectionClosedError):
+            await watcher.stop()  # type: ignore[no-untyped-call]
+
+
+async def _next(watcher: KeyValue.KeyWatcher, seconds: float) -> KeyValue.Entry | None:
+    """The next entry, or None, once, where all that was there has come. Raises nats' TimeoutError."""
+    entry: KeyValue.Entry | None = await watcher.updates(seconds)  # type: ignore[no-untyped-call]
+    return entry
+
+
+def _key(tenant: str, name: str) -> str:
+    return f"{tenant}.{name}"
+
+
+def _entry(given: KeyValue.Entry) -> Entry | None:
+    """The entry as we know it, or None for a key that somebody deleted by hand."""
+    if given.operation is not None or given.value is None or given.revision is None:
+        return None
+    try:
+        return Entry(_decoder.decode(given.value), given.revision)
+    except msgspec.DecodeError as error:
+        raise Broken(f"the record {given.key} in the bucket {BUCKET} cannot be read: {error}") from error

@@ -1,0 +1,70 @@
+"""A request for a prediction, checked against what the model takes. Wire formats are in `protocol`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ergonaut.errors import Refused
+from ergonaut_gateway.domain.models import Signature, TensorSpec
+from ergonaut_gateway.domain.tensors import Tensor, datatype_of
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What somebody wants predicted; no outputs named means all."""
+
+    id: str
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceAnswer:
+    """What a version of a model predicted, in the order in which it was asked for."""
+
+    id: str
+    model: str
+    version: int
+    outputs: Mapping[str, Tensor]
+
+
+def check_inputs(inputs: Mapping[str, Tensor], signature: Signature) -> None:
+    """Raise Refused, naming the tensor, unless these are exactly the inputs that the model takes."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    for name in inputs:
+        if name not in specs:
+            raise Refused(f"the model has no such input; it takes {', '.join(specs)}", field=f"inputs.{name}")
+    for name, spec in specs.items():
+        if name not in inputs:
+            raise Refused(f"is missing; the model takes {', '.join(specs)}", field=f"inputs.{name}")
+        _check_tensor(inputs[name], spec)
+
+
+def outputs_wanted(request: InferenceRequest, signature: Signature) -> tuple[str, ...]:
+    """The outputs to compute. Raises Refused for one that the model does not give."""
+    given = tuple(spec.name for spec in signature.outputs)
+    for name in request.outputs:
+        if name not in given:
+            raise Refused(f"the model has no such output; it gives {', '.join(given)}", field=f"outputs.{name}")
+    return request.outputs or given
+
+
+def row_count(request: InferenceRequest, signature: Signature) -> int:
+    """How many predictions a request asks for: the length of the batch axis, or one where the model has none."""
+    first = signature.inputs[0] if signature.inputs else None
+    if first is None or not first.shape or first.shape[0] != -1:
+        return 1
+    return int(request.inputs[first.name].shape[0])
+
+
+def _check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
+    datatype = datatype_of(tensor)
+    if datatype != spec.datatype:
+        raise Refused(f"is {datatype}, the model takes {spec.datatype}", field=f"inputs.{spec.name}.datatype")
+    fits = len(tensor.shape) == len(spec.shape) and all(
+        wanted in (-1, length) for length, wanted in zip(tensor.shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise Refused(
+            f"is {list(tensor.shape)}, the model takes {list(spec.shape)} (-1 is any length)",
+            field=f"inputs.{spec.name}.shape",
+        )

@@ -1,0 +1,120 @@
+"""Tensors as numpy arrays and as the little-endian bytes in which both wires carry them. Used by protocol and adapters.
+
+A `BYTES` tensor is an object array of `bytes`; its raw form puts a 4-byte little-endian length before each element.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ergonaut.errors import Refused
+
+Tensor = npt.NDArray[Any]
+
+BYTES = "BYTES"
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("bool"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    BYTES: np.dtype("O"),
+}
+"""The datatypes of the Open Inference Protocol, and what holds them in memory."""
+
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+
+RANK_MAX = 16
+"""No model that we know of has more axes; a bound keeps hostile shapes cheap to refuse."""
+
+AXIS_MAX = 2**31 - 1
+"""The longest axis; longer ones cannot be filled by any request that is let in."""
+
+_LENGTH = struct.Struct("<I")
+
+
+def dtype_of(datatype: str, *, field: str) -> np.dtype[Any]:
+    """What holds a datatype in memory. Raises Refused for one that we do not know."""
+    dtype = DTYPES.get(datatype)
+    if dtype is None:
+        raise Refused(f"{datatype!r} is not one of {', '.join(DTYPES)}", field=f"{field}.datatype")
+    return dtype
+
+
+def datatype_of(tensor: Tensor) -> str:
+    """The datatype of a tensor that we hold."""
+    return _DATATYPES[tensor.dtype]
+
+
+def element_count(shape: Sequence[int], *, field: str) -> int:
+    """How many elements a shape has. Raises Refused for a shape that cannot be."""
+    if len(shape) > RANK_MAX:
+        raise Refused(f"has {len(shape)} axes, at most {RANK_MAX} are taken", field=f"{field}.shape")
+    for length in shape:
+        if not 0 <= length <= AXIS_MAX:
+            raise Refused(f"{list(shape)} has an axis outside 0 to {AXIS_MAX}", field=f"{field}.shape")
+    return math.prod(shape)
+
+
+def shaped(flat: Tensor, shape: Sequence[int], *, field: str) -> Tensor:
+    """Give elements in row-major order their shape. Raises Refused where their number differs."""
+    expected = element_count(shape, field=field)
+    if flat.size != expected:
+        raise Refused(f"{flat.size} elements were given, the shape {list(shape)} has {expected}", field=field)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:
+        raise Refused(f"{list(shape)} is too large: {error}", field=f"{field}.shape") from error
+
+
+def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, field: str) -> Tensor:
+    """Read a tensor from its raw form. Raises Refused, naming `field`, where the bytes do not fit datatype and shape."""
+    dtype = dtype_of(datatype, field=field)
+    if datatype == BYTES:
+        return shaped(object_array(_split(memoryview(raw), field=field)), shape, field=field)
+    expected_bytes = element_count(shape, field=field) * dtype.itemsize
+    if len(raw) != expected_bytes:
+        raise Refused(
+            f"{len(raw)} bytes were given, {datatype} of shape {list(shape)} has {expected_bytes}", field=field
+        )
+    if datatype == "BOOL" and (np.frombuffer(raw, dtype=np.uint8) > 1).any():
+        raise Refused("a BOOL is a byte 0 or 1", field=field)
+    return shaped(np.frombuffer(raw, dtype=dtype), shape, field=field)
+
+
+def to_raw(tensor: Tensor) -> bytes:
+    """Write a tensor in its raw form."""
+    if tensor.dtype == object:
+        return b"".join(_LENGTH.pack(len(element)) + element for element in tensor.ravel())
+    return tensor.tobytes()
+
+
+def object_array(elements: Sequence[bytes]) -> Tensor:
+    """A flat BYTES tensor; numpy alone would cut trailing zero bytes or look into sequences."""
+    flat = np.empty(len(elements), dtype=object)
+    flat[:] = elements
+    return flat
+
+
+def _split(raw: memoryview, *, field: str) -> list[bytes]:
+    elements, at = [], 0
+    while at < len(raw):
+        begin = at + _LENGTH.size
+        if begin > len(raw):
+            raise Refused("ends within an element's length", field=field)
+        at = begin + _LENGTH.unpack_from(raw, at)[0]
+        if at > len(raw):
+            raise Refused("ends within an element", field=field)
+        elements.append(bytes(raw[begin:at]))
+    return elements

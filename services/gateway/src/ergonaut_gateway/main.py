@@ -1,0 +1,75 @@
+"""Composition of the gateway: build, enter, wait, leave."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.lifetimes import background, stop_requested
+from ergonaut_common.observe import serving_metrics
+from ergonaut_common.rpc import serving
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway.adapters.files import ObjectModelFiles
+from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, RunPool, run_pool
+from ergonaut_gateway.adapters.registry import BUCKET, KvModelRegistry
+from ergonaut_gateway.http import BodyLimits, routes, serving_http
+from ergonaut_gateway.rpc import NAMES, door
+from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.models import Limits, World
+from ergonaut_gateway.service.spool import Spool
+from ergonaut_gateway.settings import Settings
+
+
+async def main(platform: PlatformSettings) -> None:
+    """The whole life of the process."""
+    settings = Settings()
+    keys = KeyRing.load(platform.keys_file)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        bus = await stack.enter_async_context(open_bus(platform, "gateway"))
+        await bus.ensure_streams("models", "inference")
+        pool = stack.enter_context(run_pool(_pool_limits(settings)))
+        models, catalogue = await _models(settings, platform, bus, pool)
+        predictions = Predictions(catalogue, bus, SystemClock())
+        await stack.enter_async_context(
+            background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
+        )
+        await stack.enter_async_context(background(models.keep_announced(every_seconds=settings.resync_seconds)))
+        await stack.enter_async_context(_reporting(predictions, settings))
+        limits = BodyLimits(settings.body_bytes_max, settings.bodies_bytes_max, settings.body_timeout_seconds)
+        app = routes(catalogue, predictions, keys, limits)
+        await stack.enter_async_context(
+            serving_http(settings.http_address, app, connections_max=settings.connections_max)
+        )
+        add = door(models, catalogue, predictions)
+        opened = await stack.enter_async_context(
+            serving(settings.grpc_address, service="gateway", add=add, keys=keys, names=NAMES)
+        )
+        await stop_requested()
+        await opened.set_serving(False)
+        await predictions.finish(within_seconds=settings.stop_seconds)
+
+
+async def _models(settings: Settings, platform: PlatformSettings, bus: Bus, pool: RunPool) -> tuple[Models, Catalogue]:
+    """The models, those of the registry loaded."""
+    spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
+    registry, files = KvModelRegistry(await bus.key_value(BUCKET)), ObjectModelFiles(bus)
+    loader = OnnxLoader(pool)
+    catalogue = Catalogue(registry, files, loader, spool)
+    await catalogue.load_all()
+    world = World(registry, files, loader, announcer=bus, clock=SystemClock())
+    limits = Limits(deployments=settings.deployments_max, models=settings.models_max)
+    return Models(world, catalogue, spool, limits), catalogue
+
+
+@asynccontextmanager
+async def _reporting(predictions: Predictions, settings: Settings) -> AsyncIterator[None]:
+    """Tell what was served every few seconds while the block runs, and the rest when it ends."""
+    async with background(predictions.keep_reporting(every_seconds=settings.report_seconds)):
+        yield
+    await predictions.try_report()
+
+
+def _pool_limits(settings: Settings) -> PoolLimits:
+    return PoolLimits(settings.run_threads, settings.waiting_max, settings.run_timeout_seconds)

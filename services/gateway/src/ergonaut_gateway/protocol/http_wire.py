@@ -1,0 +1,173 @@
+"""Bodies of `POST .../infer` over HTTP: a JSON document, followed by binary tensors where the binary extension is used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ergonaut.errors import Refused
+from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
+from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.protocol.json_tensors import dump, from_json, to_json
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+"""The HTTP header that says where the JSON ends and the binary tensors begin."""
+
+UNSUPPORTED = ("shared_memory_region", "classification")
+"""Parameters that would change the answer's meaning and that are not offered; all other unknown ones are passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryWish:
+    """Which outputs the caller wants as binary tensors."""
+
+    by_default: bool
+    by_output: Mapping[str, bool]
+
+    def includes(self, output: str) -> bool:
+        """Whether this output is wanted as a binary tensor."""
+        return self.by_output.get(output, self.by_default)
+
+
+class _Input(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] = {}
+    data: msgspec.Raw | None = None
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    outputs: list[_Output] = []
+
+
+_decoder = msgspec.json.Decoder(_Request)
+
+
+def decode_request(body: bytes, header_length: str | None = None) -> tuple[InferenceRequest, BinaryWish]:
+    """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
+    whole = memoryview(body)
+    json_bytes = _json_length(header_length, len(body))
+    document = _document(whole[:json_bytes])
+    binary = _Binary(whole[json_bytes:])
+    inputs: dict[str, Tensor] = {}
+    for given in document.inputs:
+        if given.name in inputs:
+            raise Refused("is given twice", field=f"inputs.{given.name}")
+        inputs[given.name] = _tensor(given, binary)
+    binary.check_empty()
+    outputs = tuple(output.name for output in document.outputs)
+    if len(set(outputs)) != len(outputs):
+        raise Refused("an output is named twice", field="outputs")
+    return InferenceRequest(document.id, inputs, outputs), _binary_wish(document)
+
+
+def encode_answer(answer: InferenceAnswer, wish: BinaryWish) -> tuple[bytes, int | None]:
+    """Write an answer's body, and the length of its JSON where binary tensors follow."""
+    described, pieces = [], []
+    for name, tensor in answer.outputs.items():
+        output: dict[str, Any] = {"name": name, "datatype": datatype_of(tensor), "shape": tensor.shape}
+        if wish.includes(name):
+            pieces.append(to_raw(tensor))
+            output["parameters"] = {"binary_data_size": len(pieces[-1])}
+        else:
+            output["data"] = to_json(tensor, field=f"outputs.{name}")
+        described.append(output)
+    document = {"model_name": answer.model, "model_version": str(answer.version), "outputs": described}
+    if answer.id:
+        document["id"] = answer.id
+    json_part = dump(document)
+    if not pieces:
+        return json_part, None
+    return b"".join((json_part, *pieces)), len(json_part)
+
+
+class _Binary:
+    """The binary tensors after the JSON, taken in the order of the inputs."""
+
+    def __init__(self, rest: memoryview) -> None:
+        self._rest = rest
+
+    def take(self, size_bytes: object, *, field: str) -> memoryview:
+        """The next so many bytes."""
+        if not isinstance(size_bytes, int) or isinstance(size_bytes, bool) or size_bytes < 0:
+            raise Refused("must be a whole number of bytes", field=f"{field}.parameters.binary_data_size")
+        if size_bytes > len(self._rest):
+            raise Refused(
+                f"is {size_bytes}, only {len(self._rest)} bytes are left", field=f"{field}.parameters.binary_data_size"
+            )
+        taken, self._rest = self._rest[:size_bytes], self._rest[size_bytes:]
+        return taken
+
+    def check_empty(self) -> None:
+        """Raise Refused where bytes are left that no input asked for."""
+        if len(self._rest):
+            raise Refused(f"{len(self._rest)} bytes follow that belong to no input", field="body")
+
+
+def _json_length(header_length: str | None, body_bytes: int) -> int:
+    if header_length is None:
+        return body_bytes
+    # isdecimal() takes other scripts' digits too, and int() would take signs, blanks and underscores.
+    if not (header_length.isascii() and header_length.isdecimal() and len(header_length) < 20):
+        raise Refused("must be a whole number", field=HEADER_LENGTH)
+    length = int(header_length)
+    if length > body_bytes:
+        raise Refused(f"is {length}, the body has {body_bytes} bytes", field=HEADER_LENGTH)
+    return length
+
+
+def _document(json_part: memoryview) -> _Request:
+    try:
+        return _decoder.decode(json_part)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise Refused(message, field=path.strip("`.") or "body") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Refused(f"is not JSON: {error}", field="body") from error
+
+
+def _tensor(given: _Input, binary: _Binary) -> Tensor:
+    field = f"inputs.{given.name}"
+    _refuse_unsupported(given.parameters, field=field)
+    size_bytes = given.parameters.get("binary_data_size")
+    if size_bytes is None and given.data is None:
+        raise Refused("is missing; give data or binary_data_size", field=f"{field}.data")
+    if size_bytes is None:
+        assert given.data is not None, "one of the two is there"
+        return from_json(memoryview(given.data), given.datatype, given.shape, field=field)
+    if given.data is not None:
+        raise Refused("has both data and binary_data_size; give one", field=field)
+    return from_raw(binary.take(size_bytes, field=field), given.datatype, given.shape, field=field)
+
+
+def _binary_wish(document: _Request) -> BinaryWish:
+    by_output = {}
+    for output in document.outputs:
+        field = f"outputs.{output.name}"
+        _refuse_unsupported(output.parameters, field=field)
+        if "binary_data" in output.parameters:
+            by_output[output.name] = _flag(output.parameters["binary_data"], field=f"{field}.parameters.binary_data")
+    by_default = document.parameters.get("binary_data_output", False)
+    return BinaryWish(_flag(by_default, field="parameters.binary_data_output"), by_output)
+
+
+def _flag(value: object, *, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise Refused("must be true or false", field=field)
+    return value
+
+
+def _refuse_unsupported(parameters: Mapping[str, Any], *, field: str) -> None:
+    for name in UNSUPPORTED:
+        if name in parameters:
+            raise Refused("is not supported", field=f"{field}.parameters.{name}")

@@ -1,0 +1,81 @@
+"""The `data` of a tensor in JSON: numbers, booleans or text, flat in row-major order or nested as the shape is."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from ergonaut.errors import Refused
+from ergonaut_gateway.domain.tensors import BYTES, RANK_MAX, Tensor, dtype_of, element_count, object_array, shaped
+
+_ELEMENTS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float, "O": str}
+"""What JSON must hold for each kind of numpy type; msgspec takes no number for a boolean and no fraction for a whole one."""
+
+BEGINNING_BYTES = 256
+"""How far the opening brackets of a list are looked for; RANK_MAX of them fit, each with some white space around."""
+
+
+def from_json(data: bytes | memoryview, datatype: str, shape: Sequence[int], *, field: str) -> Tensor:
+    """Read a tensor from the JSON text of its elements. Raises Refused, naming `field`."""
+    dtype = dtype_of(datatype, field=field)
+    element_count(shape, field=field)
+    depth = _depth(bytes(data[:BEGINNING_BYTES]))
+    try:
+        elements = _decoder(dtype.kind, depth).decode(data)
+        with np.errstate(over="ignore"):
+            tensor = np.array(elements, dtype=dtype)
+        if datatype == BYTES:
+            tensor = _encoded(tensor, depth)
+    except (msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
+        raise Refused(f"is not {datatype}: {_in_words(error)}", field=f"{field}.data") from error
+    if dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise Refused(f"holds a number too large for {datatype}", field=f"{field}.data")
+    if depth > 1 and tensor.shape != tuple(shape):
+        raise Refused(f"is nested as {list(tensor.shape)}, the shape is {list(shape)}", field=f"{field}.data")
+    return shaped(tensor.reshape(-1), shape, field=f"{field}.data")
+
+
+def to_json(tensor: Tensor, *, field: str) -> Tensor | list[str]:
+    """The elements, flat, in a form that orjson writes. JSON knows no NaN and no infinity: they are written as null."""
+    if tensor.dtype != object:
+        return tensor.reshape(-1)
+    try:
+        return [element.decode() for element in tensor.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise Refused("is not text; ask for it with binary_data", field=field) from error
+
+
+def dump(document: Any) -> bytes:
+    """Write JSON, numpy arrays included."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _depth(beginning: bytes) -> int:
+    """How deep a list is nested, told by its first characters."""
+    opening = beginning.translate(None, b" \t\r\n")
+    return min(max(1, len(opening) - len(opening.lstrip(b"["))), RANK_MAX)
+
+
+@cache
+def _decoder(kind: str, depth: int) -> msgspec.json.Decoder[Any]:
+    """A decoder for lists nested so deep; there are at most five kinds times RANK_MAX depths."""
+    form: Any = _ELEMENTS[kind]
+    for _ in range(depth):
+        form = list[form]
+    return msgspec.json.Decoder(form)
+
+
+def _encoded(texts: Tensor, depth: int) -> Tensor:
+    # numpy makes an array of lists where nested text is ragged, so the number of axes tells.
+    if texts.ndim != depth:
+        raise ValueError("the nested lists differ in length")
+    return object_array([text.encode() for text in texts.reshape(-1)]).reshape(texts.shape)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValueError) and "inhomogeneous" in str(error):
+        return "the nested lists differ in length"
+    return str(error) or type(error).__name__

@@ -1,0 +1,128 @@
+"""gRPC doors: models looked after by ModelService, predictions by the Open Inference Protocol. Both on the same port."""
+
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from typing import Any
+
+from grpc import aio
+
+from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
+from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
+from ergonaut.api.openinference.v2.open_inference_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut_common.rpc import caller
+from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.protocol.grpc_wire import decode_request, encode_answer
+from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
+from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
+
+NAMES = (
+    pb.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+)
+"""What the health and reflection services tell of."""
+
+
+def door(models: Models, catalogue: Catalogue, predictions: Predictions) -> Callable[[aio.Server], None]:
+    """Put both services on a server."""
+
+    def add(server: aio.Server) -> None:
+        add_ModelServiceServicer_to_server(ModelDoor(models), server)
+        add_GRPCInferenceServiceServicer_to_server(InferenceDoor(catalogue, predictions), server)
+
+    return add
+
+
+class ModelDoor(ModelServiceServicer):
+    """Answers ModelService."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def DeployModel(self, request_iterator: AsyncIterator[pb.DeployModelRequest], context: Any) -> Any:
+        first = await anext(request_iterator, None)
+        if first is None:
+            raise Refused("is missing; the first message tells it", field="name")
+        wish = Deployment(caller().tenant, first.name, first.run_id)
+        record = await self._models.deploy(wish, _chunks(first, request_iterator))
+        return pb.DeployModelResponse(model=_model(record))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:
+        records = await self._models.list(caller().tenant)
+        return pb.ListModelsResponse(models=[_model(record) for record in records])
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
+        return pb.GetModelResponse(model=_model(await self._models.get(caller().tenant, request.name)))
+
+    async def RemoveModel(self, request: pb.RemoveModelRequest, context: Any) -> Any:
+        await self._models.remove(caller().tenant, request.name)
+        return pb.RemoveModelResponse()
+
+
+class InferenceDoor(GRPCInferenceServiceServicer):
+    """Answers the Open Inference Protocol."""
+
+    def __init__(self, catalogue: Catalogue, predictions: Predictions) -> None:
+        self._catalogue = catalogue
+        self._predictions = predictions
+
+    async def ServerLive(self, request: oip.ServerLiveRequest, context: Any) -> Any:
+        return oip.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oip.ServerReadyRequest, context: Any) -> Any:
+        return oip.ServerReadyResponse(ready=self._predictions.ready)
+
+    async def ModelReady(self, request: oip.ModelReadyRequest, context: Any) -> Any:
+        try:
+            self._catalogue.find(caller().tenant, request.name, request.version)
+        except (NotFound, Unavailable):
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Any) -> Any:
+        return oip.ServerMetadataResponse(name=SERVER_NAME, version=version("ergonaut-gateway"), extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> Any:
+        record = self._catalogue.find(caller().tenant, request.name, request.version).record
+        response = oip.ModelMetadataResponse(name=record.name, versions=[str(record.version)], platform=PLATFORM)
+        for specs, told in (
+            (record.signature.inputs, response.inputs),
+            (record.signature.outputs, response.outputs),
+        ):
+            for spec in specs:
+                told.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+        return response
+
+    async def ModelInfer(self, request: oip.ModelInferRequest, context: Any) -> Any:
+        wanted, raw = decode_request(request)
+        answer = await self._predictions.infer(caller().tenant, request.model_name, request.model_version, wanted)
+        return encode_answer(answer, raw=raw)
+
+
+async def _chunks(first: pb.DeployModelRequest, rest: AsyncIterator[pb.DeployModelRequest]) -> AsyncIterator[bytes]:
+    if first.chunk:
+        yield first.chunk
+    async for message in rest:
+        if message.name or message.run_id:
+            raise Refused("belongs in the first message only", field="name" if message.name else "run_id")
+        if message.chunk:
+            yield message.chunk
+
+
+def _model(record: ModelRecord) -> pb.Model:
+    model = pb.Model(
+        name=record.name,
+        version=record.version,
+        digest=record.digest,
+        size_bytes=record.size_bytes,
+        run_id=record.run_id,
+    )
+    model.deployed_at.FromDatetime(record.deployed_at)
+    for specs, told in ((record.signature.inputs, model.inputs), (record.signature.outputs, model.outputs)):
+        for spec in specs:
+            told.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+    return model

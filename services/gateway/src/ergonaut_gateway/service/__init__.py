@@ -1,0 +1,7 @@
+"""The use cases of the gateway: models looked after, models held ready, predictions made and counted."""
+
+from ergonaut_gateway.service.catalogue import Catalogue
+from ergonaut_gateway.service.models import Deployment, Models
+from ergonaut_gateway.service.predictions import Predictions
+
+__all__ = ["Catalogue", "Deployment", "Models", "Predictions"]
