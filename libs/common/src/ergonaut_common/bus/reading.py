@@ -79,7 +79,9 @@ class _Reader:
     async def run(self, batch_max: int, wait_seconds: float) -> None:
         """Read for ever; an outage of NATS is waited out."""
         subscription: JetStreamContext.PullSubscription | None = None
-        while True:
+        this_task = asyncio.current_task()
+        # nats-py may turn a cancellation that meets its own timeout into that timeout; asked once, we must not go on for ever.
+        while not (this_task and this_task.cancelling()):
             try:
                 subscription = subscription or await self._subscribe()
                 messages = await subscription.fetch(batch_max, timeout=wait_seconds)
