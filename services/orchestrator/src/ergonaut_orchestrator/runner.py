@@ -273,7 +273,7 @@ def take_lock(folder: Path) -> IO[bytes] | None:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step, on the disk when this returns."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     with part.open("w") as file:
         file.write(text)
         file.flush()

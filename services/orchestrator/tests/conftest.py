@@ -1,0 +1,49 @@
+"""What the orchestrator's tests share: a lease to hold, an archive to unpack, patience."""
+
+import asyncio
+import io
+import sys
+import tarfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+PATIENCE_SECONDS = 30.0
+
+
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so; a test that waits in vain fails by name of the condition."""
+    give_up_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while asyncio.get_running_loop().time() < give_up_at:
+        so = condition()
+        if so if isinstance(so, bool) else await so:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it did not come to be within {PATIENCE_SECONDS:g} s")
+
+
+def archive(**files: bytes) -> bytes:
+    """A gzipped tar of these files, a double underscore standing for a dot."""
+    return archive_of({name.replace("__", "."): content for name, content in files.items()})
+
+
+def archive_of(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
+    """A gzipped tar of these files and these further members."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o755
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member)
+    return packed.getvalue()
+
+
+@pytest.fixture
+def leases_folder(tmp_path: Path) -> Path:
+    return tmp_path / "leases"
