@@ -10,6 +10,8 @@ from ergonaut.workflows import RunJobInput, job_workflow_id
 from ergonaut_scheduler.domain import Forecast, JobRecord, Offer
 from ergonaut_scheduler.ports import Stored, WorkflowEnd
 
+_PIECE_BYTES = 1024 * 1024
+
 
 @dataclass
 class FakeOfferBook:
@@ -115,7 +117,9 @@ class FakeArtifactStore:
     async def pieces(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
         if (tenant, name) not in self.files:
             raise NotFound(f"no run kept a file {name!r}; GetJob tells the names of those that were kept")
-        yield self.files[tenant, name]
+        content = self.files[tenant, name]
+        for begin in range(0, len(content), _PIECE_BYTES):
+            yield content[begin : begin + _PIECE_BYTES]
 
 
 @dataclass

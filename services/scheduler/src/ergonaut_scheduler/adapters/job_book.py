@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ergonaut.errors import Broken, Unavailable
 from ergonaut_common.bus.connection import until_answered
+from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
 from ergonaut_scheduler.ports import Stored
 
@@ -23,6 +24,7 @@ LISTING_TIMEOUT_SECONDS = 5.0
 WATCH_LOOK_SECONDS = 5.0
 """How often a watch looks for itself: a watch that NATS forgot in a restart stays silent for ever otherwise."""
 
+log = get_logger(__name__)
 _JSON = TypeAdapter(JobRecord)
 
 
@@ -105,8 +107,8 @@ class KeyValueJobBook:
         async with self._watching(pattern) as watcher:
             # The watch tells each key's newest value and then, once, nothing.
             while (entry := await _next(watcher, LISTING_TIMEOUT_SECONDS)) is not None:
-                if entry.operation is None:
-                    found.append(_stored(entry))
+                if entry.operation is None and (stored := _readable(entry)):
+                    found.append(stored)
         return found
 
     @contextlib.asynccontextmanager
@@ -129,6 +131,15 @@ async def _next(watcher: KeyValue.KeyWatcher, timeout_seconds: float) -> KeyValu
 
 def _key(tenant: str, job_id: str) -> str:
     return f"{tenant}.{job_id}"
+
+
+def _readable(entry: KeyValue.Entry) -> Stored | None:
+    """None for a damaged record: it must not hide all others."""
+    try:
+        return _stored(entry)
+    except Broken as error:
+        log.error("record left out", because=str(error))
+        return None
 
 
 def _stored(entry: KeyValue.Entry) -> Stored:

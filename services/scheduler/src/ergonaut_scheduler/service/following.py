@@ -61,7 +61,7 @@ class Following:
         while True:
             try:
                 await self.look_after()
-            except Unavailable as error:
+            except ErgonautError as error:
                 log.warning("jobs are looked after later", because=str(error))
             await self._world.clock.sleep(every_seconds)
 

@@ -1,0 +1,241 @@
+"""The whole process on a real NATS and a real Temporal: what is handed in survives a kill, and its workflow is started once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
+from ergonaut.api.scheduling.v1 import scheduling_pb2_grpc as pb_grpc
+from ergonaut.errors import Conflict, NotFound
+from ergonaut.events import RunFinished, RunStarted
+from ergonaut.jobs import JobSpec, source_digest
+from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, RunJobInput, RunJobResult
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.temporal import connect_temporal
+from ergonaut_common.testing import free_port, key_ring_file, temporal_server
+from ergonaut_scheduler.adapters.workflows import TemporalWorkflows
+from ergonaut_scheduler.fakes import FakeWorkflows
+from ergonaut_scheduler.ports import WorkflowEnd, Workflows
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_SECONDS = 30.0
+PACKED = b"\x1f\x8b" + b"job's files"
+
+
+def job(job_id: str, **changes: Any) -> RunJobInput:
+    spec = {"name": "digits", "command": ("true",), "duration_seconds_expected": 1} | changes
+    return RunJobInput(job=JobSpec.model_validate(spec), job_id=job_id)
+
+
+@workflow.defn(name=RUN_JOB)
+class Ends:
+    """Ends at once, as the job's name says."""
+
+    @workflow.run
+    async def run(self, job: RunJobInput) -> RunJobResult:
+        if job.job.name == "hangs":
+            await workflow.wait_condition(lambda: False)
+        return RunJobResult(job_id=job.job_id, run_id="run-1", state="succeeded", artifacts=("run-1/model.onnx",))
+
+
+@pytest.fixture(scope="module")
+def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with temporal_server(tmp_path_factory.mktemp("temporal")) as address:
+        yield address
+
+
+@pytest.fixture
+async def temporal(temporal_address: str) -> Client:
+    return await connect_temporal(PlatformSettings(temporal_address=temporal_address))
+
+
+@pytest.fixture(params=["fake", "real"])
+async def workflows(request: pytest.FixtureRequest) -> Workflows:
+    if request.param == "fake":
+        return FakeWorkflows()
+    address = request.getfixturevalue("temporal_address")
+    return TemporalWorkflows(await connect_temporal(PlatformSettings(temporal_address=address)))
+
+
+async def end_of(workflows: Workflows, workflow_id: str) -> WorkflowEnd | None:
+    for _ in range(int(PATIENCE_SECONDS * 10)):
+        if end := await workflows.end_of(workflow_id):
+            return end
+        await asyncio.sleep(0.1)
+    return None
+
+
+@contextlib.asynccontextmanager
+async def ending(workflows: Workflows, workflow_id: str) -> AsyncIterator[None]:
+    """Let the workflow end: by a worker in Temporal, by hand in the fake."""
+    if isinstance(workflows, FakeWorkflows):
+        result = RunJobResult(job_id="", run_id="run-1", state="succeeded", artifacts=("run-1/model.onnx",))
+        if workflow_id in workflows.cancelled:
+            result = RunJobResult(job_id="", run_id="", state="cancelled", because="ended in Temporal as canceled")
+        workflows.ends[workflow_id] = WorkflowEnd(datetime.now(UTC), result)
+        yield
+        return
+    assert isinstance(workflows, TemporalWorkflows)
+    client = workflows._client
+    async with Worker(
+        client, task_queue=RUNS_TASK_QUEUE, workflows=[Ends], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        yield
+
+
+async def test_an_equal_workflow_is_started_once_and_a_different_one_is_a_conflict(workflows: Workflows) -> None:
+    await workflows.start(job("job-a"))
+    await workflows.start(job("job-a"))
+    with pytest.raises(Conflict, match="job-a"):
+        await workflows.start(job("job-a", objective="cheapest"))
+    assert await workflows.end_of("job/default/job-a") is None
+
+
+async def test_a_workflow_that_nobody_started_has_no_end_and_may_be_cancelled(workflows: Workflows) -> None:
+    await workflows.cancel("job/default/nobody")
+    with pytest.raises(NotFound, match="job/default/nobody"):
+        await workflows.end_of("job/default/nobody")
+
+
+async def test_a_workflow_that_answered_tells_its_result_and_is_not_started_again(workflows: Workflows) -> None:
+    await workflows.start(job("job-b"))
+    async with ending(workflows, "job/default/job-b"):
+        end = await end_of(workflows, "job/default/job-b")
+    assert end is not None
+    assert (end.result.state, end.result.artifacts) == ("succeeded", ("run-1/model.onnx",))
+    await workflows.start(job("job-b"))
+    await workflows.cancel("job/default/job-b")
+    assert await workflows.end_of("job/default/job-b") == end
+
+
+async def test_a_workflow_that_was_cancelled_says_so(workflows: Workflows) -> None:
+    await workflows.start(job("job-c", name="hangs"))
+    await workflows.cancel("job/default/job-c")
+    async with ending(workflows, "job/default/job-c"):
+        end = await end_of(workflows, "job/default/job-c")
+    assert end is not None
+    assert end.result.state == "cancelled"
+    assert "canceled" in end.result.because
+
+
+@dataclass
+class Site:
+    """Where the process is and how it is called."""
+
+    environment: dict[str, str]
+    address: str
+    metadata: list[tuple[str, str]]
+    log: Path
+
+
+@pytest.fixture
+def site(nats_url: str, temporal_address: str, tmp_path: Path) -> Site:
+    keys_file, keys = key_ring_file(tmp_path)
+    (tmp_path / "service.key").write_text(keys["service"])
+    address = f"127.0.0.1:{free_port()}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")} | {
+        "ERGONAUT_NATS_URL": nats_url,
+        "ERGONAUT_TEMPORAL_ADDRESS": temporal_address,
+        "ERGONAUT_KEYS_FILE": str(keys_file),
+        "ERGONAUT_SERVICE_KEY_FILE": str(tmp_path / "service.key"),
+        "ERGONAUT_PRICING_ADDRESS": "127.0.0.1:1",
+        "ERGONAUT_SCHEDULER_GRPC_ADDRESS": address,
+        "ERGONAUT_SCHEDULER_METRICS_ADDRESS": "127.0.0.1:0",
+        "ERGONAUT_SCHEDULER_PROVIDERS": "local, aws",
+    }
+    return Site(environment, address, [("authorization", f"Bearer {keys['default']}")], tmp_path / "scheduler.log")
+
+
+@contextlib.contextmanager
+def started(site: Site) -> "Iterator[subprocess.Popen[bytes]]":
+    with site.log.open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", "ergonaut_scheduler"], env=site.environment, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def healthy(site: Site) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(site.address) as channel:
+        request = health_pb2.HealthCheckRequest(service="ergonaut.api.scheduling.v1.SchedulingService")
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING, site.log.read_text()
+        yield pb_grpc.SchedulingServiceStub(channel)
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(PlatformSettings(nats_url=nats_url), "test") as opened:
+        await opened.ensure_streams("runs", "jobs")
+        yield opened
+
+
+async def pieces() -> AsyncIterator[pb.UploadSourceRequest]:
+    yield pb.UploadSourceRequest(chunk=PACKED)
+
+
+async def test_a_job_survives_the_kill_of_the_scheduler_and_ends_by_its_run_s_events(
+    site: Site, bus: Bus, temporal: Client
+) -> None:
+    spec = pb.JobSpec(name="digits", command=["true"], duration_seconds_expected=1, source=source_digest(PACKED))
+    run = {"tenant": "default", "job_id": "job-1", "run_id": "run-1"}
+    now = datetime.now(UTC)
+    with started(site) as process:
+        async with healthy(site) as stub:
+            await stub.UploadSource(pieces(), metadata=site.metadata)
+            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=site.metadata)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.PlanJob(pb.PlanJobRequest(job=spec), metadata=site.metadata)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    await bus.publish(
+        RunStarted(**run, name="digits", host="desk", provider="local", region="desk", machine_type="m", started_at=now)
+    )
+    description = await temporal.get_workflow_handle("job/default/job-1").describe()
+    assert description.workflow_type == RUN_JOB
+    with started(site):
+        async with healthy(site) as stub:
+            watch = stub.WatchJob(pb.WatchJobRequest(job_id="job-1"), metadata=site.metadata, timeout=PATIENCE_SECONDS)
+            await bus.publish(RunFinished(**run, state="succeeded", exit_code=0, ended_at=now))
+            states = [answer.status.state async for answer in watch]
+            assert states[-1] == pb.JOB_STATE_SUCCEEDED
+            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=site.metadata)
+            jobs = (await stub.ListJobs(pb.ListJobsRequest(), metadata=site.metadata)).jobs
+            assert [(status.job_id, status.state) for status in jobs] == [("job-1", pb.JOB_STATE_SUCCEEDED)]
+
+
+async def test_a_stop_is_clean_and_quick(site: Site) -> None:
+    with started(site) as process:
+        async with healthy(site):
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 15) == 0
+    assert "Traceback" not in site.log.read_text()
+
+
+def test_a_bad_setting_is_named_and_the_process_ends_at_once(site: Site) -> None:
+    site.environment["ERGONAUT_SCHEDULER_PROVIDERS"] = "local,hertzner"
+    with started(site) as process:
+        assert process.wait(PATIENCE_SECONDS) == 78
+    assert "unknown provider 'hertzner'" in site.log.read_text()
