@@ -1,0 +1,48 @@
+"""Ergonaut: run AI work where and when compute is cheapest and cleanest; account for every joule, gram and cent.
+
+    import ergonaut
+
+    with ergonaut.track(name="digits") as run:
+        with run.phase("epoch", 1):
+            ...
+        run.metric("accuracy", 0.97)
+    print(run.summary.energy_joules, run.summary.carbon_grams_co2e, run.summary.cost_usd)
+
+Importing this costs next to nothing: each name is loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ergonaut.client import AsyncClient, Client
+    from ergonaut.tracking import Run, RunSummary, recover_runs, track
+
+    __version__: str
+
+_HOMES = {
+    "track": "ergonaut.tracking",
+    "Run": "ergonaut.tracking",
+    "RunSummary": "ergonaut.tracking",
+    "recover_runs": "ergonaut.tracking",
+    "Client": "ergonaut.client",
+    "AsyncClient": "ergonaut.client",
+}
+
+__all__ = ["track", "Run", "RunSummary", "recover_runs", "Client", "AsyncClient", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ergonaut")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ergonaut' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -55,6 +55,10 @@ class JournalEntry(BaseModel):
     sampled: PowerSampled | None = Field(
         default=None, description="sample: one interval's energy, as its event tells it."
     )
+    idle_joules: float | None = Field(
+        default=None, description="sample: what the host used for being on; charged to no run."
+    )
+    others_joules: float | None = Field(default=None, description="sample: what the host's other processes used.")
     state: RunState | None = Field(default=None, description="finished: how the run ended.")
     exit_code: int | None = Field(default=None, description="finished: the program's, where it is known.")
     because: str = Field(default="", description="finished: why it failed.")

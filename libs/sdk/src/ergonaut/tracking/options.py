@@ -1,0 +1,129 @@
+"""What may be set about tracking, read from the environment; `track()` can override some of it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from ergonaut.errors import Refused
+from ergonaut.ids import NAME_RULE, is_name
+from ergonaut.metering import Intensity, host_name, intensity_from, zone_from
+from ergonaut.metering.location import ZONE_VARIABLE
+from ergonaut.runcontext import RunContext
+from ergonaut.units import MICROUSD_PER_USD
+
+# Below this the tracker would be a noticeable part of what it measures; above, a killed run would lose too much.
+_INTERVAL_SECONDS = (0.05, 60.0)
+_INTERVAL_VARIABLE = "ERGONAUT_TRACK_INTERVAL_SECONDS"
+_ELECTRICITY_VARIABLE = "ERGONAUT_ELECTRICITY_USD_PER_KWH"
+
+
+@dataclass(frozen=True, slots=True)
+class BusAddress:
+    """Where NATS is and who we are there. The password stays in its file until it is needed."""
+
+    url: str
+    user: str = ""
+    password_file: Path | None = None
+
+    def password(self) -> str:
+        """The password from its file; empty where there is none."""
+        return self.password_file.read_text().strip() if self.password_file else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that tracking depends on beside the program itself."""
+
+    home: Path
+    tenant: str
+    host: str
+    intensity: Intensity
+    pue: float = 1.0
+    electricity_usd_per_kwh: float | None = None
+    rent_usd_per_hour: float = 0.0
+    interval_seconds: float = 1.0
+    bus: BusAddress | None = field(default=None, repr=False)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Under which every run of this home has a folder."""
+        return self.home / "runs"
+
+    @classmethod
+    def from_environment(
+        cls,
+        environment: Mapping[str, str],
+        *,
+        zone: str | None = None,
+        electricity_usd_per_kwh: float | None = None,
+        interval_seconds: float | None = None,
+    ) -> Self:
+        """The options that the environment sets. Raises Refused, naming the variable, for a value that cannot be."""
+        given = {
+            ZONE_VARIABLE: zone,
+            _INTERVAL_VARIABLE: interval_seconds,
+            _ELECTRICITY_VARIABLE: electricity_usd_per_kwh,
+        }
+        environment = {**environment, **{name: str(value) for name, value in given.items() if value is not None}}
+        context = RunContext.from_environment(environment)
+        price_of_context = context.electricity_microusd_per_kwh / MICROUSD_PER_USD if context else 0.0
+        price = _number(environment, _ELECTRICITY_VARIABLE, 0.0, 100.0)
+        return cls(
+            home=home_from(environment),
+            tenant=_tenant(environment),
+            host=host_name(),
+            intensity=intensity_from(environment, zone_from(environment)),
+            pue=_number(environment, "ERGONAUT_PUE", 1.0, 10.0) or 1.0,
+            electricity_usd_per_kwh=price if price is not None else price_of_context or None,
+            rent_usd_per_hour=context.price_microusd_per_hour / MICROUSD_PER_USD if context else 0.0,
+            interval_seconds=_number(environment, _INTERVAL_VARIABLE, *_INTERVAL_SECONDS) or 1.0,
+            bus=_bus(environment),
+        )
+
+
+def home_from(environment: Mapping[str, str]) -> Path:
+    """The folder under which runs are kept: ERGONAUT_HOME, else `~/.ergonaut`."""
+    named = environment.get("ERGONAUT_HOME", "")
+    return Path(named).expanduser() if named else Path.home() / ".ergonaut"
+
+
+def _tenant(environment: Mapping[str, str]) -> str:
+    tenant = environment.get("ERGONAUT_TENANT", "") or "default"
+    if not is_name(tenant):
+        raise Refused(f"{tenant!r} must be {NAME_RULE}", field="ERGONAUT_TENANT")
+    return tenant
+
+
+def _bus(environment: Mapping[str, str]) -> BusAddress | None:
+    url = environment.get("ERGONAUT_NATS_URL", "")
+    if not url:
+        return None
+    file = environment.get("ERGONAUT_NATS_PASSWORD_FILE", "")
+    return BusAddress(url, environment.get("ERGONAUT_NATS_USER", ""), Path(file) if file else None)
+
+
+def _number(environment: Mapping[str, str], name: str, least: float, most: float) -> float | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise Refused(f"{text!r} is no number from {least:g} to {most:g}", field=name)
+    return value
+
+
+def current_options(
+    *, zone: str | None = None, electricity_usd_per_kwh: float | None = None, interval_seconds: float | None = None
+) -> Options:
+    """The options of this process, now."""
+    return Options.from_environment(
+        os.environ,
+        zone=zone,
+        electricity_usd_per_kwh=electricity_usd_per_kwh,
+        interval_seconds=interval_seconds,
+    )

@@ -1,0 +1,224 @@
+"""Sends a run's journal to NATS while it grows: what is not acknowledged is sent again, and what is left waits on the disk.
+
+A bus that is away neither delays nor fails the program: only the very end waits, for a few seconds, for what is left.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ergonaut.events import Event, RunFinished, RunStarted
+from ergonaut.events.runs import RunState
+from ergonaut.ids import derived_id
+from ergonaut.journal import EntryKind, JournalEntry, read_entries
+from ergonaut.tracking.options import BusAddress
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+
+STOP_SECONDS_MAX = 5.0
+"""How long the end of a run waits for the bus; longer would be felt, and `recover_runs` sends the rest."""
+
+_ANSWER_TIMEOUT_SECONDS = 2.0
+_POLL_SECONDS = 0.5
+_RETRY_SECONDS = (0.1, 5.0)
+# nats-py's 120 s would leave a half-open link unnoticed for minutes.
+_PING_INTERVAL_SECONDS = 2
+_MARK_DIGITS = 20
+
+
+class BusStream:
+    """A thread with an event loop of its own that publishes one journal."""
+
+    def __init__(self, journal: Path, bus: BusAddress) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._mark = SentMark(journal)
+        self._teller = _Teller()
+        self._pid = os.getpid()
+        self._stop_at: float | None = None
+        self._done = False
+        self.last_error = ""
+        self._thread = threading.Thread(target=self._run, name="ergonaut-stream", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._mark.create()
+        self._thread.start()
+
+    def stop(self, patience_seconds: float = STOP_SECONDS_MAX) -> bool:
+        """Send what is left, for so long at most; says whether all of it was acknowledged."""
+        if os.getpid() != self._pid:
+            return False
+        self._stop_at = time.monotonic() + patience_seconds
+        self._thread.join(patience_seconds + 2 * _POLL_SECONDS)
+        return self._done
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._send())
+        except Exception as error:
+            self._remember(error)
+
+    async def _send(self) -> None:
+        connection = await self._connected()
+        if connection is None:
+            return
+        try:
+            self._done = await self._send_all(connection.jetstream(timeout=_ANSWER_TIMEOUT_SECONDS))
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(connection.close(), 1.0)
+        if self._done:
+            self._mark.remove()
+
+    async def _connected(self) -> "Client | None":
+        import nats
+
+        async def told(error: Exception) -> None:
+            self._remember(error)
+
+        password = self._bus.password()
+        credentials = {"user": self._bus.user, "password": password} if self._bus.user else {}
+        connecting = asyncio.ensure_future(
+            nats.connect(
+                self._bus.url,
+                **credentials,
+                name="ergonaut-tracker",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RETRY_SECONDS[0],
+                connect_timeout=2,
+                ping_interval=_PING_INTERVAL_SECONDS,
+                error_cb=told,
+            )
+        )
+        while not connecting.done() and not self._is_late():
+            await asyncio.wait([connecting], timeout=_POLL_SECONDS / 5)
+        if connecting.done():
+            return connecting.result()
+        connecting.cancel()
+        await asyncio.wait([connecting], timeout=_POLL_SECONDS)
+        return None
+
+    async def _send_all(self, jetstream: "JetStreamContext") -> bool:
+        """Publish every entry in order until the run has finished; False where time ran out first."""
+        offset, position, sent = 0, 0, self._mark.read()
+        while True:
+            entries, offset = await asyncio.to_thread(read_entries, self._journal, offset)
+            for entry in entries:
+                position += 1
+                event = self._teller.event(entry)
+                if event is not None and position > sent:
+                    if not await self._published(jetstream, event):
+                        return False
+                    self._mark.write(position)
+                if entry.kind is EntryKind.FINISHED:
+                    return True
+            if not entries:
+                if self._is_late():
+                    return False
+                await asyncio.sleep(_POLL_SECONDS if self._stop_at is None else _POLL_SECONDS / 10)
+
+    async def _published(self, jetstream: "JetStreamContext", event: Event) -> bool:
+        payload, headers = event.model_dump_json().encode(), headers_of(event)
+        pause_seconds = _RETRY_SECONDS[0]
+        while not self._is_late():
+            try:
+                await jetstream.publish(event.subject, payload, headers=headers)
+            except Exception as error:
+                self._remember(error)
+            else:
+                return True
+            await asyncio.sleep(pause_seconds if self._stop_at is None else _RETRY_SECONDS[0])
+            pause_seconds = min(pause_seconds * 2, _RETRY_SECONDS[1])
+        return False
+
+    def _is_late(self) -> bool:
+        return self._stop_at is not None and time.monotonic() >= self._stop_at
+
+    def _remember(self, error: BaseException) -> None:
+        self.last_error = str(error) or type(error).__name__
+
+
+class SentMark:
+    """How many entries of a journal are sent, in a small file beside it; without the file there is nothing to send."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = journal.with_name("sent")
+
+    @property
+    def exists(self) -> bool:
+        """Whether something may be left to send."""
+        return self._path.exists()
+
+    def create(self) -> None:
+        """Say that this journal is to be sent."""
+        if not self.exists:
+            self._path.write_text("0" * _MARK_DIGITS)
+
+    def read(self) -> int:
+        """How many entries were acknowledged."""
+        try:
+            return int(self._path.read_text() or 0)
+        except (OSError, ValueError):
+            return 0
+
+    def write(self, entries: int) -> None:
+        """Remember it; written in place with a fixed width, so that no crash leaves half a number."""
+        with contextlib.suppress(OSError), self._path.open("r+b", buffering=0) as file:
+            file.write(f"{entries:0{_MARK_DIGITS}d}".encode())
+
+    def remove(self) -> None:
+        """Say that all is sent."""
+        self._path.unlink(missing_ok=True)
+
+
+class _Teller:
+    """Says which event an entry is, if it is one."""
+
+    def __init__(self) -> None:
+        self._started: RunStarted | None = None
+        self._metrics: dict[str, float] = {}
+
+    def event(self, entry: JournalEntry) -> Event | None:
+        if entry.started is not None:
+            self._started = entry.started
+            return entry.started
+        if entry.kind is EntryKind.METRIC and entry.value is not None:
+            self._metrics[entry.name] = entry.value
+        if entry.kind is EntryKind.FINISHED and self._started is not None:
+            return self._finished(entry, self._started)
+        return entry.sampled
+
+    def _finished(self, entry: JournalEntry, started: RunStarted) -> RunFinished:
+        return RunFinished(
+            event_id=derived_id("event", started.run_id, "finished"),
+            tenant=started.tenant,
+            occurred_at=entry.at,
+            run_id=started.run_id,
+            job_id=started.job_id,
+            state=entry.state or RunState.FAILED,
+            exit_code=entry.exit_code,
+            because=entry.because,
+            metrics=self._metrics,
+            started_at=started.started_at,
+            ended_at=entry.at,
+        )
+
+
+def headers_of(event: Event) -> dict[str, str]:
+    """CloudEvents attributes of an event's message; the id makes JetStream drop a repeat."""
+    return {
+        "Nats-Msg-Id": event.event_id,
+        "content-type": "application/json",
+        "ce-specversion": "1.0",
+        "ce-id": event.event_id,
+        "ce-type": f"ergonaut.{event.TYPE}.v1",
+        "ce-source": f"/ergonaut/{event.tenant}",
+        "ce-time": event.occurred_at.isoformat(),
+    }
