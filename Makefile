@@ -38,13 +38,13 @@ tidy: setup
 	$(RUN) pytest tools
 
 test: setup ## All tests, with the real servers, on free ports
-	$(RUN) pytest libs services tests
+	$(RUN) pytest libs services tests --ignore tests/ml
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration
 
 test-ml: setup ## Tests with CPU torch, in an environment of their own
-	$(RUN) python tools/test_ml.py
+	$(RUN) python tools/ml.py $(ML_OPTIONS)
 
 demo: setup ## One command runs a real job through the whole system
 	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) python examples/digits/demo.py

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,16 +12,27 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
-from ergonaut.errors import ErgonautError as _Base
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+FILE_WIDTH = 160
+"""Columns where the output goes to a file or a program; a terminal tells its own."""
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 # As in sysexits.h, so that scripts can tell a wrong request from a system that is away.
-_EXIT_CODES: tuple[tuple[type[_Base], int], ...] = (
+_EXIT_CODES: tuple[tuple[type[ErgonautError], int], ...] = (
     (NotAllowed, 77),
     (Refused, 65),
     (NotFound, 66),
@@ -40,12 +52,12 @@ def telling_errors() -> Iterator[None]:
     try:
         yield
     except ErgonautError as error:
-        err.print(f"[bold red]error:[/] {_plain(str(error))}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
         code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
         raise typer.Exit(code) from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        err.print(f"[bold red]error:[/] {_plain(problems)}")
+        err.print(f"[bold red]error:[/] {escape(problems)}")
         raise typer.Exit(65) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -76,9 +88,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]
     return value
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -43,7 +43,7 @@ def up_command(
         addresses = home.addresses()
         out.print(f"Temporal UI      http://{addresses.temporal_ui}")
         out.print(f"Open Inference   http://{addresses.gateway_http}/v2 and grpc://{addresses.services['gateway']}")
-        out.print(f"Home             {home.path}")
+        out.print(f"Logs             {home.logs}")
         out.print(f"[green]healthy after {time.monotonic() - started:.1f} s[/]")
 
 
@@ -86,10 +86,10 @@ def logs_command(
 
 def _table(parts: list[PartStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("part", "address", "health", "process", "restarts", "log"):
+    for column in ("part", "address", "health", "process", "restarts"):
         table.add_column(column, justify="right" if column in ("process", "restarts") else "left", overflow="fold")
     for part in parts:
         colour = "green" if part.health == "healthy" else "yellow"
         process = str(part.pid or "-")
-        table.add_row(part.name, part.address, f"[{colour}]{part.health}[/]", process, str(part.restarts), part.log)
+        table.add_row(part.name, part.address, f"[{colour}]{part.health}[/]", process, str(part.restarts))
     return table
