@@ -61,10 +61,15 @@ def test_a_tiny_gain_in_grams_does_not_make_a_balanced_job_wait(make_offer: Make
     assert chosen.starts_at == NOW
 
 
-def test_the_only_candidate_that_keeps_every_limit_is_called_so(cheap: Offer, make_job: MakeJob) -> None:
-    chosen = planned(make_job(deadline=NOW + timedelta(minutes=10)), cheap).chosen
-    assert chosen is not None
-    assert chosen.because == "the only one of 1 candidates that keeps every limit"
+def test_the_only_candidate_that_keeps_every_limit_is_called_so(
+    cheap: Offer, make_offer: Make, make_job: MakeJob
+) -> None:
+    spec = make_job(deadline=NOW + timedelta(minutes=10))
+    alone, beside_another = planned(spec, cheap), planned(spec, cheap, make_offer(offer_id="gcp/a/b/c", provider="gcp"))
+    assert alone.chosen is not None
+    assert alone.chosen.because == "the only candidate there was, and it keeps every limit"
+    assert beside_another.chosen is not None
+    assert beside_another.chosen.because == "the only one of 2 candidates that keeps every limit"
 
 
 def test_alternatives_are_told_one_an_offer_best_first_each_against_the_choice(

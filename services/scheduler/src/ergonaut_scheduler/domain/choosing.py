@@ -129,6 +129,8 @@ def _told(candidate: Weighed, scale: _Scale, spec: JobSpec, because: str) -> Can
 
 
 def _why_chosen(chosen: Weighed, spec: JobSpec, feasible: int, weighed: int) -> str:
+    if weighed == 1:
+        return "the only candidate there was, and it keeps every limit"
     if feasible == 1:
         return f"the only one of {weighed:,} candidates that keeps every limit"
     praise = {

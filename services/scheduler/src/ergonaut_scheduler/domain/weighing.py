@@ -22,7 +22,7 @@ STARTS_MAX = 48
 """Two days of hours: forecasts of intensity are worth little beyond."""
 
 CANDIDATES_MAX = 5_000
-"""About 50 ms of weighing; with more offers than that, the later starts and then the dearest offers are left out."""
+"""About 0.2 s of weighing on a small machine; with more than that, the later starts and then the dearest offers are left out."""
 
 _ROUNDING = 1e-9  # floating-point dust must not cost a whole billing increment
 

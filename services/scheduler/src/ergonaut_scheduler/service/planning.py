@@ -110,7 +110,9 @@ class Planning:
             hours = math.ceil(spec.duration_seconds_expected / SECONDS_PER_HOUR) + STARTS_MAX + 1
             forecasts = await self._forecasts({offer.zone for offer in offers}, min(hours, FORECAST_HOURS_MAX))
             supply = Supply(offers, forecasts, self._rules.connected)
-            return plan(spec, supply, self._world.clock.now(), self._rules.alternatives_max)
+            now, rows = self._world.clock.now(), self._rules.alternatives_max
+            # Thousands of candidates take long enough to be felt by every other caller, were it done on the loop.
+            return await asyncio.to_thread(plan, spec, supply, now, rows)
 
     async def _forecasts(self, zones: Iterable[str], hours: int) -> dict[str, Forecast]:
         at_once = asyncio.Semaphore(FORECASTS_AT_ONCE)
