@@ -1,0 +1,201 @@
+"""The agent as a process of its own, with a real NATS: settings from the environment, kills, outages, a quick end."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import nats
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ergonaut.api.telemetry.v1 import telemetry_pb2 as pb
+from ergonaut.api.telemetry.v1.telemetry_pb2_grpc import TelemetryServiceStub
+from ergonaut.events import PowerSampled
+from ergonaut.runcontext import RunContext
+from ergonaut_common.testing import free_port, key_ring_file, nats_server
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_SECONDS = 20.0
+"""How long the tests wait for what should take a second or two; other work may keep the machine busy."""
+
+
+class Agent:
+    """One agent's place on the disk, its addresses, and the process that is it just now."""
+
+    def __init__(self, folder: Path, nats_url: str) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        keys_file, self.keys = key_ring_file(folder)
+        self.log = folder / "agent.log"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")},
+            "ERGONAUT_NATS_URL": nats_url,
+            "ERGONAUT_DATA_DIR": str(folder / "data"),
+            "ERGONAUT_KEYS_FILE": str(keys_file),
+            "ERGONAUT_TELEMETRY_HOST": "host-1",
+            "ERGONAUT_TELEMETRY_GRPC_ADDRESS": self.address,
+            "ERGONAUT_TELEMETRY_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+            "ERGONAUT_TELEMETRY_SAMPLE_INTERVAL_SECONDS": "0.2",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """The agent, until the block ends; then it is killed where it still lives."""
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "ergonaut_telemetry"]
+            with subprocess.Popen(command, env=self._environment, stderr=log) as process:
+                try:
+                    yield process
+                finally:
+                    process.kill()
+
+    async def healthy(self) -> bool:
+        async with aio.insecure_channel(self.address) as channel:
+            try:
+                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+            except aio.AioRpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@contextmanager
+def busy_run(run_id: str) -> Iterator[None]:
+    """A program of a run that works until the block ends."""
+    environment = {**os.environ, **RunContext(run_id=run_id, metered=True).to_environment()}
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"], env=environment) as program:
+        try:
+            yield
+        finally:
+            program.kill()
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    """Wait until something holds; says what, where it never does."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        result = true()
+        if await result if asyncio.iscoroutine(result) else result:
+            return
+        assert time.monotonic() < give_up_at, f"waited in vain: {what}"
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def nats_url(tmp_path: Path) -> Iterator[str]:
+    with nats_server(tmp_path / "nats") as url:
+        yield url
+
+
+class Ear:
+    """Hears what agents tell, each message once a delivery."""
+
+    def __init__(self) -> None:
+        self.events: list[PowerSampled] = []
+        self.reports: list[dict[str, Any]] = []
+
+    async def hear(self, message: Any) -> None:
+        if ".host.reported." in message.subject:
+            self.reports.append(json.loads(message.data))
+        else:
+            self.events.append(PowerSampled.model_validate_json(message.data))
+
+    def has_run(self, run_id: str) -> bool:
+        return any(sample.run_id == run_id for event in self.events for sample in event.samples)
+
+
+@pytest.fixture
+async def ear(nats_url: str) -> AsyncIterator[Ear]:
+    connection = await nats.connect(nats_url)
+    listener = Ear()
+    await connection.subscribe("ergonaut.v1.*.telemetry.>", cb=listener.hear)
+    yield listener
+    await connection.close()
+
+
+async def test_an_agent_reports_its_host_meters_a_run_and_leaves_within_two_seconds(
+    tmp_path: Path, nats_url: str, ear: Ear
+) -> None:
+    agent = Agent(tmp_path, nats_url)
+    with agent.running() as process, busy_run("run-1"):
+        await until(agent.healthy, "the agent is healthy")
+        async with aio.insecure_channel(agent.address) as channel:
+            stub = TelemetryServiceStub(channel)
+            metadata = (("authorization", f"Bearer {agent.keys['default']}"),)
+            watch = stub.WatchRun(pb.WatchRunRequest(run_id="run-1"), metadata=metadata)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (await watch.read()).energy_joules <= 0:
+                    pass
+            await until(lambda: ear.has_run("run-1"), "the run's samples are on the bus")
+            asked_at = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            code = await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
+            took_seconds = time.monotonic() - asked_at
+            ended = await watch.code()
+
+    assert code == 0
+    assert took_seconds < 2
+    assert ended == grpc.StatusCode.UNAVAILABLE
+    assert ear.reports[0]["host"] == "host-1"
+    assert {part["component"] for part in ear.reports[0]["components"]} >= {"cpu", "dram"}
+
+
+async def test_a_killed_agent_leaves_no_gap_in_numbers_or_time(tmp_path: Path, nats_url: str, ear: Ear) -> None:
+    agent = Agent(tmp_path, nats_url)
+    with busy_run("run-1"):
+        for life in range(3):
+            heard = len(ear.events)
+            with agent.running():
+                await until(lambda: len(ear.events) >= heard + 3, f"samples of life {life + 1}")  # noqa: B023
+    events = {event.sequence: event for event in ear.events}
+
+    assert sorted(events) == list(range(1, len(events) + 1))
+    assert len({event.producer for event in ear.events}) == 1
+    ended = [max(sample.ended_at for sample in events[number].samples) for number in sorted(events)]
+    began = [min(sample.started_at for sample in events[number].samples) for number in sorted(events)]
+    gaps = [abs((start - end).total_seconds()) for start, end in zip(began[1:], ended, strict=False)]
+    assert max(gaps) < 0.05
+
+
+async def test_an_agent_meters_without_a_bus_and_tells_all_when_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    agent = Agent(tmp_path, f"nats://127.0.0.1:{port}")
+    with agent.running():
+        await until((tmp_path / "data/telemetry/spool.db").exists, "the spool is there")
+        await asyncio.sleep(1)
+        assert not await agent.healthy()
+        with nats_server(tmp_path / "nats", port):
+            await until(agent.healthy, "the agent is healthy once the bus is there")
+            connection = await nats.connect(f"nats://127.0.0.1:{port}")
+            subscription = await connection.jetstream().subscribe("ergonaut.v1.*.telemetry.power.sampled.>")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                first = PowerSampled.model_validate_json((await subscription.next_msg(PATIENCE_SECONDS)).data)
+            stored = await connection.jetstream().stream_info("ERGONAUT_TELEMETRY")
+            await connection.close()
+
+    assert first.sequence == 1
+    assert stored.state.messages >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SAMPLE_INTERVAL_SECONDS", "0"), ("PUE", "0.5"), ("HOST", "Not A Name"), ("ZONE", "a b")],
+)
+def test_a_bad_setting_is_named_and_ends_the_agent_at_once(tmp_path: Path, name: str, value: str) -> None:
+    environment = {**os.environ, f"ERGONAUT_TELEMETRY_{name}": value, "ERGONAUT_DATA_DIR": str(tmp_path)}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "ergonaut_telemetry"], env=environment, capture_output=True, text=True, timeout=30
+    )
+
+    assert ended.returncode == 78
+    assert name.lower() in ended.stderr.lower()

@@ -1,0 +1,112 @@
+"""What only the spool on disk must survive: being killed, being opened twice, and a disk that is full or damaged."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ergonaut.errors import Broken, Conflict, Unavailable
+from ergonaut_telemetry.adapters.sqlite_spool import open_spool
+from ergonaut_telemetry.domain import Terms, account
+from ergonaut_telemetry.fakes import FakeMeters
+
+BYTES_MAX = 64 * 1024 * 1024
+
+WRITER = """
+import sys
+from pathlib import Path
+from ergonaut_telemetry.adapters.sqlite_spool import open_spool
+from ergonaut_telemetry.domain import Terms, account
+from ergonaut_telemetry.fakes import FakeMeters
+
+meters = FakeMeters()
+with open_spool(Path(sys.argv[1]), bytes_max=64 * 1024 * 1024) as spool:
+    memory = spool.remembered()
+    while True:
+        meters.pass_time(1.0, others=0.5)
+        turn = account(memory, meters.read(), Terms(host="host-1", producer=spool.producer), {})
+        spool.record(turn)
+        memory = turn.memory
+        if turn.events:
+            print(turn.events[-1].sequence, flush=True)
+"""
+
+
+def killed_mid_write(path: Path, *, after: int) -> int:
+    """Run a writer without pause until it has told this many numbers, kill it, and return the last that it told."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(after):
+            writer.stdout.readline()
+        os.kill(writer.pid, signal.SIGKILL)
+        rest = [line for line in writer.stdout if line.endswith("\n")]
+        writer.wait()
+    return int(rest[-1]) if rest else after
+
+
+@pytest.mark.parametrize("after", [1, 57, 400])
+def test_a_writer_that_is_killed_leaves_every_recorded_event_and_the_state_that_belongs_to_it(
+    tmp_path: Path, after: int
+) -> None:
+    told = killed_mid_write(tmp_path / "spool.db", after=after)
+
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+        memory, events = spool.remembered(), [spooled.event for spooled in spool.oldest(100_000)]
+
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    # The writer may have been killed after a commit and before it could say so, never the other way round.
+    assert len(events) in (told, told + 1)
+    assert memory.sequences == {"default": len(events)}
+    assert memory.reading is not None
+    assert memory.reading.at == events[-1].samples[0].ended_at
+
+
+def test_a_spool_that_another_agent_has_is_refused_and_free_again_when_that_is_gone(tmp_path: Path) -> None:
+    with (
+        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX),
+        pytest.raises(Conflict, match="in use by another agent"),
+        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX),
+    ):
+        pass
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+        assert spool.waiting() == 0
+
+
+def test_a_damaged_spool_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"not a database, and long enough to be taken for none" * 100)
+
+    with pytest.raises(Broken, match=r"spool\.db is damaged"), open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX):
+        pass
+
+
+def test_a_disk_that_takes_nothing_leaves_the_state_as_it_was(tmp_path: Path, meters: FakeMeters, terms: Terms) -> None:
+    meters.pass_time(1.0)
+    with open_spool(tmp_path / "spool.db", bytes_max=1024 * 1024) as spool:
+        before = account(spool.remembered(), meters.read(), terms, {})
+        spool.record(before)
+        meters.pass_time(1.0)
+        turn = account(before.memory, meters.read(), terms, {})
+        huge = turn.events[0].model_copy(update={"intensity_source": "x" * 2 * 1024 * 1024})
+
+        with pytest.raises(Unavailable, match="takes no sample"):
+            spool.record(type(turn)(turn.memory, turn.host, (huge,), turn.runs))
+
+        assert spool.remembered() == before.memory
+        spool.record(turn)
+        assert spool.remembered() == turn.memory
+
+
+def test_the_spool_stays_within_its_bytes(tmp_path: Path, meters: FakeMeters, terms: Terms) -> None:
+    path = tmp_path / "spool.db"
+    with open_spool(path, bytes_max=1024 * 1024) as spool:
+        memory = spool.remembered()
+        for _ in range(3_000):
+            meters.pass_time(1.0)
+            turn = account(memory, meters.read(), terms, {})
+            spool.record(turn)
+            memory = turn.memory
+        assert spool.dropped() > 0
+    assert path.stat().st_size <= 1024 * 1024
