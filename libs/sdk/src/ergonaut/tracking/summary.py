@@ -10,7 +10,6 @@ from typing import Any
 from ergonaut.events.runs import RunState
 from ergonaut.events.telemetry import Method, PowerSample, PowerSampled
 from ergonaut.journal import EntryKind, JournalEntry
-from ergonaut.units import kwh_from_joules
 
 RENT_COMPONENT = "machine"
 """The component under which the machine's rent is kept: money without energy."""
@@ -72,9 +71,9 @@ class RunSummary:
         if self.energy_joules is None:
             return f"{self.name} ({self.run_id}) took {self.duration_seconds:.0f} s, metered by {self.metered_by}"
         parts = ", ".join(_said(component) for component in self.components if component.component != RENT_COMPONENT)
-        cost = "cost not known" if self.cost_usd is None else f"{self.cost_usd:.6f} USD"
+        cost = "cost not known" if self.cost_usd is None else f"{self.cost_usd:.3g} USD"
         return (
-            f"{self.name} ({self.run_id}) used {kwh_from_joules(self.energy_joules):.3g} kWh ({parts}), "
+            f"{self.name} ({self.run_id}) used {self.energy_joules:.4g} J ({parts}), "
             f"{self.carbon_grams_co2e:.3g} g CO2e at {self.intensity_grams_per_kwh:g} g/kWh ({self.intensity_kind}), {cost}"
         )
 

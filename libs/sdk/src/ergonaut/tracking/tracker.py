@@ -131,7 +131,7 @@ def _running(name: str, options: Callable[[], Options], *, verbose: bool) -> Ite
         with _active[-1].phase(name) as run:
             yield run
         return
-    guest = _metered_by_another(name)
+    guest = metered_by_another(name)
     if guest is not None:
         with _being_active(guest, {}), _ending(guest):
             yield guest
@@ -143,7 +143,7 @@ def _running(name: str, options: Callable[[], Options], *, verbose: bool) -> Ite
         yield own.run
 
 
-def _metered_by_another(name: str) -> Run | None:
+def metered_by_another(name: str) -> Run | None:
     """The run where another process meters this one: the host's agent, an outer tracker, or the first rank."""
     if rank_on_host(os.environ):
         return Run(new_id("run"), name, "the first rank on this host")

@@ -1,0 +1,155 @@
+"""`ergonaut track` and `recover`: meter any program with no server, and close the runs of programs that were killed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ergonaut.cli.output import JSON_OPTION, err, out, print_json, telling_errors
+from ergonaut.tracking.summary import RENT_COMPONENT, ComponentFootprint, RunSummary
+
+_COMMAND_SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+_NOT_MEASURED = "not measured"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the CLI."""
+    panel = "This machine"
+    app.command("track", rich_help_panel=panel, context_settings=_COMMAND_SETTINGS)(track)
+    app.command("recover", rich_help_panel=panel)(recover)
+
+
+def track(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The program and its arguments.")],
+    name: Annotated[str, typer.Option("--name", help="What to call the run; the program's name by default.")] = "",
+    zone: Annotated[str | None, typer.Option("--zone", help="Grid zone of this machine, such as DE.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json-file", help="Write the footprint as JSON here.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the footprint as JSON on stderr; stdout is the program's.")
+    ] = False,
+) -> None:
+    """Run a program and tell what it used: energy, CO2e, money. Needs no server; the exit code is the program's.
+
+    The program's stdout is left alone: the table, or the JSON that --json asks for, is printed on stderr.
+
+    Example: ergonaut track -- python train.py --epochs 3
+    """
+    from ergonaut.tracking.command import track_command
+    from ergonaut.tracking.options import current_options
+
+    with telling_errors():
+        summary = track_command(command, name or Path(command[0]).name, lambda: current_options(zone=zone))
+        text = json.dumps(summary.to_json(), indent=2)
+        if json_file is not None:
+            _write(json_file, text)
+        if as_json:
+            typer.echo(text, err=True)
+        else:
+            print_summary(summary)
+        raise typer.Exit(summary.exit_code or 0)
+
+
+def recover(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Close the runs whose process was killed, tell what they had used, and send what the bus has not had yet.
+
+    Example: ergonaut recover
+    """
+    from ergonaut.tracking import recover_runs
+
+    with telling_errors():
+        summaries = recover_runs()
+        if as_json:
+            print_json([summary.to_json() for summary in summaries])
+            return
+        for summary in summaries:
+            print_summary(summary)
+        out.print(f"{len(summaries)} runs were closed")
+
+
+def print_summary(summary: RunSummary) -> None:
+    """Print a run's footprint on stderr, each figure with how it was measured and how far off it may be."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.title = f"[bold]{escape(summary.name)}[/] {summary.run_id} {summary.state or 'under way'}, {_time(summary)}"
+    for column in ("component", "energy", "method", "range", "CO2e", "cost"):
+        table.add_column(column, justify="right" if column in ("energy", "range", "CO2e", "cost") else "left")
+    for item in summary.components:
+        table.add_row(*_row(item))
+    if summary.energy_joules is not None:
+        table.add_row(*_total(summary), style="bold")
+    err.print(table)
+    for line in _notes(summary):
+        err.print(line, style="dim", markup=False)
+
+
+def _row(item: ComponentFootprint) -> Sequence[str]:
+    if item.component == RENT_COMPONENT:
+        return item.component, "", "rent", "", "", _usd(item.cost_usd)
+    if item.energy_joules is None:
+        return item.component, _NOT_MEASURED, "", "", "", ""
+    return (
+        item.component,
+        joules_for_people(item.energy_joules),
+        item.method.value,
+        _range(item.range_fraction),
+        _grams(item.carbon_grams_co2e),
+        _usd(item.cost_usd),
+    )
+
+
+def _total(summary: RunSummary) -> Sequence[str]:
+    energy = joules_for_people(summary.energy_joules or 0.0)
+    return "all", energy, "", _range(summary.range_fraction), _grams(summary.carbon_grams_co2e), _usd(summary.cost_usd)
+
+
+def _notes(summary: RunSummary) -> Sequence[str]:
+    if summary.energy_joules is None:
+        return [f"metered by {summary.metered_by}, which tells the footprint"]
+    zone = summary.zone or "zone unknown"
+    notes = [
+        f"{summary.intensity_grams_per_kwh:g} g CO2e/kWh, {zone}: {summary.intensity_kind} ({summary.intensity_source})",
+        f"beside the run the host used {joules_for_people(summary.idle_joules)} for idling, "
+        f"{joules_for_people(summary.others_joules)} for others; neither is charged to the run",
+    ]
+    notes += [f"{item.component}: {item.source}" for item in summary.components if item.component != RENT_COMPONENT]
+    if summary.cost_usd is None:
+        notes.append("cost: set ERGONAUT_ELECTRICITY_USD_PER_KWH to have it")
+    return notes
+
+
+def joules_for_people(energy_joules: float) -> str:
+    """An energy in the unit that reads best.
+
+    >>> joules_for_people(0.0456), joules_for_people(1234), joules_for_people(7.2e6)
+    ('0.0456 J', '1.23 kJ', '2 kWh')
+    """
+    for least, divisor, unit in ((1e6, 3.6e6, "kWh"), (1e3, 1e3, "kJ")):
+        if energy_joules >= least:
+            return f"{energy_joules / divisor:.3g} {unit}"
+    return f"{energy_joules:.3g} J"
+
+
+def _time(summary: RunSummary) -> str:
+    return f"{summary.duration_seconds:.1f} s"
+
+
+def _range(fraction: float | None) -> str:
+    return "" if fraction is None else f"± {fraction:.0%}"
+
+
+def _grams(grams: float | None) -> str:
+    return "" if grams is None else f"{grams:.3g} g"
+
+
+def _usd(cost: float | None) -> str:
+    return "not known" if cost is None else f"{cost:.3g} USD"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        err.print(f"[bold red]error:[/] --json-file: {escape(str(path))} cannot be written: {error.strerror}")

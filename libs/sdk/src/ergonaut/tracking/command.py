@@ -1,0 +1,109 @@
+"""Runs another program and meters it with all its descendants; signals and the exit code pass through. Used by the CLI."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from ergonaut.errors import NotFound
+from ergonaut.events.runs import RunState
+from ergonaut.tracking.options import Options
+from ergonaut.tracking.ownrun import begin_run
+from ergonaut.tracking.run import Run
+from ergonaut.tracking.summary import RunSummary
+from ergonaut.tracking.tracker import metered_by_another
+
+_FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+# A terminal sends these to every process in its foreground, so the program has them already.
+_FROM_THE_KEYBOARD = ("SIGINT", "SIGQUIT")
+# As shells say that a signal ended a program.
+_EXIT_CODE_OF_SIGNALS = 128
+
+
+def track_command(command: Sequence[str], name: str, options: Callable[[], Options]) -> RunSummary:
+    """Run a program to its end and give its footprint, with its exit code. Raises NotFound where there is no program."""
+    guest = metered_by_another(name)
+    if guest is not None:
+        code = _executed(command, {}, lambda _: None, guest)
+        return guest.finish(*_verdict(code))
+    roots: set[int] = set()
+    own = begin_run(options(), name, roots.__contains__)
+    try:
+        code = _executed(command, own.environment, roots.add, own.run)
+    except BaseException as error:
+        own.finish(RunState.FAILED, str(error))
+        raise
+    return own.finish(*_verdict(code))
+
+
+def exit_code_of(return_code: int) -> int:
+    """What to exit with so that a caller learns how the program ended, as shells do.
+
+    >>> exit_code_of(3), exit_code_of(-15)
+    (3, 143)
+    """
+    return return_code if return_code >= 0 else _EXIT_CODE_OF_SIGNALS - return_code
+
+
+def _executed(command: Sequence[str], environment: Mapping[str, str], started: Callable[[int], None], run: Run) -> int:
+    with _signals_passed_on() as pass_on_to:
+        try:
+            process = subprocess.Popen(list(command), env={**os.environ, **environment})
+        except OSError as error:
+            raise NotFound(f"{command[0]!r} cannot be run: {error.strerror}") from error
+        started(process.pid)
+        pass_on_to(process)
+        if hasattr(os, "waitid"):
+            # A program that has ended keeps its CPU time for us to read only until it is reaped.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            run.footprint()
+        return exit_code_of(process.wait())
+
+
+@contextmanager
+def _signals_passed_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """Pass signals on to a program from now on, also those that come before it is known; gives what makes it known."""
+    programs: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if not programs:
+            early.append(number)
+        elif number not in from_keyboard or not _is_in_foreground():
+            programs[0].send_signal(number)
+
+    def pass_on_to(program: "subprocess.Popen[bytes]") -> None:
+        programs.append(program)
+        for number in early:
+            program.send_signal(number)
+
+    from_keyboard = {getattr(signal, name) for name in _FROM_THE_KEYBOARD if hasattr(signal, name)}
+    numbers = from_keyboard | {getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)}
+    # What whoever started us chose to ignore, as nohup does, stays ignored.
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, pass_on)
+    try:
+        yield pass_on_to
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _is_in_foreground() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _verdict(code: int) -> tuple[RunState, str, int]:
+    return (RunState.FAILED, f"exit {code}", code) if code else (RunState.SUCCEEDED, "", 0)
