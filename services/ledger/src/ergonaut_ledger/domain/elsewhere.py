@@ -91,7 +91,7 @@ def other_places(measured: Measured, need: Need, offers: Iterable[Offer], days: 
     An offer in a zone of which no intensity is known is left out: grams that nobody knows are not zero.
     """
     candidates = {offer.offer_id: offer for offer in offers if need.is_met_by(offer)}
-    candidates.setdefault(measured.own.offer_id, measured.own)
+    candidates[measured.own.offer_id] = measured.own
     places = [
         _estimate(measured, offer, measured.started_at, hour)
         for offer in candidates.values()
