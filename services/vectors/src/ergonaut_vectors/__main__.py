@@ -3,4 +3,5 @@
 from ergonaut_common.lifetimes import run_service
 from ergonaut_vectors.main import main
 
-run_service("vectors", main)
+if __name__ == "__main__":
+    run_service("vectors", main)

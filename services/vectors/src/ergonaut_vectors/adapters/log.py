@@ -7,6 +7,7 @@ of messages would not help: JetStream looks at the position first, and forgets i
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from nats.errors import Error as NatsError
@@ -94,9 +95,10 @@ class JetStreamLog:
     async def follow(self, key: Key, after: int) -> AsyncGenerator[LogMessage, None]:
         while True:
             try:
-                async for message in self._subscribed(key, after):
-                    after = message.sequence
-                    yield message
+                async with aclosing(self._subscribed(key, after)) as messages:
+                    async for message in messages:
+                        after = message.sequence
+                        yield message
             except NotFoundError as error:
                 raise NotFound(f"collection {key} has no log") from error
             except (NatsError, TimeoutError) as error:
