@@ -304,8 +304,9 @@ async def test_a_worker_that_leaves_preempts_its_run_and_the_next_worker_goes_on
 async def test_files_that_cannot_be_kept_make_a_success_a_failure(
     client: Client, queue: str, fakes: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: object) -> None:
-        raise Refused("the object store is full")
+    async def full(_: str, name: str, __: object) -> None:
+        if name.endswith(".onnx"):
+            raise Refused("the object store is full")
 
     monkeypatch.setattr(fakes.artifacts, "keep", full)
     result = await (await begin(client, queue, source=SOURCE, artifacts=["*.onnx"])).result()

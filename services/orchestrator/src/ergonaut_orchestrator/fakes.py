@@ -190,13 +190,9 @@ class FakeArtifacts:
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], bytes] = {}
-        self.logs: dict[tuple[str, str], bytes] = {}
 
     async def keep(self, tenant: str, name: str, content: BinaryIO) -> None:
         self.kept[tenant, name] = content.read()
-
-    async def keep_log(self, tenant: str, name: str, content: BinaryIO) -> None:
-        self.logs[tenant, name] = content.read()
 
 
 class FakeAnnouncer:

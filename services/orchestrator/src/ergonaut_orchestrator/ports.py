@@ -101,10 +101,6 @@ class Artifacts(Protocol):
         """Keep a file under a name; the same name again replaces it. Raises Unavailable."""
         ...
 
-    async def keep_log(self, tenant: str, name: str, content: BinaryIO) -> None:
-        """Keep what a program wrote, apart from the artifacts. Raises Unavailable."""
-        ...
-
 
 class Announcer(Protocol):
     """Tells facts to whoever listens."""

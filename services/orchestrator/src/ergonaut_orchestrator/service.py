@@ -265,9 +265,10 @@ class Keeping:
         return collected
 
     async def _keep_logs(self, provider: Provider, lease: Lease) -> None:
+        """What the program wrote; no run's name is `logs`, so that no artifact can be in the way."""
         for name in LOGS:
             with contextlib.suppress(NotFound), await provider.open_log(lease.lease_id, name) as content:
-                await self._world.artifacts.keep_log(lease.tenant, f"{lease.run_id}/{name}", content)
+                await self._world.artifacts.keep(lease.tenant, f"logs/{lease.run_id}/{name}", content)
 
     async def tell_ended(self, ending: Ending) -> None:
         """Tell how an attempt ended: preempted with another to follow, or for good."""

@@ -1,4 +1,4 @@
-"""Sources and artifacts in JetStream's object stores, one bucket a tenant and kind. Fills the ports `Sources` and `Artifacts`."""
+"""Sources and artifacts in JetStream's object stores, one bucket a tenant for each. Fills the ports `Sources` and `Artifacts`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -43,12 +43,7 @@ class ObjectArtifacts:
         self._bus = bus
 
     async def keep(self, tenant: str, name: str, content: BinaryIO) -> None:
-        await self._put(f"artifacts-{tenant}", name, content)
-
-    async def keep_log(self, tenant: str, name: str, content: BinaryIO) -> None:
-        await self._put(f"logs-{tenant}", name, content)
-
-    async def _put(self, bucket: str, name: str, content: BinaryIO) -> None:
+        bucket = f"artifacts-{tenant}"
         store: Any = await self._bus.object_store(bucket)
         await _bounded(lambda: store.put(name, content), doing=f"keeping {name} in {bucket}")
 

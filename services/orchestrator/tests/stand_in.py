@@ -1,0 +1,37 @@
+"""A scheduler that answers PlanJob over real gRPC, for tests of those who ask it: the contract's own stub."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from ergonaut.api.scheduling.v1 import scheduling_pb2, scheduling_pb2_grpc
+from ergonaut.jobs import Plan
+from ergonaut.jobs_proto import plan_to_proto
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.rpc import caller, serving
+
+
+class Scheduler(scheduling_pb2_grpc.SchedulingServiceServicer):
+    """Remembers what it was asked, by which tenant, and answers what the test says."""
+
+    def __init__(self, answer: Callable[[], Plan]) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.answer = answer
+
+    async def PlanJob(self, request: Any, context: Any) -> Any:
+        self.asked.append((caller().tenant, request))
+        return plan_to_proto(self.answer())
+
+
+@asynccontextmanager
+async def scheduling(scheduler: Scheduler, keys: KeyRing, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    """Answer while the block runs; gives the address."""
+
+    def add(server: grpc.aio.Server) -> None:
+        scheduling_pb2_grpc.add_SchedulingServiceServicer_to_server(scheduler, server)
+
+    name = scheduling_pb2.DESCRIPTOR.services_by_name["SchedulingService"].full_name
+    async with serving(address, service="scheduler", add=add, keys=keys, names=[name]) as server:
+        yield f"127.0.0.1:{server.port}"

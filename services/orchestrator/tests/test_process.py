@@ -1,0 +1,342 @@
+"""The whole process on real engines: started from the environment alone, killed, told to leave, cut off, and started again."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from conftest import archive_of, until
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from stand_in import Scheduler, scheduling
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+from worlds import candidate, lease
+
+from ergonaut.ids import new_id
+from ergonaut.jobs import Plan, source_digest
+from ergonaut.workflows import PROGRESS_QUERY, RUN_JOB, RUNS_TASK_QUEUE, JobProgress, JobStep, RunJobResult
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.temporal import connect_temporal
+from ergonaut_common.testing import free_port, key_ring_file, nats_server, temporal_server
+
+pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.timeout(180)]
+
+TRAIN = b"""
+import os, sys, time
+from pathlib import Path
+from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
+from datetime import UTC, datetime
+marks = Path(sys.argv[1])
+with marks.open("a") as file:
+    file.write("begun\\n")
+with JournalWriter(Path(os.environ["ERGONAUT_JOURNAL"])) as journal:
+    journal.write(JournalEntry(kind=EntryKind.PHASE, at=datetime.now(UTC), phase="train"))
+    for step in range(int(float(sys.argv[2]) * 10)):
+        time.sleep(0.1)
+        journal.write(JournalEntry(kind=EntryKind.METRIC, at=datetime.now(UTC), name="step", value=step))
+Path("model.onnx").write_bytes(b"model")
+with marks.open("a") as file:
+    file.write("ended\\n")
+"""
+SOURCE = archive_of({"train.py": TRAIN})
+
+
+class Engine:
+    """A server that can be killed and started again where it was."""
+
+    def __init__(self, start: Callable[[], AbstractContextManager[str]]) -> None:
+        self._start = start
+        self._stack = contextlib.ExitStack()
+        self.address = ""
+        self.start()
+
+    def start(self) -> None:
+        self.address = self._stack.enter_context(self._start())
+
+    def kill(self) -> None:
+        self._stack.close()
+
+
+@dataclass
+class Engines:
+    """The servers around the orchestrator, and the environment that tells it of them."""
+
+    folder: Path
+    environment: dict[str, str]
+    client: Client
+    bus: Bus
+    nats: Engine
+    temporal: Engine
+    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        with (self.folder / "orchestrator.log").open("ab") as log:
+            command = [sys.executable, "-m", "ergonaut_orchestrator"]
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.folder)
+        self.started.append(process)
+        return process
+
+    async def begin(self, seconds: float, **changes: Any) -> WorkflowHandle[Any, RunJobResult]:
+        command = ["python", "train.py", str(self.folder / "marks"), str(seconds)]
+        job = {"name": "train", "command": command, "source": source_digest(SOURCE), "artifacts": ["*.onnx"]}
+        job |= {"duration_seconds_expected": 10} | changes
+        workflow_id = f"job/default/{new_id('job')}"
+        return await self.client.start_workflow(
+            RUN_JOB, {"job": job}, id=workflow_id, task_queue=RUNS_TASK_QUEUE, result_type=RunJobResult
+        )
+
+    async def told(self) -> list[dict[str, Any]]:
+        """Every event of runs and leases, in the order of their streams, progress left out."""
+        told = []
+        for stream in ("ERGONAUT_RUNS", "ERGONAUT_LEASES"):
+            last = (await self.bus.jetstream.stream_info(stream)).state.last_seq
+            for sequence in range(1, last + 1):
+                message = await self.bus.jetstream.get_msg(stream, sequence)
+                kind = str(message.subject).split(".", 3)[3].rpartition(".")[0]
+                told.append({"kind": kind} | json.loads(message.data or b"{}"))
+        return told
+
+    async def kinds(self) -> list[str]:
+        return [event["kind"] for event in await self.told() if event["kind"] != "runs.run.progressed"]
+
+    def marks(self) -> list[str]:
+        marks = self.folder / "marks"
+        return marks.read_text().split() if marks.exists() else []
+
+    def leases(self) -> list[Path]:
+        folder = self.folder / "data" / "leases"
+        return list(folder.iterdir()) if folder.exists() else []
+
+
+@pytest.fixture
+async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
+    keys_file, texts = key_ring_file(tmp_path)
+    service_key = tmp_path / "service.key"
+    service_key.write_text(texts["service"])
+    async with AsyncExitStack() as stack:
+        (tmp_path / "nats").mkdir()
+        nats_port, temporal_port = free_port(), free_port()
+        nats = Engine(lambda: nats_server(tmp_path / "nats", nats_port))
+        stack.callback(nats.kill)
+        temporal = Engine(lambda: temporal_server(tmp_path, temporal_port))
+        stack.callback(temporal.kill)
+        scheduler = Scheduler(lambda: Plan(chosen=candidate(), weighed=1))
+        scheduler_address = await stack.enter_async_context(scheduling(scheduler, KeyRing.load(keys_file)))
+        platform = PlatformSettings(nats_url=nats.address, temporal_address=temporal.address)
+        bus = await stack.enter_async_context(open_bus(platform, "test"))
+        await bus.ensure_streams("runs", "leases")
+        await (await bus.object_store("sources-default")).put(source_digest(SOURCE), SOURCE)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "ERGONAUT_NATS_URL": nats.address,
+            "ERGONAUT_TEMPORAL_ADDRESS": temporal.address,
+            "ERGONAUT_SCHEDULER_ADDRESS": scheduler_address,
+            "ERGONAUT_KEYS_FILE": str(keys_file),
+            "ERGONAUT_SERVICE_KEY_FILE": str(service_key),
+            "ERGONAUT_DATA_DIR": str(tmp_path / "data"),
+            "ERGONAUT_ORCHESTRATOR_GRPC_ADDRESS": "127.0.0.1:0",
+            "ERGONAUT_ORCHESTRATOR_METRICS_ADDRESS": "127.0.0.1:0",
+            "ERGONAUT_ORCHESTRATOR_STOP_GRACE_SECONDS": "1",
+        }
+        made = Engines(tmp_path, environment, await connect_temporal(platform), bus, nats, temporal)
+        stack.callback(_kill_all, made)
+        yield made
+
+
+def _kill_all(engines: Engines) -> None:
+    for process in engines.started:
+        process.kill()
+        process.wait()
+    for status in engines.folder.glob("data/leases/*/status.json"):
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(json.loads(status.read_text())["runner_pid"]).terminate()
+
+
+async def healthy(address: str) -> str:
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return "SILENT"
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def in_step(handle: WorkflowHandle[Any, RunJobResult], step: JobStep) -> Any:
+    async def so() -> bool:
+        return (await handle.query(PROGRESS_QUERY, result_type=JobProgress)).step is step
+
+    return so
+
+
+ONE_LIFE = ["runs.run.started", "runs.run.finished", "leases.lease.acquired", "leases.lease.released"]
+
+
+async def test_a_job_goes_through_its_whole_life(engines: Engines) -> None:
+    engines.start()
+    result = await (await engines.begin(1)).result()
+    assert (result.state, result.exit_code, result.artifacts) == ("succeeded", 0, ("model.onnx",))
+    assert result.metrics == {"step": 9.0}
+    assert await engines.kinds() == ONE_LIFE
+    progress = [event for event in await engines.told() if event["kind"] == "runs.run.progressed"]
+    assert progress[-1]["phase"] == "train"
+    store = await engines.bus.object_store("artifacts-default")
+    assert (await store.get(f"{result.run_id}/model.onnx")).data == b"model"
+    assert engines.leases() == []
+
+
+async def test_a_failing_program_tells_the_end_of_its_errors_and_its_outputs_are_kept(engines: Engines) -> None:
+    engines.start()
+    result = await (
+        await engines.begin(1, command=["python", "-c", "print('hi'); raise SystemExit('no data')"])
+    ).result()
+    assert (result.state, result.exit_code) == ("failed", 1)
+    assert result.because == "the program ended with exit code 1: no data; artifacts: no file matches '*.onnx'"
+    store = await engines.bus.object_store("artifacts-default")
+    assert (await store.get(f"logs/{result.run_id}/stdout.log")).data == b"hi\n"
+
+
+async def test_killed_in_the_middle_of_a_run_it_takes_the_same_run_up_again(engines: Engines) -> None:
+    process = engines.start()
+    handle = await engines.begin(6)
+    await until(lambda: engines.marks() == ["begun"])
+    await until(in_step(handle, JobStep.RUNNING))
+    process.kill()
+    process.wait()
+    engines.start()
+    result = await handle.result()
+    assert result.state == "succeeded"
+    assert engines.marks() == ["begun", "ended"]
+    assert await engines.kinds() == ONE_LIFE
+    assert engines.leases() == []
+
+
+async def test_told_to_leave_it_leaves_nothing_running_and_tries_again_when_back(engines: Engines) -> None:
+    process = engines.start()
+    handle = await engines.begin(4)
+    await until(lambda: engines.marks() == ["begun"])
+    await until(in_step(handle, JobStep.RUNNING))
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, 12) == 0
+    assert _processes_in(engines.folder) == []
+    engines.start()
+    result = await handle.result()
+    assert result.state == "succeeded"
+    assert engines.marks() == ["begun", "begun", "ended"]
+    kinds = await engines.kinds()
+    assert [kind for kind in kinds if kind.startswith("runs.")] == [
+        "runs.run.started",
+        "runs.run.preempted",
+        "runs.run.started",
+        "runs.run.finished",
+    ]
+    assert engines.leases() == []
+
+
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    """Runners and programs whose leases are below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(folder / "data")):
+                found.append(process)
+    return found
+
+
+async def test_a_cancelled_jobs_program_is_gone_and_it_is_told_once(engines: Engines) -> None:
+    engines.start()
+    handle = await engines.begin(60)
+    await until(lambda: engines.marks() == ["begun"])
+    await until(in_step(handle, JobStep.RUNNING))
+    await handle.cancel()
+    result = await asyncio.wait_for(handle.result(), 20)
+    assert (result.state, _processes_in(engines.folder), engines.leases()) == ("cancelled", [], [])
+    assert await engines.kinds() == ONE_LIFE
+
+
+async def test_a_lease_that_nobody_answers_for_is_given_back_at_the_start(engines: Engines) -> None:
+    orphan = lease()
+    folder = engines.folder / "data" / "leases" / orphan.lease_id
+    folder.mkdir(parents=True)
+    (folder / "lease.json").write_text(json.dumps(asdict(orphan)))
+    engines.start()
+    await until(lambda: engines.leases() == [])
+    await until(lambda: _is_told(engines, "leases.lease.released"))
+
+
+async def _is_told(engines: Engines, kind: str) -> bool:
+    return kind in await engines.kinds()
+
+
+async def test_it_is_not_healthy_before_temporal_answers(tmp_path: Path) -> None:
+    (tmp_path / "nats").mkdir()
+    port, grpc_address = free_port(), f"127.0.0.1:{free_port()}"
+    with nats_server(tmp_path / "nats") as url, (tmp_path / "log").open("wb") as log:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "ERGONAUT_NATS_URL": url,
+            "ERGONAUT_TEMPORAL_ADDRESS": f"127.0.0.1:{port}",
+            "ERGONAUT_DATA_DIR": str(tmp_path / "data"),
+            "ERGONAUT_ORCHESTRATOR_GRPC_ADDRESS": grpc_address,
+            "ERGONAUT_ORCHESTRATOR_METRICS_ADDRESS": "127.0.0.1:0",
+        }
+        command = [sys.executable, "-m", "ergonaut_orchestrator"]
+        with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+            try:
+                await until(lambda: _health_is(grpc_address, "NOT_SERVING"))
+                with temporal_server(tmp_path, port):
+                    await until(lambda: _health_is(grpc_address, "SERVING"))
+            finally:
+                process.kill()
+
+
+async def _health_is(address: str, wanted: str) -> bool:
+    return await healthy(address) == wanted
+
+
+async def test_engines_that_die_in_the_middle_of_a_run_change_nothing_of_it(engines: Engines) -> None:
+    engines.start()
+    handle = await engines.begin(8)
+    await until(lambda: engines.marks() == ["begun"])
+    await until(in_step(handle, JobStep.RUNNING))
+    for engine in (engines.nats, engines.temporal):
+        engine.kill()
+    await asyncio.sleep(2)
+    for engine in (engines.nats, engines.temporal):
+        engine.start()
+    result = await asyncio.wait_for(_result(handle), 120)
+    assert (result.state, result.artifacts) == ("succeeded", ("model.onnx",))
+    assert engines.marks() == ["begun", "ended"]
+    assert await engines.kinds() == ONE_LIFE
+
+
+async def _result(handle: WorkflowHandle[Any, RunJobResult]) -> RunJobResult:
+    """The result, asked for again when the server was away."""
+    while True:
+        with contextlib.suppress(RPCError):
+            return await handle.result()
+        await asyncio.sleep(0.5)
+
+
+async def test_told_to_leave_while_temporal_is_away_it_still_leaves_nothing_running(engines: Engines) -> None:
+    process = engines.start()
+    handle = await engines.begin(60)
+    await until(lambda: engines.marks() == ["begun"])
+    await until(in_step(handle, JobStep.RUNNING))
+    engines.temporal.kill()
+    process.send_signal(signal.SIGTERM)
+    await until(lambda: _processes_in(engines.folder) == [])
+    assert await asyncio.to_thread(process.wait, 12) == 0
