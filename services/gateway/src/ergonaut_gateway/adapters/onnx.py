@@ -147,9 +147,10 @@ def _specs(arguments: Sequence[Any], role: str) -> tuple[TensorSpec, ...]:
 def _spec(argument: Any, role: str) -> TensorSpec:
     datatype = DATATYPES.get(argument.type)
     if datatype is None:
+        advice = "; for scikit-learn, convert with the option zipmap=False" if argument.type.startswith("seq(") else ""
         raise Refused(
-            f"the model's {role} {argument.name} is {argument.type}, only tensors of {', '.join(DATATYPES)} can be served"
-            " (for scikit-learn, convert with the option zipmap=False)",
+            f"the model's {role} {argument.name} is {argument.type}, "
+            f"only tensors of {', '.join(DATATYPES.values())} can be served{advice}",
             field="chunk",
         )
     # A named or unknown axis is the caller's to choose.

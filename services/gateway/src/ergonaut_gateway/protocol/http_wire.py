@@ -35,7 +35,7 @@ class _Input(msgspec.Struct):
     datatype: str
     shape: list[int]
     parameters: dict[str, Any] = {}
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Output(msgspec.Struct):
@@ -139,13 +139,12 @@ def _document(json_part: memoryview) -> _Request:
 def _tensor(given: _Input, binary: _Binary) -> Tensor:
     field = f"inputs.{given.name}"
     _refuse_unsupported(given.parameters, field=field)
-    size_bytes = given.parameters.get("binary_data_size")
-    if size_bytes is None and given.data is None:
+    size_bytes, data = given.parameters.get("binary_data_size"), memoryview(given.data)
+    if size_bytes is None and not len(data):
         raise Refused("is missing; give data or binary_data_size", field=f"{field}.data")
     if size_bytes is None:
-        assert given.data is not None, "one of the two is there"
-        return from_json(memoryview(given.data), given.datatype, given.shape, field=field)
-    if given.data is not None:
+        return from_json(data, given.datatype, given.shape, field=field)
+    if len(data):
         raise Refused("has both data and binary_data_size; give one", field=field)
     return from_raw(binary.take(size_bytes, field=field), given.datatype, given.shape, field=field)
 

@@ -1,0 +1,110 @@
+"""Small ONNX models, made when a test needs one."""
+
+from onnx import TensorProto, helper
+
+NUMPY_TO_ONNX = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def doubling(name: str = "doubling") -> bytes:
+    """y = 2x and z = -x, FP32, three wide. Another name gives another file."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    return _model(nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, {"y": (TensorProto.FLOAT, ["n", 3])} | _Z, name)
+
+
+_Z = {"z": (TensorProto.FLOAT, ["n", 3])}
+
+
+def identity(datatype: str) -> bytes:
+    """y = x, for a datatype."""
+    kind = NUMPY_TO_ONNX[datatype]
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    return _model(nodes, {"x": (kind, ["n", 2])}, {"y": (kind, ["n", 2])}, "identity")
+
+
+def adding() -> bytes:
+    """y = a + b, whose lengths must agree, which only the graph knows."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
+    inputs = {"a": (TensorProto.FLOAT, ["n"]), "b": (TensorProto.FLOAT, ["m"])}
+    return _model(nodes, inputs, {"y": (TensorProto.FLOAT, ["k"])}, "adding")
+
+
+def counting() -> bytes:
+    """y = the number of rounds given, counted one by one: a million rounds keep a core busy for about a second."""
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    body = helper.make_graph(
+        [helper.make_node("Add", ["sum_in", "one"], ["sum_out"]), helper.make_node("Identity", ["go_in"], ["go_out"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_in", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, [1]),
+        ],
+        [one],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["go"], value=helper.make_tensor("true", TensorProto.BOOL, [], [True])),
+        helper.make_node("Constant", [], ["zero"], value=helper.make_tensor("nought", TensorProto.FLOAT, [1], [0.0])),
+        helper.make_node("Loop", ["rounds", "go", "zero"], ["y"], body=body),
+    ]
+    return _model(nodes, {"rounds": (TensorProto.INT64, [])}, {"y": (TensorProto.FLOAT, [1])}, "counting")
+
+
+def giving_a_map() -> bytes:
+    """What scikit-learn classifiers become without zipmap=False: an output that is no tensor."""
+    nodes = [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])]
+    graph = helper.make_graph(
+        nodes,
+        "zipmap",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [
+            helper.make_value_info(
+                "y",
+                helper.make_sequence_type_proto(
+                    helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+                ),
+            )
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def reading_a_neighbour(location: str) -> bytes:
+    """A model whose weights are said to lie in another file."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3], [0.0, 0.0, 0.0])
+    weights.ClearField("float_data")
+    weights.data_location = TensorProto.EXTERNAL
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", location
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    shape = (TensorProto.FLOAT, ["n", 3])
+    return _model(nodes, {"x": shape}, {"y": shape}, "neighbour", [weights])
+
+
+def _model(nodes, inputs, outputs, name, initializers=()) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info(tensor, kind, shape) for tensor, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(tensor, kind, shape) for tensor, (kind, shape) in outputs.items()],
+        list(initializers),
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()

@@ -1,0 +1,219 @@
+"""Bodies over HTTP: every tensor survives both forms, and no bytes whatever do more than be refused."""
+
+import json
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ergonaut.errors import Refused
+from ergonaut_gateway.domain.inference import InferenceAnswer
+from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.protocol.http_wire import BinaryWish, decode_request, encode_answer
+from ergonaut_gateway.protocol.json_tensors import from_json
+
+from .drawn_tensors import same, tensors
+
+X = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2.5]}
+
+
+def body_of(document: Any, *binary: bytes) -> tuple[bytes, str]:
+    head = json.dumps(document).encode()
+    return head + b"".join(binary), str(len(head))
+
+
+@given(st.lists(tensors(), max_size=3), st.text(max_size=5))
+def test_binary_inputs_arrive_as_they_were(sent: list[Tensor], request_id: str) -> None:
+    inputs = [
+        {
+            "name": f"t{at}",
+            "shape": tensor.shape,
+            "datatype": datatype_of(tensor),
+            "parameters": {"binary_data_size": len(to_raw(tensor))},
+        }
+        for at, tensor in enumerate(sent)
+    ]
+    body, length = body_of({"id": request_id, "inputs": inputs}, *map(to_raw, sent))
+    request, _ = decode_request(body, length)
+    assert request.id == request_id
+    assert list(request.inputs) == [f"t{at}" for at in range(len(sent))]
+    assert all(same(got, tensor) for got, tensor in zip(request.inputs.values(), sent, strict=True))
+
+
+@given(tensors(finite=True, text=True), st.booleans())
+def test_json_data_arrives_as_it_was_flat_or_nested(tensor: Tensor, nested: bool) -> None:
+    if tensor.dtype == object:
+        texts = np.array([element.decode() for element in tensor.ravel()] or [], dtype=object).reshape(tensor.shape)
+        elements = texts.tolist() if nested and tensor.ndim else list(texts.ravel())
+    else:
+        elements = tensor.tolist() if nested and tensor.ndim else tensor.ravel().tolist()
+    if tensor.size == 0:
+        elements = []
+    given_tensor = {"name": "x", "shape": tensor.shape, "datatype": datatype_of(tensor), "data": elements}
+    request, _ = decode_request(json.dumps({"inputs": [given_tensor]}).encode())
+    assert same(request.inputs["x"], tensor)
+
+
+@given(st.lists(st.tuples(tensors(finite=True, text=True), st.booleans()), min_size=1, max_size=3), st.booleans())
+def test_answers_can_be_read_back_whatever_is_wanted_as_binary(
+    given_outputs: list[tuple[Tensor, bool]], by_default: bool
+) -> None:
+    outputs = {f"t{at}": tensor for at, (tensor, _) in enumerate(given_outputs)}
+    wish = BinaryWish(by_default, {f"t{at}": binary for at, (_, binary) in enumerate(given_outputs) if at})
+    body, length = encode_answer(InferenceAnswer("7", "m", 3, outputs), wish)
+    head = orjson.loads(body[:length])
+    rest = body[length:] if length is not None else b""
+    assert (head["id"], head["model_name"], head["model_version"]) == ("7", "m", "3")
+    for told in head["outputs"]:
+        size_bytes = told.get("parameters", {}).get("binary_data_size")
+        assert (size_bytes is not None) == wish.includes(told["name"])
+        if size_bytes is None:
+            got = from_json(orjson.dumps(told["data"]), told["datatype"], told["shape"], field="y")
+        else:
+            got = from_raw(rest[:size_bytes], told["datatype"], told["shape"], field="y")
+            rest = rest[size_bytes:]
+        assert same(got, outputs[told["name"]])
+    assert rest == b""
+
+
+@given(st.binary(max_size=200), st.none() | st.text(max_size=6) | st.integers(0, 250).map(str))
+def test_no_bytes_and_no_header_do_more_than_be_refused(body: bytes, header: str | None) -> None:
+    with pytest.raises(Refused):
+        decode_request(body, header)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+_INPUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("x") | _VALUES,
+        "shape": st.lists(st.integers(-1, 3), max_size=3) | _VALUES,
+        "datatype": st.sampled_from(["FP32", "INT8", "BOOL", "BYTES"]) | _VALUES,
+        "data": _VALUES,
+        "parameters": st.fixed_dictionaries({}, optional={"binary_data_size": st.integers(-1, 9) | _VALUES}) | _VALUES,
+    },
+)
+_DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _VALUES,
+        "inputs": st.lists(_INPUTS, max_size=2) | _VALUES,
+        "outputs": st.lists(st.fixed_dictionaries({"name": st.text(max_size=3), "parameters": _VALUES})) | _VALUES,
+        "parameters": st.fixed_dictionaries({}, optional={"binary_data_output": _VALUES}) | _VALUES,
+    },
+)
+
+
+@given(_DOCUMENTS, st.binary(max_size=12))
+def test_no_document_does_more_than_be_refused(document: dict[str, Any], binary: bytes) -> None:
+    body, length = body_of(document, binary)
+    try:
+        request, _ = decode_request(body, length)
+    except Refused:
+        return
+    assert all(isinstance(tensor, np.ndarray) for tensor in request.inputs.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": [1]}, "inputs.x.data: 1 elements were given, the shape [2] has 2"),
+        ({"data": [1, "2"]}, "inputs.x.data: is not FP32: Expected `float`, got `str` - at `$[1]`"),
+        ({"data": [1, None]}, "inputs.x.data: is not FP32: Expected `float`, got `null` - at `$[1]`"),
+        ({"data": [1, True]}, "inputs.x.data: is not FP32: Expected `float`, got `bool` - at `$[1]`"),
+        ({"data": [1, 1e39]}, "inputs.x.data: holds a number too large for FP32"),
+        ({"data": [[1, 2]]}, "inputs.x.data: is nested as [1, 2], the shape is [2]"),
+        ({"data": [[1], [2, 3]]}, "inputs.x.data: is not FP32: the nested lists differ in length"),
+        ({"data": [["a"], ["b", "c"]], "datatype": "BYTES"}, "inputs.x.data: is not BYTES: the nested lists differ"),
+        ({"data": [1.5, 2], "datatype": "INT8"}, "inputs.x.data: is not INT8: Expected `int`, got `float` - at `$[0]`"),
+        ({"data": [300, 2], "datatype": "UINT8"}, "inputs.x.data: is not UINT8: Python integer 300 out of bounds"),
+        ({"data": [1, 0], "datatype": "BOOL"}, "inputs.x.data: is not BOOL: Expected `bool`, got `int` - at `$[0]`"),
+        ({"data": [1, 2], "datatype": "BYTES"}, "inputs.x.data: is not BYTES: Expected `str`, got `int` - at `$[0]`"),
+        ({"datatype": "FLOAT"}, "inputs.x.datatype: 'FLOAT' is not one of BOOL,"),
+        ({"shape": [1, -2]}, "inputs.x.shape: [1, -2] has an axis outside 0 to"),
+        ({"shape": "2"}, "inputs[0].shape: Expected `array`, got `str`"),
+        ({"name": 7}, "inputs[0].name: Expected `str`, got `int`"),
+        ({"parameters": {"binary_data_size": 8}}, "inputs.x: has both data and binary_data_size; give one"),
+        ({"parameters": {"shared_memory_region": "r"}}, "inputs.x.parameters.shared_memory_region: is not supported"),
+    ],
+)
+def test_a_wrong_input_is_named_with_the_reason(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused) as refused:
+        decode_request(json.dumps({"inputs": [X | change]}).encode())
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "body: Object missing required field `inputs`"),
+        ([], "body: Expected `object`, got `array`"),
+        ({"inputs": [{"name": "x"}]}, "inputs[0]: Object missing required field `datatype`"),
+        ({"inputs": [X, X]}, "inputs.x: is given twice"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32"}]}, "inputs.x.data: is missing; give data or"),
+        ({"inputs": [X], "outputs": [{"name": "y"}, {"name": "y"}]}, "outputs: an output is named twice"),
+        (
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
+            "outputs.y.parameters.binary_data: must be true or false",
+        ),
+        (
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"classification": 3}}]},
+            "outputs.y.parameters.classification: is not supported",
+        ),
+        (
+            {"inputs": [X], "parameters": {"binary_data_output": "yes"}},
+            "parameters.binary_data_output: must be true or false",
+        ),
+    ],
+)
+def test_a_wrong_document_is_refused_with_the_field(document: Any, message: str) -> None:
+    with pytest.raises(Refused) as refused:
+        decode_request(json.dumps(document).encode())
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize("header", ["-1", "+4", " 4", "4_0", "٤", "", "0x4", "9" * 30, "4.0"])
+def test_a_header_length_that_is_no_number_is_refused(header: str) -> None:
+    with pytest.raises(Refused, match=r"^Inference-Header-Content-Length: must be a whole number$"):
+        decode_request(b"{}", header)
+
+
+def test_lengths_that_do_not_add_up_are_refused() -> None:
+    binary = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
+    body, length = body_of({"inputs": [binary]}, b"\0" * 3)
+    with pytest.raises(Refused, match=r"^inputs\.x\.parameters\.binary_data_size: is 4, only 3 bytes are left$"):
+        decode_request(body, length)
+    with pytest.raises(Refused, match=r"^body: 2 bytes follow that belong to no input$"):
+        decode_request(body + b"\0" * 3, length)
+    with pytest.raises(Refused, match=r"^Inference-Header-Content-Length: is 9999, the body has"):
+        decode_request(body, "9999")
+
+
+@pytest.mark.parametrize("depth", [17, 300, 100_000])
+def test_lists_nested_without_end_are_refused(depth: int) -> None:
+    head = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":'
+    with pytest.raises(Refused):
+        decode_request(head + b"[" * depth + b"]" * depth + b"}]}")
+
+
+def test_parameters_that_change_nothing_are_passed_over() -> None:
+    document = {"inputs": [X | {"parameters": {"colour": "red"}}], "parameters": {"priority": 3}, "more": 1}
+    request, wish = decode_request(json.dumps(document).encode())
+    assert (list(request.inputs), wish.by_default) == (["x"], False)
+
+
+def test_a_number_that_json_cannot_write_is_null_and_bytes_that_are_no_text_are_refused() -> None:
+    nan = {"y": np.array([np.nan, 1.5, np.inf], dtype="<f4")}
+    body, _ = encode_answer(InferenceAnswer("", "m", 1, nan), BinaryWish(False, {}))
+    assert orjson.loads(body)["outputs"][0]["data"] == [None, 1.5, None]
+    assert "id" not in orjson.loads(body)
+    raw = {"y": from_raw(b"\1\0\0\0\xff", "BYTES", [1], field="y")}
+    with pytest.raises(Refused, match=r"^outputs\.y: is not text; ask for it with binary_data$"):
+        encode_answer(InferenceAnswer("", "m", 1, raw), BinaryWish(False, {}))
