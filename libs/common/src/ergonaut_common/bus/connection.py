@@ -39,11 +39,8 @@ PING_INTERVAL_SECONDS = 2
 DUPLICATE_WINDOW_SECONDS = 120.0
 """How long JetStream remembers message ids; repeats after that are caught by the ledger's key."""
 
-BUCKET_BYTES_MAX = 256 * 1024 * 1024
+BUCKET_BYTES_MAX = 64 * 1024 * 1024
 """A key-value bucket holds small records of one machine; the bound keeps a fault from filling the disk."""
-
-OBJECTS_BYTES_MAX = 4 * 1024 * 1024 * 1024
-"""An object-store bucket holds sources, artifacts or models of one tenant on one machine."""
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -93,8 +90,8 @@ class Bus:
             try:
                 return await self.jetstream.object_store(bucket)
             except NotFoundError:
-                config = ObjectStoreConfig(storage=StorageType.FILE, max_bytes=OBJECTS_BYTES_MAX)
-                return await self.jetstream.create_object_store(bucket, config)
+                # Without a bound of its own, since JetStream would set it aside at once; `max_file_store` bounds them all.
+                return await self.jetstream.create_object_store(bucket, ObjectStoreConfig(storage=StorageType.FILE))
 
         return await until_answered(open_or_make, what=f"opening the object store {bucket}")
 

@@ -21,18 +21,19 @@ class StreamSpec:
         return [f"ergonaut.v1.*.{self.area}.>"]
 
 
-# The ledger is the record; a stream only has to outlast the ledger's longest absence, a week, at the rates of one machine.
+# The ledger is the record; a stream only has to outlast the ledger's longest absence, about a week at the rates of one
+# machine. JetStream sets a stream's bound aside when it is made, so all of them together must fit on a small disk.
 STREAMS = {
     spec.area: spec
     for spec in (
-        StreamSpec("ERGONAUT_TELEMETRY", "telemetry", 1024 * _MIB, 7 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_PRICING", "pricing", 128 * _MIB, 7 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_JOBS", "jobs", 128 * _MIB, 30 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_RUNS", "runs", 128 * _MIB, 30 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_LEASES", "leases", 64 * _MIB, 30 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_MODELS", "models", 64 * _MIB, 30 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_INFERENCE", "inference", 256 * _MIB, 7 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_VECTORS", "vectors", 64 * _MIB, 30 * _DAY_SECONDS),
-        StreamSpec("ERGONAUT_DEAD", "dead", 256 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_TELEMETRY", "telemetry", 512 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_PRICING", "pricing", 64 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_JOBS", "jobs", 64 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_RUNS", "runs", 64 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_LEASES", "leases", 32 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_MODELS", "models", 32 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_INFERENCE", "inference", 64 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_VECTORS", "vectors", 32 * _MIB, 30 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_DEAD", "dead", 64 * _MIB, 30 * _DAY_SECONDS),
     )
 }

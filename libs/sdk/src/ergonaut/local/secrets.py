@@ -11,7 +11,7 @@ from ergonaut.workflows import DEFAULT_TENANT
 
 SERVICES_USER = "services"
 STORE_BYTES_MAX = 32 * 1024**3
-"""JetStream breaks when a disk fills up, so it is given a bound: this much, or half of what is free if that is less."""
+"""JetStream breaks when a disk fills up, so it is given a bound: this much, or half of what is free or its own if that is less."""
 
 
 def ensure_secrets(home: Home) -> None:
@@ -49,7 +49,8 @@ def write_nats_config(home: Home, address: str) -> Path:
     """
     store = home.data / "nats"
     store.mkdir(parents=True, exist_ok=True)
-    store_bytes = min(STORE_BYTES_MAX, shutil.disk_usage(store).free // 2)
+    used_bytes = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    store_bytes = min(STORE_BYTES_MAX, (shutil.disk_usage(store).free + used_bytes) // 2)
     tenant = DEFAULT_TENANT
     config = {
         "listen": address,
