@@ -23,7 +23,7 @@ CANDIDATE = Candidate(
     offer_id="aws/eu-north-1/c7i.large/spot", provider="aws", region="eu-north-1", zone="SE-SE3", machine_type="c7i.large",
     starts_at=NOW, ends_at=NOW + timedelta(seconds=30), cost_usd_expected=0.01, energy_joules_expected=900.5,
     carbon_grams_co2e_expected=0.2, price_microusd_per_hour=35_000, electricity_microusd_per_kwh=7, pue=1.15,
-    score=0.4, feasible=False, because="no credentials for aws",
+    score=0.4, feasible=False, because="aws is not connected",
 )  # fmt: skip
 
 specs = st.builds(

@@ -85,7 +85,7 @@ def test_alternatives_are_told_one_an_offer_best_first_each_against_the_choice(
         (
             "gcp/de/n2/spot",
             False,
-            "no credentials for gcp: connect it, then set ERGONAUT_SCHEDULER_PROVIDERS to include it",
+            "gcp is not connected (ERGONAUT_SCHEDULER_PROVIDERS)",
         ),
         ("local/tiny/machine/free", False, "has 0.5 of the 1 vCPUs wanted"),
     ]
@@ -109,7 +109,7 @@ def test_equal_candidates_say_that_the_name_decided(make_offer: Make, make_job: 
         ({"deadline": NOW + timedelta(seconds=20)}, "deadline: ", "local/desk/machine/free: ends 10 s after"),
         ({"budget": {"cost_usd": 0.00001}}, "budget.cost_usd: ", "expected $0.00005 is over the budget of $0.00001"),
         ({"resources": {"memory_gib": 64}}, "resources.memory_gib: ", "has 16 of the 64 GiB"),
-        ({"providers": ("gcp",)}, "providers: ", "no credentials for gcp"),
+        ({"providers": ("gcp",)}, "providers: ", "gcp is not connected"),
         ({"providers": ("hetzner",)}, "providers: ", "the job allows only hetzner"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_refusal_tells_what_would_do_if_only_it_were_connected(
     large = make_offer(offer_id="gcp/de/n2/spot", provider="gcp", memory_gib=64, price_microusd_per_hour=3_600_000)
     told = planned(make_job(resources={"memory_gib": 64}), cheap, large)
     assert "gcp/de/n2/spot would do for $0.03" in told.refused_because
-    assert "no credentials for gcp" in told.refused_because
+    assert "gcp is not connected" in told.refused_because
 
 
 def test_a_job_is_refused_where_there_is_no_offer_at_all(make_job: MakeJob) -> None:

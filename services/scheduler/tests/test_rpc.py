@@ -89,7 +89,7 @@ async def test_a_plan_tells_the_choice_and_the_alternatives_and_keeps_nothing(op
     assert answer.chosen.offer_id == "local/desk/machine/free"
     assert answer.chosen.electricity_microusd_per_kwh == 300_000
     assert [row.provider for row in answer.alternatives] == ["local", "aws"]
-    assert "no credentials for aws" in answer.alternatives[1].because
+    assert "aws is not connected" in answer.alternatives[1].because
     assert answer.weighed == 49
     assert await around.jobs.everything() == []
     assert around.announcer.told == {}

@@ -90,7 +90,7 @@ def test_after_the_last_hour_that_is_known_the_last_day_repeats(
 @pytest.mark.parametrize(
     ("offer_changes", "job_changes", "field", "because"),
     [
-        ({"provider": "gcp"}, {}, "providers", "no credentials for gcp: connect it"),
+        ({"provider": "gcp"}, {}, "providers", "gcp is not connected"),
         ({}, {"providers": ("aws",)}, "providers", "the job allows only aws"),
         ({"vcpus": 2}, {"resources": {"vcpus": 4}}, "resources.vcpus", "has 2 of the 4 vCPUs wanted"),
         ({}, {"resources": {"memory_gib": 64}}, "resources.memory_gib", "has 16 of the 64 GiB of memory wanted"),

@@ -131,7 +131,7 @@ def _lasting_obstacles(spec: JobSpec, offer: Offer, connected: frozenset[str]) -
         yield Obstacle("providers", f"the job allows only {allowed}", 1.0)
     yield from _resource_obstacles(spec.resources, offer)
     if offer.provider not in connected:
-        told = f"no credentials for {offer.provider}: connect it, then set ERGONAUT_SCHEDULER_PROVIDERS to include it"
+        told = f"{offer.provider} is not connected (ERGONAUT_SCHEDULER_PROVIDERS)"
         yield Obstacle("providers", told, 1.0)
 
 
