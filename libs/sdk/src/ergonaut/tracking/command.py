@@ -9,8 +9,8 @@ from types import FrameType
 
 from ergonaut.errors import NotFound
 from ergonaut.events.runs import RunState
+from ergonaut.tracking.begun import begin_run
 from ergonaut.tracking.options import Options
-from ergonaut.tracking.ownrun import begin_run
 from ergonaut.tracking.run import Run
 from ergonaut.tracking.summary import RunSummary
 from ergonaut.tracking.tracker import metered_by_another

@@ -41,6 +41,10 @@ class OuterRun:
             return None
         return run if is_alive(run.pid, run.process_started_at) else None
 
+    def is_told_by(self, environment: Mapping[str, str]) -> bool:
+        """Whether a process with this environment was started in the run."""
+        return environment.get(f"{_PREFIX}RUN_ID") == self.run_id
+
     def to_environment(self) -> dict[str, str]:
         """The variables by which child processes learn of the run."""
         values = {"RUN_ID": self.run_id, "JOURNAL": self.journal, "PID": self.pid, "SINCE": self.process_started_at}

@@ -7,9 +7,9 @@ from pathlib import Path
 from ergonaut.events.runs import RunState
 from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, all_entries, read_entries
 from ergonaut.metering import host_name
+from ergonaut.tracking.begun import JOURNAL_FILE
 from ergonaut.tracking.options import BusAddress, Options, home_from
 from ergonaut.tracking.outer import is_alive
-from ergonaut.tracking.ownrun import JOURNAL_FILE
 from ergonaut.tracking.stream import BusStream, SentMark
 from ergonaut.tracking.summary import RunSummary, summary_of
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,9 @@ from ergonaut.ids import new_id
 from ergonaut.journal import JournalWriter
 from ergonaut.metering.processtable import open_process_table
 from ergonaut.runcontext import RunContext
+from ergonaut.tracking.begun import BegunRun, begin_run
 from ergonaut.tracking.options import Options, current_options
 from ergonaut.tracking.outer import OuterRun
-from ergonaut.tracking.ownrun import OwnRun, begin_run
 from ergonaut.tracking.ranks import is_fellow_rank, rank_on_host
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.summary import RunSummary
@@ -28,6 +29,21 @@ R = TypeVar("R")
 
 _active: list[Run] = []
 """The run of this process, if one is under way; a forked child finds its parent's here and joins it."""
+
+
+class _Beginning:
+    """Lets one thread at a time look for a run under way and begin one; a child forked meanwhile has a lock of its own."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_beginning = _Beginning()
 
 
 @overload
@@ -127,20 +143,27 @@ class Tracking:
 @contextlib.contextmanager
 def _running(name: str, options: Callable[[], Options], *, verbose: bool) -> Iterator[Run]:
     """A run for the block: the one that is under way already, one that somebody else meters, or one of our own."""
-    if _active:
-        with _active[-1].phase(name) as run:
-            yield run
-        return
+    with _beginning.lock:
+        outer = _active[-1] if _active else None
+        begun = _begun(name, options) if outer is None else None
+    if outer is not None:
+        with outer.phase(name):
+            yield outer
+    if begun is not None:
+        with _ending(begun, verbose=verbose), _being_active(begun):
+            yield begun.run
+
+
+def _begun(name: str, options: Callable[[], Options]) -> BegunRun:
     guest = metered_by_another(name)
     if guest is not None:
-        with _being_active(guest, {}), _ending(guest):
-            yield guest
-        return
-    environment = os.environ
-    with_ranks = rank_on_host(environment) is not None
-    own = begin_run(options(), name, _belongs(with_ranks=with_ranks), RunContext.from_environment(environment))
-    with _being_active(own.run, own.environment), _ending_own(own, verbose=verbose):
-        yield own.run
+        begun = BegunRun(guest, {}, None, os.getpid())
+    else:
+        with_ranks = rank_on_host(os.environ) is not None
+        context = RunContext.from_environment(os.environ)
+        begun = begin_run(options(), name, _belongs(with_ranks=with_ranks), context)
+    _active.append(begun.run)
+    return begun
 
 
 def metered_by_another(name: str) -> Run | None:
@@ -173,36 +196,25 @@ def _belongs(*, with_ranks: bool) -> Callable[[int], bool]:
 
 
 @contextlib.contextmanager
-def _being_active(run: Run, environment: dict[str, str]) -> Iterator[None]:
-    """Let inner `track()` calls, in this process and in its children, find the run."""
-    _active.append(run)
-    os.environ.update(environment)
+def _being_active(begun: BegunRun) -> Iterator[None]:
+    """Let child processes find the run while the block runs, as inner `track()` calls do."""
+    os.environ.update(begun.environment)
     try:
         yield
     finally:
-        _active.remove(run)
-        for variable in environment:
+        _active.remove(begun.run)
+        for variable in begun.environment:
             os.environ.pop(variable, None)
 
 
 @contextlib.contextmanager
-def _ending(run: Run) -> Iterator[None]:
+def _ending(begun: BegunRun, *, verbose: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        run.finish(*verdict(error))
+        _say(begun, begun.finish(*verdict(error)), verbose=verbose)
         raise
-    run.finish(RunState.SUCCEEDED)
-
-
-@contextlib.contextmanager
-def _ending_own(own: OwnRun, *, verbose: bool) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        _say(own, own.finish(*verdict(error)), verbose=verbose)
-        raise
-    _say(own, own.finish(RunState.SUCCEEDED), verbose=verbose)
+    _say(begun, begun.finish(RunState.SUCCEEDED), verbose=verbose)
 
 
 def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
@@ -216,8 +228,10 @@ def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
     return RunState.FAILED, f"{type(error).__name__}: {error}", None
 
 
-def _say(own: OwnRun, summary: RunSummary, *, verbose: bool) -> None:
-    if own.is_ours and (verbose or (sys.stderr is not None and sys.stderr.isatty())):
+def _say(begun: BegunRun, summary: RunSummary, *, verbose: bool) -> None:
+    # Seven ranks that each say that the eighth meters them would be noise.
+    worth_telling = summary.energy_joules is not None and sys.stderr is not None and sys.stderr.isatty()
+    if begun.is_ours and (verbose or worth_telling):
         tell(summary.sentence())
 
 

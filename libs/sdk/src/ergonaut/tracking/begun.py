@@ -1,4 +1,4 @@
-"""Begins a run that this process meters itself, and ends it: journal, meter, stream, and what its children are told."""
+"""Begins a run that this process meters, and ends it: journal, meter, stream, and what child processes are told."""
 
 import os
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from ergonaut.events.runs import RunStarted, RunState
 from ergonaut.ids import derived_id, new_id
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.metering import host_facts
+from ergonaut.metering.processtable import open_process_table
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.options import Options
@@ -22,8 +23,8 @@ JOURNAL_FILE = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class OwnRun:
-    """A run and what belongs to it."""
+class BegunRun:
+    """A run and what belongs to it; one that another process meters has nothing but itself."""
 
     run: Run
     environment: dict[str, str]
@@ -46,7 +47,9 @@ class OwnRun:
         return summary
 
 
-def begin_run(options: Options, name: str, belongs: Callable[[int], bool], context: RunContext | None = None) -> OwnRun:
+def begin_run(
+    options: Options, name: str, belongs: Callable[[int], bool], context: RunContext | None = None
+) -> BegunRun:
     """Begin to meter the processes that belong, and all their descendants. Raises Refused where nothing can be kept."""
     context = context or RunContext(run_id=new_id("run"), tenant=options.tenant)
     path = Path(context.journal) if context.journal else options.runs_folder / context.run_id / JOURNAL_FILE
@@ -58,13 +61,17 @@ def begin_run(options: Options, name: str, belongs: Callable[[int], bool], conte
     run.attach(journal=journal, journal_path=path)
     outer = OuterRun.of_this_process(context.run_id, path)
     run.write(_started(run, options, context, outer))
-    meter = MeterThread(context, options, run.write, belongs)
+    table = open_process_table()
+    # A child whose parent was gone before anybody looked is known by what it inherited.
+    meter = MeterThread(
+        context, options, run.write, lambda pid: belongs(pid) or outer.is_told_by(table.environment(pid))
+    )
     run.attach_meter(meter)
     meter.start()
     stream = BusStream(path, options.bus) if options.bus else None
     if stream is not None:
         stream.start()
-    return OwnRun(run, outer.to_environment(), stream, os.getpid())
+    return BegunRun(run, outer.to_environment(), stream, os.getpid())
 
 
 def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -> JournalEntry:

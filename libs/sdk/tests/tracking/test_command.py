@@ -1,0 +1,122 @@
+"""`ergonaut track -- COMMAND` meters any program and otherwise is not there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ergonaut.journal import EntryKind
+
+from .programs import JOULES_PER_CPU_SECOND, PREAMBLE, environment_of, only_journal
+
+# The same meter on every machine, and only the command under test.
+CLI = f"""{PREAMBLE}
+import typer
+from ergonaut.cli import track
+app = typer.Typer()
+track.register(app)
+app()
+"""
+
+
+def start(home: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", CLI, *arguments],
+        env=environment_of(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def track(home: Path, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    with start(home, ["track", *arguments]) as process:
+        output, errors = process.communicate(given)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+def test_stdin_stdout_and_the_exit_code_are_the_programs(home: Path) -> None:
+    done = track(home, "--", "sh", "-c", "cat; exit 7", given="hello")
+    assert (done.stdout, done.returncode) == ("hello", 7)
+    assert "model" in done.stderr
+    assert "± 40%" in done.stderr
+    last = only_journal(home)[-1]
+    assert (last.kind, last.exit_code) == (EntryKind.FINISHED, 7)
+
+
+def test_options_of_the_program_are_not_taken_for_ours(home: Path) -> None:
+    assert track(home, "echo", "--name", "x").stdout == "--name x\n"
+
+
+def test_a_program_shorter_than_a_sample_is_charged(home: Path) -> None:
+    done = track(home, "--json", "--name", "short", "--zone", "DE", "--", *python("sum(range(10_000_000))"))
+    summary = json.loads(done.stderr)
+    assert (summary["name"], summary["zone"], done.stdout) == ("short", "DE", "")
+    assert summary["energy_joules"] > 0.05 * JOULES_PER_CPU_SECOND
+
+
+def test_children_that_outlive_their_parent_are_charged_until_the_program_ends(home: Path) -> None:
+    grandchild = "import time\nwhile time.process_time() < 0.6: pass\nopen('done', 'w')"
+    shell = f'cd {home}; ("{sys.executable}" -c "$0" &) ; while [ ! -e done ]; do sleep 0.1; done; sleep 0.3'
+    file = home / "summary.json"
+    done = track(home, "--json-file", str(file), "--", "sh", "-c", shell, grandchild)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["energy_joules"] == pytest.approx(0.65 * JOULES_PER_CPU_SECOND, rel=0.3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_reach_the_program_and_its_death_is_told_as_shells_do(home: Path, number: signal.Signals) -> None:
+    with start(home, ["track", "--", "sh", "-c", "echo on; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+
+
+def test_a_program_that_handles_a_signal_decides_itself(home: Path) -> None:
+    program = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(4))\nprint('on', flush=True)\nsignal.pause()"
+    with start(home, ["track", "--", *python(program)]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait() == 4
+
+
+def test_a_program_that_is_not_there_is_one_clear_error(home: Path) -> None:
+    done = track(home, "--", "no-such-program")
+    assert done.returncode == 66
+    assert "'no-such-program' cannot be run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tracked_program_inside_is_the_same_run(home: Path) -> None:
+    program = "import ergonaut\nwith ergonaut.track() as run: run.metric('inner', 1)"
+    assert track(home, "--", *python(program)).returncode == 0
+    assert [entry.name for entry in only_journal(home) if entry.kind is EntryKind.METRIC] == ["inner"]
+
+
+@pytest.mark.chaos
+def test_a_killed_tracker_is_told_by_recover(home: Path) -> None:
+    with start(home, ["track", "--name", "doomed", "--", "sh", "-c", "echo $$; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        time.sleep(0.5)
+        process.kill()
+    os.kill(child, signal.SIGKILL)
+    with start(home, ["recover"]) as process:
+        output, errors = process.communicate()
+    assert "1 runs were closed" in output
+    assert "doomed" in errors
+    assert "failed" in errors

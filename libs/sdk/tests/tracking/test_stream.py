@@ -1,0 +1,159 @@
+"""A tracker streams to a real NATS when it is told of one; the bus may be away at any time without harm."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.js.api import StreamConfig
+
+import ergonaut
+from ergonaut.events import STREAMS
+from ergonaut.tracking import stream
+from ergonaut_common.testing import free_port, nats_server
+
+
+def work(seconds: float) -> None:
+    with ergonaut.track(name="streamed") as run:
+        run.metric("accuracy", 0.97)
+        time.sleep(seconds)
+
+
+@contextlib.asynccontextmanager
+async def bus(url: str) -> AsyncIterator[Any]:
+    """JetStream with the streams that services would have made."""
+    connection = await nats.connect(url)
+    jetstream = connection.jetstream()
+    for area in ("runs", "telemetry"):
+        spec = STREAMS[area]
+        with contextlib.suppress(nats.js.errors.BadRequestError):
+            await jetstream.add_stream(StreamConfig(name=spec.name, subjects=spec.subjects))
+    try:
+        yield jetstream
+    finally:
+        await connection.close()
+
+
+async def told(jetstream: Any) -> list[dict[str, Any]]:
+    """Every event in the streams, runs' first."""
+    events = []
+    for area in ("runs", "telemetry"):
+        name = STREAMS[area].name
+        info = await jetstream.stream_info(name)
+        for sequence in range(1, info.state.last_seq + 1):
+            message = await jetstream.get_msg(name, sequence)
+            events.append({"subject": message.subject, "headers": message.headers, **json.loads(message.data)})
+    return events
+
+
+def sequences_of(events: list[dict[str, Any]]) -> list[int]:
+    return [event["sequence"] for event in events if "samples" in event]
+
+
+@pytest.mark.integration
+async def test_a_run_is_told_from_its_start_to_its_end(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nats_server(tmp_path / "nats") as url:
+        async with bus(url) as jetstream:
+            monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+            await asyncio.to_thread(work, 1.0)
+            events = await told(jetstream)
+    started, finished, *sampled = events
+    run_id = started["run_id"]
+    assert started["subject"] == f"ergonaut.v1.default.runs.run.started.{run_id}"
+    assert (started["name"], started["headers"]["Nats-Msg-Id"]) == ("streamed", started["event_id"])
+    assert finished["subject"].endswith(f".runs.run.finished.{run_id}")
+    assert (finished["state"], finished["metrics"]) == ("succeeded", {"accuracy": 0.97})
+    assert sequences_of(sampled) == list(range(1, len(sampled) + 1))
+    assert len(sampled) >= 3
+    assert {event["producer"] for event in sampled} == {run_id}
+    assert {sample["share"] for event in sampled for sample in event["samples"]} == {"run"}
+    assert not list(home.glob("runs/*/sent"))
+
+
+@pytest.mark.integration
+async def test_a_bus_that_comes_late_misses_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
+    program = asyncio.create_task(asyncio.to_thread(work, 2.5))
+    await asyncio.sleep(1.0)
+    with nats_server(tmp_path / "nats", port) as url:
+        async with bus(url) as jetstream:
+            await program
+            events = await told(jetstream)
+    sequences = sequences_of(events)
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert len(events) == len(sequences) + 2
+
+
+@pytest.mark.integration
+@pytest.mark.chaos
+async def test_a_bus_that_is_killed_in_between_has_every_sample_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
+    with nats_server(tmp_path / "nats", port) as url:
+        async with bus(url):
+            program = asyncio.create_task(asyncio.to_thread(work, 4.0))
+            await asyncio.sleep(1.5)
+    await asyncio.sleep(0.5)
+    with nats_server(tmp_path / "nats", port) as url:
+        async with bus(url) as jetstream:
+            await program
+            events = await told(jetstream)
+    sequences = sequences_of(events)
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert len(events) == len(sequences) + 2
+
+
+@pytest.mark.integration
+async def test_what_a_bus_that_stayed_away_has_not_had_is_sent_by_recovery(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
+    began = time.monotonic()
+    await asyncio.to_thread(work, 0.5)
+    assert time.monotonic() - began < 0.5 + stream.STOP_SECONDS_MAX + 4
+    assert "recover_runs() sends it later" in capsys.readouterr().err
+    with nats_server(tmp_path / "nats", port) as url:
+        async with bus(url) as jetstream:
+            for _ in range(2):
+                assert await asyncio.to_thread(ergonaut.recover_runs, home) == []
+                events = await told(jetstream)
+    sequences = sequences_of(events)
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert len(events) == len(sequences) + 2
+
+
+@pytest.mark.integration
+async def test_a_bus_that_asks_for_a_password_gets_it_from_its_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    monkeypatch.setenv("ERGONAUT_NATS_USER", "tracker")
+    monkeypatch.setenv("ERGONAUT_NATS_PASSWORD_FILE", str(tmp_path / "password"))
+    with nats_server(tmp_path / "nats") as url:
+        async with bus(url) as jetstream:
+            monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+            await asyncio.to_thread(work, 0.3)
+            assert len(await told(jetstream)) >= 3
+
+
+async def test_a_password_file_that_is_not_there_does_not_stop_the_program(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ERGONAUT_NATS_URL", "nats://127.0.0.1:1")
+    monkeypatch.setenv("ERGONAUT_NATS_USER", "tracker")
+    monkeypatch.setenv("ERGONAUT_NATS_PASSWORD_FILE", str(home / "none"))
+    await asyncio.to_thread(work, 0.1)
+    assert "No such file" in capsys.readouterr().err
