@@ -340,3 +340,30 @@ async def test_told_to_leave_while_temporal_is_away_it_still_leaves_nothing_runn
     process.send_signal(signal.SIGTERM)
     await until(lambda: _processes_in(engines.folder) == [])
     assert await asyncio.to_thread(process.wait, 12) == 0
+
+
+@pytest.mark.parametrize("step", [JobStep.PROVISIONING, JobStep.COLLECTING, JobStep.TEARING_DOWN])
+async def test_killed_in_any_step_it_takes_that_step_up_again(engines: Engines, step: JobStep) -> None:
+    process = engines.start()
+    handle = await engines.begin(0.5)
+    await until(_reached(handle, step))
+    process.kill()
+    process.wait()
+    engines.start()
+    result = await asyncio.wait_for(handle.result(), 60)
+    assert (result.state, result.artifacts) == ("succeeded", ("model.onnx",))
+    assert engines.marks() == ["begun", "ended"]
+    assert await engines.kinds() == ONE_LIFE
+    assert engines.leases() == []
+
+
+def _reached(handle: WorkflowHandle[Any, RunJobResult], step: JobStep) -> Any:
+    """As soon as the step has begun, by the history rather than the query, which is slower than a step."""
+    activity = {"provisioning": "provision", "collecting": "collect", "tearing-down": "tear_down"}[step]
+
+    async def so() -> bool:
+        events = (await handle.fetch_history()).events
+        scheduled = [event.activity_task_scheduled_event_attributes.activity_type.name for event in events]
+        return activity in scheduled
+
+    return so

@@ -141,7 +141,7 @@ async def test_files_and_outputs_are_kept_under_the_runs_name(fakes: FakeWorld, 
     ours = attempt(job("true", source=source, artifacts=["*.onnx", "*.pt"]), NOW)
     await begun(fakes, ours)
     await watched(fakes, clock, ours)
-    collected = await Keeping(fakes.world, Bounds()).collect(ours, nothing)
+    collected = await Keeping(fakes.world, Bounds()).collect(ours)
     assert collected.artifacts == ("model.onnx",)
     assert collected.because == "artifacts: no file matches '*.pt'"
     run_id = ours.lease.run_id

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from temporalio import activity
@@ -13,6 +13,9 @@ from ergonaut.workflows import RunJobInput
 from ergonaut_common.temporal import application_error
 from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, StopReason
 from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest
+
+BEAT_SECONDS = 2.0
+"""Several beats fit into the workflow's heartbeat timeout, so that a busy machine is not taken for a dead one."""
 
 
 class Activities:
@@ -30,19 +33,19 @@ class Activities:
     @activity.defn
     async def place(self, request: RunJobInput) -> Plan:
         """Choose an offer and a start time."""
-        with _translated():
+        async with _at_work():
             return await self._leasing.place(request, activity.info().workflow_id or "")
 
     @activity.defn
     async def provision(self, attempt: Attempt) -> None:
         """Get the machine, with the job's files on it."""
-        with _translated():
+        async with _at_work():
             await self._leasing.provision(attempt)
 
     @activity.defn
     async def start(self, attempt: Attempt) -> None:
         """Start the program, once."""
-        with _translated():
+        async with _at_work():
             await self._running.start(attempt)
 
     @activity.defn
@@ -64,23 +67,40 @@ class Activities:
     @activity.defn
     async def collect(self, attempt: Attempt) -> Collected:
         """Keep the files that the run leaves."""
-        with _translated():
-            return await self._keeping.collect(attempt, activity.heartbeat)
+        async with _at_work():
+            return await self._keeping.collect(attempt)
 
     @activity.defn
     async def tear_down(self, lease: Lease, because: str) -> None:
         """Give the machine back."""
-        with _translated():
+        async with _at_work():
             await self._leasing.tear_down(lease, because, again=activity.info().attempt > 1)
 
     @activity.defn
     async def tell_ended(self, ending: Ending) -> None:
         """Announce how an attempt ended."""
-        with _translated():
+        async with _at_work():
             await self._keeping.tell_ended(ending)
 
 
-def _beat_for(stop: StopRequest) -> Any:
+@contextlib.asynccontextmanager
+async def _at_work() -> AsyncIterator[None]:
+    """Beats while the block runs, so that a step whose process was killed is soon taken up by another; translates errors."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            activity.heartbeat()
+
+    beating = asyncio.create_task(beat())
+    try:
+        with _translated():
+            yield
+    finally:
+        beating.cancel()
+
+
+def _beat_for(stop: StopRequest) -> Callable[[], None]:
     """A heartbeat that also notices that this worker is told to leave: what runs here must not outlive it."""
 
     def beat() -> None:

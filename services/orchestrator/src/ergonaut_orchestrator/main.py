@@ -15,7 +15,7 @@ from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.clock import Clock, SystemClock
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
-from ergonaut_common.rpc import channel, serving
+from ergonaut_common.rpc import RpcServer, channel, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
 from ergonaut_orchestrator.activities import Activities
@@ -61,12 +61,19 @@ async def main(platform: PlatformSettings) -> None:
         world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
         leasing = Leasing(world)
         await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
-        async with working(temporal, leasing, world, settings):
+        await work_until_stopped(working(temporal, leasing, world, settings), door, leasing, settings)
+        await leasing.interrupt_all()
+
+
+async def work_until_stopped(worker: Worker, door: RpcServer, leasing: Leasing, settings: Settings) -> None:
+    """Take work from Temporal until told to stop; then leave, in time even when Temporal is away and cannot be told."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(None) as limit, worker:
             await door.set_serving(True)
             await stop_requested()
-            # Before the worker leaves, which may take long when Temporal is away; whatever started in between is stopped below.
+            limit.reschedule(asyncio.get_running_loop().time() + settings.stop_grace_seconds + LEAVE_SLACK_SECONDS)
+            # The watches stop their own programs; this is for those that nobody watches at this moment.
             await leasing.ask_all_to_stop()
-        await leasing.interrupt_all()
 
 
 def build_world(

@@ -249,7 +249,7 @@ class Keeping:
         self._world = world
         self._bounds = bounds
 
-    async def collect(self, attempt: Attempt, beat: Callable[[], None]) -> Collected:
+    async def collect(self, attempt: Attempt) -> Collected:
         """Keep the run's files and outputs, within bounds."""
         lease, bounds = attempt.lease, self._bounds
         provider = self._world.provider(lease.provider)
@@ -259,7 +259,6 @@ class Keeping:
             found, count_max=bounds.artifacts_count_max, bytes_max=bounds.artifacts_bytes_max
         )
         for file in kept:
-            beat()
             with await provider.open_file(lease.lease_id, file.path) as content:
                 await self._world.artifacts.keep(lease.tenant, f"{lease.run_id}/{file.path}", content)
         return collected

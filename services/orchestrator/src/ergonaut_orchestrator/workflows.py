@@ -45,33 +45,29 @@ PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_inte
 PROMPT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
 """For the watch: until it is taken up again, the lease is not renewed."""
 
-PLACING = ActivityConfig(
-    start_to_close_timeout=timedelta(seconds=30), schedule_to_close_timeout=timedelta(hours=1), retry_policy=PATIENT
-)
-PROVISIONING = ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=10), schedule_to_close_timeout=timedelta(hours=1), retry_policy=PATIENT
-)
-STARTING = ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=1), schedule_to_close_timeout=timedelta(hours=1), retry_policy=PATIENT
-)
-COLLECTING = ActivityConfig(
-    start_to_close_timeout=timedelta(hours=1),
-    schedule_to_close_timeout=ABSENCE_MAX,
-    heartbeat_timeout=timedelta(minutes=5),
-    retry_policy=PATIENT,
-)
-TEARING_DOWN = ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=30), schedule_to_close_timeout=ABSENCE_MAX, retry_policy=PATIENT
-)
-TELLING = ActivityConfig(
-    start_to_close_timeout=timedelta(seconds=30), schedule_to_close_timeout=ABSENCE_MAX, retry_policy=PATIENT
-)
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+"""A step whose process has died is taken up again after this; every step beats each second or two."""
+
+
+def _step(*, try_for: timedelta, again_for: timedelta) -> ActivityConfig:
+    """How long one try at a step may take, and for how long it is tried again."""
+    return ActivityConfig(
+        start_to_close_timeout=try_for,
+        schedule_to_close_timeout=again_for,
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        retry_policy=PATIENT,
+    )
+
+
+PLACING = _step(try_for=timedelta(seconds=30), again_for=timedelta(hours=1))
+PROVISIONING = _step(try_for=timedelta(minutes=10), again_for=timedelta(hours=1))
+STARTING = _step(try_for=timedelta(minutes=1), again_for=timedelta(hours=1))
+COLLECTING = _step(try_for=timedelta(hours=1), again_for=ABSENCE_MAX)
+TEARING_DOWN = _step(try_for=timedelta(minutes=30), again_for=ABSENCE_MAX)
+TELLING = _step(try_for=timedelta(seconds=30), again_for=ABSENCE_MAX)
 
 WATCH_SLACK = timedelta(minutes=20)
 """On top of the run's own bound, for its program to be stopped; the bound itself is kept by the watch."""
-
-HEARTBEAT_TIMEOUT = timedelta(seconds=10)
-"""A watch whose process has died is taken up again after this; it beats every second."""
 
 
 NO_INPUT = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"{}"))
