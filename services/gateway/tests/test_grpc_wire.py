@@ -69,10 +69,9 @@ def test_no_message_does_more_than_be_refused(
     request.inputs.add(name="x", datatype=datatype, shape=shape).contents.int_contents.extend(elements)
     try:
         decoded, _ = decode_request(request)
-    except Refused as refused:
-        assert refused.field.startswith(("inputs.x", "raw_input_contents"))
-    else:
-        assert datatype_of(decoded.inputs["x"]) == datatype
+    except Refused:
+        return
+    assert datatype_of(decoded.inputs["x"]) == datatype
 
 
 def _with(raw: list[bytes] | None = None, **inputs: Any) -> pb.ModelInferRequest:

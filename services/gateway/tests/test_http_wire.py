@@ -211,9 +211,9 @@ def test_parameters_that_change_nothing_are_passed_over() -> None:
 
 def test_a_number_that_json_cannot_write_is_null_and_bytes_that_are_no_text_are_refused() -> None:
     nan = {"y": np.array([np.nan, 1.5, np.inf], dtype="<f4")}
-    body, _ = encode_answer(InferenceAnswer("", "m", 1, nan), BinaryWish(False, {}))
+    body, _ = encode_answer(InferenceAnswer("", "m", 1, nan), BinaryWish(by_default=False, by_output={}))
     assert orjson.loads(body)["outputs"][0]["data"] == [None, 1.5, None]
     assert "id" not in orjson.loads(body)
     raw = {"y": from_raw(b"\1\0\0\0\xff", "BYTES", [1], field="y")}
     with pytest.raises(Refused, match=r"^outputs\.y: is not text; ask for it with binary_data$"):
-        encode_answer(InferenceAnswer("", "m", 1, raw), BinaryWish(False, {}))
+        encode_answer(InferenceAnswer("", "m", 1, raw), BinaryWish(by_default=False, by_output={}))

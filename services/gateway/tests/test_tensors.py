@@ -27,10 +27,9 @@ def test_any_tensor_survives_its_raw_form(tensor: Tensor) -> None:
 def test_any_bytes_are_a_tensor_or_are_refused(raw: bytes, datatype: str, shape: list[int]) -> None:
     try:
         tensor = from_raw(raw, datatype, shape, field="inputs.x")
-    except Refused as refused:
-        assert refused.field.startswith("inputs.x")
-    else:
-        assert to_raw(tensor) == raw
+    except Refused:
+        return
+    assert to_raw(tensor) == raw
 
 
 @pytest.mark.parametrize(

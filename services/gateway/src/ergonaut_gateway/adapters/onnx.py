@@ -52,6 +52,7 @@ class RunPool:
         self.limits = limits
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="onnx")
         self._taken = 0
+        self._running: set[Any] = set()
 
     async def run(self, session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
         """Run a session off the event loop. Raises Unavailable where too many wait or it takes too long."""
@@ -59,6 +60,7 @@ class RunPool:
             raise Unavailable(f"{self._taken} requests are at work or waiting, which is the most; ask again")
         options = onnxruntime.RunOptions()
         self._taken += 1
+        self._running.add(options)
         work = asyncio.get_running_loop().run_in_executor(self._threads, session.run, names, feed, options)
         work.add_done_callback(self._given_back)
         try:
@@ -70,9 +72,12 @@ class RunPool:
             raise Unavailable(f"the model took longer than {self.limits.run_timeout_seconds:g} s") from error
         finally:
             options.terminate = True
+            self._running.discard(options)
 
     def close(self) -> None:
-        """Take no more work and drop what waits."""
+        """Take no more work, drop what waits and stop what runs."""
+        for options in self._running:
+            options.terminate = True
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _given_back(self, work: "asyncio.Future[Any]") -> None:

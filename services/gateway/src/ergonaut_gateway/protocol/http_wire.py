@@ -140,11 +140,11 @@ def _tensor(given: _Input, binary: _Binary) -> Tensor:
     field = f"inputs.{given.name}"
     _refuse_unsupported(given.parameters, field=field)
     size_bytes, data = given.parameters.get("binary_data_size"), memoryview(given.data)
-    if size_bytes is None and not len(data):
+    if size_bytes is None and not data:
         raise Refused("is missing; give data or binary_data_size", field=f"{field}.data")
     if size_bytes is None:
         return from_json(data, given.datatype, given.shape, field=field)
-    if len(data):
+    if data:
         raise Refused("has both data and binary_data_size; give one", field=field)
     return from_raw(binary.take(size_bytes, field=field), given.datatype, given.shape, field=field)
 

@@ -1,0 +1,210 @@
+"""What every registry, file store, loader and runner promises, held by the fakes and by the adapters on real engines."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway.adapters.files import ObjectModelFiles
+from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, run_pool
+from ergonaut_gateway.adapters.registry import KvModelRegistry
+from ergonaut_gateway.domain.models import Entry, ModelRecord, Signature, TensorSpec
+from ergonaut_gateway.fakes import FakeModelFiles, FakeModelLoader, FakeModelRegistry, FakeRunner
+from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
+
+from .onnx_models import counting, doubling
+
+RECORD = ModelRecord(
+    tenant="default",
+    name="digits",
+    version=1,
+    digest="sha256-00",
+    size_bytes=7,
+    file="sha256-00/file-1",
+    signature=Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 3)),)),
+    deployed_at=datetime(2026, 1, 1, 12, 30, 0, 250, tzinfo=UTC),
+    run_id="run-1",
+)
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(PlatformSettings(nats_url=nats_url), "test") as opened:
+        yield opened
+
+
+@pytest.fixture(params=["fake", "nats"])
+async def registry(request: pytest.FixtureRequest, bus: Bus) -> ModelRegistry:
+    if request.param == "fake":
+        return FakeModelRegistry()
+    return KvModelRegistry(await bus.key_value(f"models-{uuid4().hex}"))
+
+
+@pytest.fixture(params=["fake", "nats"])
+async def files(request: pytest.FixtureRequest, bus: Bus) -> ModelFiles:
+    return FakeModelFiles() if request.param == "fake" else ObjectModelFiles(bus)
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"tenant-{uuid4().hex[:8]}"
+
+
+async def test_a_record_is_read_as_it_was_written(registry: ModelRegistry) -> None:
+    assert await registry.get("default", "digits") is None
+    entry = await registry.put(RECORD, revision=0)
+    assert entry.record == RECORD
+    assert await registry.get("default", "digits") == entry
+    gone = await registry.put(replace(RECORD, removed_at=RECORD.deployed_at, announced=True), revision=entry.revision)
+    assert gone.revision > entry.revision
+    assert await registry.get("default", "digits") == gone
+
+
+async def test_a_writer_that_comes_second_is_told_and_changes_nothing(registry: ModelRegistry) -> None:
+    first = await registry.put(RECORD, revision=0)
+    for stale in (0, first.revision + 5):
+        with pytest.raises(Conflict):
+            await registry.put(replace(RECORD, version=9), revision=stale)
+    second = await registry.put(replace(RECORD, version=2), revision=first.revision)
+    with pytest.raises(Conflict):
+        await registry.put(replace(RECORD, version=9), revision=first.revision)
+    assert await registry.get("default", "digits") == second
+
+
+async def test_all_entries_of_all_tenants_are_listed(registry: ModelRegistry) -> None:
+    assert list(await registry.entries()) == []
+    for tenant, name in (("a", "one"), ("a", "two"), ("b", "one")):
+        await registry.put(replace(RECORD, tenant=tenant, name=name), revision=0)
+    await registry.put(replace(RECORD, tenant="a", name="one", version=2), revision=1)
+    found = {(entry.record.tenant, entry.record.name): entry.record.version for entry in await registry.entries()}
+    assert found == {("a", "one"): 2, ("a", "two"): 1, ("b", "one"): 1}
+
+
+async def test_changes_begin_with_what_is_there_follow_what_comes_and_end_in_time(registry: ModelRegistry) -> None:
+    seen: list[Entry] = []
+
+    async def watch() -> None:
+        async for entry in registry.changes(seconds=1.0):
+            seen.append(entry)
+
+    first = await registry.put(RECORD, revision=0)
+    watching = asyncio.create_task(watch())
+    async with asyncio.timeout(5):
+        while not seen:
+            await asyncio.sleep(0.01)
+    second = await registry.put(replace(RECORD, version=2), revision=first.revision)
+    async with asyncio.timeout(5):
+        await watching
+    assert seen == [first, second]
+
+
+async def test_a_file_is_fetched_as_it_was_stored_until_it_is_deleted(
+    files: ModelFiles, tenant: str, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(256)) * 2_000)
+    assert not await files.exists(tenant, "sha256-1/file-1")
+    await files.store(tenant, "sha256-1/file-1", source)
+    assert await files.exists(tenant, "sha256-1/file-1")
+    await files.fetch(tenant, "sha256-1/file-1", target)
+    assert target.read_bytes() == source.read_bytes()
+    await files.delete(tenant, "sha256-1/file-1")
+    await files.delete(tenant, "sha256-1/file-1")
+    assert not await files.exists(tenant, "sha256-1/file-1")
+    with pytest.raises(NotFound, match="sha256-1/file-1 is not kept any more"):
+        await files.fetch(tenant, "sha256-1/file-1", target)
+
+
+async def test_a_tenants_files_are_its_own(files: ModelFiles, tenant: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"model")
+    await files.store(tenant, "sha256-1/file-1", source)
+    assert not await files.exists(f"{tenant}-2", "sha256-1/file-1")
+
+
+@pytest.fixture(params=["fake", "onnx"])
+def loader(request: pytest.FixtureRequest) -> Iterator[ModelLoader]:
+    if request.param == "fake":
+        yield FakeModelLoader()
+        return
+    with run_pool(PoolLimits(threads=2, waiting=4, run_timeout_seconds=20)) as pool:
+        yield OnnxLoader(pool)
+
+
+def _doubling(loader: ModelLoader) -> bytes:
+    return b"model a" if isinstance(loader, FakeModelLoader) else doubling()
+
+
+async def test_a_loaded_model_computes_what_is_named_also_for_many_at_once(loader: ModelLoader, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(_doubling(loader))
+    runner = await loader.load(path)
+    path.unlink()
+    assert runner.signature.inputs == (TensorSpec("x", "FP32", (-1, 3)),)
+    inputs = [np.full((rows, 3), rows, dtype="<f4") for rows in (1, 2, 3, 4, 0)]
+    results = await asyncio.gather(*(runner.run({"x": tensor}, ["y"]) for tensor in inputs))
+    for tensor, result in zip(inputs, results, strict=True):
+        assert list(result) == ["y"]
+        np.testing.assert_array_equal(result["y"], 2 * tensor)
+
+
+async def test_a_file_that_is_no_model_is_refused(loader: ModelLoader, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"hello")
+    with pytest.raises(Refused, match=r"^chunk: is not an ONNX model: "):
+        await loader.load(path)
+
+
+@pytest.fixture(params=["fake", "onnx"])
+async def busy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runner]:
+    """A runner that has no room left."""
+    if request.param == "fake":
+        fake = FakeRunner()
+        fake.busy = True
+        yield fake
+        return
+    with run_pool(PoolLimits(threads=1, waiting=0, run_timeout_seconds=20)) as pool:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(counting())
+        endless = await OnnxLoader(pool).load(path)
+        at_work = asyncio.create_task(endless.run({"rounds": np.array(10**12, dtype="<i8")}, ["y"]))
+        await asyncio.sleep(0)
+        path.write_bytes(doubling())
+        yield await OnnxLoader(pool).load(path)
+        at_work.cancel()
+
+
+async def test_a_runner_without_room_says_so_at_once(busy: Runner) -> None:
+    with pytest.raises(Unavailable, match="1 requests are at work or waiting, which is the most; ask again"):
+        await busy.run({"x": np.ones((1, 3), dtype="<f4")}, ["y"])
+
+
+async def test_an_object_store_without_room_refuses_the_file_and_keeps_nothing(
+    bus: Bus, tenant: str, tmp_path: Path
+) -> None:
+    from nats.js.api import ObjectStoreConfig
+
+    await bus.jetstream.create_object_store(f"models-{tenant}", ObjectStoreConfig(max_bytes=300_000))
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 500_000)
+    kept = ObjectModelFiles(bus)
+    with pytest.raises(Refused, match=r"^chunk: there is no room for the file; remove models first$"):
+        await kept.store(tenant, "sha256-1/file-1", source)
+    assert not await kept.exists(tenant, "sha256-1/file-1")
+
+
+async def test_a_record_that_somebody_deleted_by_hand_is_no_record(bus: Bus) -> None:
+    bucket = await bus.key_value(f"models-{uuid4().hex}")
+    kept = KvModelRegistry(bucket)
+    await kept.put(RECORD, revision=0)
+    await bucket.delete("default.digits")
+    assert (await kept.get("default", "digits"), await kept.entries()) == (None, [])
+    assert (await kept.put(RECORD, revision=0)).record == RECORD

@@ -1,0 +1,275 @@
+"""The HTTP door over a real socket: routes, keys, tensors both ways, and one clear error for whatever is wrong."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.testing import key_ring_file
+from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, RunPool, run_pool
+from ergonaut_gateway.http import BodyLimits, routes, serving_http
+
+from .conftest import Gateway, Gateways
+from .onnx_models import counting, doubling, identity
+
+LIMITS = BodyLimits(body_bytes=100_000, all_bodies_bytes=250_000, timeout_seconds=0.5)
+X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+INFER = "/v2/models/digits/infer"
+
+
+@pytest.fixture
+def pool() -> Iterator[RunPool]:
+    with run_pool(PoolLimits(threads=1, waiting=0, run_timeout_seconds=20)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def gateway(gateways: Gateways, pool: RunPool) -> Gateway:
+    made = gateways.another(OnnxLoader(pool))
+    await made.deploy(doubling())
+    return made
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    return key_ring_file(tmp_path, ("default", "other"))
+
+
+@pytest.fixture
+async def port(gateway: Gateway, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[int]:
+    app = routes(gateway.catalogue, gateway.predictions, KeyRing.load(keys[0]), LIMITS)
+    async with serving_http("127.0.0.1:0", app, connections_max=50) as bound:
+        yield bound
+
+
+@pytest.fixture
+async def http(port: int, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {keys[1]['default']}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        yield client
+
+
+async def test_the_server_and_its_models_tell_of_themselves(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/v2/health/live")).json() == {"live": True}
+    assert (await http.get("/v2/health/ready")).json() == {"ready": True}
+    server = (await http.get("/v2")).json()
+    assert server["name"] == "ergonaut"
+    assert "binary_tensor_data" in server["extensions"]
+    model = {
+        "name": "digits",
+        "versions": ["1"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [-1, 3]},
+            {"name": "z", "datatype": "FP32", "shape": [-1, 3]},
+        ],
+    }
+    for path in ("/v2/models/digits", "/v2/models/digits/versions/1"):
+        assert (await http.get(path)).json() == model
+        assert (await http.get(f"{path}/ready")).json() == {"name": "digits", "ready": True}
+    index = (await http.post("/v2/repository/index")).json()
+    assert index == [{"name": "digits", "version": "1", "state": "READY", "reason": ""}]
+
+
+@pytest.mark.parametrize("path", [INFER, "/v2/models/digits/versions/1/infer"])
+async def test_a_json_request_gets_a_json_answer(http: httpx.AsyncClient, path: str) -> None:
+    answer = await http.post(path, json={"id": "7", "inputs": [X]})
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "id": "7",
+        "model_name": "digits",
+        "model_version": "1",
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [2.0, 4.0, 6.0]},
+            {"name": "z", "datatype": "FP32", "shape": [1, 3], "data": [-1.0, -2.0, -3.0]},
+        ],
+    }
+
+
+async def test_binary_tensors_go_in_and_come_out(http: httpx.AsyncClient) -> None:
+    tensor = np.arange(6, dtype="<f4").reshape(2, 3)
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": "x", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": 24}},
+            ],
+            "outputs": [{"name": "z"}, {"name": "y", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = await http.post(INFER, content=head + tensor.tobytes(), headers=headers)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    json_bytes = int(answer.headers["Inference-Header-Content-Length"])
+    z, y = json.loads(answer.content[:json_bytes])["outputs"]
+    assert z["data"] == (-tensor).ravel().tolist()
+    assert y["parameters"] == {"binary_data_size": 24}
+    np.testing.assert_array_equal(np.frombuffer(answer.content[json_bytes:], "<f4").reshape(2, 3), 2 * tensor)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_body_is_unpacked(http: httpx.AsyncClient, encoding: str, pack: Any) -> None:
+    body = pack(json.dumps({"inputs": [X]}).encode())
+    answer = await http.post(INFER, content=body, headers={"content-encoding": encoding})
+    assert answer.json()["outputs"][0]["data"] == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message"),
+    [
+        (b"{", {}, "body: is not JSON: "),
+        (json.dumps({"inputs": [X | {"name": "w"}]}).encode(), {}, "inputs.w: the model has no such input; it takes x"),
+        (json.dumps({"inputs": []}).encode(), {}, "inputs.x: is missing; the model takes x"),
+        (
+            json.dumps({"inputs": [X | {"shape": [3]}]}).encode(),
+            {},
+            "inputs.x.shape: is [3], the model takes [-1, 3] (-1 is any length)",
+        ),
+        (
+            json.dumps({"inputs": [X | {"datatype": "FP64"}]}).encode(),
+            {},
+            "inputs.x.datatype: is FP64, the model takes FP32",
+        ),
+        (
+            json.dumps({"inputs": [X], "outputs": [{"name": "q"}]}).encode(),
+            {},
+            "outputs.q: the model has no such output; it gives y, z",
+        ),
+        (b"{}", {"Inference-Header-Content-Length": "many"}, "Inference-Header-Content-Length: must be a whole number"),
+        (b"x" * 150_000, {}, "body: is larger than 100000 bytes"),
+        (b"x" * 5_000_000, {}, "body: is larger than 100000 bytes"),
+        (
+            gzip.compress(b"x" * 200_000),
+            {"content-encoding": "gzip"},
+            "body: is larger than 100000 bytes when unpacked",
+        ),
+        (gzip.compress(b"x" * 100)[:-9], {"content-encoding": "gzip"}, "body: ends within its gzip data"),
+        (b"hello", {"content-encoding": "gzip"}, "body: is not gzip: "),
+        (b"hello", {"content-encoding": "br"}, "Content-Encoding: 'br' is not known; send gzip, deflate or none"),
+    ],
+)
+async def test_what_is_wrong_gets_one_clear_error(
+    http: httpx.AsyncClient, body: bytes, headers: dict[str, str], message: str
+) -> None:
+    answer = await http.post(INFER, content=body, headers=headers)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"].startswith(message)
+
+
+@pytest.mark.parametrize("path", ["/v2/models/nothing", "/v2/models/digits/versions/2", "/v2/models/digits/versions/x"])
+async def test_an_unknown_model_or_version_is_not_found(http: httpx.AsyncClient, path: str) -> None:
+    answers = [
+        await http.get(path),
+        await http.get(f"{path}/ready"),
+        await http.post(f"{path}/infer", json={"inputs": [X]}),
+    ]
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert all(answer.json()["error"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v3", 404), ("GET", INFER, 405), ("POST", "/v2/health/live", 405)]
+)
+async def test_an_unknown_route_gets_an_error_in_the_same_form(
+    http: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await http.request(method, path)
+    assert (answer.status_code, list(answer.json())) == (status, ["error"])
+
+
+async def test_without_a_key_only_health_is_told(http: httpx.AsyncClient) -> None:
+    http.headers.pop("authorization")
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert (await http.get(path)).status_code == 200
+    for method, path in (
+        ("GET", "/v2"),
+        ("GET", "/v2/models/digits"),
+        ("POST", INFER),
+        ("POST", "/v2/repository/index"),
+    ):
+        answer = await http.request(method, path, headers={"authorization": "Bearer wrong"})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "API key is missing or unknown" in answer.json()["error"]
+
+
+async def test_a_model_of_another_tenant_is_not_found_and_a_service_says_for_whom_it_asks(
+    http: httpx.AsyncClient, keys: tuple[Path, dict[str, str]]
+) -> None:
+    other = {"authorization": f"Bearer {keys[1]['other']}"}
+    assert (await http.post(INFER, json={"inputs": [X]}, headers=other)).status_code == 404
+    assert (await http.post("/v2/repository/index", headers=other)).json() == []
+    posing = await http.get("/v2/models/digits", headers=other | {"x-ergonaut-tenant": "default"})
+    assert posing.status_code == 403
+    service = {"authorization": f"Bearer {keys[1]['service']}"}
+    assert (await http.get("/v2/models/digits", headers=service)).status_code == 403
+    acting = await http.get("/v2/models/digits", headers=service | {"x-ergonaut-tenant": "default"})
+    assert acting.status_code == 200
+
+
+async def test_text_goes_in_and_comes_out(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    await gateway.deploy(identity("BYTES"), "text")
+    sent = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["é", ""]}
+    answer = await http.post("/v2/models/text/infer", json={"inputs": [sent]})
+    assert answer.json()["outputs"][0]["data"] == ["é", ""]
+
+
+async def test_more_requests_than_fit_are_told_to_come_back(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    await gateway.deploy(counting(), "counting")
+
+    def rounds(count: int) -> Any:
+        given = {"name": "rounds", "shape": [], "datatype": "INT64", "data": [count]}
+        return http.post("/v2/models/counting/infer", json={"inputs": [given]})
+
+    answers = await asyncio.gather(*(rounds(100_000) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 503, 503, 503]
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.headers["retry-after"] == "1"
+    assert "at work or waiting" in refused.json()["error"]
+
+
+async def test_a_body_that_does_not_come_is_given_up(port: int, keys: tuple[Path, dict[str, str]]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = keys[1]["default"]
+    writer.write(
+        f"POST {INFER} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key}\r\ncontent-length: 9\r\n\r\n{{".encode()
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+    assert b"400 Bad Request" in head
+    assert b"body: did not arrive within 0.5 s" in head
+    writer.close()
+
+
+async def test_bodies_of_all_requests_together_are_bounded_and_room_is_given_back(
+    port: int, http: httpx.AsyncClient, keys: tuple[Path, dict[str, str]]
+) -> None:
+    head = f"POST {INFER} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {keys[1]['default']}\r\ncontent-length: 95000\r\n\r\n"
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in held:
+        writer.write(head.encode() + b" " * 90_000)
+        await writer.drain()
+    await asyncio.sleep(0.1)
+    refused = await http.post(INFER, content=b" " * 90_000)
+    assert (refused.status_code, refused.json()["error"]) == (503, "too many large requests are at work; ask again")
+    for _, writer in held:
+        writer.close()
+    await asyncio.sleep(0.1)
+    assert (await http.post(INFER, json={"inputs": [X]})).status_code == 200
+
+
+async def test_a_stopping_gateway_says_that_it_is_not_ready(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    await gateway.predictions.finish(within_seconds=1)
+    assert (await http.get("/v2/health/live")).status_code == 200
+    ready = await http.get("/v2/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"ready": False})
+    answer = await http.post(INFER, json={"inputs": [X]})
+    assert (answer.status_code, answer.json()["error"]) == (503, "the gateway is stopping; ask again")
