@@ -13,6 +13,11 @@ drops = Counter("ergonaut_spool_drops", "Events that were dropped unsent, since 
 spooled = Gauge("ergonaut_spool_events", "Events that wait in the spool.")
 
 
+_powers: dict[tuple[str, str], Gauge] = {}
+_energies: dict[tuple[str, str], Counter] = {}
+# Looking a labelled figure up costs as much as all else here, and this runs at every sample.
+
+
 def show(turn: Turn) -> None:
     """Take a sample into the figures. What is not measured has none, rather than a zero."""
     samples.inc()
@@ -24,8 +29,18 @@ def show(turn: Turn) -> None:
                 continue
             whose = (sample.component, sample.share.value)
             watts[whose] = watts.get(whose, 0.0) + sample.energy_joules / seconds
-            energy.labels(*whose).inc(sample.energy_joules)
+            if whose not in _energies:
+                _energies[whose] = energy.labels(*whose)
+            _energies[whose].inc(sample.energy_joules)
+    _show_powers(watts)
+
+
+def _show_powers(watts: dict[tuple[str, str], float]) -> None:
     # A power that is not told any more must vanish; its last value would look like the present.
-    power.clear()
+    for gone in _powers.keys() - watts.keys():
+        power.remove(*gone)
+        del _powers[gone]
     for whose, value in watts.items():
-        power.labels(*whose).set(value)
+        if whose not in _powers:
+            _powers[whose] = power.labels(*whose)
+        _powers[whose].set(value)

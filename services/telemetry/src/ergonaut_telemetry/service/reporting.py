@@ -11,8 +11,11 @@ from ergonaut_common.observe import get_logger
 from ergonaut_telemetry.domain import HostReading, Terms, Turn, accelerator_name
 from ergonaut_telemetry.ports import Announcer, Meters
 
-LOOK_SECONDS = 1.0
-"""How often it is looked whether a report is due; also how soon one that the bus did not take is tried again."""
+LOOK_SECONDS_FIRST = 0.2
+"""How often it is looked whether there is a sample to report; others wait for the first report."""
+
+LOOK_SECONDS = 5.0
+"""How often it is looked whether a report is due; every waking costs the host, and meters seldom change."""
 
 log = get_logger(__name__)
 
@@ -51,7 +54,7 @@ class Reporting:
                     yield
             except (Unavailable, Broken) as error:
                 log.warning("the host's report waits for the bus", error=str(error))
-            await clock.sleep(LOOK_SECONDS)
+            await clock.sleep(LOOK_SECONDS if self._reported else LOOK_SECONDS_FIRST)
 
     def _report(self, components: tuple[ComponentReport, ...]) -> HostReported:
         names = Counter(accelerator_name(name) for name in self._facts.accelerators)
