@@ -21,6 +21,7 @@ from ergonaut.errors import NotFound, Refused
 from ergonaut.ids import new_id
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.domain import LeaseState, Observation, StopReason
+from ergonaut_orchestrator.runner import EXIT_BUSY
 
 LIMITS = LocalLimits(stop_grace_seconds=1, lease_ttl_seconds=60, log_bytes_max=4096, source_bytes_max=10_000)
 
@@ -78,10 +79,25 @@ async def ended(provider: LocalProvider, lease_id: str) -> Observation:
 async def test_two_starts_at_once_start_one_program(provider: LocalProvider, leases_folder: Path) -> None:
     ours = lease()
     await provider.provision(ours, None)
-    counting = program("sh", "-c", "echo x >> count; sleep 0.5")
+    # Longer than a second runner waits for the lock.
+    counting = program("sh", "-c", "echo x >> count; sleep 1.5")
     other = LocalProvider(leases_folder, "host", LIMITS)
     await asyncio.gather(*(one.start(ours.lease_id, counting) for one in (provider, other, provider, other)))
     await ended(provider, ours.lease_id)
+    assert (leases_folder / ours.lease_id / "job" / "count").read_text() == "x\n"
+
+
+async def test_a_runner_leaves_a_lease_alone_whose_program_has_been_started(
+    provider: LocalProvider, leases_folder: Path
+) -> None:
+    ours = lease()
+    await provider.provision(ours, None)
+    await provider.start(ours.lease_id, program("sh", "-c", "echo x >> count"))
+    before = await ended(provider, ours.lease_id)
+    command = [sys.executable, "-m", "ergonaut_orchestrator.runner", str(leases_folder / ours.lease_id)]
+    second = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
+    assert second.returncode == EXIT_BUSY
+    assert await provider.observe(ours.lease_id) == before
     assert (leases_folder / ours.lease_id / "job" / "count").read_text() == "x\n"
 
 
@@ -169,6 +185,7 @@ import asyncio, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
+from ergonaut_orchestrator.runner import EXIT_BUSY
 from worlds import lease, program
 async def main():
     provider = LocalProvider(Path({str(leases_folder)!r}), "host", LocalLimits())
