@@ -1,0 +1,261 @@
+"""The whole process on a real NATS, started from environment settings only: it serves, survives, tells, and leaves in order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
+from ergonaut.events import InferenceServed, ModelDeployed, ModelRemoved, subject_of
+from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.testing import free_port, key_ring_file
+
+from .onnx_models import NUMPY_TO_ONNX, counting, doubling, identity
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_SECONDS = 30.0
+X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+
+
+@dataclass
+class Site:
+    """Where a process is and how it is called; each site's tenant is its own, since all share one NATS."""
+
+    environment: dict[str, str]
+    grpc_address: str
+    http_address: str
+    metrics_address: str
+    tenant: str
+    key: str
+    log: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=f"http://{self.http_address}", headers=self.headers, timeout=PATIENCE_SECONDS)
+
+
+def made_site(nats_url: str, folder: Path, keys_file: Path, tenant: str, key: str) -> Site:
+    grpc_address, http_address, metrics_address = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")} | {
+        "ERGONAUT_NATS_URL": nats_url,
+        "ERGONAUT_KEYS_FILE": str(keys_file),
+        "ERGONAUT_DATA_DIR": str(folder / f"data-{free_port()}"),
+        "ERGONAUT_GATEWAY_GRPC_ADDRESS": grpc_address,
+        "ERGONAUT_GATEWAY_HTTP_ADDRESS": http_address,
+        "ERGONAUT_GATEWAY_METRICS_ADDRESS": metrics_address,
+    }
+    log = folder / f"gateway-{http_address.rpartition(':')[2]}.log"
+    return Site(environment, grpc_address, http_address, metrics_address, tenant, key, log)
+
+
+@pytest.fixture
+def sites(nats_url: str, tmp_path: Path) -> tuple[Site, Site]:
+    tenant = f"t-{uuid4().hex[:8]}"
+    keys_file, keys = key_ring_file(tmp_path, (tenant,))
+    return tuple(made_site(nats_url, tmp_path, keys_file, tenant, keys[tenant]) for _ in range(2))
+
+
+@pytest.fixture
+def site(sites: tuple[Site, Site]) -> Site:
+    return sites[0]
+
+
+@contextlib.contextmanager
+def started(site: Site) -> "Iterator[subprocess.Popen[bytes]]":
+    with site.log.open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", "ergonaut_gateway"], env=site.environment, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def healthy(site: Site) -> AsyncIterator[ModelServiceStub]:
+    async with grpc.aio.insecure_channel(site.grpc_address) as channel:
+        request = health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService")
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING, site.log.read_text()
+        yield ModelServiceStub(channel)
+
+
+async def deploy(stub: ModelServiceStub, site: Site, content: bytes, name: str = "doubling") -> pb.Model:
+    messages = iter([pb.DeployModelRequest(name=name), pb.DeployModelRequest(chunk=content)])
+    metadata = list(site.headers.items())
+    return (await stub.DeployModel(messages, metadata=metadata, timeout=PATIENCE_SECONDS)).model
+
+
+async def served_version(site: Site, name: str = "doubling") -> int:
+    async with site.http as http:
+        answer = await http.post(f"/v2/models/{name}/infer", json={"inputs": [X]})
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["model_version"])
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(PlatformSettings(nats_url=nats_url), "test") as opened:
+        await opened.ensure_streams("models", "inference")
+        yield opened
+
+
+async def test_tritonclient_is_served_over_http_and_grpc(site: Site) -> None:
+    with started(site):
+        async with healthy(site) as stub:
+            await deploy(stub, site, doubling())
+            for datatype in NUMPY_TO_ONNX:
+                await deploy(stub, site, identity(datatype), f"identity-{datatype.lower()}")
+            script = Path(__file__).with_name("triton_script.py")
+            arguments = [sys.executable, str(script), site.http_address, site.grpc_address, site.key]
+            done = await asyncio.to_thread(
+                subprocess.run, arguments, capture_output=True, text=True, timeout=60, check=False
+            )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_killed_gateway_serves_again_what_it_served_and_another_one_follows(sites: tuple[Site, Site]) -> None:
+    one, two = sites
+    with started(one) as process, started(two):
+        async with healthy(one) as stub, healthy(two):
+            assert (await deploy(stub, one, doubling("a"))).version == 1
+            assert (await deploy(stub, one, doubling("b"))).version == 2
+            assert await served_version(one) == 2
+            async with asyncio.timeout(PATIENCE_SECONDS), two.http as http:
+                while (await http.get("/v2/models/doubling/versions/2/ready")).status_code != 200:
+                    await asyncio.sleep(0.02)
+            assert await served_version(two) == 2
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with started(one):
+        async with healthy(one) as stub:
+            assert await served_version(one) == 2
+            assert (await deploy(stub, one, doubling("b"))).version == 2
+
+
+async def test_a_kill_in_the_middle_of_deployments_leaves_one_version_that_serves(site: Site) -> None:
+    async def keep_deploying(stub: ModelServiceStub) -> int:
+        done = 0
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while True:
+                done = (await deploy(stub, site, doubling(f"file-{done + 1}"))).version
+        return done
+
+    acknowledged = 0
+    lifetimes_seconds = (0.15, 0.3, 0.45)
+    for lifetime_seconds in lifetimes_seconds:
+        with started(site) as process:
+            async with healthy(site) as stub:
+                deploying = asyncio.create_task(keep_deploying(stub))
+                await asyncio.sleep(lifetime_seconds)
+                process.send_signal(signal.SIGKILL)
+                acknowledged = max(acknowledged, await deploying)
+    with started(site):
+        async with healthy(site):
+            version = await served_version(site)
+    # Each kill may have come between a version's record and its acknowledgement.
+    assert 1 <= acknowledged <= version <= acknowledged + len(lifetimes_seconds)
+
+
+async def test_deployments_predictions_and_removals_are_told(site: Site, bus: Bus) -> None:
+    events = {
+        kind: await bus.jetstream.subscribe(subject_of(kind.TYPE, tenant=site.tenant))
+        for kind in (ModelDeployed, InferenceServed, ModelRemoved)
+    }
+    site.environment["ERGONAUT_GATEWAY_REPORT_SECONDS"] = "600"
+    with started(site) as process:
+        async with healthy(site) as stub:
+            model = await deploy(stub, site, doubling())
+            for _ in range(3):
+                await served_version(site)
+            async with httpx.AsyncClient() as http:
+                metrics = (await http.get(f"http://{site.metrics_address}/metrics")).text
+            await stub.RemoveModel(pb.RemoveModelRequest(name="doubling"), metadata=list(site.headers.items()))
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    messages = {kind: await each.next_msg(timeout=PATIENCE_SECONDS) for kind, each in events.items()}
+    deployed = ModelDeployed.model_validate_json(messages[ModelDeployed].data)
+    assert (deployed.version, deployed.digest) == (1, model.digest)
+    served = InferenceServed.model_validate_json(messages[InferenceServed].data)
+    assert (served.model, served.version, served.requests, served.rows, served.failed) == ("doubling", 1, 3, 3, 0)
+    assert 0 < served.latency_ms_p50 <= served.latency_ms_p99
+    assert ModelRemoved.model_validate_json(messages[ModelRemoved].data).model == "doubling"
+    labels = f'{{model="doubling",tenant="{site.tenant}",version="1"}}'
+    assert f"ergonaut_inference_requests_total{labels} 3.0" in metrics
+    assert f"ergonaut_inference_seconds_count{labels} 3.0" in metrics
+
+
+async def test_a_stop_finishes_requests_at_work_and_is_not_serving_meanwhile(site: Site) -> None:
+    rounds = {"name": "rounds", "shape": [], "datatype": "INT64", "data": [1_500_000]}
+    with started(site) as process:
+        async with healthy(site) as stub, site.http as http, grpc.aio.insecure_channel(site.grpc_address) as channel:
+            await deploy(stub, site, counting(), "counting")
+            at_work = asyncio.create_task(http.post("/v2/models/counting/infer", json={"inputs": [rounds]}))
+            await asyncio.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            health = health_pb2_grpc.HealthStub(channel)
+            async for told in health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS):
+                if told.status == health_pb2.HealthCheckResponse.NOT_SERVING:
+                    break
+            assert not at_work.done()
+            answer = await at_work
+            assert (answer.status_code, answer.json()["outputs"][0]["data"]) == (200, [1_500_000])
+        assert await asyncio.to_thread(process.wait, 15) == 0
+    assert "Traceback" not in site.log.read_text()
+
+
+async def test_a_gateway_outlives_its_nats(tmp_path: Path) -> None:
+    from ergonaut_common.testing import nats_server
+
+    keys_file, keys = key_ring_file(tmp_path)
+    port = free_port()
+    url = f"nats://127.0.0.1:{port}"
+    site = made_site(url, tmp_path, keys_file, "default", keys["default"])
+    site.environment["ERGONAUT_GATEWAY_RESYNC_SECONDS"] = "1"
+    with contextlib.ExitStack() as first_life:
+        first_life.enter_context(nats_server(tmp_path / "nats", port))
+        with started(site) as process:
+            async with healthy(site) as stub:
+                await deploy(stub, site, doubling("a"))
+                first_life.close()
+                assert await served_version(site) == 1
+                await asyncio.sleep(2)
+                assert await served_version(site) == 1
+                with nats_server(tmp_path / "nats", port):
+                    assert (await deploy(stub, site, doubling("b"))).version == 2
+                    assert await served_version(site) == 2
+            assert process.poll() is None
+
+
+def test_a_bad_setting_is_named_and_the_process_ends_at_once(site: Site) -> None:
+    site.environment["ERGONAUT_GATEWAY_RUN_THREADS"] = "0"
+    with started(site) as process:
+        assert process.wait(PATIENCE_SECONDS) == 78
+    assert "run_threads" in site.log.read_text()
+
+
+def test_a_taken_port_is_named_and_the_process_ends(site: Site) -> None:
+    import socket
+
+    host, _, port = site.http_address.rpartition(":")
+    with socket.create_server((host, int(port))), started(site) as process:
+        assert process.wait(PATIENCE_SECONDS) == 1
+    assert f"cannot listen on {site.http_address}" in site.log.read_text()

@@ -1,0 +1,119 @@
+"""Predicts with tritonclient, given the HTTP and gRPC addresses and a key; a program of its own, since tritonclient and our
+generated module register the same protobuf names. Any failure ends it with a traceback. Not imported by tests.
+
+Each call gets headers of its own: tritonclient writes the lengths and encodings of one request into the dictionary it is given.
+"""
+
+import sys
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+DTYPES = {
+    "BOOL": np.bool_,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+
+
+def tensor_of(datatype):
+    if datatype == "BYTES":
+        return np.array([[b"ab", "é".encode()]], dtype=np.object_)
+    return np.array([[1, 0]], dtype=DTYPES[datatype])
+
+
+def refusal(client, model, inputs, headers):
+    try:
+        client.infer(model, inputs, headers=dict(headers))
+    except InferenceServerException as error:
+        return error.message()
+    raise AssertionError(f"{model} answered")
+
+
+def check_doubling(module, client, headers):
+    tensor = np.arange(6, dtype=np.float32).reshape(2, 3)
+    given = module.InferInput("x", [2, 3], "FP32")
+    given.set_data_from_numpy(tensor)
+    result = client.infer("doubling", [given], request_id="id-7", headers=dict(headers))
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * tensor)
+    np.testing.assert_array_equal(result.as_numpy("z"), -tensor)
+    told = result.get_response()
+    assert (told["id"] if isinstance(told, dict) else told.id) == "id-7"
+    only = client.infer("doubling", [given], outputs=[module.InferRequestedOutput("z")], headers=dict(headers))
+    np.testing.assert_array_equal(only.as_numpy("z"), -tensor)
+    assert only.as_numpy("y") is None
+    wrong = module.InferInput("x", [2], "FP32")
+    wrong.set_data_from_numpy(np.zeros(2, dtype=np.float32))
+    for model, inputs, words in (("doubling", [wrong], "inputs.x.shape"), ("nothing", [given], "no model nothing")):
+        assert words in refusal(client, model, inputs, headers)
+
+
+def check_datatypes(module, client, headers):
+    for datatype in DTYPES:
+        tensor = tensor_of(datatype)
+        given = module.InferInput("x", [1, 2], datatype)
+        given.set_data_from_numpy(tensor)
+        result = client.infer(f"identity-{datatype.lower()}", [given], headers=dict(headers))
+        np.testing.assert_array_equal(result.as_numpy("y"), tensor, err_msg=datatype)
+
+
+def check_http(address, headers):
+    client = tritonclient.http.InferenceServerClient(address)
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("doubling", headers=dict(headers))
+    assert client.is_model_ready("doubling", "1", headers=dict(headers))
+    assert not client.is_model_ready("doubling", "2", headers=dict(headers))
+    assert client.get_server_metadata(headers=dict(headers))["name"] == "ergonaut"
+    assert client.get_model_metadata("doubling", headers=dict(headers))["inputs"][0]["name"] == "x"
+    assert {"doubling", "identity-fp16"} <= {
+        model["name"] for model in client.get_model_repository_index(headers=dict(headers))
+    }
+    check_doubling(tritonclient.http, client, headers)
+    check_datatypes(tritonclient.http, client, headers)
+    for datatype in DTYPES:
+        given = tritonclient.http.InferInput("x", [1, 2], datatype)
+        given.set_data_from_numpy(tensor_of(datatype), binary_data=False)
+        wanted = [tritonclient.http.InferRequestedOutput("y", binary_data=False)]
+        for packed in (None, "gzip", "deflate"):
+            result = client.infer(
+                f"identity-{datatype.lower()}",
+                [given],
+                outputs=wanted,
+                headers=dict(headers),
+                request_compression_algorithm=packed,
+                response_compression_algorithm=packed,
+            )
+            texts = [["ab", "é"]]
+            expected = texts if datatype == "BYTES" else tensor_of(datatype).tolist()
+            assert result.as_numpy("y").tolist() == expected, datatype
+
+
+def check_grpc(address, headers):
+    client = tritonclient.grpc.InferenceServerClient(address)
+    assert client.is_server_live(headers=dict(headers))
+    assert client.is_server_ready(headers=dict(headers))
+    assert client.is_model_ready("doubling", headers=dict(headers))
+    assert not client.is_model_ready("nothing", headers=dict(headers))
+    assert client.get_server_metadata(headers=dict(headers)).name == "ergonaut"
+    assert client.get_model_metadata("doubling", headers=dict(headers)).inputs[0].name == "x"
+    check_doubling(tritonclient.grpc, client, headers)
+    check_datatypes(tritonclient.grpc, client, headers)
+
+
+if __name__ == "__main__":
+    http_address, grpc_address, key = sys.argv[1:]
+    check_http(http_address, {"authorization": f"Bearer {key}"})
+    check_grpc(grpc_address, {"authorization": f"Bearer {key}"})
