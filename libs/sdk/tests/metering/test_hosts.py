@@ -27,8 +27,9 @@ def test_the_cpu_model_is_a_line_from_idle_to_full(busy_cpu_seconds: float, watt
 
 
 def test_the_memory_model_counts_what_is_built_in() -> None:
-    loads = iter([HostLoad(100.0, 0, 1, 64 * 10**9, 1), HostLoad(110.0, 0, 1, 64 * 10**9, 1)])
-    assert joules_between(DramModel(load=lambda: next(loads))) == pytest.approx(0.392 * 64 * 10)
+    seconds = iter([100.0, 110.0])
+    meter = DramModel(memory_bytes=64 * 10**9, seconds=lambda: next(seconds))
+    assert joules_between(meter) == pytest.approx(0.392 * 64 * 10)
 
 
 def test_this_host_has_facts_a_load_and_a_meter_for_each_component() -> None:

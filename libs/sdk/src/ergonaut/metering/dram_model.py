@@ -1,9 +1,10 @@
 """What the memory is likely to use where nothing can measure it: so many watts for each gigabyte that is built in."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
-from ergonaut.metering.load import HostLoad, read_load
+from ergonaut.metering.load import read_load
 from ergonaut.metering.meters import Reading
 
 # Cloud Carbon Footprint's mean of what Crucial and Micron state: www.cloudcarbonfootprint.org/docs/methodology
@@ -17,15 +18,19 @@ class DramModel:
     """Component `dram`: constant, since modules are refreshed whether or not anything is in them."""
 
     def __init__(
-        self, *, because: str = "no RAPL counter for memory", load: Callable[[], HostLoad] = read_load
+        self,
+        *,
+        because: str = "no RAPL counter for memory",
+        memory_bytes: int = 0,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Model so many bytes, by default those of this host, over a clock's seconds."""
         self._source = f"{WATTS_PER_GIGABYTE} W per GB built in (Cloud Carbon Footprint); {because}"
-        self._load = load
+        self._watts = WATTS_PER_GIGABYTE * (memory_bytes or read_load().memory_bytes) / _BYTES_PER_GIGABYTE
+        self._seconds = seconds
 
     def read(self) -> Sequence[Reading]:
-        load = self._load()
-        joules = WATTS_PER_GIGABYTE * load.memory_bytes / _BYTES_PER_GIGABYTE * load.at_seconds
-        return [Reading("dram", Method.MODEL, self._source, _RANGE_FRACTION, joules)]
+        return [Reading("dram", Method.MODEL, self._source, _RANGE_FRACTION, self._watts * self._seconds())]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         return {}

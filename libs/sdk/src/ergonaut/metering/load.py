@@ -4,10 +4,11 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-_STAT = Path("/proc/stat")
-_MEMINFO = Path("/proc/meminfo")
+_STAT = "/proc/stat"
+_MEMINFO = "/proc/meminfo"
+# The lines that are read are the first; the rest of /proc/stat is as long as the machine has CPUs and interrupts.
+_FIRST_LINES_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class HostLoad:
 def read_load() -> HostLoad:
     """Read the load; the time is monotonic and has an arbitrary beginning."""
     if sys.platform == "linux":
-        total, available = _linux_memory(_MEMINFO.read_text())
-        busy = busy_seconds_of(_STAT.read_text(), os.sysconf("SC_CLK_TCK"))
+        total, available = _linux_memory(_first_lines(_MEMINFO))
+        busy = busy_seconds_of(_first_lines(_STAT), os.sysconf("SC_CLK_TCK"))
     else:
         total, available, busy = _portable()
     return HostLoad(time.monotonic(), busy, os.cpu_count() or 1, total, total - available)
@@ -42,6 +43,14 @@ def busy_seconds_of(stat: str, ticks_per_second: int) -> float:
     """
     user, nice, system, _idle, _iowait, irq, softirq = (int(text) for text in stat.split(maxsplit=8)[1:8])
     return (user + nice + system + irq + softirq) / ticks_per_second
+
+
+def _first_lines(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _FIRST_LINES_BYTES).decode()
+    finally:
+        os.close(descriptor)
 
 
 def _linux_memory(meminfo: str) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_proce
 from ergonaut.runcontext import RunContext
 
 # Looking again at every process that is in no run would cost most of a scan. So few at a time are enough to notice within
-# a minute, on a host of a few hundred, that a pid was used again or that a program was replaced by one that tells of a run.
-_STRANGERS_SEEN_AGAIN = 8
+# two minutes, on a host of a few hundred, that a pid was used again or that a program was replaced by one that tells of a run.
+_STRANGERS_SEEN_AGAIN = 4
 
 Claim = Callable[[int], RunContext | None]
 
