@@ -1,0 +1,30 @@
+"""The manifests as a cluster would get them, for the checks of deploy/."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from manifests import ROOT, Document
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
+    """The local overlay as a cluster would get it, with secrets made for this test only."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None and os.environ.get("CI"):
+        pytest.fail("kubectl is not installed, and CI must render the manifests")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed; the manifests are checked unrendered only")
+    copy = tmp_path_factory.mktemp("deploy")
+    shutil.copytree(ROOT / "deploy" / "k8s", copy / "k8s", ignore=shutil.ignore_patterns("secrets"))
+    overlay = copy / "k8s" / "overlays" / "local"
+    subprocess.run([sys.executable, str(ROOT / "deploy" / "local_secrets.py"), str(overlay)], check=True)
+    made = subprocess.run([kubectl, "kustomize", str(overlay)], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return list(yaml.safe_load_all(made.stdout))
