@@ -127,7 +127,7 @@ def test_a_killed_run_loses_at_most_a_second_and_is_closed_by_recovery(home: Pat
     assert (summary.name, summary.state, summary.because) == ("doomed", RunState.FAILED, "process died")
     assert (killed_at - summary.ended_at).total_seconds() <= 1.0
     assert summary.energy_joules is not None
-    assert summary.energy_joules > 0.5 * JOULES_PER_CPU_SECOND
+    assert summary.energy_joules > 0.1 * JOULES_PER_CPU_SECOND
     assert ergonaut.recover_runs(home) == []
     assert only_journal(home)[-1].kind is EntryKind.FINISHED
 
