@@ -8,7 +8,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from ergonaut.errors import Unavailable
+from ergonaut.errors import ErgonautError
 from ergonaut.workflows import RUNS_TASK_QUEUE
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
@@ -119,6 +119,8 @@ def working(temporal: Client, leasing: Leasing, world: World, settings: Settings
 async def reconciling(leasing: Leasing, clock: Clock, interval_seconds: float) -> None:
     """Search for leases that nobody answers for, at once and then now and again."""
     while True:
-        with contextlib.suppress(Unavailable, asyncio.TimeoutError):
+        try:
             await leasing.reconcile()
+        except ErgonautError as error:
+            log.warning("leases not reconciled", error=str(error))
         await clock.sleep(interval_seconds)

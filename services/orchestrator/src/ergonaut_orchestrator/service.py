@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter
 
-from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut.errors import ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.jobs import Plan
 from ergonaut.workflows import RunJobInput
 from ergonaut_common.clock import Clock
@@ -110,7 +110,7 @@ class Leasing:
             try:
                 if not await self._world.workflows.is_live(lease):
                     await self.tear_down(lease, "its workflow is gone")
-            except Unavailable as error:
+            except ErgonautError as error:
                 log.warning("lease not reconciled", lease_id=lease.lease_id, error=str(error))
 
     async def ask_all_to_stop(self) -> None:
