@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.kv import KeyValue
 
 from ergonaut.api.pricing.v1 import pricing_pb2 as pb
 from ergonaut.api.pricing.v1 import pricing_pb2_grpc as pb_grpc
@@ -161,6 +162,29 @@ async def test_a_damaged_record_hides_no_other(nats_url: str) -> None:
         assert list(await book.of_tenant("default")) == [RECORD]
         with pytest.raises(Broken, match=r"default\.job-0"):
             await book.find("default", "job-0")
+
+
+async def test_a_watch_of_a_quiet_job_looks_for_itself_at_leisure(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_scheduler.adapters.job_book.WATCH_LOOK_SECONDS", 0.2)
+    async with open_bus(PlatformSettings(nats_url=nats_url), "scheduler") as bus:
+        bucket = await bus.key_value(BUCKET)
+        book = KeyValueJobBook(bucket)
+        await book.add(RECORD)
+        looks = 0
+
+        async def watch(*args: Any, **options: Any) -> KeyValue.KeyWatcher:
+            nonlocal looks
+            looks += 1
+            return await KeyValue.watch(bucket, *args, **options)
+
+        monkeypatch.setattr(bucket, "watch", watch)
+        async with aclosing(book.watch("default", "job-1")) as records:
+            assert await anext(records) == RECORD
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(records), 1)
+    assert 2 <= looks <= 7
 
 
 async def test_a_watch_goes_on_when_nats_was_killed_and_started_again(tmp_path: Path) -> None:

@@ -87,10 +87,12 @@ class KeyValueJobBook:
         while True:
             async with self._watching(_key(tenant, job_id)) as watcher:
                 stored = await self.find(tenant, job_id)
-                while stored is not None and stored.revision > seen:
+                if stored is not None and stored.revision > seen:
                     seen = stored.revision
                     yield stored.record
-                    stored = await self._next_change(watcher, seen)
+                while (changed := await self._next_change(watcher, seen)) is not None:
+                    seen = changed.revision
+                    yield changed.record
 
     async def _next_change(self, watcher: KeyValue.KeyWatcher, seen: int) -> Stored | None:
         """The next newer record; None when it is time to look for oneself."""
