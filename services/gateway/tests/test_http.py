@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -235,6 +236,16 @@ async def test_more_requests_than_fit_are_told_to_come_back(http: httpx.AsyncCli
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == "1"
     assert "at work or waiting" in refused.json()["error"]
+
+
+async def test_an_answer_does_not_wait_for_the_callers_delayed_acknowledgement(http: httpx.AsyncClient) -> None:
+    latencies_seconds = []
+    # A new connection acknowledges its first two dozen segments at once; the delay shows after that.
+    for _ in range(60):
+        began = time.perf_counter()
+        await http.post(INFER, json={"inputs": [X]})
+        latencies_seconds.append(time.perf_counter() - began)
+    assert min(latencies_seconds[-20:]) < 0.03
 
 
 async def test_a_body_that_does_not_come_is_given_up(port: int, keys: tuple[Path, dict[str, str]]) -> None:

@@ -61,7 +61,12 @@ async def serving_http(address: str, app: Any, *, connections_max: int) -> Async
 
 def _listener(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, int(port)), backlog=BACKLOG)
+        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
     except (OSError, ValueError) as error:
         raise Unavailable(f"the gateway cannot listen on {address}: {error}") from error
+    # Connections take this over. Without it the end of each answer would wait 40 ms for the caller's delayed acknowledgement;
+    # asyncio sets it only on sockets that name their protocol, which create_server's do not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
