@@ -70,8 +70,8 @@ async def test_a_tenants_nats_user_may_not_overhear_or_pretend(system: Installat
 def test_the_temporal_cli_starts_a_job_with_json(system: Installation) -> None:
     result = _temporal(system, "start-and-wait", HELLO)
     assert result["state"] == "succeeded"
-    footprint = system.cli_json("report", result["run_id"])
-    assert footprint["run"]["run_id"] == result["run_id"]
+    report = system.cli_json("report", str(result["run_id"]))
+    assert (report["run_id"], report["state"]) == (result["run_id"], "succeeded")
 
 
 def test_tritonclient_predicts_over_http_and_grpc(system: Installation, tmp_path: Path) -> None:

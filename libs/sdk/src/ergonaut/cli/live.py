@@ -84,7 +84,9 @@ def _show(view: _View, live: Live | None, *, quiet: bool) -> None:
 def _print_line(view: _View) -> None:
     status = view.status
     assert status is not None
-    headline = f"{state_name(status.state)} {status.phase}".strip()
+    headline = (
+        state_name(status.state) if status.state in ENDED else f"{state_name(status.state)} {status.phase}".strip()
+    )
     if headline == view.printed_phase and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
         return
     view.printed_at, view.printed_phase = time.monotonic(), headline

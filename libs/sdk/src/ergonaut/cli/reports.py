@@ -1,0 +1,168 @@
+"""`ergonaut runs`, `report`, `compare`: what was used, from the ledger."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ergonaut.api.ledger.v1 import ledger_pb2 as pb
+from ergonaut.cli.output import JSON_OPTION, out, print_json, print_table, telling_errors
+from ergonaut.client import AsyncClient
+from ergonaut.errors import NotFound, Refused
+from ergonaut.reports import (
+    RunReport,
+    compare,
+    comparison_to_csv,
+    comparison_to_json,
+    render_comparison_html,
+    render_comparison_terminal,
+    render_html,
+    render_terminal,
+    report_of,
+    to_csv,
+    to_json,
+)
+
+JsonFlag = Annotated[bool, JSON_OPTION]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file, with plots.")]
+CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+
+SETTLING_SECONDS = 3.0
+"""The last samples of a run reach the ledger within this time of its end: a sample's second, its way, and the insert."""
+
+FIRST_NEWS_SECONDS = 10.0
+"""How long a run that was only just started may take to be known to the ledger."""
+
+POLL_SECONDS = 0.25
+COMPARED_MAX = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the CLI."""
+    panel = "Accounts"
+    app.command("runs", rich_help_panel=panel)(runs)
+    app.command("report", rich_help_panel=panel)(report)
+    app.command("compare", rich_help_panel=panel)(compare_command)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20, as_json: JsonFlag = False
+) -> None:
+    """List the newest runs."""
+
+    async def run() -> list[pb.Run]:
+        async with AsyncClient() as client:
+            return await client.ledger.runs(limit)
+
+    with telling_errors():
+        found = asyncio.run(run())
+        if as_json:
+            print_json(found)
+            return
+        rows = [
+            (one.run_id, one.name, one.state, one.provider, one.region, f"{one.started_at.ToDatetime():%F %T}")
+            for one in found
+        ]
+        print_table("", ("run", "name", "state", "provider", "region", "started (UTC)"), rows)
+
+
+def report(
+    run_id: Annotated[str, typer.Argument(help="The run, as `ergonaut runs` names it.")],
+    html: HtmlFile = None,
+    as_csv: CsvFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what a run used, how that was measured, and what it would have cost elsewhere and at other hours.
+
+    Example: ergonaut report run-01k... --html report.html
+    """
+
+    async def run() -> RunReport:
+        async with AsyncClient() as client:
+            return await gathered(client, run_id)
+
+    with telling_errors():
+        made = asyncio.run(run())
+        if html is not None:
+            html.write_text(render_html(made))
+        if as_json:
+            sys.stdout.write(to_json(made))
+        elif as_csv:
+            sys.stdout.write(to_csv(made))
+        else:
+            out.print(render_terminal(made))
+        _tell_file(html, quiet=as_json or as_csv)
+
+
+def compare_command(
+    run_ids: Annotated[list[str], typer.Argument(help="Two to twenty runs; the first is what others are measured by.")],
+    html: HtmlFile = None,
+    as_csv: CsvFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put runs side by side: joules, grams, dollars, time, metrics, and which differences mean something.
+
+    Example: ergonaut compare run-01k... run-01m...
+    """
+
+    async def run() -> list[RunReport]:
+        async with AsyncClient() as client:
+            return [await gathered(client, run_id) for run_id in run_ids]
+
+    with telling_errors():
+        if not 2 <= len(run_ids) <= COMPARED_MAX:
+            raise Refused(f"give 2 to {COMPARED_MAX} runs, not {len(run_ids)}", field="run_ids")
+        comparison = compare(asyncio.run(run()))
+        if html is not None:
+            html.write_text(render_comparison_html(comparison))
+        if as_json:
+            sys.stdout.write(comparison_to_json(comparison))
+        elif as_csv:
+            sys.stdout.write(comparison_to_csv(comparison))
+        else:
+            out.print(render_comparison_terminal(comparison))
+        _tell_file(html, quiet=as_json or as_csv)
+
+
+async def gathered(client: AsyncClient, run_id: str) -> RunReport:
+    """All that the ledger knows of a run; one that has only just ended is given the time to settle."""
+    footprint = await _settled(client, run_id)
+    power, elsewhere = await asyncio.gather(client.ledger.power_series(run_id), client.ledger.elsewhere(run_id))
+    return report_of(footprint, power, elsewhere)
+
+
+async def _settled(client: AsyncClient, run_id: str) -> pb.GetRunFootprintResponse:
+    give_up_at = asyncio.get_running_loop().time() + FIRST_NEWS_SECONDS
+    while True:
+        try:
+            footprint = await client.ledger.footprint(run_id)
+        except NotFound:
+            if asyncio.get_running_loop().time() > give_up_at or not await _is_known(client, run_id):
+                raise
+            await asyncio.sleep(POLL_SECONDS)
+            continue
+        wait_seconds = _settles_in(footprint.run)
+        if wait_seconds <= 0:
+            return footprint
+        await asyncio.sleep(wait_seconds)
+
+
+def _settles_in(run: pb.Run) -> float:
+    """Seconds until a run's figures are final; 0 for one that still runs, whose figures are what they are now."""
+    if not run.HasField("ended_at"):
+        return 0.0
+    since_end = datetime.now(UTC) - run.ended_at.ToDatetime(tzinfo=UTC)
+    return SETTLING_SECONDS - since_end.total_seconds()
+
+
+async def _is_known(client: AsyncClient, run_id: str) -> bool:
+    """Whether a job has this run, so that the ledger is bound to hear of it."""
+    return any(job.run_id == run_id for job in await client.jobs.newest())
+
+
+def _tell_file(html: Path | None, *, quiet: bool) -> None:
+    if html is not None and not quiet:
+        out.print(f"written: {html}")
