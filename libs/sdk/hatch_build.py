@@ -14,7 +14,7 @@ GENERATED = SOURCE_ROOT / "ergonaut" / "api"
 class GenerateApi(BuildHookInterface[Any]):
     """Runs protoc over every .proto of the repository, for wheels and editable installs alike."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling calls it so
         generate()
 
 

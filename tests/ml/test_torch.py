@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import ergonaut
 import pytest
+
+import ergonaut
 
 torch = pytest.importorskip("torch", reason="run by make test-ml, which installs torch")
 

@@ -3,7 +3,7 @@
 Used by the client, and by services that call each other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from grpc import aio
@@ -33,7 +33,7 @@ Headers = Callable[[], Mapping[str, str]]
 def open_channel(address: str, headers: Headers, *, agent: str) -> aio.Channel:
     """A channel whose every call carries what `headers` gives at that moment; `agent` tells who calls."""
     options = (*_OPTIONS, ("grpc.primary_user_agent", agent))
-    interceptors = [_UnaryUnary(headers), _UnaryStream(headers), _StreamUnary(headers)]
+    interceptors: Sequence[aio.ClientInterceptor] = [_UnaryUnary(headers), _UnaryStream(headers), _StreamUnary(headers)]
     return aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 

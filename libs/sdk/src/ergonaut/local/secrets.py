@@ -11,7 +11,7 @@ from ergonaut.workflows import DEFAULT_TENANT
 
 SERVICES_USER = "services"
 STORE_BYTES_MAX = 32 * 1024**3
-"""JetStream breaks when a disk fills up, so it is given a bound: this much, or half of what is free or its own if that is less."""
+"""JetStream breaks when a disk fills up, so it is given a bound: this much at most, else half of what is free."""
 
 
 def ensure_secrets(home: Home) -> None:
