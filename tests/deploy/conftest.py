@@ -17,8 +17,8 @@ from manifests import ROOT, Document
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
     """The local overlay as a cluster would get it, with secrets made for this test only."""
     kubectl = shutil.which("kubectl")
-    if kubectl is None and os.environ.get("CI"):
-        pytest.fail("kubectl is not installed, and CI must render the manifests")
+    if kubectl is None and os.environ.get("ERGONAUT_REQUIRE_SERVERS"):
+        pytest.fail("kubectl is not installed, and ERGONAUT_REQUIRE_SERVERS lets no test be skipped")
     if kubectl is None:
         pytest.skip("kubectl is not installed; the manifests are checked unrendered only")
     copy = tmp_path_factory.mktemp("deploy")
