@@ -11,7 +11,7 @@ from ergonaut_common.bus.messages import tenant_of
 from ergonaut_common.observe import get_logger
 
 DELIVERIES_MAX = 8
-"""Deliveries before a message is parked: with the delays below that is about 50 s of trying."""
+"""Deliveries before a message is parked: with the delays below that is about 25 s of trying."""
 
 DELIVERIES_LIMIT = 64
 """JetStream's own bound; above ours, since a process that is killed burns deliveries without settling."""
