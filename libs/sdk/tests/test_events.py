@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
+
 from ergonaut.events import EVENT_TYPES, JobSubmitted, RunFinished, subject_of
 from ergonaut.events.base import Event
-from pydantic import ValidationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,3 +48,9 @@ def test_every_event_type_is_made_of_three_words() -> None:
 def test_a_class_with_a_wrong_type_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="must be"):
         type("Wrong", (Event,), {"TYPE": "two.words", "__annotations__": {}, "__module__": __name__})
+
+
+def test_a_loss_that_became_nan_does_not_cost_the_whole_fact() -> None:
+    metrics = {"loss": float("nan"), "accuracy": 0.5}
+    event = RunFinished(tenant="default", run_id="run-1", state="succeeded", ended_at=NOW, metrics=metrics)
+    assert RunFinished.model_validate_json(event.model_dump_json()).metrics == {"accuracy": 0.5}

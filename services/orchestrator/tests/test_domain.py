@@ -223,11 +223,11 @@ def test_the_newest_phase_and_figures_stand() -> None:
     entries = [
         JournalEntry(kind=EntryKind.PHASE, at=NOW, phase="load"),
         JournalEntry(kind=EntryKind.METRIC, at=NOW, name="loss", value=2.0),
-        JournalEntry(kind=EntryKind.PHASE, at=NOW, phase="train"),
+        JournalEntry(kind=EntryKind.PHASE, at=NOW, phase="train", step=3),
         JournalEntry(kind=EntryKind.METRIC, at=NOW, name="loss", value=1.0),
         JournalEntry(kind=EntryKind.METRIC, at=NOW, name="odd", value=None),
     ]
-    assert Telling().after(entries) == Telling("train", {"loss": 1.0})
+    assert Telling().after(entries) == Telling("train 3", {"loss": 1.0})
 
 
 def test_a_run_cannot_tell_more_figures_than_an_event_holds() -> None:

@@ -304,6 +304,17 @@ async def test_a_folder_without_rights_is_torn_down_all_the_same(provider: Local
     assert list(leases_folder.iterdir()) == []
 
 
+async def test_what_a_death_in_the_middle_of_laying_out_left_goes_with_the_lease(
+    provider: LocalProvider, leases_folder: Path
+) -> None:
+    ours, other = lease(), lease()
+    for half_made in (ours, other):
+        (leases_folder / f".{half_made.lease_id}-abc" / "job").mkdir(parents=True)
+    await provider.provision(ours, None)
+    await provider.tear_down(ours.lease_id)
+    assert [path.name for path in leases_folder.iterdir()] == [f".{other.lease_id}-abc"]
+
+
 async def test_a_lease_is_readable_by_its_owner_alone(provider: LocalProvider, leases_folder: Path) -> None:
     ours = lease()
     await provider.provision(ours, None)

@@ -188,7 +188,7 @@ ONE_LIFE = ["runs.run.started", "runs.run.finished", "leases.lease.acquired", "l
 async def test_a_job_goes_through_its_whole_life(engines: Engines) -> None:
     engines.start()
     result = await (await engines.begin(1)).result()
-    assert (result.state, result.exit_code, result.artifacts) == ("succeeded", 0, ("model.onnx",))
+    assert (result.state, result.exit_code, result.artifacts) == ("succeeded", 0, (f"{result.run_id}/model.onnx",))
     assert result.metrics == {"step": 9.0}
     assert await engines.kinds() == ONE_LIFE
     progress = [event for event in await engines.told() if event["kind"] == "runs.run.progressed"]
@@ -318,7 +318,7 @@ async def test_engines_that_die_in_the_middle_of_a_run_change_nothing_of_it(engi
     for engine in (engines.nats, engines.temporal):
         engine.start()
     result = await asyncio.wait_for(_result(handle), 120)
-    assert (result.state, result.artifacts) == ("succeeded", ("model.onnx",))
+    assert (result.state, result.artifacts) == ("succeeded", (f"{result.run_id}/model.onnx",))
     assert engines.marks() == ["begun", "ended"]
     assert await engines.kinds() == ONE_LIFE
 
@@ -351,7 +351,7 @@ async def test_killed_in_any_step_it_takes_that_step_up_again(engines: Engines, 
     process.wait()
     engines.start()
     result = await asyncio.wait_for(handle.result(), 60)
-    assert (result.state, result.artifacts) == ("succeeded", ("model.onnx",))
+    assert (result.state, result.artifacts) == ("succeeded", (f"{result.run_id}/model.onnx",))
     assert engines.marks() == ["begun", "ended"]
     assert await engines.kinds() == ONE_LIFE
     assert engines.leases() == []

@@ -142,9 +142,9 @@ async def test_files_and_outputs_are_kept_under_the_runs_name(fakes: FakeWorld, 
     await begun(fakes, ours)
     await watched(fakes, clock, ours)
     collected = await Keeping(fakes.world, Bounds()).collect(ours)
-    assert collected.artifacts == ("model.onnx",)
-    assert collected.because == "artifacts: no file matches '*.pt'"
     run_id = ours.lease.run_id
+    assert collected.artifacts == (f"{run_id}/model.onnx",)
+    assert collected.because == "artifacts: no file matches '*.pt'"
     assert fakes.artifacts.kept.pop(("default", f"{run_id}/model.onnx")) == b"model"
     assert sorted(fakes.artifacts.kept) == [
         ("default", f"logs/{run_id}/stderr.log"),

@@ -104,7 +104,7 @@ async def test_a_job_started_with_plain_json_runs_to_its_end(client: Client, que
     result = await handle.result()
     job_id = handle.id.rpartition("/")[2]
     assert (result.state, result.exit_code, result.job_id) == ("succeeded", 0, job_id)
-    assert result.artifacts == ("model.onnx",)
+    assert result.artifacts == (f"{result.run_id}/model.onnx",)
     assert fakes.announcer.types() == [
         "leases.lease.acquired",
         "runs.run.started",
@@ -113,7 +113,7 @@ async def test_a_job_started_with_plain_json_runs_to_its_end(client: Client, que
     ]
     finished = await fakes.announcer.heard("runs.run.finished")
     assert isinstance(finished, RunFinished)
-    assert (finished.run_id, finished.state, finished.artifacts) == (result.run_id, "succeeded", ("model.onnx",))
+    assert (finished.run_id, finished.state, finished.artifacts) == (result.run_id, "succeeded", result.artifacts)
     assert fakes.placing.asked[0][1] == handle.id
     assert await step_of(handle) is JobStep.ENDED
     assert await fakes.provider.held() == []

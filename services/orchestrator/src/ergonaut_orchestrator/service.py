@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import Counter
 
@@ -242,6 +242,11 @@ class Newest:
         return self._telling, self._offset
 
 
+def artifact_name(run_id: str, path: str) -> str:
+    """The name under which a run's file is kept, and under which anybody fetches it."""
+    return f"{run_id}/{path}"
+
+
 class Keeping:
     """Keeps what runs leave, and tells how they ended."""
 
@@ -260,8 +265,8 @@ class Keeping:
         )
         for file in kept:
             with await provider.open_file(lease.lease_id, file.path) as content:
-                await self._world.artifacts.keep(lease.tenant, f"{lease.run_id}/{file.path}", content)
-        return collected
+                await self._world.artifacts.keep(lease.tenant, artifact_name(lease.run_id, file.path), content)
+        return replace(collected, artifacts=tuple(artifact_name(lease.run_id, file.path) for file in kept))
 
     async def _keep_logs(self, provider: Provider, lease: Lease) -> None:
         """What the program wrote; no run's name is `logs`, so that no artifact can be in the way."""

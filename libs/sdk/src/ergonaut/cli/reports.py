@@ -11,7 +11,9 @@ import typer
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.cli.output import JSON_OPTION, out, print_json, print_table, telling_errors
 from ergonaut.client import AsyncClient
-from ergonaut.errors import NotFound, Refused
+from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut.jobs import Placement
+from ergonaut.jobs_proto import candidate_from_proto
 from ergonaut.reports import (
     RunReport,
     compare,
@@ -28,6 +30,10 @@ from ergonaut.reports import (
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file, with plots.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--html", help="One self-contained HTML file, with plots, to write.", show_default="report.html"),
+]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 SETTLING_SECONDS = 3.0
@@ -71,11 +77,13 @@ def runs(
 
 def report(
     run_id: Annotated[str, typer.Argument(help="The run, as `ergonaut runs` names it.")],
-    html: HtmlFile = None,
+    html: ReportFile = None,
     as_csv: CsvFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Tell what a run used, how that was measured, and what it would have cost elsewhere and at other hours.
+
+    Prints it and writes report.html; with --json or --csv a file is written only where --html names one.
 
     Example: ergonaut report run-01k... --html report.html
     """
@@ -86,6 +94,7 @@ def report(
 
     with telling_errors():
         made = asyncio.run(run())
+        html = html or (None if as_json or as_csv else Path("report.html"))
         if html is not None:
             html.write_text(render_html(made))
         if as_json:
@@ -131,7 +140,18 @@ async def gathered(client: AsyncClient, run_id: str) -> RunReport:
     """All that the ledger knows of a run; one that has only just ended is given the time to settle."""
     footprint = await _settled(client, run_id)
     power, elsewhere = await asyncio.gather(client.ledger.power_series(run_id), client.ledger.elsewhere(run_id))
-    return report_of(footprint, power, elsewhere)
+    return report_of(footprint, power, elsewhere, await _expected(client, footprint.run.job_id))
+
+
+async def _expected(client: AsyncClient, job_id: str) -> Placement | None:
+    """What the scheduler expected of the run's job; None for a run that has none, or whose job is forgotten."""
+    if not job_id:
+        return None
+    try:
+        status = await client.jobs.get(job_id)
+    except (NotFound, Unavailable):
+        return None
+    return candidate_from_proto(status.placement) if status.HasField("placement") else None
 
 
 async def _settled(client: AsyncClient, run_id: str) -> pb.GetRunFootprintResponse:

@@ -1,11 +1,23 @@
 """What happens to an attempt of a job. Emitted by `orchestrator`, or by a tracker that streams and has no orchestrator."""
 
 from enum import StrEnum
-from typing import ClassVar
+from math import isfinite
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from ergonaut.events.base import Event, Name
+
+
+def _finite_only(metrics: Any) -> Any:
+    """Without figures that JSON cannot tell: a loss that became NaN must not cost the whole fact."""
+    if not isinstance(metrics, dict):
+        return metrics
+    return {name: value for name, value in metrics.items() if not isinstance(value, float) or isfinite(value)}
+
+
+Metrics = Annotated[dict[str, float], BeforeValidator(_finite_only)]
+"""A run's figures by name; those that are not finite are left out."""
 
 
 class RunState(StrEnum):
@@ -53,7 +65,7 @@ class RunProgressed(RunEvent):
     TYPE: ClassVar[str] = "runs.run.progressed"
 
     phase: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: Metrics = Field(default_factory=dict)
 
 
 class RunPreempted(RunEvent):
@@ -73,7 +85,7 @@ class RunFinished(RunEvent):
     state: RunState
     exit_code: int | None = Field(default=None, description="The program's; null where it never started or was killed.")
     because: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict, description="The last figures that the tracker told.")
+    metrics: Metrics = Field(default_factory=dict, description="The last figures that the tracker told.")
     artifacts: tuple[str, ...] = Field(
         default=(), description="Names in the object store's bucket `artifacts-<tenant>`."
     )

@@ -78,7 +78,7 @@ class Telling:
         phase, metrics = self.phase, dict(self.metrics)
         for entry in entries:
             if entry.kind is EntryKind.PHASE:
-                phase = entry.phase
+                phase = entry.phase if entry.step is None else f"{entry.phase} {entry.step}"
             elif entry.value is not None and (entry.name in metrics or len(metrics) < METRICS_MAX):
                 metrics[entry.name] = entry.value
         return Telling(phase, metrics)

@@ -53,6 +53,10 @@ class LocalLimits:
     nice: int = 5
 
 
+Spawn = Callable[[list[str], Path, dict[str, str]], "subprocess.Popen[bytes]"]
+"""Starts a command in a folder with an environment."""
+
+
 class LeaseFolder:
     """A lease's folder, whether it exists or not."""
 
@@ -99,13 +103,15 @@ class LeaseFolder:
         except (ValueError, TypeError) as error:
             raise Broken(f"{self.path / LEASE_FILE} cannot be read: {error}") from error
 
-    def start(self, program: Program, spawn: Callable[[list[str], Path], "subprocess.Popen[bytes]"]) -> datetime:
+    def start(self, program: Program, spawn: "Spawn") -> datetime:
         """Start a runner unless one has been; when this returns it has told when the program began."""
         self.lease()
         if self._status() is None:
             self.renew()
             runner.write_whole(self.path / runner.PROGRAM_FILE, json.dumps(self._program_file(program)))
-            spawn([sys.executable, "-I", "-m", "ergonaut_orchestrator.runner", str(self.path)], self.path)
+            command = [sys.executable, "-I", "-m", "ergonaut_orchestrator.runner", str(self.path)]
+            # As a process of the run, the runner holds the CPU time of the program until the meters have seen it.
+            spawn(command, self.path, program.context.to_environment())
         give_up_at = time.monotonic() + START_PATIENCE_SECONDS
         while (status := self._status()) is None or status["state"] == "starting":
             if time.monotonic() >= give_up_at:
@@ -181,18 +187,21 @@ class LeaseFolder:
 
     def tear_down(self) -> None:
         """Stop what runs, kill what is left, remove the folder. Raises Unavailable where a process does not die."""
-        if not self.path.exists():
-            return
+        if self.path.exists():
+            self._end_processes()
+            with contextlib.suppress(FileNotFoundError):
+                self.path.rename(self.path.with_name(f".{self.path.name}-gone"))
+        # What a death in the middle of laying out or removing left of this lease goes too.
+        for part in self.path.parent.glob(f".{self.path.name}-*"):
+            remove_folder(part)
+
+    def _end_processes(self) -> None:
         status = self._stopped_status()
         with contextlib.suppress(NotFound, Broken):
             run_id = self.lease().run_id
             ticks = status.get("process_started_ticks", 0)
             if not kill_left_over(run_id, leader=status.get("pid", 0), leader_started_ticks=ticks):
                 raise Unavailable(f"processes of {run_id} do not die; the lease {self.path.name} is kept")
-        gone = self.path.with_name(f".{self.path.name}-gone")
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rename(gone)
-        remove_folder(gone)
 
     def _stopped_status(self) -> dict[str, Any]:
         """The runner's last word, having asked it to stop and, where it would not, killed it."""

@@ -105,11 +105,17 @@ class LocalProvider:
                 if time.time() - folder.stat().st_mtime > SWEEP_AGE_SECONDS:
                     remove_folder(folder)
 
-    def _spawn(self, arguments: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    def _spawn(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
         """Start a runner in a session of its own, so that no signal to this service reaches it."""
         with (folder / "runner.log").open("ab") as log:
             process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env={}, start_new_session=True
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
             )
         self._runners.append(process)
         return process
