@@ -10,7 +10,6 @@ from typing import Any
 
 import nats
 import pytest
-from nats.errors import TimeoutError as NatsTimeoutError
 from servers import Installation, installation, until, write_job
 
 VICTIMS = ("nats", "temporal", "telemetry", "pricing", "scheduler", "orchestrator", "ledger", "gateway", "vectors")
@@ -89,15 +88,16 @@ async def _acknowledged(system: Installation, run_id: str) -> list[dict[str, Any
     password = (system.home.secrets / "nats-services.password").read_text().strip()
     connection = await nats.connect(f"nats://{system.addresses.nats}", user="services", password=password)
     jetstream = connection.jetstream()
-    subscription = await jetstream.subscribe("ergonaut.v1.default.telemetry.power.sampled.>", ordered_consumer=True)
+    last = (await jetstream.stream_info("ERGONAUT_TELEMETRY")).state.last_seq
+    subscription = await jetstream.subscribe("ergonaut.v1.default.telemetry.>", ordered_consumer=True)
     batches: dict[str, list[dict[str, Any]]] = {}
-    while True:
-        try:
-            message = await subscription.next_msg(timeout=3)
-        except NatsTimeoutError:
-            break
+    sequence = 0
+    # The agent goes on telling of the host, so the end is what was there when the reading began.
+    while sequence < last:
+        message = await subscription.next_msg(timeout=10)
+        sequence = message.metadata.sequence.stream
         told = json.loads(message.data)
-        batches[told["event_id"]] = [item for item in told["samples"] if item["run_id"] == run_id]
+        batches[told["event_id"]] = [item for item in told.get("samples", ()) if item["run_id"] == run_id]
     await connection.close()
     return [item for batch in batches.values() for item in batch]
 

@@ -1,6 +1,7 @@
 """Live progress of a job: where it is, what it draws, what it has used so far, and how each figure is measured."""
 
 import asyncio
+import contextlib
 import time
 
 from rich.live import Live
@@ -32,24 +33,30 @@ def state_name(state: int) -> str:
 async def follow(client: AsyncClient, job_id: str, *, quiet: bool) -> pb.JobStatus:
     """Show a job until it ends, and give how it ended. Without a terminal, lines; with `quiet`, nothing."""
     view = _View()
-    with Live(console=err, transient=True, refresh_per_second=4) as live:
-        shown = live if err.is_terminal and not quiet else None
-        async with asyncio.TaskGroup() as group:
-            meters: asyncio.Task[None] | None = None
+    with contextlib.ExitStack() as stack:
+        shown = None
+        if err.is_terminal and not quiet:
+            shown = stack.enter_context(Live(console=err, transient=True, refresh_per_second=4))
+        meters: asyncio.Task[None] | None = None
+        try:
             async for status in client.jobs.watch(job_id):
                 view.status = status
                 if status.run_id and status.run_id != view.run_id and status.state not in ENDED:
                     view.run_id = status.run_id
-                    if meters is not None:
-                        meters.cancel()
-                    meters = group.create_task(_watch_meters(client, view, shown, quiet=quiet))
+                    _stop(meters)
+                    meters = asyncio.create_task(_watch_meters(client, view, shown, quiet=quiet))
                 _show(view, shown, quiet=quiet)
-            if meters is not None:
-                meters.cancel()
+        finally:
+            _stop(meters)
     if not quiet:
         _print_end(view)
     assert view.status is not None, "a watch that ends has told at least one status"
     return view.status
+
+
+def _stop(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
 
 
 class _View:
@@ -60,7 +67,7 @@ class _View:
         self.reading: meters_pb.WatchRunResponse | None = None
         self.run_id = ""
         self.printed_at = 0.0
-        self.printed_phase = ""
+        self.printed_where: tuple[int, str] | None = None
 
 
 async def _watch_meters(client: AsyncClient, view: _View, live: Live | None, *, quiet: bool) -> None:
@@ -84,12 +91,13 @@ def _show(view: _View, live: Live | None, *, quiet: bool) -> None:
 def _print_line(view: _View) -> None:
     status = view.status
     assert status is not None
-    headline = (
-        state_name(status.state) if status.state in ENDED else f"{state_name(status.state)} {status.phase}".strip()
-    )
-    if headline == view.printed_phase and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
+    phase = "" if status.state in ENDED else status.phase
+    # Steps of one phase follow each other too fast for lines of their own.
+    where = (status.state, phase.rstrip(" 0123456789"))
+    if where == view.printed_where and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
         return
-    view.printed_at, view.printed_phase = time.monotonic(), headline
+    view.printed_at, view.printed_where = time.monotonic(), where
+    headline = f"{state_name(status.state)} {phase}".strip()
     out.print(f"{headline}  {_figures(view.reading)}".rstrip())
 
 
