@@ -14,8 +14,11 @@ from nats.js.api import StreamConfig
 
 import ergonaut
 from ergonaut.events import STREAMS
+from ergonaut.local.home import Home
+from ergonaut.local.secrets import SERVICES_USER, ensure_secrets, password_file, write_nats_config
 from ergonaut.tracking import stream
-from ergonaut_common.testing import free_port, nats_server
+from ergonaut.workflows import DEFAULT_TENANT
+from ergonaut_common.testing import binary, free_port, nats_server, running
 
 
 def work(seconds: float) -> None:
@@ -25,9 +28,9 @@ def work(seconds: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def bus(url: str) -> AsyncIterator[Any]:
+async def bus(url: str, user: str | None = None, password: str | None = None) -> AsyncIterator[Any]:
     """JetStream with the streams that services would have made."""
-    connection = await nats.connect(url)
+    connection = await nats.connect(url, user=user, password=password)
     jetstream = connection.jetstream()
     for area in ("runs", "telemetry"):
         spec = STREAMS[area]
@@ -145,6 +148,23 @@ async def test_a_bus_that_asks_for_a_password_gets_it_from_its_file(
     with nats_server(tmp_path / "nats") as url:
         async with bus(url) as jetstream:
             monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+            await asyncio.to_thread(work, 0.3)
+            assert len(await told(jetstream)) >= 3
+
+
+@pytest.mark.integration
+async def test_the_user_of_an_installation_may_tell_its_runs(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, installation = free_port(), Home(tmp_path / "installation")
+    ensure_secrets(installation)
+    config = write_nats_config(installation, f"127.0.0.1:{port}")
+    services = (SERVICES_USER, password_file(installation, SERVICES_USER).read_text())
+    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
+    monkeypatch.setenv("ERGONAUT_NATS_USER", DEFAULT_TENANT)
+    monkeypatch.setenv("ERGONAUT_NATS_PASSWORD_FILE", str(password_file(installation, DEFAULT_TENANT)))
+    with running([binary("nats-server"), "--config", str(config)], tmp_path / "nats.log", port):
+        async with bus(f"nats://127.0.0.1:{port}", *services) as jetstream:
             await asyncio.to_thread(work, 0.3)
             assert len(await told(jetstream)) >= 3
 

@@ -17,8 +17,8 @@ from nats.js.object_store import ObjectStore
 
 from ergonaut.errors import Broken, Unavailable
 from ergonaut.events import STREAMS, Event, StreamSpec
-from ergonaut_common.bus.messages import headers_of
-from ergonaut_common.observe import get_logger, span
+from ergonaut.events.envelope import headers_of
+from ergonaut_common.observe import get_logger, span, trace_headers
 from ergonaut_common.settings import PlatformSettings
 
 START_PATIENCE_SECONDS = 30.0
@@ -60,7 +60,7 @@ class Bus:
         """Tell a fact; it is stored when this returns, once, however often it is told. Raises Unavailable after 10 s."""
         payload = event.model_dump_json().encode()
         with span("publish", subject=event.subject):
-            headers = headers_of(event)
+            headers = headers_of(event) | trace_headers()
             await until_answered(
                 lambda: self.jetstream.publish(event.subject, payload, headers=headers),
                 what=f"publishing {event.TYPE} {event.event_id}",

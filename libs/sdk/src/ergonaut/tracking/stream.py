@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ergonaut.events import Event, RunFinished, RunStarted
+from ergonaut.events.envelope import headers_of
 from ergonaut.events.runs import RunState
 from ergonaut.ids import derived_id
 from ergonaut.journal import EntryKind, JournalEntry, read_entries
@@ -84,7 +85,12 @@ class BusStream:
             self._remember(error)
 
         password = self._bus.password()
-        credentials = {"user": self._bus.user, "password": password} if self._bus.user else {}
+        # A tenant's user may hear only inboxes of its own name, so that no tenant overhears another's replies.
+        credentials = (
+            {"user": self._bus.user, "password": password, "inbox_prefix": f"_INBOX_{self._bus.user}"}
+            if self._bus.user
+            else {}
+        )
         connecting = asyncio.ensure_future(
             nats.connect(
                 self._bus.url,
@@ -209,16 +215,3 @@ class _Teller:
             started_at=started.started_at,
             ended_at=entry.at,
         )
-
-
-def headers_of(event: Event) -> dict[str, str]:
-    """CloudEvents attributes of an event's message; the id makes JetStream drop a repeat."""
-    return {
-        "Nats-Msg-Id": event.event_id,
-        "content-type": "application/json",
-        "ce-specversion": "1.0",
-        "ce-id": event.event_id,
-        "ce-type": f"ergonaut.{event.TYPE}.v1",
-        "ce-source": f"/ergonaut/{event.tenant}",
-        "ce-time": event.occurred_at.isoformat(),
-    }
