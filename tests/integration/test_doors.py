@@ -129,6 +129,6 @@ for name, module, address in (("http", tritonclient.http, sys.argv[1]), ("grpc",
     client = module.InferenceServerClient(address)
     tensor = module.InferInput("x", [1, 2], "FP32")
     tensor.set_data_from_numpy(numpy.array([[1, 2]], dtype=numpy.float32))
-    answer = client.infer("double", [tensor], headers=headers).as_numpy("y")
+    answer = client.infer("double", [tensor], headers=dict(headers)).as_numpy("y")
     print(name, str(answer[0].tolist()).replace(" ", ""))
 """

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ergonaut.ids import new_id
 from ergonaut.metering import discover
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
 from ergonaut_telemetry.adapters.rapl_marks import RaplMarks
 from ergonaut_telemetry.domain import HostReading, Mark
+
+RUN_ID = new_id("run")
+"""Of this test session alone: the meters see every process of the machine, those of another session too."""
 
 # Works until it has used this much CPU time, tells so, and waits to be told to go.
 BUSY = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint('worked', flush=True)\nsys.stdin.read()"
@@ -35,12 +39,12 @@ def run_ids(reading: HostReading) -> set[str]:
 def test_a_run_is_found_by_its_environment_with_the_cpu_time_of_its_children(tmp_path: Path) -> None:
     meters = HostMeters(discover(powercap=tmp_path))
     meters.read()
-    with running(RunContext(run_id="run-1", tenant="acme", metered=True), SHELL_WITH_CHILD):
+    with running(RunContext(run_id=RUN_ID, tenant="acme", metered=True), SHELL_WITH_CHILD):
         reading = meters.read()
     meters.close()
 
-    (run,) = (run for run in reading.runs if run.context.run_id == "run-1")
-    assert run.key == ("acme", "run-1")
+    (run,) = (run for run in reading.runs if run.context.run_id == RUN_ID)
+    assert run.key == ("acme", RUN_ID)
     assert run.cpu_seconds >= 0.3
     assert len(run.members) == 2
     assert all(0 < stat.started <= reading.process_clock_seconds + 0.02 for stat in run.members)
@@ -57,25 +61,25 @@ def test_a_program_that_meters_itself_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_run_whose_processes_are_gone_is_told_no_more(tmp_path: Path) -> None:
     meters = HostMeters(discover(powercap=tmp_path))
-    with running(RunContext(run_id="run-1", metered=True), [sys.executable, "-c", BUSY]):
+    with running(RunContext(run_id=RUN_ID, metered=True), [sys.executable, "-c", BUSY]):
         during = meters.read()
     after = meters.read()
     meters.close()
 
-    assert "run-1" in run_ids(during)
-    assert "run-1" not in run_ids(after)
+    assert RUN_ID in run_ids(during)
+    assert RUN_ID not in run_ids(after)
 
 
 def test_a_second_life_of_the_agent_sees_the_same_processes_and_the_same_counting(tmp_path: Path) -> None:
     first, second = HostMeters(discover(powercap=tmp_path)), HostMeters(discover(powercap=tmp_path))
-    with running(RunContext(run_id="run-1", metered=True), [sys.executable, "-c", BUSY]):
+    with running(RunContext(run_id=RUN_ID, metered=True), [sys.executable, "-c", BUSY]):
         before, after = first.read(), second.read()
     first.close()
     second.close()
 
     assert before.boot_id == after.boot_id
     assert before.agent != after.agent
-    ours = [next(run for run in reading.runs if run.context.run_id == "run-1") for reading in (before, after)]
+    ours = [next(run for run in reading.runs if run.context.run_id == RUN_ID) for reading in (before, after)]
     assert [stat.started for stat in ours[0].members] == [stat.started for stat in ours[1].members]
     lasting = {part.reading.component: part.reading.energy_joules or 0.0 for part in before.components if part.lasting}
     assert {"cpu", "dram"} <= lasting.keys()
