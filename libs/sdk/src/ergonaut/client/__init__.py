@@ -10,9 +10,17 @@ ERGONAUT_<SERVICE>_ADDRESS point it elsewhere. Every failure is one of `ergonaut
 """
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from ergonaut.client.blocking import Blocking, Loop
+from ergonaut.client.blocking import (
+    BlockingJobs,
+    BlockingLedger,
+    BlockingMeters,
+    BlockingModels,
+    BlockingPrices,
+    BlockingVectors,
+    Loop,
+)
 from ergonaut.client.connection import Connection
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
@@ -51,18 +59,20 @@ class Client:
     It keeps an event loop in a thread of its own, so that it may be used from any thread, notebooks included.
     """
 
-    jobs: Any
-    meters: Any
-    prices: Any
-    models: Any
-    vectors: Any
-    ledger: Any
-
     def __init__(self, connection: Connection | None = None) -> None:
         self._loop = Loop()
-        self._client = self._loop.run(_make(connection))
-        for area in ("jobs", "meters", "prices", "models", "vectors", "ledger"):
-            setattr(self, area, Blocking(getattr(self._client, area), self._loop))
+        self._closed = False
+        try:
+            self._client = self._loop.run(_make(connection))
+        except BaseException:
+            self._loop.close()
+            raise
+        self.jobs = BlockingJobs(self._client.jobs, self._loop)
+        self.meters = BlockingMeters(self._client.meters, self._loop)
+        self.prices = BlockingPrices(self._client.prices, self._loop)
+        self.models = BlockingModels(self._client.models, self._loop)
+        self.vectors = BlockingVectors(self._client.vectors, self._loop)
+        self.ledger = BlockingLedger(self._client.ledger, self._loop)
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +83,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close every channel and end the thread."""
-        self._loop.run(self._client.close())
-        self._loop.close()
+        """Close every channel and end the thread; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._loop.run(self._client.close())
+            self._loop.close()
 
 
 async def _make(connection: Connection | None) -> AsyncClient:

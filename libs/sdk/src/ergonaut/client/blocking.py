@@ -1,12 +1,22 @@
-"""Makes the async client usable without asyncio: runs its coroutines on a loop in a thread and waits for them."""
+"""Makes the async client usable without asyncio: each area again, with methods that block and watches that are iterators."""
 
 import asyncio
-import inspect
+import contextlib
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+from ergonaut.client.jobs import Jobs
+from ergonaut.client.ledger import Ledger
+from ergonaut.client.models import Models
+from ergonaut.client.pricing import Prices
+from ergonaut.client.telemetry import Meters
+from ergonaut.client.vectors import Vectors
+from ergonaut.errors import Refused
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Loop:
@@ -16,9 +26,13 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ergonaut-client", daemon=True)
         self._thread.start()
+        self._closed = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait; an interrupt here cancels it there."""
+        """Run a coroutine there and wait; an interrupt here cancels it there. Raises Refused after the end."""
+        if self._closed:
+            work.close()
+            raise Refused("this client is closed; make another")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -26,8 +40,36 @@ class Loop:
             future.cancel()
             raise
 
-    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Go through an async iterator from here; leaving early closes it."""
+    def blocking(self, method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+        """The same method, but the caller waits for its answer."""
+
+        @functools.wraps(method)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            return self.run(method(*args, **options))
+
+        return call
+
+    def iterating(self, method: Callable[P, AsyncIterator[T]]) -> Callable[P, Iterator[T]]:
+        """The same watch as a plain iterator; leaving early closes it."""
+
+        @functools.wraps(method)
+        def call(*args: P.args, **options: P.kwargs) -> Iterator[T]:
+            return self._each(method(*args, **options))
+
+        return call
+
+    def close(self) -> None:
+        """Cancel what is still under way, so that nobody waits for it for ever, and end the thread."""
+        if self._closed:
+            return
+        # First, so that what is cancelled does not ask for more on its way out.
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    def _each(self, items: AsyncIterator[T]) -> Iterator[T]:
         try:
             while True:
                 try:
@@ -35,34 +77,85 @@ class Loop:
                 except StopAsyncIteration:
                     return
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                self.run(close())
-
-    def close(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
+            if not self._closed:
+                self.run(_close(items))
 
 
-class Blocking:
-    """An area of the client whose methods block."""
+class BlockingJobs:
+    """`Jobs` whose methods block."""
 
-    def __init__(self, area: object, loop: Loop) -> None:
-        self._area = area
-        self._loop = loop
+    def __init__(self, area: Jobs, loop: Loop) -> None:
+        self.plan = loop.blocking(area.plan)
+        self.submit = loop.blocking(area.submit)
+        self.get = loop.blocking(area.get)
+        self.newest = loop.blocking(area.newest)
+        self.watch = loop.iterating(area.watch)
+        self.cancel = loop.blocking(area.cancel)
+        self.download = loop.blocking(area.download)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._area, name)
 
-        def call(*args: Any, **options: Any) -> Any:
-            answer = method(*args, **options)
-            return self._loop.run(answer) if inspect.iscoroutine(answer) else self._loop.each(answer)
+class BlockingMeters:
+    """`Meters` whose methods block."""
 
-        call.__doc__ = method.__doc__
-        return call
+    def __init__(self, area: Meters, loop: Loop) -> None:
+        self.host = loop.blocking(area.host)
+        self.watch_run = loop.iterating(area.watch_run)
+
+
+class BlockingPrices:
+    """`Prices` whose methods block."""
+
+    def __init__(self, area: Prices, loop: Loop) -> None:
+        self.offers = loop.blocking(area.offers)
+        self.forecast = loop.blocking(area.forecast)
+
+
+class BlockingModels:
+    """`Models` whose methods block."""
+
+    def __init__(self, area: Models, loop: Loop) -> None:
+        self.deploy = loop.blocking(area.deploy)
+        self.served = loop.blocking(area.served)
+        self.remove = loop.blocking(area.remove)
+        self.predict = loop.blocking(area.predict)
+
+
+class BlockingVectors:
+    """`Vectors` whose methods block."""
+
+    def __init__(self, area: Vectors, loop: Loop) -> None:
+        self.create = loop.blocking(area.create)
+        self.collections = loop.blocking(area.collections)
+        self.drop = loop.blocking(area.drop)
+        self.upsert = loop.blocking(area.upsert)
+        self.search = loop.blocking(area.search)
+
+
+class BlockingLedger:
+    """`Ledger` whose methods block."""
+
+    def __init__(self, area: Ledger, loop: Loop) -> None:
+        self.runs = loop.blocking(area.runs)
+        self.footprint = loop.blocking(area.footprint)
+        self.power_series = loop.blocking(area.power_series)
+        self.elsewhere = loop.blocking(area.elsewhere)
+        self.events = loop.blocking(area.events)
 
 
 async def _next(items: AsyncIterator[T]) -> T:
     return await anext(items)
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        # An interrupt may have left it between cancelled and ended; then it is closed when it is collected.
+        with contextlib.suppress(RuntimeError):
+            await close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,16 +1,18 @@
 """Jobs: plan, submit, watch, cancel, fetch what they kept."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
-
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.api.scheduling.v1.scheduling_pb2_grpc import SchedulingServiceStub
+from ergonaut.channels import TRANSFER_TIMEOUT_SECONDS
 from ergonaut.client.connection import Connection, doing, pieces
+from ergonaut.client.watching import watched
+from ergonaut.errors import Refused
 from ergonaut.ids import new_id
 from ergonaut.jobfile import pack_folder
 from ergonaut.jobs import JobSpec
@@ -23,8 +25,6 @@ ENDED = frozenset({pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CAN
 """States after which nothing changes any more."""
 
 REWATCH_PAUSE_SECONDS = 0.5
-WATCH_PATIENCE_SECONDS = 120.0
-"""How long a watch waits for a scheduler that is away; then the caller is told."""
 
 
 class Jobs:
@@ -67,20 +67,16 @@ class Jobs:
             answer = await self._stub.ListJobs(pb.ListJobsRequest(limit=limit))
             return [*answer.jobs]
 
-    async def watch(self, job_id: str) -> AsyncIterator[pb.JobStatus]:
+    async def watch(self, job_id: str) -> AsyncGenerator[pb.JobStatus, None]:
         """How a job stands, at once and after every change, until it ends; a scheduler that restarts is waited for."""
-        silent_since = time.monotonic()
+        request = pb.WatchJobRequest(job_id=job_id)
         while True:
-            try:
-                async for answer in self._stub.WatchJob(pb.WatchJobRequest(job_id=job_id)):
-                    silent_since = time.monotonic()
+            async with aclosing(watched(lambda: self._stub.WatchJob(request), f"watching {job_id}")) as answers:
+                async for answer in answers:
                     yield answer.status
                     if answer.status.state in ENDED:
                         return
-            except grpc.RpcError as error:
-                with doing(f"watching {job_id}"):
-                    if not _is_away(error) or time.monotonic() - silent_since > WATCH_PATIENCE_SECONDS:
-                        raise
+            # A scheduler that stops in good order ends its watches as if there were nothing more to tell.
             await asyncio.sleep(REWATCH_PAUSE_SECONDS)
 
     async def cancel(self, job_id: str, *, because: str = "") -> None:
@@ -91,13 +87,19 @@ class Jobs:
 
     async def download(self, artifact: str, to: Path) -> Path:
         """Fetch a file that a run kept, by its name `<run_id>/<path>`; it appears whole or not at all."""
-        to.parent.mkdir(parents=True, exist_ok=True)
         beside = to.with_name(f".{to.name}.part")
-        with doing(f"fetching {artifact}"), beside.open("wb") as file:
-            received = self._stub.DownloadArtifact(pb.DownloadArtifactRequest(name=artifact))
-            async for answer in received:
-                file.write(answer.chunk)
-        return beside.replace(to)
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with doing(f"fetching {artifact}"), beside.open("wb") as file:
+                request = pb.DownloadArtifactRequest(name=artifact)
+                async for answer in self._stub.DownloadArtifact(request, timeout=TRANSFER_TIMEOUT_SECONDS):
+                    file.write(answer.chunk)
+            return beside.replace(to)
+        except OSError as error:
+            raise Refused(f"{to} cannot be written: {error.strerror}", field="to") from error
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     async def _upload(self, folder: Path) -> str:
         packed = await asyncio.to_thread(pack_folder, folder)
@@ -109,7 +111,3 @@ class Jobs:
         with doing(f"uploading {folder}"):
             answer = await self._stub.UploadSource(requests())
             return str(answer.source)
-
-
-def _is_away(error: grpc.RpcError) -> bool:
-    return bool(error.code() == grpc.StatusCode.UNAVAILABLE)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -59,7 +60,9 @@ class Models:
 
     async def predict(self, name: str, inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Predict by the Open Inference Protocol: inputs and outputs are its tensors (`name`, `shape`, `datatype`, `data`)."""
-        url = f"http://{self._connection.gateway_http}/v2/models/{name}/infer"
+        if not self._connection.gateway_http:
+            raise NotFound("where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS")
+        url = f"http://{self._connection.gateway_http}/v2/models/{quote(name, safe='')}/infer"
         try:
             async with httpx.AsyncClient(headers=self._connection.headers, timeout=CALL_TIMEOUT_SECONDS) as http:
                 answer = await http.post(url, json={"inputs": list(inputs)})

@@ -1,19 +1,16 @@
 """Live meters: what the host's components draw now, and what a run has used so far."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
-
-import grpc
 
 from ergonaut.api.telemetry.v1 import telemetry_pb2 as pb
 from ergonaut.api.telemetry.v1.telemetry_pb2_grpc import TelemetryServiceStub
 from ergonaut.client.connection import Connection, doing
+from ergonaut.client.watching import watched
 
 if TYPE_CHECKING:
     from ergonaut.api.telemetry.v1.telemetry_pb2_grpc import TelemetryServiceAsyncStub
-
-REWATCH_PAUSE_SECONDS = 0.5
 
 
 class Meters:
@@ -32,16 +29,9 @@ class Meters:
             answer: pb.DescribeHostResponse = await self._stub.DescribeHost(pb.DescribeHostRequest())
             return answer
 
-    async def watch_run(self, run_id: str) -> AsyncIterator[pb.WatchRunResponse]:
+    async def watch_run(self, run_id: str) -> AsyncGenerator[pb.WatchRunResponse, None]:
         """A run's totals after every sample, until its last process is gone; an agent that restarts is waited for."""
-        while True:
-            try:
-                watched = self._stub.WatchRun(pb.WatchRunRequest(run_id=run_id))
-                async for answer in watched:
-                    yield answer
-                return
-            except grpc.RpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
-                    with doing(f"watching {run_id}"):
-                        raise
-            await asyncio.sleep(REWATCH_PAUSE_SECONDS)
+        request = pb.WatchRunRequest(run_id=run_id)
+        async with aclosing(watched(lambda: self._stub.WatchRun(request), f"watching {run_id}")) as answers:
+            async for answer in answers:
+                yield answer

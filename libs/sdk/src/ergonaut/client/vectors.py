@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1.vectors_pb2_grpc import VectorsServiceStub
 from ergonaut.client.connection import Connection, doing
+from ergonaut.errors import Refused
 
 if TYPE_CHECKING:
     from ergonaut.api.vectors.v1.vectors_pb2_grpc import VectorsServiceAsyncStub
+
+_METRICS = {"l2": pb.METRIC_L2, "cosine": pb.METRIC_COSINE, "inner-product": pb.METRIC_INNER_PRODUCT}
 
 BATCH_MAX = 256
 """Vectors sent in one call: few enough for the log's messages, enough to pay for the call."""
@@ -26,10 +29,11 @@ class Vectors:
 
     async def create(self, name: str, dimension: int, *, metric: str = "l2") -> pb.Collection:
         """Make a collection; `metric` is `l2`, `cosine` or `inner-product`. The same again changes nothing."""
-        number = pb.Metric.Value(f"METRIC_{metric.upper().replace('-', '_')}")
+        if metric not in _METRICS:
+            raise Refused(f"{metric!r} is unknown; known are {', '.join(_METRICS)}", field="metric")
         with doing(f"creating the collection {name}"):
             request = pb.CreateCollectionRequest(
-                collection=pb.Collection(name=name, dimension=dimension, metric=number)
+                collection=pb.Collection(name=name, dimension=dimension, metric=_METRICS[metric])
             )
             answer = await self._stub.CreateCollection(request)
             collection: pb.Collection = answer.collection

@@ -62,7 +62,7 @@ class Home:
         try:
             return (self.secrets / "client.key").read_text().strip()
         except FileNotFoundError:
-            raise NotFound(f"there is no key in {self.secrets}; run `ergonaut up`") from None
+            raise NotFound(f"there is no key in {self.secrets}; run `ergonaut up`, or set ERGONAUT_API_KEY") from None
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
