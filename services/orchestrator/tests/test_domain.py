@@ -39,6 +39,7 @@ from ergonaut_orchestrator.domain import (
     new_run_id,
     program_of,
     reason_to_stop,
+    with_time_from,
     within_bounds,
     without_files,
 )
@@ -191,8 +192,8 @@ def test_a_success_whose_files_are_lost_is_none() -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_told_and_fails_nothing() -> None:
-    _, collected = within_bounds(FoundFiles((), ("*.onnx",)), count_max=1, bytes_max=1)
-    end = ended_with(RunEnd(EndKind.SUCCEEDED, NOW), collected)
+    _, said = within_bounds(FoundFiles((), ("*.onnx",)), count_max=1, bytes_max=1)
+    end = ended_with(RunEnd(EndKind.SUCCEEDED, NOW), Collected((), said))
     assert (end.kind, end.because) == (EndKind.SUCCEEDED, "artifacts: no file matches '*.onnx'")
 
 
@@ -205,11 +206,32 @@ def test_what_is_kept_is_within_bounds_and_what_is_not_is_told(
     pairs: list[tuple[str, int]], count_max: int, bytes_max: int
 ) -> None:
     files = tuple(FoundFile(path, size) for path, size in pairs)
-    kept, collected = within_bounds(FoundFiles(files), count_max=count_max, bytes_max=bytes_max)
+    kept, said = within_bounds(FoundFiles(files), count_max=count_max, bytes_max=bytes_max)
     assert len(kept) <= count_max
     assert sum(file.size_bytes for file in kept) <= bytes_max
-    assert collected.artifacts == tuple(file.path for file in kept)
-    assert bool(collected.because) == (len(kept) < len(files))
+    assert bool(said) == (len(kept) < len(files))
+
+
+def test_a_file_whose_name_no_message_can_carry_is_told() -> None:
+    _, said = within_bounds(FoundFiles((), unnameable=("caf\\xe9.txt",)), count_max=1, bytes_max=1)
+    assert said == "artifacts: 1 files left out, the first 'caf\\xe9.txt': their names are not UTF-8"
+
+
+def test_names_of_any_length_make_no_telling_too_large_to_be_told() -> None:
+    entries = [
+        JournalEntry(kind=EntryKind.PHASE, at=NOW, phase="p" * 10_000_000, step=3),
+        JournalEntry(kind=EntryKind.METRIC, at=NOW, name="m" * 10_000_000, value=1.0),
+        *(JournalEntry(kind=EntryKind.METRIC, at=NOW, name=f"{n:256}", value=1.0) for n in range(1000)),
+    ]
+    telling = Telling().after(entries)
+    assert telling.phase.endswith("p 3")
+    assert len(str(telling)) < 100_000
+
+
+def test_the_time_that_a_machine_took_to_come_is_not_counted_against_the_program() -> None:
+    late = NOW + timedelta(hours=5)
+    begun = with_time_from(attempt(job(duration_seconds_expected=60), NOW), late)
+    assert begun.stop_at > late + timedelta(seconds=60)
 
 
 @given(st.text(max_size=5000))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import signal
@@ -319,3 +320,38 @@ async def test_a_lease_is_readable_by_its_owner_alone(provider: LocalProvider, l
     ours = lease()
     await provider.provision(ours, None)
     assert (leases_folder / ours.lease_id).stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_header_that_claims_to_be_huge_is_refused_before_it_fills_the_memory(provider: LocalProvider) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 8 * 1024**3
+    packed = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(4 * 1024 * 1024))
+    with pytest.raises(Refused, match="header of more than 1 MiB"):
+        await provider.provision(lease(), packed)
+    assert await provider.held() == []
+
+
+async def test_a_file_whose_name_is_not_utf_8_is_told_and_the_others_are_found(provider: LocalProvider) -> None:
+    lease_id, _ = await begin(provider, "open(b'caf\\xe9.txt', 'w').close(); open('tea.txt', 'w').close()")
+    await ended(provider, lease_id)
+    found = await provider.files(lease_id, ("*.txt",))
+    assert [file.path for file in found.files] == ["tea.txt"]
+    assert found.unnameable == ("caf\\xe9.txt",)
+
+
+async def test_a_file_that_cannot_be_looked_at_hides_no_other(
+    provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_id, _ = await begin(provider, "open('shut.txt', 'w').close(); open('tea.txt', 'w').close()")
+    await ended(provider, lease_id)
+    is_file = Path.is_file
+
+    def closed(path: Path) -> bool:
+        # As the system says of a file below a folder without the right to enter it; root, who may run this, enters all.
+        if path.name == "shut.txt":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    found = await provider.files(lease_id, ("*.txt",))
+    assert [file.path for file in found.files] == ["tea.txt"]

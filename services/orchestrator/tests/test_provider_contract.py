@@ -86,6 +86,15 @@ async def test_a_program_that_is_not_there_is_named(provider: Provider) -> None:
     assert seen.because == "command: 'no-such-program' could not be started: No such file or directory"
 
 
+async def test_a_command_that_no_program_can_be_given_is_named(provider: Provider) -> None:
+    ours = lease()
+    await provider.provision(ours, None)
+    await provider.start(ours.lease_id, program("a\0b"))
+    seen = await ended(provider, ours.lease_id)
+    assert (seen.state, seen.exit_code) == (LeaseState.ENDED, None)
+    assert "command: 'a\\x00b' could not be started" in seen.because
+
+
 async def test_starting_again_after_the_end_starts_nothing(provider: Provider) -> None:
     ours = lease()
     await provider.provision(ours, None)

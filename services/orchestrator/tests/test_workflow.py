@@ -288,6 +288,21 @@ async def test_a_job_starts_no_earlier_than_placed(client: Client, queue: str, f
     assert started.started_at >= later
 
 
+async def test_a_machine_that_came_late_leaves_its_program_all_its_time(
+    client: Client, queue: str, fakes: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_orchestrator.domain.attempts.OVERRUN_SECONDS_MIN", 2.0)
+    provision = fakes.provider.provision
+
+    async def late(*arguments: Any) -> Any:
+        await asyncio.sleep(3)
+        return await provision(*arguments)
+
+    monkeypatch.setattr(fakes.provider, "provision", late)
+    result = await (await begin(client, queue, "sleep", "1", duration_seconds_expected=0.1)).result()
+    assert (result.state, result.because) == ("succeeded", "")
+
+
 async def test_a_worker_that_leaves_preempts_its_run_and_the_next_worker_goes_on(
     client: Client, fakes: FakeWorld
 ) -> None:

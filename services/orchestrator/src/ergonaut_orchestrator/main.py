@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -31,6 +32,10 @@ from ergonaut_orchestrator.workflows import RunJob
 SHORT_STEPS_MAX = 16
 """Activities at work beside the watches: provisioning, collecting and tearing down are heavy on one machine's disk."""
 
+THREADS_MAX = 64
+"""For looks at runs, which take milliseconds, beside short steps that may each hold one for half a minute. Python's own
+default of six on two cores would let a few slow tear-downs keep every watch from its heartbeat."""
+
 HEARTBEAT_INTERVAL = timedelta(seconds=1)
 """How often beats are passed on to Temporal, which answers them with cancellations: a cancelled job notices within this."""
 
@@ -44,6 +49,7 @@ async def main(platform: PlatformSettings) -> None:
     """Be the orchestrator until told to stop."""
     settings = Settings()
     clock = SystemClock()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     keys = KeyRing.load(platform.keys_file)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))

@@ -79,7 +79,7 @@ class Runner:
         self._tell()
         try:
             process = self._start()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._tell(state="ended", ended_at=_now(), exit_code=None, because=self._not_started(error))
             return
         self._tell(state="running", pid=process.pid, process_started_ticks=start_ticks(process.pid))
@@ -192,9 +192,11 @@ class Runner:
             told["stopped_for"] = self._stopped_for
         return told
 
-    def _not_started(self, error: OSError) -> str:
+    def _not_started(self, error: OSError | ValueError) -> str:
+        """ValueError: a text that no program can be given, such as one with a zero byte."""
         command = self._program["command"][0]
-        return f"command: {command!r} could not be started: {error.strerror}"
+        because = error.strerror if isinstance(error, OSError) else error
+        return f"command: {command!r} could not be started: {because}"
 
     def _note_signal(self, *_: object) -> None:
         self._asked_by_signal = True

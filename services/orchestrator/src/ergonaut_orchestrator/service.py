@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prometheus_client import Counter
 
@@ -260,13 +260,11 @@ class Keeping:
         provider = self._world.provider(lease.provider)
         await self._keep_logs(provider, lease)
         found = await provider.files(lease.lease_id, attempt.job.artifacts)
-        kept, collected = within_bounds(
-            found, count_max=bounds.artifacts_count_max, bytes_max=bounds.artifacts_bytes_max
-        )
+        kept, said = within_bounds(found, count_max=bounds.artifacts_count_max, bytes_max=bounds.artifacts_bytes_max)
         for file in kept:
             with await provider.open_file(lease.lease_id, file.path) as content:
                 await self._world.artifacts.keep(lease.tenant, artifact_name(lease.run_id, file.path), content)
-        return replace(collected, artifacts=tuple(artifact_name(lease.run_id, file.path) for file in kept))
+        return Collected(tuple(artifact_name(lease.run_id, file.path) for file in kept), said)
 
     async def _keep_logs(self, provider: Provider, lease: Lease) -> None:
         """What the program wrote; no run's name is `logs`, so that no artifact can be in the way."""

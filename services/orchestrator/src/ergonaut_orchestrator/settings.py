@@ -1,18 +1,12 @@
 """What may be set about the orchestrator, read from the environment. Built by `main`."""
 
-import platform
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from ergonaut.metering import host_name
 from ergonaut_common.settings import DoorSettings
-from ergonaut_orchestrator.domain import lease_host_name
 
 _MIB = 1024 * 1024
-
-
-def _host_name() -> str:
-    return lease_host_name(platform.node())
 
 
 class Settings(DoorSettings):
@@ -27,9 +21,9 @@ class Settings(DoorSettings):
         default="127.0.0.1:7504", description="Where /metrics is served for Prometheus, host:port."
     )
     host: str = Field(
-        default_factory=_host_name,
+        default_factory=host_name,
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-        description="This host's name in events; give the telemetry agent the same where it is not the machine's own.",
+        description="This host's name in events. Set ERGONAUT_HOST instead, so that the telemetry agent takes the same name.",
     )
     runs_max: int = Field(
         default=64,

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         new_attempt,
         new_run_id,
         result_of,
+        with_time_from,
         without_files,
     )
 
@@ -116,6 +117,8 @@ class RunJob:
         try:
             await workflow.execute_activity_method(Activities.provision, attempt, **PROVISIONING)
             await workflow.execute_activity_method(Activities.start, attempt, **STARTING)
+            # Getting here may have taken hours of somebody's absence; a watch without time left could not even be asked for.
+            attempt = with_time_from(attempt, workflow.now())
             self._now_at(JobStep.RUNNING)
             end = await workflow.execute_activity_method(Activities.watch, attempt, **_watching(attempt))
             if end.kind is not EndKind.PREEMPTED:

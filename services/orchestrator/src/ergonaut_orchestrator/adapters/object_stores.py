@@ -1,12 +1,14 @@
 """Sources and artifacts in JetStream's object stores, one bucket a tenant for each. Fills the ports `Sources` and `Artifacts`."""
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, TypeVar
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
+from nats.js.object_store import ObjectStore
 
 from ergonaut.errors import Broken, NotFound, Unavailable
 from ergonaut.jobs import source_digest
@@ -27,11 +29,11 @@ class ObjectSources:
     async def fetch(self, tenant: str, digest: str) -> bytes:
         store = await self._bus.object_store(f"sources-{tenant}")
         try:
-            found = await _bounded(lambda: store.get(digest), doing=f"fetching the source {digest}")
+            # Into a file, since nats-py copies all that it has for each piece that comes where it is given none.
+            archive = await _bounded(lambda: _content(store, digest), doing=f"fetching the source {digest}")
         except NotFoundError as error:
             raise NotFound(f"job.source: {digest} is not stored; upload it first") from error
-        archive = bytes(found.data or b"")
-        if source_digest(archive) != digest:
+        if await asyncio.to_thread(source_digest, archive) != digest:
             raise Broken(f"the stored source {digest} is damaged; upload it again")
         return archive
 
@@ -46,6 +48,12 @@ class ObjectArtifacts:
         bucket = f"artifacts-{tenant}"
         store: Any = await self._bus.object_store(bucket)
         await _bounded(lambda: store.put(name, content), doing=f"keeping {name} in {bucket}")
+
+
+async def _content(store: ObjectStore, name: str) -> bytes:
+    content = io.BytesIO()
+    await store.get(name, writeinto=content)
+    return content.getvalue()
 
 
 async def _bounded(transfer: Callable[[], Awaitable[T]], *, doing: str) -> T:

@@ -14,10 +14,10 @@ from ergonaut_orchestrator.domain.attempts import (
     brief,
     ended_with,
     final_end,
-    lease_host_name,
     new_attempt,
     new_run_id,
     result_of,
+    with_time_from,
     without_files,
 )
 from ergonaut_orchestrator.domain.machines import (
@@ -61,12 +61,12 @@ __all__ = [
     "given_up",
     "final_end",
     "job_id_from",
-    "lease_host_name",
     "new_attempt",
     "new_run_id",
     "program_of",
     "reason_to_stop",
     "result_of",
+    "with_time_from",
     "within_bounds",
     "without_files",
 ]

@@ -1,6 +1,5 @@
 """Attempts of a job: what one is, how it ended, whether another follows, and what the job's result is."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -69,7 +68,7 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The files kept of a run, and what is to be said about those that were not."""
+    """The files kept of a run, by their names `<run_id>/<path>`, and what is to be said about those that were not."""
 
     artifacts: tuple[str, ...] = ()
     because: str = ""
@@ -110,6 +109,11 @@ def new_attempt(
     )
     starts_at = max(now, placement.starts_at)
     return Attempt(lease, number, request.job, placement, stop_at=latest_end(request.job, starts_at))
+
+
+def with_time_from(attempt: Attempt, now: datetime) -> Attempt:
+    """The attempt, its time counted from now: what its machine and its start took is not the program's fault."""
+    return replace(attempt, stop_at=latest_end(attempt.job, now))
 
 
 def new_run_id(at: datetime, entropy: int) -> str:
@@ -174,13 +178,3 @@ def brief(text: str) -> str:
     if len(encoded) <= BECAUSE_BYTES_MAX:
         return text.strip()
     return "…" + encoded[3 - BECAUSE_BYTES_MAX :].decode(errors="ignore")
-
-
-def lease_host_name(node: str) -> str:
-    """A host's own name, made fit for a subject.
-
-    >>> lease_host_name("GPU_box.example.org")
-    'gpu-box-example-org'
-    """
-    dashed = re.sub(r"[^a-z0-9]+", "-", node.lower())[:63].strip("-")
-    return dashed or "host"

@@ -7,10 +7,13 @@ from enum import StrEnum
 
 from ergonaut.journal import EntryKind, JournalEntry
 from ergonaut.runcontext import RunContext
-from ergonaut_orchestrator.domain.attempts import Attempt, Collected, EndKind, RunEnd, brief
+from ergonaut_orchestrator.domain.attempts import Attempt, EndKind, RunEnd, brief
 
 METRICS_MAX = 256
 """Different metrics kept of a run: they travel in each progress event, which must stay a small message."""
+
+NAME_LETTERS_MAX = 256
+"""Longer names are no names: of a metric it is passed over, of a phase it is cut, for the same reason."""
 
 
 class LeaseState(StrEnum):
@@ -78,10 +81,15 @@ class Telling:
         phase, metrics = self.phase, dict(self.metrics)
         for entry in entries:
             if entry.kind is EntryKind.PHASE:
-                phase = entry.phase if entry.step is None else f"{entry.phase} {entry.step}"
-            elif entry.value is not None and (entry.name in metrics or len(metrics) < METRICS_MAX):
+                named = entry.phase[:NAME_LETTERS_MAX]
+                phase = named if entry.step is None else f"{named} {entry.step}"
+            elif entry.value is not None and _has_room_for(entry.name, metrics):
                 metrics[entry.name] = entry.value
         return Telling(phase, metrics)
+
+
+def _has_room_for(name: str, metrics: dict[str, float]) -> bool:
+    return len(name) <= NAME_LETTERS_MAX and (name in metrics or len(metrics) < METRICS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +102,12 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What the patterns name, and those patterns that name nothing."""
+    """What the patterns name, those patterns that name nothing, and files whose names no message can carry."""
 
     files: tuple[FoundFile, ...]
     unmatched: tuple[str, ...] = ()
+    unnameable: tuple[str, ...] = ()
+    """As a person can read them: what is no UTF-8 is escaped."""
 
 
 def program_of(attempt: Attempt) -> Program:
@@ -156,8 +166,8 @@ def _verdict(seen: Observation) -> tuple[EndKind, str]:
     return EndKind.FAILED, brief(f"{reason}: {seen.error_tail}" if seen.error_tail.strip() else reason)
 
 
-def within_bounds(found: FoundFiles, *, count_max: int, bytes_max: int) -> tuple[tuple[FoundFile, ...], Collected]:
-    """The files that are kept, in order of their paths while the bounds allow, and what is said of the rest."""
+def within_bounds(found: FoundFiles, *, count_max: int, bytes_max: int) -> tuple[tuple[FoundFile, ...], str]:
+    """The files to keep, in order of their paths while the bounds allow, and what is said of the rest."""
     kept: list[FoundFile] = []
     left_out: list[str] = []
     total_bytes = 0
@@ -168,9 +178,12 @@ def within_bounds(found: FoundFiles, *, count_max: int, bytes_max: int) -> tuple
         kept.append(file)
         total_bytes += file.size_bytes
     said = [f"artifacts: no file matches {pattern!r}" for pattern in found.unmatched]
+    if found.unnameable:
+        first, count = found.unnameable[0], len(found.unnameable)
+        said.append(f"artifacts: {count} files left out, the first '{first}': their names are not UTF-8")
     if left_out:
         said.append(
             f"artifacts: {len(left_out)} files left out, the first {left_out[0]!r}:"
             f" at most {count_max} files and {bytes_max} bytes are kept"
         )
-    return tuple(kept), Collected(tuple(file.path for file in kept), brief("; ".join(said)))
+    return tuple(kept), brief("; ".join(said))

@@ -38,7 +38,7 @@ STOP_SLACK_SECONDS = 15.0
 """Beyond the grace, for the runner to notice, kill, reap and tell; after that it is killed itself."""
 
 FILES_LISTED_MAX = 10_000
-"""Files looked at for one run's patterns: `**` over a folder of millions must not take the service with it."""
+"""Matches that are looked at for one pattern: far more than are ever kept, and few enough for the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +177,18 @@ class LeaseFolder:
         """Regular files inside the job's folder, each once, links and what lies behind them left out."""
         job_folder = (self.path / runner.JOB_FOLDER).resolve()
         found: dict[str, int] = {}
-        unmatched = []
+        unmatched, unnameable = [], set()
         for pattern in patterns:
             matches = _matches(job_folder, pattern)
-            found.update(matches)
+            for path, size in matches.items():
+                if _is_utf8(path):
+                    found[path] = size
+                else:
+                    unnameable.add(os.fsencode(path).decode(errors="backslashreplace"))
             if not matches:
                 unmatched.append(pattern)
-        return FoundFiles(tuple(FoundFile(path, size) for path, size in found.items()), tuple(unmatched))
+        files = tuple(FoundFile(path, size) for path, size in found.items())
+        return FoundFiles(files, tuple(unmatched), tuple(sorted(unnameable)))
 
     def tear_down(self) -> None:
         """Stop what runs, kill what is left, remove the folder. Raises Unavailable where a process does not die."""
@@ -255,9 +260,20 @@ def _matches(job_folder: Path, pattern: str) -> dict[str, int]:
     # A pattern that cannot be one, such as `**x`, names nothing.
     with contextlib.suppress(ValueError, NotImplementedError):
         for path in itertools.islice(job_folder.glob(pattern), FILES_LISTED_MAX):
-            if path.is_file() and path.resolve() == path:
-                matches[path.relative_to(job_folder).as_posix()] = path.stat().st_size
+            # A file in a folder that its program closed to us cannot be looked at, and not be kept either.
+            with contextlib.suppress(OSError):
+                if path.is_file() and path.resolve() == path:
+                    matches[path.relative_to(job_folder).as_posix()] = path.stat().st_size
     return matches
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether a path can travel in messages; a file's name may be any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def remove_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Lays out a job's files from the archive that somebody sent, trusting it in nothing."""
 
 import errno
+import gzip
 import io
 import tarfile
 import zlib
@@ -8,11 +9,23 @@ from pathlib import Path
 
 from ergonaut.errors import Refused, Unavailable
 
+READ_BYTES_MAX = 1024 * 1024
+"""Contents are read in small pieces; only a header that claims to be huge is asked for in a large one."""
+
+
+class _Frugal(gzip.GzipFile):
+    """An archive that never gives more at once than a header or a piece of a file can be."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= READ_BYTES_MAX:
+            raise Refused("the archive holds a header of more than 1 MiB", field="job.source")
+        return super().read(size)
+
 
 def unpack(archive: bytes, folder: Path, *, files_max: int, bytes_max: int) -> None:
     """Extract a gzipped tar below a folder. Raises Refused where it leaves the folder, holds devices, or is too large."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        with _Frugal(fileobj=io.BytesIO(archive)) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
             _extract_within(tar, folder, files_max=files_max, bytes_max=bytes_max)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
