@@ -57,6 +57,20 @@ async def test_samples_are_sent_in_order_and_only_once(
     assert sequences(bus) == [1, 2, 3, 4, 5]
 
 
+async def test_what_the_spool_could_not_forget_is_sent_again_under_the_same_ids(
+    meters: FakeMeters, sampling: Sampling, spool: FakeSpool, bus: FakeAnnouncer
+) -> None:
+    sampled(meters, sampling, times=3)
+    spool.broken = True
+    with pytest.raises(Unavailable):
+        await Sending(spool, bus).send_waiting()
+    spool.broken = False
+
+    assert await Sending(spool, bus).send_waiting() == 2
+    assert spool.waiting() == 0
+    assert sequences(bus) == [1, 2]
+
+
 async def test_samples_wait_while_the_bus_is_away_and_none_is_missing_afterwards(
     meters: FakeMeters, sampling: Sampling, spool: FakeSpool, bus: FakeAnnouncer
 ) -> None:

@@ -1,14 +1,18 @@
 """What only the spool on disk must survive: being killed, being opened twice, and a disk that is full or damaged."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ergonaut.errors import Broken, Conflict, Unavailable
+from ergonaut.events import IntensityChanged
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
 from ergonaut_telemetry.domain import Terms, account
 from ergonaut_telemetry.fakes import FakeMeters
@@ -110,3 +114,48 @@ def test_the_spool_stays_within_its_bytes(tmp_path: Path, meters: FakeMeters, te
             memory = turn.memory
         assert spool.dropped() > 0
     assert path.stat().st_size <= 1024 * 1024
+
+
+@contextmanager
+def disk_taking_nothing() -> Iterator[None]:
+    """No file of this process can be written to while the block runs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_every_write_to_a_disk_that_takes_nothing_says_so_and_changes_nothing(
+    tmp_path: Path, meters: FakeMeters, terms: Terms, make_intensity: Callable[..., IntensityChanged]
+) -> None:
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+        memory = spool.remembered()
+        for _ in range(2):
+            meters.pass_time(1.0)
+            turn = account(memory, meters.read(), terms, {})
+            spool.record(turn)
+            memory = turn.memory
+        waiting = spool.oldest(10)
+
+        with disk_taking_nothing():
+            with pytest.raises(Unavailable, match="takes no sample"):
+                spool.record(turn)
+            with pytest.raises(Unavailable, match="cannot forget what was sent"):
+                spool.sent(waiting[-1].position)
+            with pytest.raises(Unavailable, match="takes no intensities"):
+                spool.keep_intensity(make_intensity())
+
+        assert (spool.oldest(10), spool.intensities(), spool.waiting()) == (waiting, [], 1)
+        spool.sent(waiting[-1].position)
+        assert spool.waiting() == 0
+
+
+def test_a_place_that_can_hold_no_spool_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    (tmp_path / "folder").mkdir()
+
+    for path in (tmp_path / "file" / "spool.db", tmp_path / "folder"):
+        with pytest.raises(Unavailable, match=f"{path} cannot be opened"), open_spool(path, bytes_max=BYTES_MAX):
+            pass

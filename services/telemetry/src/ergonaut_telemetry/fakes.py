@@ -113,8 +113,7 @@ class FakeSpool:
         return self._memory
 
     def record(self, turn: Turn) -> None:
-        if self.broken:
-            raise Unavailable("the fake spool was told to take nothing")
+        self._check_works()
         for event in turn.events:
             if len(self._events) >= self._events_max:
                 tenth = max(1, len(self._events) // 10)
@@ -128,6 +127,7 @@ class FakeSpool:
         return self._events[:count]
 
     def sent(self, position: int) -> None:
+        self._check_works()
         self._events = [spooled for spooled in self._events if spooled.position > position]
 
     def waiting(self) -> int:
@@ -140,6 +140,7 @@ class FakeSpool:
         return self._runs.get((tenant, run_id))
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
+        self._check_works()
         known = self._zones.get(event.zone)
         if known is not None and known.occurred_at > event.occurred_at:
             return False
@@ -148,6 +149,10 @@ class FakeSpool:
 
     def intensities(self) -> Sequence[IntensityChanged]:
         return list(self._zones.values())
+
+    def _check_works(self) -> None:
+        if self.broken:
+            raise Unavailable("the fake spool was told to take nothing")
 
 
 class FakeAnnouncer:

@@ -23,7 +23,8 @@ class Meters(Protocol):
 class Spool(Protocol):
     """What must outlive the agent: numbered events that are not sent yet, the last reading, the runs' totals, intensities.
 
-    One agent at a time; every method is one transaction.
+    One agent at a time; every method is one transaction. Those that write raise Unavailable where the disk takes nothing at
+    all, and have changed nothing then.
     """
 
     @property
@@ -36,10 +37,7 @@ class Spool(Protocol):
         ...
 
     def record(self, turn: Turn) -> None:
-        """Keep a turn's events and its state, both or neither; a full spool drops its oldest events for it.
-
-        Raises Unavailable where the disk takes nothing at all; then nothing of the turn is kept.
-        """
+        """Keep a turn's events and its state, both or neither; a full spool drops its oldest events for it."""
         ...
 
     def oldest(self, count: int) -> Sequence[Spooled]:

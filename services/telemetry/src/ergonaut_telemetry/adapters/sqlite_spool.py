@@ -46,7 +46,6 @@ _RUNS = TypeAdapter(RunTotals)
 @contextlib.contextmanager
 def open_spool(path: Path, *, bytes_max: int) -> Iterator["SqliteSpool"]:
     """The spool at a path, made when absent. Raises Conflict where another agent has it, Unavailable where the disk says no."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     spool = SqliteSpool(_connected(path, bytes_max))
     try:
         yield spool
@@ -55,7 +54,11 @@ def open_spool(path: Path, *, bytes_max: int) -> Iterator["SqliteSpool"]:
 
 
 def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise Unavailable(f"the spool {path} cannot be opened: {error}") from error
     try:
         # Exclusive: two agents on one spool would charge every joule twice. The kernel frees the lock of a killed agent.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -110,7 +113,7 @@ class SqliteSpool:
 
     def record(self, turn: Turn) -> None:
         bodies = [(event.model_dump_json(exclude_none=True).encode(),) for event in turn.events]
-        try:
+        with _written("takes no sample"):
             try:
                 self._write(turn, bodies)
             except sqlite3.OperationalError as error:
@@ -118,8 +121,6 @@ class SqliteSpool:
                     raise
                 self._make_room()
                 self._write(turn, bodies)
-        except sqlite3.OperationalError as error:
-            raise Unavailable(f"the spool takes no sample: {error}; make room on its disk") from error
 
     def oldest(self, count: int) -> Sequence[Spooled]:
         with self._turn:
@@ -129,7 +130,7 @@ class SqliteSpool:
         return [Spooled(position, PowerSampled.model_validate_json(body)) for position, body in rows]
 
     def sent(self, position: int) -> None:
-        with self._transaction() as connection:
+        with _written("cannot forget what was sent"), self._transaction() as connection:
             gone = connection.execute("DELETE FROM events WHERE position <= ?", (position,)).rowcount
         self._waiting -= gone
 
@@ -148,7 +149,7 @@ class SqliteSpool:
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
         values = (event.zone, event.occurred_at.timestamp(), event.model_dump_json().encode())
-        with self._transaction() as connection:
+        with _written("takes no intensities"), self._transaction() as connection:
             kept = connection.execute(
                 "INSERT INTO intensities VALUES (?, ?, ?) ON CONFLICT (zone) DO UPDATE "
                 "SET told = excluded.told, body = excluded.body WHERE excluded.told >= intensities.told",
@@ -206,6 +207,15 @@ class SqliteSpool:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+@contextlib.contextmanager
+def _written(otherwise: str) -> Iterator[None]:
+    """Around a write: a disk that takes nothing makes the spool unavailable, for nobody knows how long."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"the spool {otherwise}: {error}; make room on its disk") from error
 
 
 def _reading(body: bytes) -> HostReading | None:

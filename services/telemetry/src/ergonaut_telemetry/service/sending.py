@@ -1,6 +1,7 @@
 """Sends what is in the spool, in order, and forgets an event only once the bus has stored it."""
 
 import asyncio
+import contextlib
 
 from ergonaut.errors import Broken, Unavailable
 from ergonaut_common.clock import Clock
@@ -26,17 +27,21 @@ class Sending:
         self._announcer = announcer
 
     async def send_waiting(self) -> int:
-        """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take."""
+        """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take, or where
+        the spool cannot forget what was sent: that is sent again, under the same ids."""
         waiting = await asyncio.to_thread(self._spool.oldest, BATCH_MAX)
         sent_to = 0
         try:
             for spooled in waiting:
                 await self._announcer.tell(spooled.event)
                 sent_to = spooled.position
-        finally:
-            # Also when stopped half-way: what the bus has is not sent again.
-            if sent_to:
+        except BaseException:
+            # Also when stopped half-way: what the bus has is not sent again. A spool that fails here must not hide why.
+            with contextlib.suppress(Unavailable):
                 self._spool.sent(sent_to)
+            raise
+        if waiting:
+            self._spool.sent(sent_to)
         figures.sent.inc(len(waiting))
         return len(waiting)
 
@@ -53,6 +58,6 @@ class Sending:
             except (Unavailable, Broken) as error:
                 # Broken too: a stream that was removed comes back when somebody makes it again; the spool holds until then.
                 figures.spooled.set(self._spool.waiting())
-                log.warning("samples wait for the bus", waiting=self._spool.waiting(), error=str(error))
+                log.warning("samples wait to be sent", waiting=self._spool.waiting(), error=str(error))
                 await clock.sleep(pause_seconds)
                 pause_seconds = min(pause_seconds * 2, PAUSE_SECONDS_LAST)
