@@ -56,6 +56,7 @@ async def test_a_decision_that_died_is_made_and_told_once_when_asked_again(
         await around.scheduling.planning.place(seed)
     plan = await around.restarted().planning.place(seed)
     assert plan.chosen is not None
+    assert sum(event.TYPE == "jobs.job.submitted" for event in around.announcer.told.values()) == 1
     placed = [event for event in around.announcer.told.values() if event.TYPE == "jobs.job.placed"]
     assert [event.placement.offer_id for event in placed] == [plan.chosen.offer_id]
     assert (await around.scheduling.reading.status(TENANT, "job-1")).state is JobState.PLACED

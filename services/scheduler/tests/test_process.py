@@ -108,6 +108,31 @@ async def test_an_equal_workflow_is_started_once_and_a_different_one_is_a_confli
     assert await workflows.end_of("job/default/job-a") is None
 
 
+@pytest.mark.parametrize("given", [[], ["hello"], [{"job": 1}]], ids=["nothing", "text", "no-job"])
+async def test_a_strange_workflow_in_a_job_s_place_is_a_conflict(temporal: Client, given: list[Any]) -> None:
+    job_id = f"strange-{len(str(given))}"
+    await temporal.start_workflow("Strange", args=given, id=f"job/default/{job_id}", task_queue="strange")
+    with pytest.raises(Conflict, match=job_id):
+        await TemporalWorkflows(temporal).start(job(job_id))
+
+
+@workflow.defn(name="Strange")
+class Strange:
+    """Answers what no job answers."""
+
+    @workflow.run
+    async def run(self) -> str:
+        return "hello"
+
+
+async def test_a_strange_answer_is_a_failed_job_and_harms_nobody(temporal: Client) -> None:
+    async with Worker(temporal, task_queue="answers", workflows=[Strange], workflow_runner=UnsandboxedWorkflowRunner()):
+        await temporal.start_workflow("Strange", id="job/default/answers", task_queue="answers")
+        end = await end_of(TemporalWorkflows(temporal), "job/default/answers")
+    assert end is not None
+    assert (end.result.state, end.result.because) == ("failed", "the workflow's answer is not that of RunJob")
+
+
 async def test_a_workflow_that_nobody_started_has_no_end_and_may_be_cancelled(workflows: Workflows) -> None:
     await workflows.cancel("job/default/nobody")
     with pytest.raises(NotFound, match="job/default/nobody"):

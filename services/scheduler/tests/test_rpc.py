@@ -127,6 +127,9 @@ async def test_the_platform_decides_for_a_job_in_the_name_of_its_tenant(opened: 
         ({"deadline": {"seconds": 1}}, "deadline"),
         ({"budget": pb.Budget(cost_usd=0)}, "budget.cost_usd"),
         ({"budget": pb.Budget(carbon_grams_co2e=0)}, "budget.carbon_grams_co2e"),
+        ({"budget": pb.Budget(energy_joules=float("inf"))}, "budget.energy_joules"),
+        ({"environment": {"DATA": "x" * 300_000}}, "environment"),
+        ({"command": ["x" * 300_000]}, "command"),
         ({"providers": ["hertzner"]}, "providers"),
         ({"source": f"sha256-{'0' * 64}"}, "source"),
         ({"source": "../../etc"}, "source"),
@@ -205,6 +208,15 @@ async def test_what_cannot_be_done_is_told_with_its_code(
     assert caught.value.code() == grpc.StatusCode[code]
     assert says in str(caught.value.details())
     assert around.sources.kept == {}
+
+
+async def test_a_reason_to_stop_is_no_novel(opened: Door) -> None:
+    job_id = await opened.submit()
+    request = pb.CancelJobRequest(job_id=job_id, because="x" * 1001)
+    with pytest.raises(grpc.aio.AioRpcError, match="because: has 1001 letters"):
+        await opened.stub.CancelJob(request, metadata=opened.by("default"))
+    status = (await opened.stub.GetJob(pb.GetJobRequest(job_id=job_id), metadata=opened.by("default"))).status
+    assert status.state == pb.JOB_STATE_SUBMITTED
 
 
 async def test_a_tenant_sees_only_its_own(opened: Door, around: Any) -> None:

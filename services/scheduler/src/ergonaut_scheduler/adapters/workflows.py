@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 
+from pydantic import ValidationError
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.common import WorkflowIDReusePolicy
+from temporalio.common import RawValue, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -70,11 +71,14 @@ class TemporalWorkflows:
 
     async def _result(self, description: WorkflowExecutionDescription) -> RunJobResult:
         """What the workflow answered or, where it could not, how Temporal says that it ended."""
-        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id, result_type=RunJobResult)
+        handle = self._client.get_workflow_handle(description.id, run_id=description.run_id, result_type=RawValue)
         try:
             with _reaching(f"asking for the result of {description.id}"):
-                result: RunJobResult = await handle.result(rpc_timeout=TIMEOUT)
-                return result
+                raw: RawValue | None = await handle.result(rpc_timeout=TIMEOUT)
+            return RunJobResult.model_validate_json(raw.payload.data if raw else b"")
+        except ValidationError:
+            because = "the workflow's answer is not that of RunJob"
+            return RunJobResult(job_id="", run_id="", state="failed", because=because)
         except WorkflowFailureError as error:
             status = description.status
             assert status is not None
@@ -83,12 +87,14 @@ class TemporalWorkflows:
             return RunJobResult(job_id="", run_id="", state=state, because=because)
 
     async def _input_of(self, workflow_id: str) -> RunJobInput | None:
+        """What a workflow was started with; None where that could start no job. It may be anybody's, so nothing is believed."""
         handle = self._client.get_workflow_handle(workflow_id)
         with _reaching(f"reading the input of {workflow_id}"):
             async for event in handle.fetch_history_events(page_size=1, rpc_timeout=TIMEOUT):
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
-                values = await self._client.data_converter.decode(payloads, [RunJobInput])
-                return values[0] if isinstance(values[0], RunJobInput) else None
+                with contextlib.suppress(ValidationError):
+                    return RunJobInput.model_validate_json(payloads[0].data if payloads else b"")
+                break
         return None
 
 

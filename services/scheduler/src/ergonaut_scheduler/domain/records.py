@@ -120,7 +120,7 @@ def cancel_passed_on(record: JobRecord, at: datetime) -> JobRecord:
     passed_on = replace(record, cancel_passed_on=True)
     if record.state is JobState.RUNNING:
         return passed_on
-    return replace(passed_on, state=JobState.CANCELLED, changed_at=at)
+    return replace(_without_alternatives(passed_on), state=JobState.CANCELLED, changed_at=at)
 
 
 def run_started(record: JobRecord, event: RunStarted, at: datetime) -> JobRecord:
@@ -177,7 +177,7 @@ def run_finished(record: JobRecord, event: RunFinished, at: datetime) -> JobReco
     if record.has_ended or stale:
         return record
     return replace(
-        record,
+        _without_alternatives(record),
         state=_END_OF_RUN[event.state],
         run_id=event.run_id,
         metrics=_bounded({**record.metrics, **event.metrics}),
@@ -194,7 +194,7 @@ def workflow_ended(record: JobRecord, result: RunJobResult, at: datetime) -> Job
         return record
     known = {state.value for state in JobState if state.has_ended}
     return replace(
-        record,
+        _without_alternatives(record),
         state=JobState(result.state) if result.state in known else JobState.FAILED,
         run_id=result.run_id or record.run_id,
         metrics=_bounded({**record.metrics, **result.metrics}),
@@ -203,6 +203,11 @@ def workflow_ended(record: JobRecord, result: RunJobResult, at: datetime) -> Job
         because=result.because or record.because,
         changed_at=at,
     )
+
+
+def _without_alternatives(record: JobRecord) -> JobRecord:
+    """What else was weighed is most of a record, and nobody asks for it once the job has ended."""
+    return replace(record, plan=record.plan.model_copy(update={"alternatives": ()})) if record.plan else record
 
 
 def _bounded(metrics: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Follows what becomes of jobs: by the events of their runs, and by looking after those that were left half done."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -26,6 +27,9 @@ EVENT_GRACE = timedelta(seconds=30)
 
 KEPT_AFTER_END = timedelta(days=30)
 """Records of jobs that have ended are forgotten when their events leave the stream too; the ledger remembers."""
+
+ENDED_KEPT_MAX = 1000
+"""Of one tenant: as many as can be listed. It bounds what a listing reads, and keeps one tenant from filling the book of all."""
 
 log = get_logger(__name__)
 E = TypeVar("E", bound=RunEvent)
@@ -67,7 +71,10 @@ class Following:
 
     async def look_after(self) -> None:
         """One look at every job. Raises Unavailable where a part is away; what is wrong with one job does not stop others."""
-        for stored in await self._world.jobs.everything():
+        everything = await self._world.jobs.everything()
+        for stored in to_forget(everything, self._world.clock.now()):
+            await self._world.jobs.remove(stored)
+        for stored in everything:
             try:
                 await self._look_after_one(stored)
             except Unavailable:
@@ -79,8 +86,6 @@ class Following:
     async def _look_after_one(self, stored: Stored) -> None:
         record = stored.record
         if record.has_ended:
-            if self._world.clock.now() - record.changed_at > KEPT_AFTER_END:
-                await self._world.jobs.remove(stored)
             return
         if record.cancel_requested and not record.cancel_passed_on:
             await self._submitting.pass_cancel_on(record)
@@ -111,3 +116,17 @@ class Following:
         except NotFound:
             log.info("event of a job that is not known", job_id=event.job_id, tenant=event.tenant, type=event.TYPE)
             return None
+
+
+def to_forget(everything: Sequence[Stored], now: datetime) -> list[Stored]:
+    """The records of jobs that ended too long ago, or before too many others of their tenant."""
+    ended = defaultdict(list)
+    for stored in sorted(everything, key=lambda stored: stored.record.changed_at, reverse=True):
+        if stored.record.has_ended:
+            ended[stored.record.tenant].append(stored)
+    return [
+        stored
+        for newest_first in ended.values()
+        for place, stored in enumerate(newest_first)
+        if place >= ENDED_KEPT_MAX or now - stored.record.changed_at > KEPT_AFTER_END
+    ]

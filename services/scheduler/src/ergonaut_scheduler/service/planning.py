@@ -14,6 +14,7 @@ from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import STARTS_MAX, Forecast, JobRecord, Supply, plan
 from ergonaut_scheduler.domain.facts import decision_of, submission_of
 from ergonaut_scheduler.domain.records import planned
+from ergonaut_scheduler.domain.specs import fault_of
 from ergonaut_scheduler.domain.wording import duration
 from ergonaut_scheduler.service.world import World
 
@@ -68,12 +69,13 @@ class Planning:
             raise Refused(fault.message, field=fault.field)
 
     async def _known(self, seed: JobRecord) -> JobRecord:
-        if await self._world.jobs.add(seed):
-            await self._world.announcer.tell(submission_of(seed))
-            return seed
+        await self._world.jobs.add(seed)
         record = await self._world.record_of(seed.tenant, seed.job_id)
         if record.spec != seed.spec:
             raise Conflict(f"job {seed.job_id} is known with a different spec; choose another job_id")
+        if record.plan is None:
+            # Also where the record was there already: whoever made it may have died before it could be told.
+            await self._world.announcer.tell(submission_of(record))
         return record
 
     async def _decide(self, record: JobRecord) -> Plan:
@@ -96,6 +98,8 @@ class Planning:
         return record.plan
 
     async def _fault(self, tenant: str, spec: JobSpec) -> FieldError | None:
+        if fault := fault_of(spec):
+            return fault
         now = self._world.clock.now()
         if spec.deadline is not None and spec.deadline <= now:
             ago = duration((now - spec.deadline).total_seconds())

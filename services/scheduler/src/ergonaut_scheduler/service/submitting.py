@@ -1,5 +1,6 @@
 """Takes jobs in and stops them. Every step may be done twice, so that a death between two of them is made good later."""
 
+import asyncio
 from collections.abc import Callable
 
 from prometheus_client import Counter
@@ -12,8 +13,12 @@ from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
 from ergonaut_scheduler.domain.facts import cancellation_of, decision_of, submission_of
 from ergonaut_scheduler.domain.records import cancel_passed_on, cancel_requested, handed_over, refused
+from ergonaut_scheduler.domain.specs import fault_of
 from ergonaut_scheduler.service.planning import Planning
 from ergonaut_scheduler.service.world import World
+
+BECAUSE_LETTERS_MAX = 1000
+"""A reason is read by people, and travels in events and records."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -34,7 +39,8 @@ class Submitting:
             raise Refused(f"the files are more than {SOURCE_BYTES_MAX >> 20} MiB when packed", field="chunk")
         if not packed.startswith(_GZIP_MAGIC):
             raise Refused("the files must be a gzipped tar", field="chunk")
-        source = source_digest(packed)
+        # In a thread, since 64 MiB take long enough to be felt by every other caller.
+        source = await asyncio.to_thread(source_digest, packed)
         await self._world.sources.keep(tenant, source, packed)
         return source
 
@@ -78,7 +84,9 @@ class Submitting:
         await self._change(record, handed_over)
 
     async def cancel(self, tenant: str, job_id: str, because: str) -> None:
-        """Pass on that a job shall stop. Raises NotFound, and Conflict where it has ended."""
+        """Pass on that a job shall stop. Raises Refused, NotFound, and Conflict where it has ended."""
+        if len(because) > BECAUSE_LETTERS_MAX:
+            raise Refused(f"has {len(because)} letters; give {BECAUSE_LETTERS_MAX} at most", field="because")
         record = await self._world.record_of(tenant, job_id)
         if record.has_ended:
             raise Conflict(f"job {job_id} has ended already: {record.state}")
@@ -94,10 +102,12 @@ class Submitting:
         await self._change(record, lambda newest: cancel_passed_on(newest, now))
 
     def record_for_workflow(self, tenant: str, job_id: str, spec: JobSpec, workflow_id: str) -> JobRecord:
-        """The record of a job whose workflow was started by somebody else's Temporal client."""
+        """The record of a job whose workflow was started by somebody else's Temporal client. Raises Refused."""
         return handed_over(self._new_record(tenant, job_id, spec, workflow_id))
 
     def _new_record(self, tenant: str, job_id: str, spec: JobSpec, workflow_id: str) -> JobRecord:
+        if fault := fault_of(spec):
+            raise Refused(fault.message, field=fault.field)
         now = self._world.clock.now()
         return JobRecord(tenant, job_id, workflow_id, spec, submitted_at=now, changed_at=now)
 

@@ -1,0 +1,23 @@
+"""Whether a job can be kept and told as it was given: what fits into no message or no JSON is refused before anything happens."""
+
+import math
+
+from ergonaut.errors import FieldError
+from ergonaut.jobs import JobSpec
+
+SPEC_BYTES_MAX = 256 * 1024
+"""A quarter of what NATS carries in one message, so that there is room for the plan and the figures beside it."""
+
+
+def fault_of(spec: JobSpec) -> FieldError | None:
+    """What is wrong with a job in itself, beyond what its type forbids; None where nothing is."""
+    for field, limit in spec.budget:
+        # JSON has no infinity: the limit would be gone once it is written, and the job another than the one given.
+        if limit is not None and not math.isfinite(limit):
+            return FieldError(f"budget.{field}", "must be a finite number; leave it out for no limit")
+    if len(spec.model_dump_json()) <= SPEC_BYTES_MAX:
+        return None
+    sizes = {field: len(spec.model_dump_json(include={field})) for field in type(spec).model_fields}
+    largest = max(sizes, key=lambda field: sizes[field])
+    told = f"the job is larger than {SPEC_BYTES_MAX >> 10} KiB, most of it here; put data into its files instead"
+    return FieldError(largest, told)
