@@ -12,11 +12,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.requests import Request
 
+from ergonaut.errors import Unavailable
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, RunPool, run_pool
 from ergonaut_gateway.http import BodyLimits, routes, serving_http
+from ergonaut_gateway.http.bodies import Bodies
 
 from .conftest import Gateway, Gateways
 from .onnx_models import counting, doubling, identity
@@ -275,6 +278,25 @@ async def test_bodies_of_all_requests_together_are_bounded_and_room_is_given_bac
         writer.close()
     await asyncio.sleep(0.1)
     assert (await http.post(INFER, json={"inputs": [X]})).status_code == 200
+
+
+def packed(size_bytes: int) -> Request:
+    """A request whose body has so many bytes once it is unpacked."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": gzip.compress(b" " * size_bytes), "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-encoding", b"gzip")]}, receive)
+
+
+async def test_bodies_that_come_packed_are_held_to_the_bound_by_what_they_unpack_to() -> None:
+    bodies = Bodies(LIMITS)
+    async with bodies.held(packed(90_000)), bodies.held(packed(90_000)):
+        with pytest.raises(Unavailable, match="too many large requests"):
+            async with bodies.held(packed(90_000)):
+                pass
+    async with bodies.held(packed(90_000)) as body:
+        assert len(body) == 90_000
 
 
 async def test_a_stopping_gateway_says_that_it_is_not_ready(http: httpx.AsyncClient, gateway: Gateway) -> None:

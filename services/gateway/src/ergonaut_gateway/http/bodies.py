@@ -46,7 +46,11 @@ class Bodies:
             await self._read(request, body)
             encoding = request.headers.get("content-encoding", "identity").strip().lower()
             whole = b"".join(body.parts)
-            yield whole if encoding == "identity" else self._unpacked(whole, encoding)
+            body.parts.clear()
+            if encoding != "identity":
+                whole = await asyncio.to_thread(self._unpacked, whole, encoding)
+                self._hold(len(whole), body)
+            yield whole
         finally:
             self._held_bytes -= body.held_bytes
 
@@ -71,11 +75,15 @@ class Bodies:
         if body.size_bytes > self._limits.body_bytes:
             body.parts.clear()
             return
-        if self._held_bytes + len(part) > self._limits.all_bodies_bytes:
-            raise Unavailable("too many large requests are at work; ask again")
-        self._held_bytes += len(part)
-        body.held_bytes += len(part)
+        self._hold(len(part), body)
         body.parts.append(part)
+
+    def _hold(self, size_bytes: int, body: _Body) -> None:
+        """Count bytes as held. What comes packed counts packed and unpacked, since memory is what is short."""
+        if self._held_bytes + size_bytes > self._limits.all_bodies_bytes:
+            raise Unavailable("too many large requests are at work; ask again")
+        self._held_bytes += size_bytes
+        body.held_bytes += size_bytes
 
     def _unpacked(self, packed: bytes, encoding: str) -> bytes:
         window = _WINDOW.get(encoding)
