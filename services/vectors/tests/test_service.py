@@ -118,6 +118,17 @@ async def test_a_hole_in_the_log_is_told_to_everybody_who_asks_and_spares_other_
         assert KEY not in world.logs.logs
 
 
+async def test_a_log_that_ends_in_rubbish_is_told_and_spares_other_collections(world) -> None:
+    async with world.running() as before:
+        await before.create("acme", SCHEMA)
+        await before.create("acme", Schema("whole", 4))
+    world.logs.logs[KEY].append(b"x")
+    async with world.running() as after:
+        with pytest.raises(Broken, match=r"acme\.digits cannot be read from its log"):
+            await found(after)
+        assert await after.upsert("acme", "whole", points(1)) == 1
+
+
 async def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(world) -> None:
     async with world.running() as before:
         await before.create("acme", SCHEMA)
@@ -195,6 +206,14 @@ async def test_a_dropped_collection_is_gone_and_its_name_free(world, vectors: Ve
             await attempt
     await vectors.create("acme", Schema("digits", 2))
     assert [what for what, _ in world.announced.told] == ["created", "dropped", "created"]
+
+
+@pytest.mark.parametrize("name", ["", "no such", "*", ">", "a.b"])
+async def test_what_can_be_no_name_is_not_found_when_it_is_dropped(vectors: Vectors, name: str) -> None:
+    await vectors.create("acme", SCHEMA)
+    with pytest.raises(NotFound, match="there is no collection"):
+        await vectors.drop("acme", name)
+    assert len(vectors.collections("acme")) == 1
 
 
 @pytest.mark.parametrize("log_is_there", [True, False])

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.ids import is_name
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.ports import LogMessage
 
@@ -20,6 +21,7 @@ class FakeCollectionBook:
         return list(self.records.values())
 
     async def find(self, key: Key) -> Record | None:
+        assert is_name(key.name), "NATS takes no other keys"
         return self.records.get(key)
 
     async def add(self, record: Record) -> None:

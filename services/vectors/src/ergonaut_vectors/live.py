@@ -57,6 +57,9 @@ class LiveCollection:
                 Broken(f"the log of collection {self.record.key} is gone; drop the collection, or restore it")
             )
             return
+        except Broken as error:
+            await self.fail(Broken(f"collection {self.record.key} cannot be read from its log: {error}"))
+            return
         self._replay_to = self._head.sequence
 
     async def follow(self) -> None:

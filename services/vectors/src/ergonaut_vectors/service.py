@@ -8,7 +8,7 @@ from functools import partial
 from prometheus_client import Counter
 
 from ergonaut.errors import Conflict, NotFound, Refused
-from ergonaut.ids import new_id
+from ergonaut.ids import is_name, new_id
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import (
@@ -89,6 +89,8 @@ class Vectors:
 
     async def drop(self, tenant: str, name: str) -> None:
         """Remove a collection with all in it; once begun it is finished, at the next start if need be."""
+        if not is_name(name):
+            raise _no_such(name)
         key = Key(tenant, name)
         async with self._one_by_one:
             record = await self._book.find(key)

@@ -57,7 +57,9 @@ def messages_of(batch: Batch, checksum_before: int) -> list[bytes]:
 
 
 def checksum_of(message: bytes) -> int:
-    """The checksum that a message carries at its end."""
+    """The checksum that a message carries at its end; Broken where it is too short to carry one."""
+    if len(message) < _TAIL.size:
+        raise Broken("the message is not one of a collection's log")
     return int(_TAIL.unpack_from(message, len(message) - _TAIL.size)[0])
 
 
