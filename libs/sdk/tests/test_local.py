@@ -1,21 +1,24 @@
 """The supervisor and what it needs, on small programs of the test's own."""
 
 import asyncio
+import fcntl
 import json
 import socket
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
 from ergonaut.errors import Broken, NotFound
-from ergonaut.local.control import is_running, read_state
+from ergonaut.local.control import is_running
 from ergonaut.local.home import Home, write_json, write_whole
-from ergonaut.local.parts import Part, ensure_addresses, service_environment
+from ergonaut.local.parts import Part, ensure_addresses, parts, service_environment
 from ergonaut.local.secrets import ensure_secrets, write_nats_config
-from ergonaut.local.supervisor import EXIT_BAD_SETTINGS, Keeper, stop_leftovers
+from ergonaut.local.state import read_state, stop_leftovers
+from ergonaut.local.supervisor import EXIT_BAD_SETTINGS, Keeper, locked, move_aside
 
 
 @pytest.fixture
@@ -63,13 +66,59 @@ async def test_a_part_that_does_not_heed_a_stop_is_killed(home: Home, monkeypatc
     assert keeper.told()["pid"] is None
 
 
+async def test_a_stop_that_meets_a_part_being_started_ends_it_all_the_same(home: Home) -> None:
+    keeper = Keeper(part("import time; time.sleep(60)"), home)
+    keeping = asyncio.create_task(keeper.keep(asyncio.Event()))
+    await asyncio.sleep(0)  # the keeper has begun to start its program, which is not there yet
+    await keeper.stop()
+    await asyncio.wait_for(keeping, 20)
+    assert keeper.told()["pid"] is None
+
+
+async def test_a_part_that_cannot_be_started_does_not_end_the_supervisor(home: Home) -> None:
+    keeper = Keeper(Part("test", (str(home.path / "none"),), "127.0.0.1:1", "tcp"), home)
+    keeping = asyncio.create_task(keeper.keep(asyncio.Event()))
+    await until(lambda: keeper.restarts >= 1)
+    assert "No such file" in keeper.state
+    await keeper.stop()
+    await keeping
+
+
+def test_a_log_that_has_grown_is_moved_aside_under_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut.local.supervisor.LOG_BYTES_MAX", 3)
+    log = tmp_path / "scheduler.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"much")
+        move_aside(log)
+        writer.write(b"new")
+    move_aside(log)
+    assert (log.read_bytes(), log.with_suffix(".log.1").read_bytes()) == (b"new", b"much")
+
+
+def test_a_look_at_the_lock_does_not_turn_a_supervisor_away(home: Home) -> None:
+    with home.supervisor_lock.open("w") as looking, home.supervisor_lock.open() as starting:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not locked(starting.fileno(), 0.0)
+        threading.Timer(0.1, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        assert locked(starting.fileno(), 10.0)
+
+
+def test_a_look_at_the_status_writes_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_secrets(home)
+    addresses = ensure_addresses(home)
+    monkeypatch.setattr("ergonaut.local.parts.SERVICES", ())
+    before = sorted(home.path.rglob("*"))
+    assert [one.name for one in parts(home, addresses)] == ["nats", "temporal"]
+    assert sorted(home.path.rglob("*")) == before
+
+
 async def test_what_a_killed_supervisor_left_running_is_ended(home: Home) -> None:
     left = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
     started_at = psutil.Process(left.pid).create_time()
     # The second entry's process number was taken by another program since, so it must be left alone.
-    parts = {"one": {"pid": left.pid, "started_at": started_at}, "two": {"pid": other.pid, "started_at": 1.0}}
-    write_json(home.state_file, {"supervisor": 1, "parts": parts})
+    written = {"one": {"pid": left.pid, "started_at": started_at}, "two": {"pid": other.pid, "started_at": 1.0}}
+    write_json(home.state_file, {"supervisor": 1, "parts": written})
     await asyncio.to_thread(stop_leftovers, home)
     assert await asyncio.wait_for(left.wait(), 20) != 0
     assert other.returncode is None

@@ -1,6 +1,5 @@
 """`ergonaut plan`, `submit`, `watch`, `jobs`, `cancel`, `fetch`: what somebody wants run."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +7,12 @@ import typer
 
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.cli.live import follow, state_name
-from ergonaut.cli.output import EXIT_JOB_FAILED, JSON_OPTION, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import EXIT_JOB_FAILED, JSON_OPTION, ask, out, print_json, print_table, telling_errors
 from ergonaut.cli.plans import print_plan
 from ergonaut.client import AsyncClient
 from ergonaut.errors import Refused
 from ergonaut.jobfile import load_job
+from ergonaut.jobs import JobSpec
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 JobFile = Annotated[Path, typer.Argument(help="A job.yaml, or the folder that it stands in.")]
@@ -35,14 +35,9 @@ def plan(file: JobFile, as_json: JsonFlag = False) -> None:
 
     Example: ergonaut plan examples/digits/job.yaml
     """
-
-    async def run() -> pb.PlanJobResponse:
-        spec, _ = load_job(file)
-        async with AsyncClient() as client:
-            return await client.jobs.plan(spec)
-
     with telling_errors():
-        answer = asyncio.run(run())
+        spec, _ = load_job(file)
+        answer = ask(lambda client: client.jobs.plan(spec))
         if as_json:
             print_json(answer)
         else:
@@ -62,32 +57,29 @@ def submit(
     Example: ergonaut submit examples/digits/job.yaml
     """
 
-    async def run() -> pb.JobStatus:
-        spec, folder = load_job(file)
-        async with AsyncClient() as client:
-            if not as_json:
-                print_plan(await client.jobs.plan(spec))
-            submitted = await client.jobs.submit(spec, folder, job_id=job_id)
-            if not as_json:
-                out.print(f"job {submitted}")
-            return await follow(client, submitted, quiet=as_json) if wait else await client.jobs.get(submitted)
+    async def submitted(client: AsyncClient, spec: JobSpec, folder: Path) -> pb.JobStatus:
+        if not as_json:
+            print_plan(await client.jobs.plan(spec))
+        accepted = await client.jobs.submit(spec, folder, job_id=job_id)
+        if not as_json:
+            out.print(f"job {accepted}")
+        return await follow(client, accepted, quiet=as_json) if wait else await client.jobs.get(accepted)
 
     with telling_errors():
-        status = asyncio.run(run())
+        spec, folder = load_job(file)
+        status = ask(lambda client: submitted(client, spec, folder))
         if as_json:
             print_json(status)
         _end_with(status)
 
 
 def watch(job_id: JobId, as_json: JsonFlag = False) -> None:
-    """Show a job's live progress until it ends: phase, watts, joules, grams, dollars. Ends with 1 when the job fails."""
+    """Show a job's live progress until it ends: phase, watts, joules, grams, dollars. Ends with 1 when the job fails.
 
-    async def run() -> pb.JobStatus:
-        async with AsyncClient() as client:
-            return await follow(client, job_id, quiet=as_json)
-
+    Example: ergonaut watch job-01k...
+    """
     with telling_errors():
-        status = asyncio.run(run())
+        status = ask(lambda client: follow(client, job_id, quiet=as_json))
         if as_json:
             print_json(status)
         _end_with(status)
@@ -96,14 +88,12 @@ def watch(job_id: JobId, as_json: JsonFlag = False) -> None:
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20, as_json: JsonFlag = False
 ) -> None:
-    """List the newest jobs."""
+    """List the newest jobs.
 
-    async def run() -> list[pb.JobStatus]:
-        async with AsyncClient() as client:
-            return await client.jobs.newest(limit)
-
+    Example: ergonaut jobs --limit 5
+    """
     with telling_errors():
-        found = asyncio.run(run())
+        found = ask(lambda client: client.jobs.newest(limit))
         if as_json:
             print_json(found)
             return
@@ -117,18 +107,16 @@ def jobs(
 def cancel(
     job_id: JobId, because: Annotated[str, typer.Option(help="For the record.")] = "", as_json: JsonFlag = False
 ) -> None:
-    """Ask a job to stop; its machine is given back."""
+    """Ask a job to stop; its machine is given back.
 
-    async def run() -> None:
-        async with AsyncClient() as client:
-            await client.jobs.cancel(job_id, because=because)
-
+    Example: ergonaut cancel job-01k... --because "wrong data"
+    """
     with telling_errors():
-        asyncio.run(run())
+        ask(lambda client: client.jobs.cancel(job_id, because=because))
         if as_json:
             print_json({"job_id": job_id, "cancelled": True})
         else:
-            out.print(f"{job_id} will stop; `ergonaut watch {job_id}` tells when it has")
+            out.print(f"{job_id} will stop; `ergonaut watch {job_id}` tells when it has", markup=False)
 
 
 def fetch(
@@ -140,17 +128,12 @@ def fetch(
 
     Example: ergonaut fetch run-01k.../model.onnx --to models
     """
-
-    async def run() -> Path:
-        async with AsyncClient() as client:
-            return await client.jobs.download(artifact, to / Path(artifact).name)
-
     with telling_errors():
-        path = asyncio.run(run())
+        path = ask(lambda client: client.jobs.download(artifact, to / Path(artifact).name))
         if as_json:
             print_json({"artifact": artifact, "path": str(path)})
         else:
-            out.print(str(path))
+            out.print(str(path), markup=False, soft_wrap=True)
 
 
 def _end_with(status: pb.JobStatus) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import time
 
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
@@ -43,20 +44,21 @@ async def follow(client: AsyncClient, job_id: str, *, quiet: bool) -> pb.JobStat
                 view.status = status
                 if status.run_id and status.run_id != view.run_id and status.state not in ENDED:
                     view.run_id = status.run_id
-                    _stop(meters)
+                    await _stopped(meters)
                     meters = asyncio.create_task(_watch_meters(client, view, shown, quiet=quiet))
                 _show(view, shown, quiet=quiet)
         finally:
-            _stop(meters)
+            await _stopped(meters)
     if not quiet:
         _print_end(view)
     assert view.status is not None, "a watch that ends has told at least one status"
     return view.status
 
 
-def _stop(task: asyncio.Task[None] | None) -> None:
+async def _stopped(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
+        await asyncio.wait([task])
 
 
 class _View:
@@ -78,7 +80,7 @@ async def _watch_meters(client: AsyncClient, view: _View, live: Live | None, *, 
             _show(view, live, quiet=quiet)
     except ErgonautError as error:
         if not quiet:
-            err.print(f"[yellow]no live meters:[/] {error}")
+            err.print(f"[yellow]no live meters:[/] {escape(str(error))}")
 
 
 def _show(view: _View, live: Live | None, *, quiet: bool) -> None:
@@ -98,7 +100,7 @@ def _print_line(view: _View) -> None:
         return
     view.printed_at, view.printed_where = time.monotonic(), where
     headline = f"{state_name(status.state)} {phase}".strip()
-    out.print(f"{headline}  {_figures(view.reading)}".rstrip())
+    out.print(f"{headline}  {_figures(view.reading)}".rstrip(), markup=False)
 
 
 def _figures(reading: meters_pb.WatchRunResponse | None) -> str:
@@ -121,7 +123,7 @@ def how(component: meters_pb.ComponentReading) -> str:
 
 def _table(view: _View) -> Table:
     assert view.status is not None
-    title = f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase}"
+    title = escape(f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase}")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column, justify in (("component", "left"), ("watts", "right"), ("joules", "right"), ("how", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
@@ -131,10 +133,10 @@ def _table(view: _View) -> Table:
     for component in reading.components:
         watts = f"{component.power_watts:.2f}" if component.HasField("power_watts") else "-"
         joules = f"{component.energy_joules:.1f}" if component.HasField("energy_joules") else "-"
-        table.add_row(component.component, watts, joules, how(component))
+        table.add_row(escape(component.component), watts, joules, how(component))
     table.caption = (
         f"{reading.energy_joules:.0f} J   {reading.carbon_grams_co2e:.4f} gCO2e at "
-        f"{reading.intensity_grams_per_kwh:.0f} g/kWh ({reading.intensity_source})   ${reading.cost_usd:.6f}"
+        f"{reading.intensity_grams_per_kwh:.0f} g/kWh ({escape(reading.intensity_source)})   ${reading.cost_usd:.6f}"
     )
     return table
 
@@ -143,10 +145,10 @@ def _print_end(view: _View) -> None:
     status = view.status
     assert status is not None
     colour = "green" if status.state == pb.JOB_STATE_SUCCEEDED else "red"
-    out.print(f"[{colour}]{state_name(status.state)}[/] {status.because}".rstrip())
+    out.print(f"[{colour}]{state_name(status.state)}[/] {escape(status.because)}".rstrip())
     if view.reading is not None:
         out.print(f"run {status.run_id}  {_figures(view.reading)}")
     for name, value in sorted(status.metrics.items()):
-        out.print(f"  {name} = {value:g}")
+        out.print(f"  {name} = {value:g}", markup=False)
     for artifact in status.artifacts:
-        out.print(f"  kept {artifact}")
+        out.print(f"  kept {artifact}", markup=False)

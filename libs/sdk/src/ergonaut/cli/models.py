@@ -1,14 +1,11 @@
 """`ergonaut deploy`, `models`, `remove`: models that are served."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ergonaut.api.inference.v1 import inference_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, out, print_json, print_table, telling_errors
-from ergonaut.client import AsyncClient
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
 from ergonaut.client.connection import Connection
 
 JsonFlag = Annotated[bool, JSON_OPTION]
@@ -32,13 +29,8 @@ def deploy(
 
     Example: ergonaut deploy model.onnx --name digits
     """
-
-    async def run() -> pb.Model:
-        async with AsyncClient() as client:
-            return await client.models.deploy(file, name, run_id=run_id)
-
     with telling_errors():
-        model = asyncio.run(run())
+        model = ask(lambda client: client.models.deploy(file, name, run_id=run_id))
         if as_json:
             print_json(model)
             return
@@ -50,14 +42,12 @@ def deploy(
 
 
 def models(as_json: JsonFlag = False) -> None:
-    """List the models that are served."""
+    """List the models that are served.
 
-    async def run() -> list[pb.Model]:
-        async with AsyncClient() as client:
-            return await client.models.served()
-
+    Example: ergonaut models
+    """
     with telling_errors():
-        found = asyncio.run(run())
+        found = ask(lambda client: client.models.served())
         if as_json:
             print_json(found)
             return
@@ -66,15 +56,13 @@ def models(as_json: JsonFlag = False) -> None:
 
 
 def remove(name: Annotated[str, typer.Argument(help="The model's name.")], as_json: JsonFlag = False) -> None:
-    """Serve a model no longer."""
+    """Serve a model no longer.
 
-    async def run() -> None:
-        async with AsyncClient() as client:
-            await client.models.remove(name)
-
+    Example: ergonaut remove digits
+    """
     with telling_errors():
-        asyncio.run(run())
+        ask(lambda client: client.models.remove(name))
         if as_json:
             print_json({"name": name, "removed": True})
         else:
-            out.print(f"{name} is served no longer")
+            out.print(f"{name} is served no longer", markup=False)

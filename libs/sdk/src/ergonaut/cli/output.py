@@ -1,11 +1,13 @@
 """How the CLI speaks: tables for people, JSON for programs, one clear sentence for errors. Colour only on a terminal."""
 
+import asyncio
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import typer
 from google.protobuf.json_format import MessageToDict
@@ -15,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ergonaut.client import AsyncClient
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
 
 FILE_WIDTH = 160
@@ -31,17 +34,20 @@ def _console(*, stderr: bool) -> Console:
 out = _console(stderr=False)
 err = _console(stderr=True)
 
+EXIT_UNAVAILABLE = 69
 # As in sysexits.h, so that scripts can tell a wrong request from a system that is away.
 _EXIT_CODES: tuple[tuple[type[ErgonautError], int], ...] = (
     (NotAllowed, 77),
     (Refused, 65),
     (NotFound, 66),
     (Conflict, 73),
-    (Unavailable, 69),
+    (Unavailable, EXIT_UNAVAILABLE),
     (Broken, 70),
 )
 EXIT_JOB_FAILED = 1
 EXIT_INTERRUPTED = 130
+
+T = TypeVar("T")
 
 JSON_OPTION = typer.Option("--json", help="Print JSON for programs instead of tables for people.")
 
@@ -52,15 +58,33 @@ def telling_errors() -> Iterator[None]:
     try:
         yield
     except ErgonautError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
         raise typer.Exit(code) from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        err.print(f"[bold red]error:[/] {escape(problems)}")
+        err.print(f"[bold red]error:[/] {escape(problems)}", soft_wrap=True)
         raise typer.Exit(65) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def ask(question: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    """What the system answers to a question."""
+
+    async def answered() -> T:
+        async with AsyncClient() as client:
+            return await question(client)
+
+    return asyncio.run(answered())
+
+
+def write_file(path: Path, text: str, *, option: str) -> None:
+    """Write a file that an option names. Raises Refused where that cannot be."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror}", field=option) from error
 
 
 def print_json(value: Any) -> None:
@@ -71,12 +95,12 @@ def print_json(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print rows under headings; `right` names the columns of figures."""
+    """Print rows under headings; `right` names the columns of figures. Every text is put in as text, never as markup."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out.print(table)
 
 

@@ -1,5 +1,7 @@
 """Shows a placement decision: the choice, what it is expected to cost, and the alternatives with why not."""
 
+from rich.markup import escape
+
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.cli.output import out, print_table
 from ergonaut.units import kwh_from_joules
@@ -11,8 +13,8 @@ _COLUMNS = ("", "provider", "region", "type", "start (UTC)", "expected $", "kWh"
 def print_plan(answer: pb.PlanJobResponse) -> None:
     """Print the choice first, then the best of what else was weighed."""
     if answer.refused_because:
-        out.print(f"[bold red]refused:[/] {answer.refused_because}")
-    rows = [_row("[green]▶[/]", answer.chosen)] if answer.HasField("chosen") else []
+        out.print(f"[bold red]refused:[/] {escape(answer.refused_because)}")
+    rows = [_row("▶", answer.chosen)] if answer.HasField("chosen") else []
     rows += [_row("", candidate) for candidate in answer.alternatives[:ALTERNATIVES_SHOWN]]
     print_table("Where and when", _COLUMNS, rows, right=("expected $", "kWh", "gCO2e"))
     hidden = len(answer.alternatives) - ALTERNATIVES_SHOWN

@@ -1,13 +1,14 @@
 """`ergonaut up`, `down`, `status`, `logs`: the whole system on this machine."""
 
 import time
+from collections import deque
 from typing import Annotated
 
 import typer
 from rich.live import Live
 from rich.table import Table
 
-from ergonaut.cli.output import JSON_OPTION, err, out, print_json, telling_errors
+from ergonaut.cli.output import EXIT_UNAVAILABLE, JSON_OPTION, err, out, print_json, telling_errors
 from ergonaut.errors import NotFound
 from ergonaut.local import Home, PartStatus, down, status, up
 
@@ -48,7 +49,10 @@ def up_command(
 
 
 def down_command(as_json: JsonFlag = False) -> None:
-    """Stop the system on this machine; nothing is lost, and `ergonaut up` goes on where it was."""
+    """Stop the system on this machine; nothing is lost, and `ergonaut up` goes on where it was.
+
+    Example: ERGONAUT_HOME=.ergonaut ergonaut down
+    """
     with telling_errors():
         ran = down(Home.from_environment())
         if as_json:
@@ -58,20 +62,24 @@ def down_command(as_json: JsonFlag = False) -> None:
 
 
 def status_command(as_json: JsonFlag = False) -> None:
-    """Tell how every part is: address, health, process, restarts. Ends with 69 when a part is not healthy."""
+    """Tell how every part is: address, health, process, restarts. Ends with 69 when a part is not healthy.
+
+    Example: ergonaut status --json
+    """
     with telling_errors():
         parts = status(Home.from_environment())
-    if as_json:
-        print_json([part.as_dict() for part in parts])
-    else:
-        out.print(_table(parts))
-    if any(part.health != "healthy" for part in parts):
-        raise typer.Exit(69)
+        if as_json:
+            print_json([part.as_dict() for part in parts])
+        else:
+            out.print(_table(parts))
+        if any(part.health != "healthy" for part in parts):
+            raise typer.Exit(EXIT_UNAVAILABLE)
 
 
 def logs_command(
     part: Annotated[str, typer.Argument(help="The part, as `ergonaut status` names it.")],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="Lines from the end.")] = 50,
+    as_json: JsonFlag = False,
 ) -> None:
     """Print the end of a part's log.
 
@@ -81,7 +89,12 @@ def logs_command(
         path = Home.from_environment().log_of(part)
         if not path.is_file():
             raise NotFound(f"there is no log of {part!r}; `ergonaut status` names the parts")
-        typer.echo("\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
+        with path.open(errors="replace") as log:
+            newest = [line.rstrip("\n") for line in deque(log, maxlen=lines)]
+        if as_json:
+            print_json({"part": part, "path": str(path), "lines": newest})
+        else:
+            typer.echo("\n".join(newest))
 
 
 def _table(parts: list[PartStatus]) -> Table:

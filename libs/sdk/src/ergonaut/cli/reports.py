@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client import AsyncClient
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.jobs import Placement
@@ -27,6 +27,8 @@ from ergonaut.reports import (
     to_csv,
     to_json,
 )
+from ergonaut.reports.comparison import RUNS_MAX as COMPARED_MAX
+from ergonaut.reports.comparison import RUNS_MIN as COMPARED_MIN
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file, with plots.")]
@@ -43,7 +45,6 @@ FIRST_NEWS_SECONDS = 10.0
 """How long a run that was only just started may take to be known to the ledger."""
 
 POLL_SECONDS = 0.25
-COMPARED_MAX = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -57,14 +58,12 @@ def register(app: typer.Typer) -> None:
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20, as_json: JsonFlag = False
 ) -> None:
-    """List the newest runs."""
+    """List the newest runs.
 
-    async def run() -> list[pb.Run]:
-        async with AsyncClient() as client:
-            return await client.ledger.runs(limit)
-
+    Example: ergonaut runs --limit 5
+    """
     with telling_errors():
-        found = asyncio.run(run())
+        found = ask(lambda client: client.ledger.runs(limit))
         if as_json:
             print_json(found)
             return
@@ -87,16 +86,11 @@ def report(
 
     Example: ergonaut report run-01k... --html report.html
     """
-
-    async def run() -> RunReport:
-        async with AsyncClient() as client:
-            return await gathered(client, run_id)
-
     with telling_errors():
-        made = asyncio.run(run())
+        made = ask(lambda client: gathered(client, run_id))
         html = html or (None if as_json or as_csv else Path("report.html"))
         if html is not None:
-            html.write_text(render_html(made))
+            write_file(html, render_html(made), option="--html")
         if as_json:
             sys.stdout.write(to_json(made))
         elif as_csv:
@@ -117,16 +111,15 @@ def compare_command(
     Example: ergonaut compare run-01k... run-01m...
     """
 
-    async def run() -> list[RunReport]:
-        async with AsyncClient() as client:
-            return [await gathered(client, run_id) for run_id in run_ids]
+    async def all_gathered(client: AsyncClient) -> list[RunReport]:
+        return [await gathered(client, run_id) for run_id in run_ids]
 
     with telling_errors():
-        if not 2 <= len(run_ids) <= COMPARED_MAX:
-            raise Refused(f"give 2 to {COMPARED_MAX} runs, not {len(run_ids)}", field="run_ids")
-        comparison = compare(asyncio.run(run()))
+        if not COMPARED_MIN <= len(run_ids) <= COMPARED_MAX:
+            raise Refused(f"give {COMPARED_MIN} to {COMPARED_MAX} runs, not {len(run_ids)}", field="run_ids")
+        comparison = compare(ask(all_gathered))
         if html is not None:
-            html.write_text(render_comparison_html(comparison))
+            write_file(html, render_comparison_html(comparison), option="--html")
         if as_json:
             sys.stdout.write(comparison_to_json(comparison))
         elif as_csv:
@@ -185,4 +178,4 @@ async def _is_known(client: AsyncClient, run_id: str) -> bool:
 
 def _tell_file(html: Path | None, *, quiet: bool) -> None:
     if html is not None and not quiet:
-        out.print(f"written: {html}")
+        out.print(f"written: {html}", markup=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from ergonaut.errors import Unavailable
 from ergonaut.local.home import Home
 from ergonaut.local.parts import Part, ensure_addresses, parts
 from ergonaut.local.secrets import ensure_secrets
+from ergonaut.local.state import read_state, stop_leftovers
 
 HEALTHY_TIMEOUT_SECONDS = 90.0
 """How long `up` waits: a cold start compiles and unpacks for the first time on a slow disk."""
@@ -49,30 +49,31 @@ def up(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: fl
     """Start the system where it does not run, and wait until all of it is healthy. Raises Unavailable naming what is not."""
     home.path.mkdir(parents=True, exist_ok=True)
     ensure_secrets(home)
+    supervisor = None
     if not is_running(home):
+        # What a killed supervisor left holds the ports that this start wants back.
+        stop_leftovers(home)
         ensure_addresses(home)
         parts(home, home.addresses())  # tells now, to the person, what is not installed
-        _start_supervisor(home)
-    _wait_healthy(home, told, timeout_seconds)
+        supervisor = _start_supervisor(home)
+    _wait_healthy(home, told, timeout_seconds, supervisor)
 
 
 def down(home: Home) -> bool:
     """Stop the system; returns whether it ran. Raises Unavailable where it does not stop."""
     pid = supervisor_pid(home)
-    if pid is None:
-        from ergonaut.local.supervisor import stop_leftovers
-
-        stop_leftovers(home)
-        home.state_file.unlink(missing_ok=True)
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    give_up_at = time.monotonic() + STOP_TIMEOUT_SECONDS
-    while is_running(home):
-        if time.monotonic() > give_up_at:
-            raise Unavailable(f"the supervisor {pid} does not stop; see {home.log_of('supervisor')}")
-        time.sleep(POLL_SECONDS)
-    return True
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        give_up_at = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while is_running(home):
+            if time.monotonic() > give_up_at:
+                raise Unavailable(f"the supervisor {pid} does not stop; see {home.log_of('supervisor')}")
+            time.sleep(POLL_SECONDS)
+    # One that was killed, now or before, has left its parts behind.
+    stop_leftovers(home)
+    home.state_file.unlink(missing_ok=True)
+    return pid is not None
 
 
 def status(home: Home) -> list[PartStatus]:
@@ -95,23 +96,17 @@ def is_running(home: Home) -> bool:
 
 def supervisor_pid(home: Home) -> int | None:
     """The supervisor's process, while it runs."""
-    return read_state(home).get("supervisor") if is_running(home) else None
+    if not is_running(home):
+        return None
+    written = home.supervisor_lock.read_text()
+    return int(written) if written.isdecimal() else None
 
 
-def read_state(home: Home) -> dict[str, Any]:
-    """What the supervisor wrote down last; empty where it never did."""
-    try:
-        state: dict[str, Any] = json.loads(home.state_file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return state
-
-
-def _start_supervisor(home: Home) -> None:
+def _start_supervisor(home: Home) -> "subprocess.Popen[bytes]":
     home.logs.mkdir(parents=True, exist_ok=True)
     home.state_file.touch()
     with home.log_of("supervisor").open("ab") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "ergonaut.local.supervisor", str(home.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -120,13 +115,20 @@ def _start_supervisor(home: Home) -> None:
         )
 
 
-def _wait_healthy(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: float) -> None:
+def _wait_healthy(
+    home: Home,
+    told: Callable[[list[PartStatus]], None],
+    timeout_seconds: float,
+    supervisor: "subprocess.Popen[bytes] | None",
+) -> None:
     give_up_at = time.monotonic() + timeout_seconds
     while True:
         now = status(home)
         told(now)
         if all(part.health == "healthy" for part in now):
             return
+        if supervisor is not None and supervisor.poll() is not None and not is_running(home):
+            raise Unavailable(f"the supervisor ended with {supervisor.returncode}; see {home.log_of('supervisor')}")
         ailing = [part for part in now if part.health != "healthy"]
         if time.monotonic() > give_up_at or any("bad settings" in part.health for part in ailing):
             reasons = "; ".join(f"{part.name} is {part.health}, its log is {part.log}" for part in ailing)

@@ -34,6 +34,7 @@ class Home:
         self.secrets = path / "secrets"
         self.data = path / "data"
         self.logs = path / "logs"
+        self.nats_config = self.secrets / "nats.conf"
         self.addresses_file = path / "addresses.json"
         self.state_file = path / "state.json"
         self.supervisor_lock = path / "supervisor.lock"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ergonaut.errors import NotFound, Refused
 from ergonaut.local.home import SERVICES, Addresses, Home, write_json
-from ergonaut.local.secrets import SERVICES_USER, password_file, write_nats_config
+from ergonaut.local.secrets import SERVICES_USER, password_file
 
 PORTS = {"nats": 4222, "temporal": 7233, "temporal_ui": 8233, "gateway_http": 7480}
 """Preferred ports; another is taken where one is in use."""
@@ -46,7 +46,8 @@ def ensure_addresses(home: Home) -> Addresses:
     def choose(name: str, preferred: int) -> str:
         last = int(known[name].rpartition(":")[2]) if name in known else preferred
         port = next(port for port in (last, preferred, 0) if port not in taken and _is_free(port))
-        port = port or _any_free_port()
+        while port == 0 or port in taken:
+            port = _any_free_port()
         taken.add(port)
         return f"127.0.0.1:{port}"
 
@@ -84,7 +85,7 @@ def parts(home: Home, addresses: Addresses) -> list[Part]:
 def service_environment(home: Home, addresses: Addresses) -> dict[str, str]:
     """What every service is told; secrets only as paths of files."""
     environment = {
-        "ERGONAUT_NATS_URL": f"nats://{addresses.nats}",
+        "ERGONAUT_NATS_URL": _outside("ERGONAUT_NATS_URL") or f"nats://{addresses.nats}",
         "ERGONAUT_TEMPORAL_ADDRESS": addresses.temporal,
         "ERGONAUT_KEYS_FILE": str(home.secrets / "keys.json"),
         "ERGONAUT_SERVICE_KEY_FILE": str(home.secrets / "service.key"),
@@ -104,13 +105,12 @@ def service_environment(home: Home, addresses: Addresses) -> dict[str, str]:
 
 
 def _nats(home: Home, addresses: Addresses) -> Part:
-    config = write_nats_config(home, addresses.nats)
-    return Part("nats", (_binary("nats-server"), "--config", str(config)), addresses.nats, "tcp", stops_last=True)
+    command = (_binary("nats-server"), "--config", str(home.nats_config))
+    return Part("nats", command, addresses.nats, "tcp", stops_last=True)
 
 
 def _temporal(home: Home, addresses: Addresses) -> Part:
     folder = home.data / "temporal"
-    folder.mkdir(parents=True, exist_ok=True)
     host, _, port = addresses.temporal.rpartition(":")
     command = [_binary("temporal"), "server", "start-dev", "--ip", host, "--port", port]
     command += ["--ui-port", addresses.temporal_ui.rpartition(":")[2], "--db-filename", str(folder / "temporal.db")]

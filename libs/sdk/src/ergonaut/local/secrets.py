@@ -75,6 +75,5 @@ def write_nats_config(home: Home, address: str) -> Path:
             ]
         },
     }
-    path = home.secrets / "nats.conf"
-    write_whole(path, json.dumps(config, indent=2), mode=0o600)
-    return path
+    write_whole(home.nats_config, json.dumps(config, indent=2), mode=0o600)
+    return home.nats_config

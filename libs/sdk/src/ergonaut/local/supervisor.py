@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,17 +18,20 @@ import psutil
 
 from ergonaut.local.home import Home, write_json
 from ergonaut.local.parts import Part, parts
+from ergonaut.local.secrets import write_nats_config
+from ergonaut.local.state import STOP_PATIENCE_SECONDS, stop_leftovers
 
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 5.0
 """Pauses between restarts of a part that dies at once, growing; a part that lived long starts over at the first."""
 
 LIVED_LONG_SECONDS = 10.0
-STOP_PATIENCE_SECONDS = 12.0
-"""Longer than any service's own grace; what has not ended then is killed."""
-
 LOG_BYTES_MAX = 16 * 1024 * 1024
-"""A log that has grown beyond this when its part starts is moved aside, replacing the one moved before."""
+"""A log that has grown beyond this is moved aside, replacing the one moved before."""
+
+LOG_CHECK_SECONDS = 60.0
+LOCK_PATIENCE_SECONDS = 2.0
+"""Whoever asks whether a supervisor runs touches the lock for a moment; that must not turn a new one away."""
 
 EXIT_BAD_SETTINGS = 78
 """A part that ends so is not started again: a person must look first."""
@@ -60,7 +64,7 @@ class Keeper:
             if time.monotonic() - born > LIVED_LONG_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS
             self.restarts += 1
-            self.state = f"restarting after exit {code}"
+            self.state = f"restarting after {code}" if isinstance(code, OSError) else f"restarting after exit {code}"
             changed.set()
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, LAST_PAUSE_SECONDS)
@@ -80,17 +84,24 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _live(self, changed: asyncio.Event) -> int:
-        with _open_log(self._home.log_of(self.part.name)) as log:
-            # A session of its own: a Ctrl-C in the terminal must not reach the parts behind the supervisor's back.
-            self._process = await asyncio.create_subprocess_exec(
-                *self.part.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | dict(self.part.environment),
-                start_new_session=True,
-            )
+    async def _live(self, changed: asyncio.Event) -> int | OSError:
+        """Start the part and wait for its end; gives its exit code, or why it could not be started."""
+        try:
+            with _open_log(self._home.log_of(self.part.name)) as log:
+                # A session of its own: a Ctrl-C in the terminal must not reach the parts behind the supervisor's back.
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.part.command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | dict(self.part.environment),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            return error
+        if self._stopping:
+            # The stop came while the program was being started and so did not meet it.
+            await self.stop()
         self.state = "running"
         changed.set()
         return await self._process.wait()
@@ -101,16 +112,23 @@ async def supervise(home: Home) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    keepers = [Keeper(part, home) for part in parts(home, home.addresses())]
+    addresses = home.addresses()
+    write_nats_config(home, addresses.nats)
+    (home.data / "temporal").mkdir(parents=True, exist_ok=True)
+    keepers = [Keeper(part, home) for part in parts(home, addresses)]
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        telling = group.create_task(_tell(home, keepers, changed))
+        beside = [
+            group.create_task(_tell(home, keepers, changed)),
+            group.create_task(_keep_logs_small([home.log_of(keeper.part.name) for keeper in keepers])),
+        ]
         for keeper in keepers:
             group.create_task(keeper.keep(changed))
         await stop.wait()
         for last in (False, True):
             await asyncio.gather(*(keeper.stop() for keeper in keepers if keeper.part.stops_last is last))
-        telling.cancel()
+        for task in beside:
+            task.cancel()
     home.state_file.unlink(missing_ok=True)
 
 
@@ -118,25 +136,28 @@ async def _tell(home: Home, keepers: list[Keeper], changed: asyncio.Event) -> No
     """Write down how the parts are whenever that changes, so that anybody can see, and a later start can clean up."""
     while True:
         state = {keeper.part.name: keeper.told() for keeper in keepers}
-        write_json(home.state_file, {"supervisor": os.getpid(), "parts": state})
+        try:
+            write_json(home.state_file, {"supervisor": os.getpid(), "parts": state})
+        except OSError as error:
+            # A full disk must not end the supervisor, and with it everything.
+            print(f"the state cannot be written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - this is its log
         await changed.wait()
         changed.clear()
 
 
-def stop_leftovers(home: Home) -> None:
-    """End what a supervisor that was killed has left running."""
-    from ergonaut.local.control import read_state
+async def _keep_logs_small(logs: list[Path]) -> None:
+    while True:
+        await asyncio.sleep(LOG_CHECK_SECONDS)
+        for log in logs:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(move_aside, log)
 
-    leftovers = []
-    for told in read_state(home).get("parts", {}).values():
-        with contextlib.suppress(psutil.Error, TypeError):
-            process = psutil.Process(told["pid"])
-            if abs(process.create_time() - told["started_at"]) < 1:
-                process.terminate()
-                leftovers.append(process)
-    _, stubborn = psutil.wait_procs(leftovers, timeout=STOP_PATIENCE_SECONDS)
-    for process in stubborn:
-        process.kill()
+
+def move_aside(log: Path) -> None:
+    """Copy a log that has grown too large, then empty it; its writer appends, so it goes on at the new end."""
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def _started_at(pid: int | None) -> float | None:
@@ -148,23 +169,35 @@ def _started_at(pid: int | None) -> float | None:
 
 def _open_log(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_suffix(".log.1"))
+    move_aside(path)
     return path.open("ab")
 
 
 def main() -> None:
     """Be the supervisor of the installation named on the command line; a second one leaves at once."""
     home = Home(Path(sys.argv[1]))
+    # Not inherited by children, which must not hold the lock when the supervisor is killed.
     lock = os.open(home.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not locked(lock, LOCK_PATIENCE_SECONDS):
         sys.exit(f"a supervisor runs already in {home.path}")
-    # Children must not hold the lock when the supervisor is killed.
-    os.set_inheritable(lock, False)  # noqa: FBT003
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
     stop_leftovers(home)
     asyncio.run(supervise(home))
+
+
+def locked(lock: int, patience_seconds: float) -> bool:
+    """Take the lock, and say whether that succeeded in time."""
+    give_up_at = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 if __name__ == "__main__":
