@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import math
 import os
 import random
 import signal
@@ -21,6 +23,7 @@ from nats.js.errors import NotFoundError
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceStub
 from ergonaut.errors import Unavailable
+from ergonaut.events.telemetry import Share
 from ergonaut_common.bus import Bus, open_bus, reading
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import free_port, key_ring_file, nats_server
@@ -30,7 +33,7 @@ from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
 from ergonaut_ledger.rpc import SERVICE_NAME
 from ergonaut_ledger.service import Keeping
 
-from .told import RUN, cpu_sample, finished, gpu_sample, started
+from .told import RUN, cpu_sample, finished, gpu_sample, rent_sample, started
 from .told import reading as power_reading
 
 pytestmark = pytest.mark.integration
@@ -161,6 +164,55 @@ async def test_nothing_is_lost_or_doubled_over_kills_and_repeats(site: Site, bus
         told = await site.footprint()
     assert (told.samples, told.samples_missing) == (2 * published, 0)
     assert told.energy_joules == pytest.approx(sum(n / 7 for n in range(1, published + 1)), rel=1e-12)
+
+
+async def test_a_footprint_is_the_sum_of_the_published_samples(site: Site, bus: Bus) -> None:
+    """Summed here from the stream's own bytes, by nothing that the ledger is made of."""
+    chance = random.Random(5)
+    for number in range(1, 201):
+        mine = (
+            cpu_sample(number - 1, chance.uniform(0, 50)),
+            cpu_sample(number - 1, chance.uniform(0, 9), component="dram", range_fraction=0.4),
+            gpu_sample(number - 1),
+            rent_sample(number - 1, chance.uniform(0, 1e-4)),
+        )
+        strange = (
+            cpu_sample(number - 1, 7.0, run_id="run-2"),
+            cpu_sample(number - 1, 7.0, run_id="", share=Share.OTHERS),
+            cpu_sample(number - 1, 7.0, run_id="", share=Share.IDLE),
+        )
+        await bus.publish(power_reading("default", number, *mine, *strange))
+        await bus.publish(power_reading("other", number, *mine))
+    with running(site):
+        await until(samples_kept(site, 800))
+        await until(all_acknowledged(bus))
+        told = await site.footprint()
+
+    samples = [sample for sample in await published_samples(bus, "default") if sample["run_id"] == RUN]
+    assert (len(samples), told.samples, told.samples_missing) == (800, 800, 0)
+    for figure in ("energy_joules", "carbon_grams_co2e", "cost_usd"):
+        assert getattr(told, figure) == pytest.approx(total(samples, figure), rel=1e-12)
+        for part in told.components:
+            of_part = [sample for sample in samples if sample["component"] == part.component]
+            assert part.HasField(figure) == (total(of_part, figure) is not None)
+            assert getattr(part, figure) == pytest.approx(total(of_part, figure) or 0.0, rel=1e-12)
+
+
+async def published_samples(bus: Bus, tenant: str) -> list[dict[str, Any]]:
+    """Every sample in the messages that JetStream holds for a tenant."""
+    state = (await bus.jetstream.stream_info("ERGONAUT_TELEMETRY")).state
+    messages = [
+        await bus.jetstream.get_msg("ERGONAUT_TELEMETRY", seq=number)
+        for number in range(state.first_seq, state.last_seq + 1)
+    ]
+    bodies = [json.loads(message.data or b"") for message in messages]
+    return [sample for body in bodies if body["tenant"] == tenant for sample in body["samples"]]
+
+
+def total(samples: list[dict[str, Any]], figure: str) -> float | None:
+    """The sum of what is known, or None where nothing is."""
+    known = [sample[figure] for sample in samples if sample[figure] is not None]
+    return math.fsum(known) if known else None
 
 
 async def test_a_reading_is_visible_within_a_second(site: Site, bus: Bus) -> None:

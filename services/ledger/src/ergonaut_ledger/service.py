@@ -1,5 +1,6 @@
 """The ledger's use cases: keep what is told, and tell what was used. Called by the doors."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ class Keeping:
 
     async def keep(self, messages: Sequence[Message]) -> list[Malformed | None]:
         """Keep all that can be; for each message, None or why it never can be. Raises when nothing could be kept now."""
-        understood = [understand(message) for message in messages]
+        # After an absence a batch has thousands of messages; to read them would hold up questions for a quarter of a second.
+        understood = await asyncio.to_thread(lambda: [understand(message) for message in messages])
         batch = Batch()
         for result in understood:
             if isinstance(result, Batch):
