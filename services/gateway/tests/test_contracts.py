@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
@@ -208,3 +208,15 @@ async def test_a_record_that_somebody_deleted_by_hand_is_no_record(bus: Bus) -> 
     await bucket.delete("default.digits")
     assert (await kept.get("default", "digits"), await kept.entries()) == (None, [])
     assert (await kept.put(RECORD, revision=0)).record == RECORD
+
+
+async def test_a_damaged_record_keeps_no_other_away_and_is_named_to_who_asks_for_it(bus: Bus) -> None:
+    bucket = await bus.key_value(f"models-{uuid4().hex}")
+    kept = KvModelRegistry(bucket)
+    await bucket.put("default.broken", b"{")
+    entry = await kept.put(RECORD, revision=0)
+
+    assert await kept.entries() == [entry]
+    assert [changed async for changed in kept.changes(seconds=0.5)] == [entry]
+    with pytest.raises(Broken, match=r"default\.broken"):
+        await kept.get("default", "broken")

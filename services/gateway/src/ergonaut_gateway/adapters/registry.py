@@ -13,6 +13,7 @@ from nats.js.kv import KeyValue
 
 from ergonaut.errors import Broken, Conflict
 from ergonaut_common.bus.connection import until_answered
+from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.models import Entry, ModelRecord
 
 BUCKET = "models"
@@ -20,6 +21,7 @@ BUCKET = "models"
 SNAPSHOT_GAP_SECONDS = 5.0
 """How long the next entry of a snapshot may take; NATS sends them without a pause, so a longer silence means that it is away."""
 
+log = get_logger(__name__)
 T = TypeVar("T")
 _decoder = msgspec.json.Decoder(ModelRecord)
 
@@ -57,7 +59,7 @@ class KvModelRegistry:
             async with _watching(self._bucket) as watcher:
                 found = []
                 while (given := await _next(watcher, SNAPSHOT_GAP_SECONDS)) is not None:
-                    if entry := _entry(given):
+                    if entry := _readable(given):
                         found.append(entry)
                 return found
 
@@ -73,7 +75,7 @@ class KvModelRegistry:
                     given = await _next(watcher, left_seconds)
                 except NatsTimeoutError:
                     return
-                if given is not None and (entry := _entry(given)):
+                if given is not None and (entry := _readable(given)):
                     yield entry
         finally:
             await watching.__aexit__(None, None, None)
@@ -97,6 +99,15 @@ async def _next(watcher: KeyValue.KeyWatcher, seconds: float) -> KeyValue.Entry 
 
 def _key(tenant: str, name: str) -> str:
     return f"{tenant}.{name}"
+
+
+def _readable(given: KeyValue.Entry) -> Entry | None:
+    """The entry, or None for one that is damaged: among many it must not keep the others away. Who asks for it is told."""
+    try:
+        return _entry(given)
+    except Broken as error:
+        log.error("model not known", key=given.key, error=str(error))
+        return None
 
 
 def _entry(given: KeyValue.Entry) -> Entry | None:
