@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nats
+
 from ergonaut.client import Connection
 from ergonaut.local import Addresses, Home
 
@@ -105,3 +107,22 @@ def write_job(folder: Path, script: str, **fields: Any) -> Path:
     job = {"name": "story", "command": ["python", "work.py"], "duration_seconds_expected": 5} | fields
     (folder / "job.yaml").write_text(json.dumps(job))
     return folder
+
+
+async def acknowledged_samples(system: Installation, run_id: str) -> list[dict[str, Any]]:
+    """Every sample of the run that JetStream acknowledged, each once however often it was told."""
+    password = (system.home.secrets / "nats-services.password").read_text().strip()
+    connection = await nats.connect(f"nats://{system.addresses.nats}", user="services", password=password)
+    jetstream = connection.jetstream()
+    last = (await jetstream.stream_info("ERGONAUT_TELEMETRY")).state.last_seq
+    subscription = await jetstream.subscribe("ergonaut.v1.default.telemetry.>", ordered_consumer=True)
+    batches: dict[str, list[dict[str, Any]]] = {}
+    sequence = 0
+    # The agent goes on telling of the host, so the end is what was there when the reading began.
+    while sequence < last:
+        message = await subscription.next_msg(timeout=10)
+        sequence = message.metadata.sequence.stream
+        told = json.loads(message.data)
+        batches[told["event_id"]] = [item for item in told.get("samples", ()) if item["run_id"] == run_id]
+    await connection.close()
+    return [item for batch in batches.values() for item in batch]

@@ -1,16 +1,14 @@
 """kill -9 of every process in turn while a job runs: it finishes once, is accounted for once, and nothing is lost."""
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
-from servers import Installation, installation, until, write_job
+from servers import Installation, acknowledged_samples, installation, until, write_job
 
 VICTIMS = ("nats", "temporal", "telemetry", "pricing", "scheduler", "orchestrator", "ledger", "gateway", "vectors")
 
@@ -64,7 +62,7 @@ def test_a_job_survives_kill_9_of_every_process_in_turn(fragile: Installation, t
     assert sorted(set(told)) == ["runs.run.finished", "runs.run.progressed", "runs.run.started"]
     assert (told.count("runs.run.started"), told.count("runs.run.finished")) == (1, 1)
     assert report["samples_missing"] == 0
-    acknowledged = asyncio.run(_acknowledged(fragile, run_id))
+    acknowledged = asyncio.run(acknowledged_samples(fragile, run_id))
     assert report["samples"] == len(acknowledged)
     assert report["energy_joules"] == pytest.approx(sum(item["energy_joules"] or 0 for item in acknowledged))
     assert _covered_seconds(acknowledged) == pytest.approx(report["duration_seconds"], abs=4)
@@ -81,25 +79,6 @@ def _events(system: Installation, run_id: str) -> list[str]:
         return [".".join(event.subject.split(".")[3:6]) for event in events]
 
     return asyncio.run(ask())
-
-
-async def _acknowledged(system: Installation, run_id: str) -> list[dict[str, Any]]:
-    """Every sample of the run that JetStream acknowledged, each once however often it was told."""
-    password = (system.home.secrets / "nats-services.password").read_text().strip()
-    connection = await nats.connect(f"nats://{system.addresses.nats}", user="services", password=password)
-    jetstream = connection.jetstream()
-    last = (await jetstream.stream_info("ERGONAUT_TELEMETRY")).state.last_seq
-    subscription = await jetstream.subscribe("ergonaut.v1.default.telemetry.>", ordered_consumer=True)
-    batches: dict[str, list[dict[str, Any]]] = {}
-    sequence = 0
-    # The agent goes on telling of the host, so the end is what was there when the reading began.
-    while sequence < last:
-        message = await subscription.next_msg(timeout=10)
-        sequence = message.metadata.sequence.stream
-        told = json.loads(message.data)
-        batches[told["event_id"]] = [item for item in told.get("samples", ()) if item["run_id"] == run_id]
-    await connection.close()
-    return [item for batch in batches.values() for item in batch]
 
 
 def _covered_seconds(samples: list[dict[str, Any]]) -> float:

@@ -50,6 +50,7 @@ def test_a_folder_stands_for_the_job_file_in_it(tmp_path: Path) -> None:
     [
         ("2026-01-01T14:00:00Z", NOW + timedelta(hours=2)),
         ("2026-01-01T15:00:00+01:00", NOW + timedelta(hours=2)),
+        ("'2026-01-01T14:00:00Z'", NOW + timedelta(hours=2)),
         ("90s", NOW + timedelta(seconds=90)),
         ("2h", NOW + timedelta(hours=2)),
         ("1d12h", NOW + timedelta(hours=36)),

@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def part(script: str) -> Part:
-    return Part("test", (sys.executable, "-c", script), "127.0.0.1:1", "tcp")
+    return Part("test", (sys.executable, "-c", script), "127.0.0.1:1", "nats")
 
 
 async def until(condition) -> None:
@@ -76,7 +76,7 @@ async def test_a_stop_that_meets_a_part_being_started_ends_it_all_the_same(home:
 
 
 async def test_a_part_that_cannot_be_started_does_not_end_the_supervisor(home: Home) -> None:
-    keeper = Keeper(Part("test", (str(home.path / "none"),), "127.0.0.1:1", "tcp"), home)
+    keeper = Keeper(Part("test", (str(home.path / "none"),), "127.0.0.1:1", "nats"), home)
     keeping = asyncio.create_task(keeper.keep(asyncio.Event()))
     await until(lambda: keeper.restarts >= 1)
     assert "No such file" in keeper.state

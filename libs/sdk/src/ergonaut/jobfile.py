@@ -1,5 +1,6 @@
 """Reads a `job.yaml` as a person writes it, and packs the folder that it stands in, for the CLI and the client."""
 
+import contextlib
 import gzip
 import io
 import os
@@ -112,8 +113,12 @@ def _deadline(value: object, now: datetime) -> object:
         return value
     if isinstance(value, date | int | float):
         raise Refused(f"{value} is not precise; {_DEADLINE_RULE}", field="deadline")
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    text = value.strip() if isinstance(value, str) else ""
+    match = _DURATION.fullmatch(text)
     if match is None:
+        # YAML leaves a time in quotes, and any time in JSON, as a text.
+        with contextlib.suppress(ValueError):
+            return _deadline(datetime.fromisoformat(text), now)
         raise Refused(f"{value!r} is neither; {_DEADLINE_RULE}", field="deadline")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     try:

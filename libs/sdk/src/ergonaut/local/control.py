@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from ergonaut.errors import Unavailable
 from ergonaut.local.home import Home
 from ergonaut.local.parts import Part, ensure_addresses, parts
+from ergonaut.local.probes import health_of, is_on_offer
 from ergonaut.local.secrets import ensure_secrets
 from ergonaut.local.state import read_state, stop_leftovers
 
@@ -25,7 +25,6 @@ STOP_TIMEOUT_SECONDS = 40.0
 """How long `down` waits: services have 12 s, then the engines have."""
 
 POLL_SECONDS = 0.1
-PROBE_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,43 +124,21 @@ def _wait_healthy(
     while True:
         now = status(home)
         told(now)
-        if all(part.health == "healthy" for part in now):
+        ailing = [part for part in now if part.health != "healthy"]
+        if not ailing and is_on_offer(home):
             return
         if supervisor is not None and supervisor.poll() is not None and not is_running(home):
             raise Unavailable(f"the supervisor ended with {supervisor.returncode}; see {home.log_of('supervisor')}")
-        ailing = [part for part in now if part.health != "healthy"]
         if time.monotonic() > give_up_at or any("bad settings" in part.health for part in ailing):
             reasons = "; ".join(f"{part.name} is {part.health}, its log is {part.log}" for part in ailing)
-            raise Unavailable(f"not healthy: {reasons}")
+            raise Unavailable(
+                f"not healthy: {reasons or 'pricing does not offer this machine; see its log and telemetry'}"
+            )
         time.sleep(POLL_SECONDS)
 
 
 def _status_of(part: Part, told: dict[str, Any], home: Home) -> PartStatus:
     kept = str(told.get("state", "not started"))
-    health = _probe(part) if kept == "running" else kept
+    health = health_of(part) if kept == "running" else kept
     restarts = int(told.get("restarts", 0))
     return PartStatus(part.name, part.address, health, told.get("pid"), restarts, str(home.log_of(part.name)))
-
-
-def _probe(part: Part) -> str:
-    host, _, port = part.address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_SECONDS):
-            pass
-    except OSError:
-        return "starting"
-    return _grpc_health(part.address) if part.speaks == "grpc" else "healthy"
-
-
-def _grpc_health(address: str) -> str:
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_SECONDS
-            )
-        except grpc.RpcError:
-            return "starting"
-    return "healthy" if answer.status == health_pb2.HealthCheckResponse.SERVING else "waiting for other parts"

@@ -17,6 +17,9 @@ from ergonaut.local.secrets import SERVICES_USER, password_file
 PORTS = {"nats": 4222, "temporal": 7233, "temporal_ui": 8233, "gateway_http": 7480}
 """Preferred ports; another is taken where one is in use."""
 
+TEMPORAL_FRONT_END = "temporal.api.workflowservice.v1.WorkflowService"
+"""The name under which Temporal answers health checks."""
+
 FIRST_SERVICE_PORT = 7401
 FIRST_METRICS_PORT = 7501
 
@@ -30,8 +33,10 @@ class Part:
     address: str
     """What a health check asks; host:port."""
     speaks: str
-    """How it is asked: `grpc` by grpc.health.v1, `tcp` by connecting."""
+    """How it is asked: `grpc` by grpc.health.v1, `nats` by its greeting."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    health_service: str = ""
+    """What grpc.health.v1 is asked about; empty for the whole process."""
     stops_last: bool = False
     """Engines outlive the services that need them to stop well."""
 
@@ -106,7 +111,7 @@ def service_environment(home: Home, addresses: Addresses) -> dict[str, str]:
 
 def _nats(home: Home, addresses: Addresses) -> Part:
     command = (_binary("nats-server"), "--config", str(home.nats_config))
-    return Part("nats", command, addresses.nats, "tcp", stops_last=True)
+    return Part("nats", command, addresses.nats, "nats", stops_last=True)
 
 
 def _temporal(home: Home, addresses: Addresses) -> Part:
@@ -116,7 +121,9 @@ def _temporal(home: Home, addresses: Addresses) -> Part:
     command += ["--ui-port", addresses.temporal_ui.rpartition(":")[2], "--db-filename", str(folder / "temporal.db")]
     # Twice the rate of the defaults, and safe against a process that dies; see docs/adr/0002.
     command += ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL", "--log-level", "warn"]
-    return Part("temporal", tuple(command), addresses.temporal, "tcp", stops_last=True)
+    return Part(
+        "temporal", tuple(command), addresses.temporal, "grpc", health_service=TEMPORAL_FRONT_END, stops_last=True
+    )
 
 
 def _binary(name: str) -> str:
