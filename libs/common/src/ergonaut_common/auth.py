@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ergonaut.errors import Broken, NotAllowed
+from ergonaut.faults import in_words
 from ergonaut.ids import is_name
 from ergonaut.keys import KeyRecord, Scope, digest
 
@@ -50,7 +51,9 @@ class KeyRing:
             return cls()
         try:
             return cls(KeyRecord.model_validate(entry) for entry in json.loads(path.read_text())["keys"])
-        except (OSError, KeyError, ValueError, ValidationError) as error:
+        except ValidationError as error:
+            raise Broken(f"the key file {path} is damaged: {in_words(error)}") from error
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise Broken(f"the key file {path} cannot be read: {error}") from error
 
     def authenticate(self, authorization: str) -> Caller:

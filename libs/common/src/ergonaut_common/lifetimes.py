@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pydantic import ValidationError
 
 from ergonaut.errors import ErgonautError
+from ergonaut.faults import in_words
 from ergonaut_common.observe import get_logger, start_logging, start_tracing
 from ergonaut_common.settings import PlatformSettings
 
@@ -51,9 +52,13 @@ def run_service(name: str, run: Callable[[PlatformSettings], Awaitable[None]]) -
     try:
         asyncio.run(_whole_life(name, run, platform))
     except ValidationError as error:
+        if error.title != "Settings":
+            log.exception("service failed", service=name, error=in_words(error))
+            sys.exit(1)
+        # Every service reads settings of its own, a class of this name, when its life begins.
         sys.exit(_bad_settings(name, error))
-    except ErgonautError as error:
-        log.error("service failed", service=name, error=str(error))
+    except Exception as error:
+        log.error("service failed", service=name, error=_told(error), exc_info=not isinstance(error, ErgonautError))
         sys.exit(1)
 
 
@@ -63,6 +68,13 @@ async def _whole_life(
     log.info("service starts", service=name)
     await run(platform)
     log.info("service stopped", service=name)
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, in words; of a group of tasks, what went wrong in each."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_told(inner) for inner in error.exceptions)
+    return str(error) or type(error).__name__
 
 
 def _bad_settings(name: str, error: ValidationError) -> int:

@@ -1,9 +1,12 @@
 """Settings that all services share, from the environment; a service adds its own, from `DoorSettings`."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ergonaut.errors import Broken
 
 
 class PlatformSettings(BaseSettings):
@@ -25,7 +28,7 @@ class PlatformSettings(BaseSettings):
     data_dir: Path = Field(
         default=Path(".ergonaut/data"), description="Folder under which services keep caches and spools."
     )
-    log_level: str = Field(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR; DEBUG tells each message and call."
     )
     otlp_endpoint: str = Field(
@@ -42,12 +45,19 @@ class PlatformSettings(BaseSettings):
     ledger_address: str = Field(default="127.0.0.1:7407", description="gRPC address of the ledger.")
 
     def nats_password(self) -> str:
-        """The password from its file; empty where there is none."""
-        return self.nats_password_file.read_text().strip() if self.nats_password_file else ""
+        """The password from its file; empty where there is none. Raises Broken."""
+        return _secret(self.nats_password_file, "ERGONAUT_NATS_PASSWORD_FILE")
 
     def service_key(self) -> str:
-        """The services' key from its file; empty where there is none."""
-        return self.service_key_file.read_text().strip() if self.service_key_file else ""
+        """The services' key from its file; empty where there is none. Raises Broken."""
+        return _secret(self.service_key_file, "ERGONAUT_SERVICE_KEY_FILE")
+
+
+def _secret(path: Path | None, setting: str) -> str:
+    try:
+        return path.read_text().strip() if path else ""
+    except OSError as error:
+        raise Broken(f"{setting}: {path} cannot be read: {error.strerror}") from error
 
 
 class DoorSettings(BaseSettings):

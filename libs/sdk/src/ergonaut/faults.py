@@ -27,6 +27,16 @@ def field_errors(error: ValidationError, model: type[BaseModel]) -> list[FieldEr
     return [_field_error(details, model) for details in error.errors(include_url=False)]
 
 
+def in_words(error: ValidationError) -> str:
+    """Every field that is wrong, and why, in one line; never the values, which may be secrets or whole payloads."""
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{where}: {message}" if where else message)
+    return "; ".join(problems)
+
+
 def _field_error(details: ErrorDetails, model: type[BaseModel]) -> FieldError:
     location = details["loc"]
     message = details["msg"].removeprefix("Value error, ")

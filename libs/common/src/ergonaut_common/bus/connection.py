@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import nats
 from nats.aio.client import Client
-from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError
+from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, ObjectStoreConfig, StorageType, StreamConfig
@@ -45,7 +45,14 @@ BUCKET_BYTES_MAX = 64 * 1024 * 1024
 log = get_logger(__name__)
 T = TypeVar("T")
 
-PASSING = (NatsTimeoutError, NoRespondersError, ConnectionClosedError, NoStreamResponseError, NoServersError)
+PASSING = (
+    NatsTimeoutError,
+    NoRespondersError,
+    ConnectionClosedError,
+    NoStreamResponseError,
+    NoServersError,
+    OutboundBufferLimitError,
+)
 """Failures that pass when NATS is back."""
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ergonaut.errors import Broken, Refused
 from ergonaut.events import STREAMS, Event, subject_of
+from ergonaut.faults import in_words
 from ergonaut_common.bus.connection import Bus, connection_options
 from ergonaut_common.bus.settling import ACK_WAIT_SECONDS, DELIVERIES_LIMIT, park, try_later
 from ergonaut_common.observe import carried_context, span
@@ -71,14 +72,15 @@ class Listeners:
 
 
 def _own_errors(handler: Handler[E], event_type: type[E]) -> Callable[[Any], Awaitable[None]]:
-    """Keep a ValidationError inside a handler apart from one of the message: only the latter is the sender's fault."""
+    """Keep a ValueError inside a handler apart from one of the message: only the latter is the sender's fault."""
 
     @wraps(handler)
     async def handle(event: Any) -> None:
         try:
             await handler(event)
-        except ValidationError as error:
-            raise Broken(f"handling {event_type.TYPE}: {error}") from error
+        except ValueError as error:
+            because = in_words(error) if isinstance(error, ValidationError) else str(error)
+            raise Broken(f"handling {event_type.TYPE}: {because}") from error
 
     # faststream reads the signature to decode the message and to describe it.
     handle.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -98,7 +100,7 @@ async def listening(listeners: Listeners, platform: PlatformSettings, bus: Bus) 
         platform.nats_url,
         security=security,
         middlewares=[_settling(bus, listeners.service)],
-        logger=logging.getLogger("faststream"),
+        logger=logging.getLogger("ergonaut.listeners"),
         log_level=logging.DEBUG,
         **connection_options(f"{listeners.service}-listeners"),
     )
@@ -135,7 +137,9 @@ async def settle(bus: Bus, message: Any, error: BaseException | None, service: s
     consumer = message.metadata.consumer or service
     if error is None:
         await message.ack()
-    elif isinstance(error, ValidationError | Refused | ValueError):
+    elif isinstance(error, ValidationError):
+        await park(bus.jetstream, message, consumer=consumer, because=in_words(error))
+    elif isinstance(error, Refused | ValueError):
         await park(bus.jetstream, message, consumer=consumer, because=str(error))
     else:
         await try_later(bus.jetstream, message, consumer=consumer, because=str(error) or type(error).__name__)

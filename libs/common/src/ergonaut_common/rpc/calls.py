@@ -1,5 +1,6 @@
 """What surrounds every call that comes in: who calls, whether they may, spans, metrics, and errors as status codes."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,7 +11,8 @@ import grpc
 from grpc import aio
 from prometheus_client import Counter, Histogram
 
-from ergonaut.errors import NotAllowed
+from ergonaut.channels import TRANSFER_TIMEOUT_SECONDS
+from ergonaut.errors import NotAllowed, Unavailable
 from ergonaut.keys import Scope
 from ergonaut_common.auth import Caller, KeyRing
 from ergonaut_common.observe import carried_context, get_logger, span
@@ -24,6 +26,9 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 
 READ_SERVICES = ("/inference.GRPCInferenceService/", "/grpc.reflection.")
 """Doors whose methods only look, whatever their names."""
+
+ANSWER_SECONDS_MAX = TRANSFER_TIMEOUT_SECONDS
+"""How long a call that answers once may work here, whatever deadline its caller has set or forgotten to set."""
 
 TENANT_METADATA = "x-ergonaut-tenant"
 """With it a service says for whom it acts."""
@@ -91,7 +96,7 @@ class _Around:
 
         async def answer(request: Any, context: Any) -> Any:
             started = time.perf_counter()
-            async with self._guarded(context):
+            async with self._guarded(context), _deadline(ANSWER_SECONDS_MAX):
                 response = await handler(request, context)
                 _seconds.labels(self._method).observe(time.perf_counter() - started)
                 return response
@@ -110,10 +115,12 @@ class _Around:
 
     @contextlib.asynccontextmanager
     async def _guarded(self, context: Any) -> AsyncIterator[None]:
-        code, message = grpc.StatusCode.OK, ""
+        # What leaves by neither way below was cancelled: by the caller, by a deadline, or by a stop.
+        code, message = grpc.StatusCode.CANCELLED, ""
         try:
             with self._let_in(), carried_context(self._metadata), span(self._method):
                 yield
+            code = grpc.StatusCode.OK
         except aio.AbortError:
             raise
         except Exception as error:
@@ -140,6 +147,17 @@ class _Around:
             with contextlib.suppress(ValueError):
                 # A stream that is closed from another task has another context; there is nothing left to reset then.
                 _caller.reset(token)
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unavailable(f"no answer within {seconds:g} s; ask again with less, or later") from error
 
 
 def _text(value: str | bytes) -> str:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ergonaut.client import AsyncClient
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
+from ergonaut.faults import in_words
 
 FILE_WIDTH = 160
 """Columns where the output goes to a file or a program; a terminal tells its own."""
@@ -62,8 +63,7 @@ def telling_errors() -> Iterator[None]:
         code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
         raise typer.Exit(code) from error
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        err.print(f"[bold red]error:[/] {escape(problems)}", soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escape(in_words(error))}", soft_wrap=True)
         raise typer.Exit(65) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
