@@ -42,8 +42,10 @@ def warm_up_seconds() -> float:
         environment = os.environ | {"ERGONAUT_HOME": home}
         times = []
         for _ in range(4):
-            times.append(seconds_of([sys.executable, "-m", "ergonaut", "up"], environment))
-            seconds_of([sys.executable, "-m", "ergonaut", "down"], environment)
+            try:
+                times.append(seconds_of([sys.executable, "-m", "ergonaut", "up"], environment))
+            finally:
+                seconds_of([sys.executable, "-m", "ergonaut", "down"], environment)
     return statistics.median(times[1:])
 
 

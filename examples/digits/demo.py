@@ -1,7 +1,7 @@
 """The main job of Ergonaut, step by step: start, place, run, serve, search, account, stop. Run by `make demo`.
 
-Each step is a command that a person could type; it is shown before it runs. The first that fails ends the demo with its
-exit code, saying which it was and where to look.
+Each step is a command that a person could type; it is shown before it runs. The first that fails ends the demo with 1,
+saying which it was and where to look.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ergonaut.client import Client
+from ergonaut.errors import ErgonautError
 from ergonaut.ids import new_id
 from ergonaut.local import Home, down
 
@@ -84,7 +85,9 @@ class Demo:
     def _earlier_run(self) -> str:
         with Client() as client:
             others = [
-                run.run_id for run in client.ledger.runs() if run.run_id != self.run_id and run.state == "succeeded"
+                run.run_id
+                for run in client.ledger.runs()
+                if (run.name, run.state) == ("digits", "succeeded") and run.run_id != self.run_id
             ]
         return others[0] if others else ""
 
@@ -103,7 +106,7 @@ def main() -> None:
     failure = ""
     try:
         Demo(home).run()
-    except StepFailed as error:
+    except (StepFailed, ErgonautError) as error:
         failure = str(error)
     finally:
         console.print("\n[bold cyan]stop the system[/]\n[dim]$ ergonaut down[/]")

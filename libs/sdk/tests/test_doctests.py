@@ -2,12 +2,25 @@
 
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 
+import ergonaut
+import ergonaut_common
 
-@pytest.mark.parametrize("module", ["ergonaut.ids", "ergonaut.units", "ergonaut.runcontext", "ergonaut.events.base"])
-def test_the_examples_in_docstrings_are_true(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(module))
-    assert result.attempted > 0
-    assert result.failed == 0
+MODULES = sorted(
+    module.name
+    for package in (ergonaut, ergonaut_common)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.startswith("ergonaut.api") and not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_there_are_examples_to_be_tested() -> None:
+    assert doctest.testmod(importlib.import_module("ergonaut.ids")).attempted > 0
