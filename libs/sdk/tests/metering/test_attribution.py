@@ -1,7 +1,7 @@
 """Every joule is somebody's, and nobody pays for a neighbour."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ergonaut.metering import HostUse, attribute
@@ -24,6 +24,7 @@ uses = st.builds(
 )
 
 
+@example("dram", 90064845.98735195, HostUse(0.0, 1, 0.0, 0, 0, run_resident_bytes={"run-0": 763}))
 @given(st.sampled_from(["cpu", "dram", "gpu0", "gpu1", "platform"]), st.floats(min_value=0, max_value=1e9), uses)
 def test_runs_and_others_and_idle_are_the_whole_and_none_is_negative(
     component: str, energy_joules: float, use: HostUse

@@ -37,7 +37,7 @@ def test_a_block_is_charged_the_cpu_time_that_it_used(home: Path, monkeypatch: p
     assert (summary.state, summary.components[0].method, summary.range_fraction) == (
         RunState.SUCCEEDED,
         Method.MODEL,
-        0.4,
+        pytest.approx(0.4),
     )
 
 

@@ -74,7 +74,8 @@ def _by_memory(energy_joules: float, use: HostUse) -> Split:
     # Pages that processes share are counted in each of them, so their sum may pass what is in use, or even built in.
     used = max(use.memory_used_bytes, ours)
     built_in = max(use.memory_bytes, used)
-    in_use = energy_joules * used / built_in if built_in else 0.0
+    # The share first: it is at most 1, so that rounding can never leave less than nothing for idling.
+    in_use = energy_joules * (used / built_in) if built_in else 0.0
     return _shared(in_use, use.run_resident_bytes, used, idle=energy_joules - in_use)
 
 
