@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 
 from ergonaut.cli.output import EXIT_UNAVAILABLE, JSON_OPTION, err, out, print_json, telling_errors
-from ergonaut.errors import NotFound
-from ergonaut.local import Home, PartStatus, down, status, up
+from ergonaut.errors import NotFound, Unavailable
+from ergonaut.local import Home, PartStatus, down, is_running, status, up
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 
@@ -66,12 +66,15 @@ def status_command(as_json: JsonFlag = False) -> None:
 
     Example: ergonaut status --json
     """
+    home = Home.from_environment()
     with telling_errors():
-        parts = status(Home.from_environment())
+        parts = status(home)
         if as_json:
             print_json([part.as_dict() for part in parts])
         else:
             out.print(_table(parts))
+        if not is_running(home):
+            raise Unavailable("no supervisor runs here, so what dies stays dead; run `ergonaut up`")
         if any(part.health != "healthy" for part in parts):
             raise typer.Exit(EXIT_UNAVAILABLE)
 

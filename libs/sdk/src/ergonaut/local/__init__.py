@@ -3,7 +3,7 @@
 up ── starts ──▶ supervisor ── starts, watches, restarts ──▶ nats-server, temporal, every installed service
 """
 
-from ergonaut.local.control import PartStatus, down, status, up
+from ergonaut.local.control import PartStatus, down, is_running, status, up
 from ergonaut.local.home import Addresses, Home
 
-__all__ = ["Addresses", "Home", "PartStatus", "down", "status", "up"]
+__all__ = ["Addresses", "Home", "PartStatus", "down", "is_running", "status", "up"]
