@@ -5,7 +5,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ergonaut.errors import Refused, Unavailable
+import pytest
+
+from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import RunFinished
 from ergonaut_common.bus import Delivery, Listeners, Malformed, listening, open_bus, reading
 from ergonaut_common.settings import PlatformSettings
@@ -120,3 +122,11 @@ async def test_a_batch_comes_again_until_it_is_handled_and_bad_ones_are_parked(p
         (letter,) = await dead.fetch(1, timeout=10)
     assert letter.headers["ergonaut-because"] == "no json"
     assert {item.subject for item in kept} == {"ergonaut.v1.default.runs.run.finished.run-1"}
+
+
+async def test_an_event_that_is_too_large_for_nats_is_not_tried_again(platform: PlatformSettings) -> None:
+    event = finished().model_copy(update={"because": "x" * 2_000_000})
+    async with open_bus(platform, "test") as bus:
+        await bus.ensure_streams("runs")
+        with pytest.raises(Broken, match="larger than NATS takes"):
+            await asyncio.wait_for(bus.publish(event), 2)

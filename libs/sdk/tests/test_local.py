@@ -18,7 +18,7 @@ from ergonaut.local.home import Home, write_json, write_whole
 from ergonaut.local.parts import Part, ensure_addresses, parts, service_environment
 from ergonaut.local.secrets import ensure_secrets, write_nats_config
 from ergonaut.local.state import read_state, stop_leftovers
-from ergonaut.local.supervisor import EXIT_BAD_SETTINGS, Keeper, locked, move_aside
+from ergonaut.local.supervisor import EXIT_BAD_SETTINGS, Keeper, _stop_without_home, locked, move_aside
 
 
 @pytest.fixture
@@ -197,3 +197,15 @@ def test_a_damaged_address_file_says_what_to_do(home: Home) -> None:
     home.addresses_file.write_text("{}")
     with pytest.raises(Broken, match="damaged"):
         home.addresses()
+
+
+async def test_a_supervisor_whose_folder_was_removed_asks_to_stop(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut.local.supervisor.HOME_LOOK_SECONDS", 0.01)
+    home.supervisor_lock.touch()
+    stop = asyncio.Event()
+    looking = asyncio.create_task(_stop_without_home(home, stop))
+    await asyncio.sleep(0.1)
+    assert not stop.is_set()
+    home.supervisor_lock.unlink()
+    await asyncio.wait_for(stop.wait(), 5)
+    await looking

@@ -296,6 +296,27 @@ async def test_an_archive_that_does_harm_is_refused_and_leaves_nothing(
     assert not (leases_folder.parent / "outside.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (archive_of({"../outside.txt": b"x"}), "outside"),
+        (archive_of({"/outside.txt": b"x"}), "outside"),
+        (archive_of({}, _link("out", "inner.txt")), "link or device"),
+    ],
+    ids=["climbs", "absolute", "links"],
+)
+async def test_a_python_without_filters_takes_only_what_can_do_no_harm(
+    provider: LocalProvider, leases_folder: Path, monkeypatch: pytest.MonkeyPatch, source: bytes, words: str
+) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(Refused, match=f"job.source: .*{words}"):
+        await provider.provision(lease(), source)
+    assert list(leases_folder.iterdir()) == []
+    ours = lease()
+    await provider.provision(ours, archive_of({"deep/run.py": b"x"}))
+    assert (leases_folder / ours.lease_id / "job" / "deep" / "run.py").read_bytes() == b"x"
+
+
 async def test_a_folder_without_rights_is_torn_down_all_the_same(provider: LocalProvider, leases_folder: Path) -> None:
     lease_id, _ = await begin(
         provider, "import os; os.makedirs('a/b'); open('a/b/c', 'w'); os.chmod('a/b', 0); os.chmod('a', 0)"

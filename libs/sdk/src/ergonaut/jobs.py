@@ -22,7 +22,7 @@ class Objective(StrEnum):
 class _Strict(BaseModel):
     """A field that is not known is an error here: in a file that a person wrote it is a slip of the pen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Resources(_Strict):

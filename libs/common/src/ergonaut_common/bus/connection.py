@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 
 import nats
 from nats.aio.client import Client
-from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError, OutboundBufferLimitError
+from nats.errors import (
+    ConnectionClosedError,
+    MaxPayloadError,
+    NoRespondersError,
+    NoServersError,
+    OutboundBufferLimitError,
+)
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, ObjectStoreConfig, StorageType, StreamConfig
@@ -140,6 +146,8 @@ async def until_answered(
                 raise Broken(f"{what}: NATS refused: {error.description}") from error
             if loop.time() + pause_seconds >= give_up_at:
                 raise Unavailable(f"{what}: JetStream is not ready: {error.description}") from error
+        except MaxPayloadError as error:
+            raise Broken(f"{what}: the message is larger than NATS takes, so trying again is of no use") from error
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 2, 1.0)
 

@@ -33,6 +33,9 @@ LOG_CHECK_SECONDS = 60.0
 LOCK_PATIENCE_SECONDS = 2.0
 """Whoever asks whether a supervisor runs touches the lock for a moment; that must not turn a new one away."""
 
+HOME_LOOK_SECONDS = 5.0
+"""How often the supervisor looks whether its installation is still there."""
+
 EXIT_BAD_SETTINGS = 78
 """A part that ends so is not started again: a person must look first."""
 
@@ -121,6 +124,7 @@ async def supervise(home: Home) -> None:
         beside = [
             group.create_task(_tell(home, keepers, changed)),
             group.create_task(_keep_logs_small([home.log_of(keeper.part.name) for keeper in keepers])),
+            group.create_task(_stop_without_home(home, stop)),
         ]
         for keeper in keepers:
             group.create_task(keeper.keep(changed))
@@ -130,6 +134,13 @@ async def supervise(home: Home) -> None:
         for task in beside:
             task.cancel()
     home.state_file.unlink(missing_ok=True)
+
+
+async def _stop_without_home(home: Home, stop: asyncio.Event) -> None:
+    """Ask to stop when the installation's folder was removed: nobody could stop these processes any more."""
+    while home.supervisor_lock.exists():  # noqa: ASYNC110 - no event tells of the end of a folder
+        await asyncio.sleep(HOME_LOOK_SECONDS)
+    stop.set()
 
 
 async def _tell(home: Home, keepers: list[Keeper], changed: asyncio.Event) -> None:

@@ -5,7 +5,7 @@ import gzip
 import io
 import tarfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ergonaut.errors import Refused, Unavailable
 
@@ -41,5 +41,21 @@ def _extract_within(tar: tarfile.TarFile, folder: Path, *, files_max: int, bytes
             raise Refused(f"the archive holds more than {files_max} files", field="job.source")
         if total_bytes > bytes_max:
             raise Refused(f"the archive unpacks to more than {bytes_max} bytes", field="job.source")
-        # The filter refuses absolute paths, ways out of the folder by name or by link, and devices; it drops owners and setuid.
+        _lay_out(tar, member, folder)
+
+
+def _lay_out(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member below the folder."""
+    if hasattr(tarfile, "data_filter"):
+        # It refuses absolute paths, ways out of the folder by name or by link, and devices; it drops owners and setuid.
         tar.extract(member, folder, filter="data")
+        return
+    # Python 3.11 has filters from 3.11.4 on; before, only what can do no harm is taken.
+    if not (member.isreg() or member.isdir()):
+        raise Refused(
+            f"{member.name!r} is a link or device; this Python takes only files and folders", field="job.source"
+        )
+    if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
+        raise Refused(f"{member.name!r} is outside the job's folder", field="job.source")
+    member.mode &= 0o755
+    tar.extract(member, folder, set_attrs=member.isreg())
