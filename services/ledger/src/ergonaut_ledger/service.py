@@ -32,7 +32,7 @@ class Keeping:
 
     async def keep(self, messages: Sequence[Message]) -> list[Malformed | None]:
         """Keep all that can be; for each message, None or why it never can be. Raises when nothing could be kept now."""
-        # After an absence a batch has thousands of messages; to read them would hold up questions for a quarter of a second.
+        # After an absence a batch has thousands of messages; to read them here would hold up questions for 0.2 s.
         understood = await asyncio.to_thread(lambda: [understand(message) for message in messages])
         batch = Batch()
         for result in understood:

@@ -59,6 +59,7 @@ class _Agent:
         self._terms = terms_of(settings, spool.producer)
         self._sampling = Sampling(meters, spool, self._terms)
         self._reporting = Reporting(meters, self._terms)
+        self._sampled = asyncio.Event()
         self.watching = Watching(spool, clock)
 
     def serving(self) -> AbstractAsyncContextManager[RpcServer]:
@@ -78,6 +79,7 @@ class _Agent:
         def show(turn: Turn) -> None:
             self.watching.show(turn)
             self._reporting.notice(turn)
+            self._sampled.set()
 
         await self._sampling.run(self._clock, self._settings.sample_interval_seconds, show)
 
@@ -91,7 +93,7 @@ class _Agent:
                     async with listening(hears, self._platform, bus), asyncio.TaskGroup() as group:
                         announcer = BusAnnouncer(bus)
                         sending = Sending(self._spool, announcer)
-                        group.create_task(sending.run(self._clock, self._settings.sample_interval_seconds))
+                        group.create_task(sending.run(self._clock, self._sampled))
                         group.create_task(self._report(announcer, opened))
             except (Unavailable, Broken) as error:
                 log.warning("the bus is away; samples wait in the spool", error=str(error))

@@ -45,8 +45,8 @@ class Sending:
         figures.sent.inc(len(waiting))
         return len(waiting)
 
-    async def run(self, clock: Clock, interval_seconds: float) -> None:
-        """Send for ever, resting an interval when the spool is empty, and longer and longer while the bus is away."""
+    async def run(self, clock: Clock, sampled: asyncio.Event) -> None:
+        """Send for ever, resting until there is a sample when the spool is empty, and longer and longer while the bus is away."""
         pause_seconds = PAUSE_SECONDS_FIRST
         while True:
             try:
@@ -54,7 +54,8 @@ class Sending:
                 pause_seconds = PAUSE_SECONDS_FIRST
                 figures.spooled.set(self._spool.waiting())
                 if sent < BATCH_MAX:
-                    await clock.sleep(interval_seconds)
+                    await sampled.wait()
+                    sampled.clear()
             except (Unavailable, Broken) as error:
                 # Broken too: a stream that was removed comes back when somebody makes it again; the spool holds until then.
                 figures.spooled.set(self._spool.waiting())
