@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +19,7 @@ from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
 from ergonaut.events import InferenceServed, ModelDeployed, ModelRemoved, subject_of
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_common.testing import free_port, key_ring_file
+from ergonaut_common.testing import KeyRingFile, ServiceProcess, free_port, key_ring_file, nats_server
 
 from .onnx_models import NUMPY_TO_ONNX, counting, doubling, identity
 
@@ -33,44 +31,35 @@ X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 
 @dataclass
 class Site:
-    """Where a process is and how it is called; each site's tenant is its own, since all share one NATS."""
+    """A process and how it is called; each site's tenant is its own, since all share one NATS."""
 
-    environment: dict[str, str]
-    grpc_address: str
+    process: ServiceProcess
     http_address: str
     metrics_address: str
     tenant: str
-    key: str
-    log: Path
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"}
 
     @property
     def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=f"http://{self.http_address}", headers=self.headers, timeout=PATIENCE_SECONDS)
+        headers = dict(self.process.metadata(self.tenant))
+        return httpx.AsyncClient(base_url=f"http://{self.http_address}", headers=headers, timeout=PATIENCE_SECONDS)
 
 
-def made_site(nats_url: str, folder: Path, keys_file: Path, tenant: str, key: str) -> Site:
-    grpc_address, http_address, metrics_address = (f"127.0.0.1:{free_port()}" for _ in range(3))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")} | {
+def made_site(nats_url: str, folder: Path, key_ring: KeyRingFile, tenant: str) -> Site:
+    http_address, metrics_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    settings = {
         "ERGONAUT_NATS_URL": nats_url,
-        "ERGONAUT_KEYS_FILE": str(keys_file),
-        "ERGONAUT_DATA_DIR": str(folder / f"data-{free_port()}"),
-        "ERGONAUT_GATEWAY_GRPC_ADDRESS": grpc_address,
         "ERGONAUT_GATEWAY_HTTP_ADDRESS": http_address,
         "ERGONAUT_GATEWAY_METRICS_ADDRESS": metrics_address,
     }
-    log = folder / f"gateway-{http_address.rpartition(':')[2]}.log"
-    return Site(environment, grpc_address, http_address, metrics_address, tenant, key, log)
+    process = ServiceProcess("gateway", folder, settings, key_ring=key_ring, patience_seconds=PATIENCE_SECONDS)
+    return Site(process, http_address, metrics_address, tenant)
 
 
 @pytest.fixture
 def sites(nats_url: str, tmp_path: Path) -> tuple[Site, Site]:
     tenant = f"t-{uuid4().hex[:8]}"
-    keys_file, keys = key_ring_file(tmp_path, (tenant,))
-    return tuple(made_site(nats_url, tmp_path, keys_file, tenant, keys[tenant]) for _ in range(2))
+    key_ring = key_ring_file(tmp_path, (tenant,))
+    return tuple(made_site(nats_url, tmp_path / name, key_ring, tenant) for name in ("one", "two"))
 
 
 @pytest.fixture
@@ -78,29 +67,15 @@ def site(sites: tuple[Site, Site]) -> Site:
     return sites[0]
 
 
-@contextlib.contextmanager
-def started(site: Site) -> "Iterator[subprocess.Popen[bytes]]":
-    with site.log.open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "ergonaut_gateway"], env=site.environment, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @contextlib.asynccontextmanager
 async def healthy(site: Site) -> AsyncIterator[ModelServiceStub]:
-    async with grpc.aio.insecure_channel(site.grpc_address) as channel:
-        request = health_pb2.HealthCheckRequest(service="inference.GRPCInferenceService")
-        answer = await health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING, site.log.read_text()
+    async with site.process.healthy("inference.GRPCInferenceService") as channel:
         yield ModelServiceStub(channel)
 
 
 async def deploy(stub: ModelServiceStub, site: Site, content: bytes, name: str = "doubling") -> pb.Model:
     messages = iter([pb.DeployModelRequest(name=name), pb.DeployModelRequest(chunk=content)])
-    metadata = list(site.headers.items())
+    metadata = site.process.metadata(site.tenant)
     return (await stub.DeployModel(messages, metadata=metadata, timeout=PATIENCE_SECONDS)).model
 
 
@@ -119,13 +94,14 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
 
 
 async def test_tritonclient_is_served_over_http_and_grpc(site: Site) -> None:
-    with started(site):
+    with site.process.running():
         async with healthy(site) as stub:
             await deploy(stub, site, doubling())
             for datatype in NUMPY_TO_ONNX:
                 await deploy(stub, site, identity(datatype), f"identity-{datatype.lower()}")
             script = Path(__file__).with_name("triton_script.py")
-            arguments = [sys.executable, str(script), site.http_address, site.grpc_address, site.key]
+            addresses = [site.http_address, site.process.address]
+            arguments = [sys.executable, str(script), *addresses, site.process.keys[site.tenant]]
             done = await asyncio.to_thread(
                 subprocess.run, arguments, capture_output=True, text=True, timeout=60, check=False
             )
@@ -134,7 +110,7 @@ async def test_tritonclient_is_served_over_http_and_grpc(site: Site) -> None:
 
 async def test_a_killed_gateway_serves_again_what_it_served_and_another_one_follows(sites: tuple[Site, Site]) -> None:
     one, two = sites
-    with started(one) as process, started(two):
+    with one.process.running(), two.process.running():
         async with healthy(one) as stub, healthy(two):
             assert (await deploy(stub, one, doubling("a"))).version == 1
             assert (await deploy(stub, one, doubling("b"))).version == 2
@@ -143,9 +119,8 @@ async def test_a_killed_gateway_serves_again_what_it_served_and_another_one_foll
                 while (await http.get("/v2/models/doubling/versions/2/ready")).status_code != 200:
                     await asyncio.sleep(0.02)
             assert await served_version(two) == 2
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    with started(one):
+        one.process.kill()
+    with one.process.running():
         async with healthy(one) as stub:
             assert await served_version(one) == 2
             assert (await deploy(stub, one, doubling("b"))).version == 2
@@ -162,13 +137,13 @@ async def test_a_kill_in_the_middle_of_deployments_leaves_one_version_that_serve
     acknowledged = 0
     lifetimes_seconds = (0.15, 0.3, 0.45)
     for lifetime_seconds in lifetimes_seconds:
-        with started(site) as process:
+        with site.process.running():
             async with healthy(site) as stub:
                 deploying = asyncio.create_task(keep_deploying(stub))
                 await asyncio.sleep(lifetime_seconds)
-                process.send_signal(signal.SIGKILL)
+                site.process.kill()
                 acknowledged = max(acknowledged, await deploying)
-    with started(site):
+    with site.process.running():
         async with healthy(site):
             version = await served_version(site)
     # Each kill may have come between a version's record and its acknowledgement.
@@ -180,17 +155,16 @@ async def test_deployments_predictions_and_removals_are_told(site: Site, bus: Bu
         kind: await bus.jetstream.subscribe(subject_of(kind.TYPE, tenant=site.tenant))
         for kind in (ModelDeployed, InferenceServed, ModelRemoved)
     }
-    site.environment["ERGONAUT_GATEWAY_REPORT_SECONDS"] = "600"
-    with started(site) as process:
+    site.process.environment["ERGONAUT_GATEWAY_REPORT_SECONDS"] = "600"
+    with site.process.running():
         async with healthy(site) as stub:
             model = await deploy(stub, site, doubling())
             for _ in range(3):
                 await served_version(site)
             async with httpx.AsyncClient() as http:
                 metrics = (await http.get(f"http://{site.metrics_address}/metrics")).text
-            await stub.RemoveModel(pb.RemoveModelRequest(name="doubling"), metadata=list(site.headers.items()))
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+            await stub.RemoveModel(pb.RemoveModelRequest(name="doubling"), metadata=site.process.metadata(site.tenant))
+        assert await site.process.stopped(within_seconds=20) == 0
     messages = {kind: await each.next_msg(timeout=PATIENCE_SECONDS) for kind, each in events.items()}
     deployed = ModelDeployed.model_validate_json(messages[ModelDeployed].data)
     assert (deployed.version, deployed.digest) == (1, model.digest)
@@ -205,12 +179,12 @@ async def test_deployments_predictions_and_removals_are_told(site: Site, bus: Bu
 
 async def test_a_stop_finishes_requests_at_work_and_is_not_serving_meanwhile(site: Site) -> None:
     rounds = {"name": "rounds", "shape": [], "datatype": "INT64", "data": [1_500_000]}
-    with started(site) as process:
-        async with healthy(site) as stub, site.http as http, grpc.aio.insecure_channel(site.grpc_address) as channel:
+    with site.process.running():
+        async with healthy(site) as stub, site.http as http, grpc.aio.insecure_channel(site.process.address) as channel:
             await deploy(stub, site, counting(), "counting")
             at_work = asyncio.create_task(http.post("/v2/models/counting/infer", json={"inputs": [rounds]}))
             await asyncio.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
+            site.process.terminate()
             health = health_pb2_grpc.HealthStub(channel)
             async for told in health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS):
                 if told.status == health_pb2.HealthCheckResponse.NOT_SERVING:
@@ -218,21 +192,17 @@ async def test_a_stop_finishes_requests_at_work_and_is_not_serving_meanwhile(sit
             assert not at_work.done()
             answer = await at_work
             assert (answer.status_code, answer.json()["outputs"][0]["data"]) == (200, [1_500_000])
-        assert await asyncio.to_thread(process.wait, 15) == 0
-    assert "Traceback" not in site.log.read_text()
+        assert await asyncio.to_thread(site.process.exit_code, 15) == 0
+    assert "Traceback" not in site.process.log.read_text()
 
 
 async def test_a_gateway_outlives_its_nats(tmp_path: Path) -> None:
-    from ergonaut_common.testing import nats_server
-
-    keys_file, keys = key_ring_file(tmp_path)
     port = free_port()
-    url = f"nats://127.0.0.1:{port}"
-    site = made_site(url, tmp_path, keys_file, "default", keys["default"])
-    site.environment["ERGONAUT_GATEWAY_RESYNC_SECONDS"] = "1"
+    site = made_site(f"nats://127.0.0.1:{port}", tmp_path, key_ring_file(tmp_path), "default")
+    site.process.environment["ERGONAUT_GATEWAY_RESYNC_SECONDS"] = "1"
     with contextlib.ExitStack() as first_life:
         first_life.enter_context(nats_server(tmp_path / "nats", port))
-        with started(site) as process:
+        with site.process.running():
             async with healthy(site) as stub:
                 await deploy(stub, site, doubling("a"))
                 first_life.close()
@@ -242,20 +212,20 @@ async def test_a_gateway_outlives_its_nats(tmp_path: Path) -> None:
                 with nats_server(tmp_path / "nats", port):
                     assert (await deploy(stub, site, doubling("b"))).version == 2
                     assert await served_version(site) == 2
-            assert process.poll() is None
+            assert site.process.lives
 
 
 def test_a_bad_setting_is_named_and_the_process_ends_at_once(site: Site) -> None:
-    site.environment["ERGONAUT_GATEWAY_RUN_THREADS"] = "0"
-    with started(site) as process:
-        assert process.wait(PATIENCE_SECONDS) == 78
-    assert "run_threads" in site.log.read_text()
+    site.process.environment["ERGONAUT_GATEWAY_RUN_THREADS"] = "0"
+    with site.process.running():
+        assert site.process.exit_code() == 78
+    assert "run_threads" in site.process.log.read_text()
 
 
 def test_a_taken_port_is_named_and_the_process_ends(site: Site) -> None:
     import socket
 
     host, _, port = site.http_address.rpartition(":")
-    with socket.create_server((host, int(port))), started(site) as process:
-        assert process.wait(PATIENCE_SECONDS) == 1
-    assert f"cannot listen on {site.http_address}" in site.log.read_text()
+    with socket.create_server((host, int(port))), site.process.running():
+        assert site.process.exit_code() == 1
+    assert f"cannot listen on {site.http_address}" in site.process.log.read_text()

@@ -2,19 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -28,7 +22,7 @@ from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, RunJobInput, RunJobResu
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
-from ergonaut_common.testing import free_port, key_ring_file, temporal_server
+from ergonaut_common.testing import ServiceProcess, temporal_server
 from ergonaut_scheduler.adapters.workflows import TemporalWorkflows
 from ergonaut_scheduler.fakes import FakeWorkflows
 from ergonaut_scheduler.ports import WorkflowEnd, Workflows
@@ -160,52 +154,20 @@ async def test_a_workflow_that_was_cancelled_says_so(workflows: Workflows) -> No
     assert "canceled" in end.result.because
 
 
-@dataclass
-class Site:
-    """Where the process is and how it is called."""
-
-    environment: dict[str, str]
-    address: str
-    metadata: list[tuple[str, str]]
-    log: Path
-
-
 @pytest.fixture
-def site(nats_url: str, temporal_address: str, tmp_path: Path) -> Site:
-    keys_file, keys = key_ring_file(tmp_path)
-    (tmp_path / "service.key").write_text(keys["service"])
-    address = f"127.0.0.1:{free_port()}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")} | {
+def process(nats_url: str, temporal_address: str, tmp_path: Path) -> ServiceProcess:
+    settings = {
         "ERGONAUT_NATS_URL": nats_url,
         "ERGONAUT_TEMPORAL_ADDRESS": temporal_address,
-        "ERGONAUT_KEYS_FILE": str(keys_file),
-        "ERGONAUT_SERVICE_KEY_FILE": str(tmp_path / "service.key"),
         "ERGONAUT_PRICING_ADDRESS": "127.0.0.1:1",
-        "ERGONAUT_SCHEDULER_GRPC_ADDRESS": address,
-        "ERGONAUT_SCHEDULER_METRICS_ADDRESS": "127.0.0.1:0",
         "ERGONAUT_SCHEDULER_PROVIDERS": "local, aws",
     }
-    return Site(environment, address, [("authorization", f"Bearer {keys['default']}")], tmp_path / "scheduler.log")
-
-
-@contextlib.contextmanager
-def started(site: Site) -> "Iterator[subprocess.Popen[bytes]]":
-    with site.log.open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "ergonaut_scheduler"], env=site.environment, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return ServiceProcess("scheduler", tmp_path, settings, patience_seconds=PATIENCE_SECONDS)
 
 
 @contextlib.asynccontextmanager
-async def healthy(site: Site) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(site.address) as channel:
-        request = health_pb2.HealthCheckRequest(service="ergonaut.api.scheduling.v1.SchedulingService")
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING, site.log.read_text()
+async def healthy(process: ServiceProcess) -> AsyncIterator[Any]:
+    async with process.healthy("ergonaut.api.scheduling.v1.SchedulingService") as channel:
         yield pb_grpc.SchedulingServiceStub(channel)
 
 
@@ -221,46 +183,46 @@ async def pieces() -> AsyncIterator[pb.UploadSourceRequest]:
 
 
 async def test_a_job_survives_the_kill_of_the_scheduler_and_ends_by_its_run_s_events(
-    site: Site, bus: Bus, temporal: Client
+    process: ServiceProcess, bus: Bus, temporal: Client
 ) -> None:
     spec = pb.JobSpec(name="digits", command=["true"], duration_seconds_expected=1, source=source_digest(PACKED))
     run = {"tenant": "default", "job_id": "job-1", "run_id": "run-1"}
     now = datetime.now(UTC)
-    with started(site) as process:
-        async with healthy(site) as stub:
-            await stub.UploadSource(pieces(), metadata=site.metadata)
-            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=site.metadata)
+    with process.running():
+        async with healthy(process) as stub:
+            await stub.UploadSource(pieces(), metadata=process.metadata())
+            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=process.metadata())
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.PlanJob(pb.PlanJobRequest(job=spec), metadata=site.metadata)
+                await stub.PlanJob(pb.PlanJobRequest(job=spec), metadata=process.metadata())
             assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     await bus.publish(
         RunStarted(**run, name="digits", host="desk", provider="local", region="desk", machine_type="m", started_at=now)
     )
     description = await temporal.get_workflow_handle("job/default/job-1").describe()
     assert description.workflow_type == RUN_JOB
-    with started(site):
-        async with healthy(site) as stub:
-            watch = stub.WatchJob(pb.WatchJobRequest(job_id="job-1"), metadata=site.metadata, timeout=PATIENCE_SECONDS)
+    with process.running():
+        async with healthy(process) as stub:
+            watch = stub.WatchJob(
+                pb.WatchJobRequest(job_id="job-1"), metadata=process.metadata(), timeout=PATIENCE_SECONDS
+            )
             await bus.publish(RunFinished(**run, state="succeeded", exit_code=0, ended_at=now))
             states = [answer.status.state async for answer in watch]
             assert states[-1] == pb.JOB_STATE_SUCCEEDED
-            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=site.metadata)
-            jobs = (await stub.ListJobs(pb.ListJobsRequest(), metadata=site.metadata)).jobs
+            await stub.SubmitJob(pb.SubmitJobRequest(job=spec, job_id="job-1"), metadata=process.metadata())
+            jobs = (await stub.ListJobs(pb.ListJobsRequest(), metadata=process.metadata())).jobs
             assert [(status.job_id, status.state) for status in jobs] == [("job-1", pb.JOB_STATE_SUCCEEDED)]
 
 
-async def test_a_stop_is_clean_and_quick(site: Site) -> None:
-    with started(site) as process:
-        async with healthy(site):
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 15) == 0
-    assert "Traceback" not in site.log.read_text()
+async def test_a_stop_is_clean_and_quick(process: ServiceProcess) -> None:
+    with process.running():
+        async with healthy(process):
+            assert await process.stopped(within_seconds=15) == 0
+    assert "Traceback" not in process.log.read_text()
 
 
-def test_a_bad_setting_is_named_and_the_process_ends_at_once(site: Site) -> None:
-    site.environment["ERGONAUT_SCHEDULER_PROVIDERS"] = "local,hertzner"
-    with started(site) as process:
-        assert process.wait(PATIENCE_SECONDS) == 78
-    assert "unknown provider 'hertzner'" in site.log.read_text()
+def test_a_bad_setting_is_named_and_the_process_ends_at_once(process: ServiceProcess) -> None:
+    process.environment["ERGONAUT_SCHEDULER_PROVIDERS"] = "local,hertzner"
+    with process.running():
+        assert process.exit_code() == 78
+    assert "unknown provider 'hertzner'" in process.log.read_text()

@@ -1,10 +1,9 @@
 """The service as a process, beside a real NATS server: killed at any moment, it loses nothing that it acknowledged."""
 
+import asyncio
 import contextlib
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
-from ergonaut_common.testing import free_port, key_ring_file, nats_server
+from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -28,41 +26,23 @@ START_SECONDS = 60
 class Service:
     """The process, and a client of it."""
 
-    def __init__(self, folder: Path, nats_url: str, keys_file: Path, key: str) -> None:
-        self._log = folder / "vectors.log"
-        self._port = free_port()
-        self._metadata = (("authorization", f"Bearer {key}"),)
-        self._environment = os.environ | {
-            "ERGONAUT_NATS_URL": nats_url,
-            "ERGONAUT_KEYS_FILE": str(keys_file),
-            "ERGONAUT_DATA_DIR": str(folder / "data"),
-            "ERGONAUT_VECTORS_GRPC_ADDRESS": f"127.0.0.1:{self._port}",
-            "ERGONAUT_VECTORS_METRICS_ADDRESS": "127.0.0.1:0",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, nats_url: str) -> None:
+        settings = {"ERGONAUT_NATS_URL": nats_url}
+        self._process = ServiceProcess("vectors", folder, settings, patience_seconds=START_SECONDS)
+        self._metadata = self._process.metadata()
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Service"]:
         """Started and healthy; killed without warning when the block ends."""
-        with self._log.open("ab") as output:
-            arguments = [sys.executable, "-m", "ergonaut_vectors"]
-            self._process = subprocess.Popen(arguments, env=self._environment, stdout=output, stderr=output)
-        # The first attempts come before the door is open; gRPC's own pauses between them grow to seconds.
-        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
-        with grpc.insecure_channel(f"127.0.0.1:{self._port}", options) as channel:
-            try:
-                self._wait_until_healthy(channel)
-                self._stub = pb_grpc.VectorsServiceStub(channel)
-                yield self
-            finally:
-                self._process.kill()
-                self._process.wait()
+        # The channel closes last, so that a call at work meets the kill and not its own client's leave.
+        with grpc.insecure_channel(self._process.address) as channel, self._process.running():
+            asyncio.run(self._process.wait_healthy())
+            self._stub = pb_grpc.VectorsServiceStub(channel)
+            yield self
 
     def stop(self) -> int:
         """Ask the process to leave; gives its exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(20)
+        return asyncio.run(self._process.stopped(within_seconds=20))
 
     def call(self, method: str, request: object) -> object:
         return getattr(self._stub, method)(request, metadata=self._metadata, timeout=20)
@@ -80,25 +60,11 @@ class Service:
         assert len(versions) == len(neighbours)
         return versions
 
-    def _wait_until_healthy(self, channel: grpc.Channel) -> None:
-        give_up_at = time.monotonic() + START_SECONDS
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < give_up_at and self._process.poll() is None:
-            with contextlib.suppress(grpc.RpcError):
-                if (
-                    stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
-                    == health_pb2.HealthCheckResponse.SERVING
-                ):
-                    return
-            time.sleep(0.05)
-        raise TimeoutError(f"the service is not healthy; its log ends: {self._log.read_text()[-3000:]}")
-
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    keys_file, keys = key_ring_file(tmp_path)
     with nats_server(tmp_path / "nats") as url:
-        yield Service(tmp_path, url, keys_file, keys["default"])
+        yield Service(tmp_path, url)
 
 
 def batch(version: int) -> tuple[pb.UpsertRequest, dict[str, str]]:
@@ -135,9 +101,8 @@ def test_killed_while_writing_it_finds_all_that_was_acknowledged_once_and_whole(
 
 
 def test_it_goes_on_after_nats_was_killed(tmp_path: Path) -> None:
-    keys_file, keys = key_ring_file(tmp_path)
     port, truth = free_port(), dict[str, str]()
-    service = Service(tmp_path, f"nats://127.0.0.1:{port}", keys_file, keys["default"])
+    service = Service(tmp_path, f"nats://127.0.0.1:{port}")
     with contextlib.ExitStack() as whole:
         first = contextlib.ExitStack()
         first.enter_context(nats_server(tmp_path / "nats", port))
