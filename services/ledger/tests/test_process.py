@@ -4,11 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +13,6 @@ from typing import Any
 
 import pytest
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.js.errors import NotFoundError
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
@@ -26,7 +21,7 @@ from ergonaut.errors import Unavailable
 from ergonaut.events.telemetry import Share
 from ergonaut_common.bus import Bus, open_bus, reading
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_common.testing import free_port, key_ring_file, nats_server
+from ergonaut_common.testing import LOOKING_OFTEN, ServiceProcess, nats_server
 from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
@@ -41,24 +36,17 @@ pytestmark = pytest.mark.integration
 PATIENCE_SECONDS = 90.0
 """What a killed process held comes again after 30 s, and a busy machine is slow; a promise on speed has a bound of its own."""
 
-SOON = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200))
-"""A client that looks often, so that tests measure the process and not gRPC's patience."""
-
 
 @dataclass
 class Site:
-    """Where the process is and how it is called."""
+    """The process, and questions to it."""
 
-    environment: dict[str, str]
-    address: str
-    key: str
-    log: Path
+    process: ServiceProcess
 
     async def ask(self, method: str, request: Any) -> Any:
-        async with aio.insecure_channel(self.address, options=SOON) as channel:
-            metadata = (("authorization", f"Bearer {self.key}"),)
+        async with aio.insecure_channel(self.process.address, options=LOOKING_OFTEN) as channel:
             return await getattr(LedgerServiceStub(channel), method)(
-                request, metadata=metadata, timeout=PATIENCE_SECONDS, wait_for_ready=True
+                request, metadata=self.process.metadata(), timeout=PATIENCE_SECONDS, wait_for_ready=True
             )
 
     async def footprint(self) -> Any:
@@ -80,34 +68,8 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
 
 @pytest.fixture
 def site(nats_url: str, tmp_path: Path) -> Site:
-    keys_file, keys = key_ring_file(tmp_path)
-    address = f"127.0.0.1:{free_port()}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")} | {
-        "ERGONAUT_NATS_URL": nats_url,
-        "ERGONAUT_KEYS_FILE": str(keys_file),
-        "ERGONAUT_DATA_DIR": str(tmp_path / "data"),
-        "ERGONAUT_LEDGER_GRPC_ADDRESS": address,
-        "ERGONAUT_LEDGER_METRICS_ADDRESS": "127.0.0.1:0",
-    }
-    return Site(environment, address, keys["default"], tmp_path / "ledger.log")
-
-
-@contextlib.contextmanager
-def running(site: Site) -> "Iterator[subprocess.Popen[bytes]]":
-    with site.log.open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "ergonaut_ledger"], env=site.environment, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def healthy(site: Site) -> None:
-    async with aio.insecure_channel(site.address, options=SOON) as channel:
-        request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
-        answer = await health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING, site.log.read_text()
+    settings = {"ERGONAUT_NATS_URL": nats_url}
+    return Site(ServiceProcess("ledger", tmp_path, settings, patience_seconds=PATIENCE_SECONDS))
 
 
 async def until(what: Callable[[], Awaitable[bool]]) -> None:
@@ -147,19 +109,19 @@ async def test_nothing_is_lost_or_doubled_over_kills_and_repeats(site: Site, bus
     chaos = random.Random(11)
     published = 0
     for _ in range(3):
-        with running(site) as process:
-            await healthy(site)
+        with site.process.running():
+            await site.process.wait_healthy(SERVICE_NAME)
             feeding = asyncio.create_task(publish_all(bus, range(published + 1, published + 1_001)))
             published += 1_000
             # The kill falls somewhere between the first insert and the last acknowledgement.
             await until(samples_kept(site, published - 900))
             await asyncio.sleep(chaos.random() * 0.3)
-            process.send_signal(signal.SIGKILL)
+            site.process.kill()
             await feeding
     # A producer that repeats itself after JetStream has forgotten: the same facts, new sequences.
     for fact in [power_reading("default", n, cpu_sample(n, n / 7), gpu_sample(n)) for n in range(1, 201)]:
         await bus.jetstream.publish(fact.subject, fact.model_dump_json().encode())
-    with running(site):
+    with site.process.running():
         await until(all_acknowledged(bus))
         told = await site.footprint()
     assert (told.samples, told.samples_missing) == (2 * published, 0)
@@ -183,7 +145,7 @@ async def test_a_footprint_is_the_sum_of_the_published_samples(site: Site, bus: 
         )
         await bus.publish(power_reading("default", number, *mine, *strange))
         await bus.publish(power_reading("other", number, *mine))
-    with running(site):
+    with site.process.running():
         await until(samples_kept(site, 800))
         await until(all_acknowledged(bus))
         told = await site.footprint()
@@ -216,8 +178,8 @@ def total(samples: list[dict[str, Any]], figure: str) -> float | None:
 
 
 async def test_a_reading_is_visible_within_a_second(site: Site, bus: Bus) -> None:
-    with running(site):
-        await healthy(site)
+    with site.process.running():
+        await site.process.wait_healthy(SERVICE_NAME)
         waits = []
         for number in range(1, 6):
             told_at = time.monotonic()
@@ -233,7 +195,7 @@ async def test_what_is_malformed_is_parked_and_holds_up_nothing(site: Site, bus:
     await bus.jetstream.publish(good.subject, b"rubbish")
     await bus.jetstream.publish(good.subject, good.model_copy(update={"tenant": "other"}).model_dump_json().encode())
     await bus.publish(good)
-    with running(site):
+    with site.process.running():
         await until(samples_kept(site, 1))
         await until(all_acknowledged(bus))
         dead = await bus.jetstream.stream_info("ERGONAUT_DEAD")
@@ -246,30 +208,28 @@ async def test_what_is_malformed_is_parked_and_holds_up_nothing(site: Site, bus:
 
 async def test_it_starts_soon_and_stops_clean(site: Site, bus: Bus) -> None:
     await bus.publish(started("default"))
-    with running(site) as process:
+    with site.process.running():
         await until(lambda: _runs(site, 1))
-        process.send_signal(signal.SIGTERM)
         stopping_at = time.monotonic()
-        assert await asyncio.to_thread(process.wait, PATIENCE_SECONDS) == 0, site.log.read_text()
+        assert await site.process.stopped() == 0, site.process.log.read_text()
         assert time.monotonic() - stopping_at < 3.0
     starting_at = time.monotonic()
-    with running(site):
-        await healthy(site)
+    with site.process.running():
+        await site.process.wait_healthy(SERVICE_NAME)
         # Alone it takes about 2 s; the bound leaves room for the neighbours on a test machine.
         assert time.monotonic() - starting_at < 8.0
         await bus.publish(finished("default"))
         await until(lambda: _succeeded(site))
 
 
-async def test_a_second_process_on_the_same_folder_says_so_and_leaves(site: Site, bus: Bus) -> None:
-    with running(site):
-        await healthy(site)
-        environment = site.environment | {"ERGONAUT_LEDGER_GRPC_ADDRESS": "127.0.0.1:0"}
-        second = subprocess.run(
-            [sys.executable, "-m", "ergonaut_ledger"], env=environment, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS
-        )
-        assert second.returncode == 1
-        assert b"opening" in second.stderr
+async def test_a_second_process_on_the_same_folder_says_so_and_leaves(site: Site, bus: Bus, tmp_path: Path) -> None:
+    with site.process.running():
+        await site.process.wait_healthy(SERVICE_NAME)
+        same_folder = site.process.environment | {"ERGONAUT_LEDGER_GRPC_ADDRESS": "127.0.0.1:0"}
+        second = ServiceProcess("ledger", tmp_path / "second", same_folder, patience_seconds=PATIENCE_SECONDS)
+        with second.running():
+            assert await asyncio.to_thread(second.exit_code) == 1
+        assert "opening" in second.log.read_text()
 
 
 class FailingStore(FakeStore):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +15,12 @@ import grpc
 import nats
 import pytest
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.api.telemetry.v1 import telemetry_pb2 as pb
 from ergonaut.api.telemetry.v1.telemetry_pb2_grpc import TelemetryServiceStub
 from ergonaut.events import PowerSampled
 from ergonaut.runcontext import RunContext
-from ergonaut_common.testing import free_port, key_ring_file, nats_server
+from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 
 pytestmark = pytest.mark.integration
 
@@ -30,42 +28,18 @@ PATIENCE_SECONDS = 20.0
 """How long the tests wait for what should take a second or two; other work may keep the machine busy."""
 
 
-class Agent:
-    """One agent's place on the disk, its addresses, and the process that is it just now."""
+def agent_in(folder: Path, nats_url: str) -> ServiceProcess:
+    """An agent whose place on the disk is a folder."""
+    settings = {
+        "ERGONAUT_NATS_URL": nats_url,
+        "ERGONAUT_TELEMETRY_HOST": "host-1",
+        "ERGONAUT_TELEMETRY_SAMPLE_INTERVAL_SECONDS": "0.2",
+    }
+    return ServiceProcess("telemetry", folder, settings, patience_seconds=PATIENCE_SECONDS)
 
-    def __init__(self, folder: Path, nats_url: str) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
-        keys_file, self.keys = key_ring_file(folder)
-        self.log = folder / "agent.log"
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")},
-            "ERGONAUT_NATS_URL": nats_url,
-            "ERGONAUT_DATA_DIR": str(folder / "data"),
-            "ERGONAUT_KEYS_FILE": str(keys_file),
-            "ERGONAUT_TELEMETRY_HOST": "host-1",
-            "ERGONAUT_TELEMETRY_GRPC_ADDRESS": self.address,
-            "ERGONAUT_TELEMETRY_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
-            "ERGONAUT_TELEMETRY_SAMPLE_INTERVAL_SECONDS": "0.2",
-        }
 
-    @contextmanager
-    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """The agent, until the block ends; then it is killed where it still lives."""
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "ergonaut_telemetry"]
-            with subprocess.Popen(command, env=self._environment, stderr=log) as process:
-                try:
-                    yield process
-                finally:
-                    process.kill()
-
-    async def healthy(self) -> bool:
-        async with aio.insecure_channel(self.address) as channel:
-            try:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
-            except aio.AioRpcError:
-                return False
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+async def serves(agent: ServiceProcess) -> bool:
+    return await agent.health() == "SERVING"
 
 
 @contextmanager
@@ -132,20 +106,18 @@ async def ear(nats_url: str) -> AsyncIterator[Ear]:
 async def test_an_agent_reports_its_host_meters_a_run_and_leaves_within_two_seconds(
     tmp_path: Path, nats_url: str, ear: Ear
 ) -> None:
-    agent = Agent(tmp_path, nats_url)
-    with agent.running() as process, busy_run("run-1"):
-        await until(agent.healthy, "the agent is healthy")
+    agent = agent_in(tmp_path, nats_url)
+    with agent.running(), busy_run("run-1"):
+        await until(lambda: serves(agent), "the agent is healthy")
         async with aio.insecure_channel(agent.address) as channel:
             stub = TelemetryServiceStub(channel)
-            metadata = (("authorization", f"Bearer {agent.keys['default']}"),)
-            watch = stub.WatchRun(pb.WatchRunRequest(run_id="run-1"), metadata=metadata)
+            watch = stub.WatchRun(pb.WatchRunRequest(run_id="run-1"), metadata=agent.metadata())
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while (await watch.read()).energy_joules <= 0:
                     pass
             await until(lambda: ear.has_run("run-1"), "the run's samples are on the bus")
             asked_at = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            code = await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
+            code = await agent.stopped()
             took_seconds = time.monotonic() - asked_at
             with pytest.raises(aio.AioRpcError) as ended:
                 await read_to_end(watch)
@@ -158,7 +130,7 @@ async def test_an_agent_reports_its_host_meters_a_run_and_leaves_within_two_seco
 
 
 async def test_a_killed_agent_leaves_no_gap_in_numbers_or_time(tmp_path: Path, nats_url: str, ear: Ear) -> None:
-    agent = Agent(tmp_path, nats_url)
+    agent = agent_in(tmp_path, nats_url)
     with busy_run("run-1"):
         for life in range(3):
             heard = len(ear.events)
@@ -176,13 +148,13 @@ async def test_a_killed_agent_leaves_no_gap_in_numbers_or_time(tmp_path: Path, n
 
 async def test_an_agent_meters_without_a_bus_and_tells_all_when_it_is_back(tmp_path: Path) -> None:
     port = free_port()
-    agent = Agent(tmp_path, f"nats://127.0.0.1:{port}")
+    agent = agent_in(tmp_path, f"nats://127.0.0.1:{port}")
     with agent.running():
         await until((tmp_path / "data/telemetry/spool.db").exists, "the spool is there")
         await asyncio.sleep(1)
-        assert not await agent.healthy()
+        assert not await serves(agent)
         with nats_server(tmp_path / "nats", port):
-            await until(agent.healthy, "the agent is healthy once the bus is there")
+            await until(lambda: serves(agent), "the agent is healthy once the bus is there")
             connection = await nats.connect(f"nats://127.0.0.1:{port}")
             subscription = await connection.jetstream().subscribe("ergonaut.v1.*.telemetry.power.sampled.>")
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -199,11 +171,7 @@ async def test_an_agent_meters_without_a_bus_and_tells_all_when_it_is_back(tmp_p
     [("SAMPLE_INTERVAL_SECONDS", "0"), ("PUE", "0.5"), ("HOST", "Not A Name"), ("ZONE", "a b")],
 )
 def test_a_bad_setting_is_named_and_ends_the_agent_at_once(tmp_path: Path, name: str, value: str) -> None:
-    environment = {**os.environ, f"ERGONAUT_TELEMETRY_{name}": value, "ERGONAUT_DATA_DIR": str(tmp_path)}
-
-    ended = subprocess.run(
-        [sys.executable, "-m", "ergonaut_telemetry"], env=environment, capture_output=True, text=True, timeout=30
-    )
-
-    assert ended.returncode == 78
-    assert name.lower() in ended.stderr.lower()
+    agent = ServiceProcess("telemetry", tmp_path, {f"ERGONAUT_TELEMETRY_{name}": value})
+    with agent.running():
+        assert agent.exit_code() == 78
+    assert name.lower() in agent.log.read_text().lower()
