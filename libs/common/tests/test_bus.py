@@ -4,12 +4,14 @@ import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nats.js.kv import KeyValue
 
 from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import RunFinished
-from ergonaut_common.bus import Delivery, Listeners, Malformed, listening, open_bus, reading
+from ergonaut_common.bus import Delivery, Listeners, Malformed, listed, listening, open_bus, reading
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import free_port, nats_server
 
@@ -130,3 +132,51 @@ async def test_an_event_that_is_too_large_for_nats_is_not_tried_again(platform: 
         await bus.ensure_streams("runs")
         with pytest.raises(Broken, match="larger than NATS takes"):
             await asyncio.wait_for(bus.publish(event), 2)
+
+
+async def test_a_bucket_is_listed_by_key_without_what_was_deleted(platform: PlatformSettings) -> None:
+    async with open_bus(platform, "test") as bus:
+        bucket = await bus.key_value("records")
+        assert await listed(bucket) == []
+        for key in ("b.2", "a.1", "b.1", "gone"):
+            await bucket.put(key, key.encode())
+        await bucket.put("a.1", b"newer")
+        await bucket.delete("gone")
+        assert [(entry.key, entry.value) for entry in await listed(bucket)] == [
+            ("a.1", b"newer"),
+            ("b.1", b"b.1"),
+            ("b.2", b"b.2"),
+        ]
+        assert [entry.key for entry in await listed(bucket, "b.*", keys_only=True)] == ["b.1", "b.2"]
+
+
+async def test_a_listing_says_so_when_nats_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut_common.bus.connection.PUBLISH_PATIENCE_SECONDS", 0.5)
+    with nats_server(tmp_path) as url:
+        opened = open_bus(PlatformSettings(nats_url=url), "test")
+        bus = await opened.__aenter__()
+        bucket = await bus.key_value("records")
+    with pytest.raises(Unavailable, match="records"):
+        await asyncio.wait_for(listed(bucket), 25)
+    await opened.__aexit__(None, None, None)
+
+
+async def test_a_listing_that_is_cut_off_is_asked_for_again_and_not_waited_for(
+    platform: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bus(platform, "test") as bus:
+        bucket = await bus.key_value("records")
+        await bucket.put("a", b"one")
+        silent = KeyValue.KeyWatcher(bucket)
+
+        async def watch(*arguments: Any, **options: Any) -> KeyValue.KeyWatcher:
+            watcher = await KeyValue.watch(bucket, *arguments, **options)
+            if silent._sub is not None:
+                return watcher
+            # As it is when NATS dies after the question: the subscription is there, and nothing comes.
+            silent._sub = watcher._sub
+            return silent
+
+        monkeypatch.setattr(bucket, "watch", watch)
+        monkeypatch.setattr("ergonaut_common.bus.buckets.ENTRY_PATIENCE_SECONDS", 0.5)
+        assert [entry.key for entry in await asyncio.wait_for(listed(bucket), 8)] == ["a"]

@@ -1,13 +1,11 @@
 """The same promises, kept by the fakes and by the adapters on a real NATS."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from nats.js.client import JetStreamContext
-from nats.js.kv import KeyValue
 
 from ergonaut.events import IntensityChanged, OfferChanged
 from ergonaut_common.bus import Bus, open_bus
@@ -87,26 +85,6 @@ async def test_a_damaged_host_hides_no_other_and_is_replaced_by_its_next_report(
     attic = replace(desk, name="attic")
     await book.keep(attic)
     assert list(await book.all()) == [attic, desk]
-
-
-async def test_a_listing_that_is_cut_off_is_asked_for_again_and_not_waited_for(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket = await bus.key_value("pricing-announced")
-    await bucket.put("offer.public.a", b"one")
-    silent = KeyValue.KeyWatcher(bucket)
-
-    async def watch(*arguments: Any, **options: Any) -> KeyValue.KeyWatcher:
-        watcher = await KeyValue.watch(bucket, *arguments, **options)
-        if silent._sub is not None:
-            return watcher
-        # As it is when NATS dies after the question: the subscription is there, and nothing comes.
-        silent._sub = watcher._sub
-        return silent
-
-    monkeypatch.setattr(bucket, "watch", watch)
-    monkeypatch.setattr("ergonaut_pricing.adapters.buckets.LISTING_PAUSE_SECONDS", 0.5)
-    assert await asyncio.wait_for(KeyValueAnnouncedBook(bucket).keys(), 8) == ["offer.public.a"]
 
 
 async def test_changes_arrive_as_events_and_once_however_often_they_are_told(

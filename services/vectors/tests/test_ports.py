@@ -7,7 +7,7 @@ from contextlib import aclosing
 import nats
 import pytest
 
-from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.errors import Broken, Conflict, NotFound, Refused
 from ergonaut.events import CollectionCreated, CollectionDropped
 from ergonaut.ids import new_id
 from ergonaut_common.bus import Bus
@@ -185,3 +185,16 @@ async def test_the_events_say_what_was_made_and_dropped(bus: Bus, key: Key) -> N
         "cosine",
     )
     assert (dropped.tenant, dropped.collection) == (key.tenant, "digits")
+
+
+async def test_one_damaged_record_keeps_no_other_collection_away(bus: Bus, key: Key) -> None:
+    bucket = await bus.key_value(BUCKET)
+    book, record = KeyValueBook(bucket), record_of(key)
+    damaged = Key(key.tenant, "damaged")
+    await book.add(record)
+    await bucket.put(str(damaged), b"{}")
+    found = [each.key for each in await book.all()]
+    assert key in found
+    assert damaged not in found
+    with pytest.raises(Broken, match="damaged"):
+        await book.find(damaged)

@@ -1,5 +1,6 @@
 """NATS as services use it: typed events out, typed events in, settled by hand, nothing lost and nothing done twice."""
 
+from ergonaut_common.bus.buckets import listed, next_entry, watching
 from ergonaut_common.bus.connection import Bus, open_bus
 from ergonaut_common.bus.listening import Listeners, listening
 from ergonaut_common.bus.reading import Delivery, Malformed, reading
@@ -12,7 +13,10 @@ __all__ = [
     "Listeners",
     "Malformed",
     "delay_seconds",
+    "listed",
     "listening",
+    "next_entry",
     "open_bus",
     "reading",
+    "watching",
 ]

@@ -1,25 +1,21 @@
 """The registry of models in a JetStream key-value bucket: one key `<tenant>.<name>` a model, written by compare-and-set only."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import msgspec
-from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from ergonaut.errors import Broken, Conflict
+from ergonaut_common.bus import listed, next_entry, watching
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.models import Entry, ModelRecord
 
 BUCKET = "models"
-
-SNAPSHOT_GAP_SECONDS = 5.0
-"""How long the next entry of a snapshot may take; NATS sends them without a pause, so a longer silence means that it is away."""
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -55,46 +51,22 @@ class KvModelRegistry:
         return await until_answered(ask, what=f"writing the record of model {record.name}")
 
     async def entries(self) -> Sequence[Entry]:
-        async def ask() -> list[Entry]:
-            async with _watching(self._bucket) as watcher:
-                found = []
-                while (given := await _next(watcher, SNAPSHOT_GAP_SECONDS)) is not None:
-                    if entry := _readable(given):
-                        found.append(entry)
-                return found
-
-        return await until_answered(ask, what="reading the records of all models")
+        return [entry for given in await listed(self._bucket) if (entry := _readable(given))]
 
     async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
         end_at = asyncio.get_running_loop().time() + seconds
-        watching = _watching(self._bucket)
-        watcher = await until_answered(watching.__aenter__, what="watching the records of models")
+        watch = watching(self._bucket)
+        watcher = await until_answered(watch.__aenter__, what="watching the records of models")
         try:
             while (left_seconds := end_at - asyncio.get_running_loop().time()) > 0:
                 try:
-                    given = await _next(watcher, left_seconds)
+                    given = await next_entry(watcher, left_seconds)
                 except NatsTimeoutError:
                     return
                 if given is not None and (entry := _readable(given)):
                     yield entry
         finally:
-            await watching.__aexit__(None, None, None)
-
-
-@contextlib.asynccontextmanager
-async def _watching(bucket: KeyValue) -> AsyncIterator[KeyValue.KeyWatcher]:
-    watcher = await bucket.watchall()
-    try:
-        yield watcher
-    finally:
-        with contextlib.suppress(ConnectionClosedError):
-            await watcher.stop()  # type: ignore[no-untyped-call]
-
-
-async def _next(watcher: KeyValue.KeyWatcher, seconds: float) -> KeyValue.Entry | None:
-    """The next entry, or None, once, where all that was there has come. Raises nats' TimeoutError."""
-    entry: KeyValue.Entry | None = await watcher.updates(seconds)  # type: ignore[no-untyped-call]
-    return entry
+            await watch.__aexit__(None, None, None)
 
 
 def _key(tenant: str, name: str) -> str:

@@ -1,13 +1,12 @@
 """What pricing remembers over restarts, in two key-value buckets of JetStream: what it told, and which hosts reported."""
 
-import contextlib
 from collections.abc import Sequence
 
-from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
+from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
 from ergonaut_pricing.domain import Host
@@ -15,9 +14,6 @@ from ergonaut_pricing.ports import Told
 
 ANNOUNCED_BUCKET = "pricing-announced"
 HOSTS_BUCKET = "pricing-hosts"
-
-LISTING_PAUSE_SECONDS = 2.0
-"""The longest pause between two entries of a listing; a longer one means that NATS is away."""
 
 log = get_logger(__name__)
 _host_json = TypeAdapter(Host)
@@ -34,7 +30,7 @@ class KeyValueAnnouncedBook:
         return None if entry is None else Told(entry[0].decode(), entry[1])
 
     async def keys(self) -> Sequence[str]:
-        return [key for key, _ in await _listing(self._bucket, keys_only=True)]
+        return [entry.key for entry in await listed(self._bucket, keys_only=True)]
 
     async def remember(self, key: str, text: str) -> None:
         await until_answered(lambda: self._bucket.put(key, text.encode()), what=f"remembering what was told of {key}")
@@ -55,7 +51,8 @@ class KeyValueHostBook:
         return None if entry is None else _readable(key, entry[0])
 
     async def all(self) -> Sequence[Host]:
-        return [host for key, value in await _listing(self._bucket) if (host := _readable(key, value))]
+        entries = await listed(self._bucket)
+        return [host for entry in entries if (host := _readable(entry.key, entry.value or b""))]
 
     async def keep(self, host: Host) -> None:
         key, value = f"{host.tenant}.{host.name}", _host_json.dump_json(host)
@@ -73,30 +70,6 @@ async def _entry(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:
         return entry.value or b"", entry.revision or 0
 
     return await until_answered(get, what=f"reading {key}")
-
-
-async def _listing(bucket: KeyValue, *, keys_only: bool = False) -> list[tuple[str, bytes]]:
-    """All keys that have a value, sorted, with their values unless only the keys are wanted."""
-
-    async def listed() -> list[tuple[str, bytes]]:
-        # Not by `keys()`, which waits for ever for a server that dies in the middle.
-        watcher = await bucket.watch(">", ignore_deletes=True, meta_only=keys_only)
-        try:
-            found = []
-            # The watch tells each key's newest value and then, once, nothing.
-            while (entry := await _next(watcher)) is not None:
-                found.append((entry.key, entry.value or b""))
-            return sorted(found)
-        finally:
-            with contextlib.suppress(NatsError, TimeoutError):
-                await watcher.stop()  # type: ignore[no-untyped-call]
-
-    return await until_answered(listed, what="listing what is remembered")
-
-
-async def _next(watcher: KeyValue.KeyWatcher) -> KeyValue.Entry | None:
-    entry: KeyValue.Entry | None = await watcher.updates(timeout=LISTING_PAUSE_SECONDS)  # type: ignore[no-untyped-call]
-    return entry
 
 
 def _readable(key: str, value: bytes) -> Host | None:

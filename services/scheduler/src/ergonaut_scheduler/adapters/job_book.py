@@ -11,15 +11,13 @@ from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
 from ergonaut.errors import Broken, Unavailable
+from ergonaut_common.bus import listed, next_entry, watching
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
 from ergonaut_scheduler.ports import Stored
 
 BUCKET = "jobs"
-
-LISTING_TIMEOUT_SECONDS = 5.0
-"""The longest pause between two records of a listing; a longer one means that NATS is away."""
 
 WATCH_LOOK_SECONDS = 5.0
 """How often a watch looks for itself: a watch that NATS forgot in a restart stays silent for ever otherwise."""
@@ -99,36 +97,21 @@ class KeyValueJobBook:
         with contextlib.suppress(TimeoutError, NatsTimeoutError):
             async with asyncio.timeout(WATCH_LOOK_SECONDS):
                 while True:
-                    entry = await _next(watcher, WATCH_LOOK_SECONDS)
+                    entry = await next_entry(watcher, WATCH_LOOK_SECONDS)
                     if entry is not None and entry.operation is None and (entry.revision or 0) > seen:
                         return _stored(entry)
         return None
 
     async def _all_of(self, pattern: str) -> list[Stored]:
-        found: list[Stored] = []
-        async with self._watching(pattern) as watcher:
-            # The watch tells each key's newest value and then, once, nothing.
-            while (entry := await _next(watcher, LISTING_TIMEOUT_SECONDS)) is not None:
-                if entry.operation is None and (stored := _readable(entry)):
-                    found.append(stored)
-        return found
+        return [stored for entry in await listed(self._bucket, pattern) if (stored := _readable(entry))]
 
     @contextlib.asynccontextmanager
     async def _watching(self, pattern: str) -> AsyncIterator[KeyValue.KeyWatcher]:
         try:
-            watcher = await self._bucket.watch(pattern)
-            try:
+            async with watching(self._bucket, pattern) as watcher:
                 yield watcher
-            finally:
-                with contextlib.suppress(NatsError, TimeoutError):
-                    await watcher.stop()  # type: ignore[no-untyped-call]
         except (NatsError, TimeoutError) as error:
             raise Unavailable(f"reading the job book: NATS does not answer: {error}") from error
-
-
-async def _next(watcher: KeyValue.KeyWatcher, timeout_seconds: float) -> KeyValue.Entry | None:
-    entry: KeyValue.Entry | None = await watcher.updates(timeout=timeout_seconds)  # type: ignore[no-untyped-call]
-    return entry
 
 
 def _key(tenant: str, job_id: str) -> str:

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
 from ergonaut.errors import Broken, Conflict
+from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
+from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.records import Key, Record
 
 BUCKET = "collections"
 
+log = get_logger(__name__)
 _RECORDS = TypeAdapter(Record)
 
 
@@ -22,14 +25,7 @@ class KeyValueBook:
         self._bucket = bucket
 
     async def all(self) -> Sequence[Record]:
-        async def keys() -> list[str]:
-            try:
-                return await self._bucket.keys()
-            except NoKeysError:
-                return []
-
-        records = [await self._read(key) for key in await until_answered(keys, what="listing collections")]
-        return [record for record in records if record is not None]
+        return [record for entry in await listed(self._bucket) if (record := _readable(entry))]
 
     async def find(self, key: Key) -> Record | None:
         return await self._read(str(key))
@@ -64,7 +60,20 @@ class KeyValueBook:
         value = await until_answered(get, what=f"reading collection {key}")
         if value is None:
             return None
-        try:
-            return _RECORDS.validate_json(value)
-        except ValidationError as error:
-            raise Broken(f"the record {key} in the bucket {BUCKET} cannot be read: {error}") from error
+        return _record(key, value)
+
+
+def _record(key: str, value: bytes) -> Record:
+    try:
+        return _RECORDS.validate_json(value)
+    except ValidationError as error:
+        raise Broken(f"the record {key} in the bucket {BUCKET} cannot be read: {error}") from error
+
+
+def _readable(entry: KeyValue.Entry) -> Record | None:
+    """The record, or None for one that is damaged: it must not keep the others away. Who asks for it is told."""
+    try:
+        return _record(entry.key, entry.value or b"")
+    except Broken as error:
+        log.error("collection not known", key=entry.key, error=str(error))
+        return None
