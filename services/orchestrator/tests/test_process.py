@@ -4,20 +4,15 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import psutil
 import pytest
 from conftest import archive_of, until
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stand_in import Scheduler, scheduling
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
@@ -30,7 +25,7 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
-from ergonaut_common.testing import free_port, key_ring_file, nats_server, temporal_server
+from ergonaut_common.testing import ServiceProcess, free_port, key_ring_file, nats_server, temporal_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -72,22 +67,14 @@ class Engine:
 
 @dataclass
 class Engines:
-    """The servers around the orchestrator, and the environment that tells it of them."""
+    """The orchestrator's process and the servers around it."""
 
     folder: Path
-    environment: dict[str, str]
+    process: ServiceProcess
     client: Client
     bus: Bus
     nats: Engine
     temporal: Engine
-    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        with (self.folder / "orchestrator.log").open("ab") as log:
-            command = [sys.executable, "-m", "ergonaut_orchestrator"]
-            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.folder)
-        self.started.append(process)
-        return process
 
     async def begin(self, seconds: float, **changes: Any) -> WorkflowHandle[Any, RunJobResult]:
         command = ["python", "train.py", str(self.folder / "marks"), str(seconds)]
@@ -123,9 +110,7 @@ class Engines:
 
 @pytest.fixture
 async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
-    keys_file, texts = key_ring_file(tmp_path)
-    service_key = tmp_path / "service.key"
-    service_key.write_text(texts["service"])
+    key_ring = key_ring_file(tmp_path)
     async with AsyncExitStack() as stack:
         (tmp_path / "nats").mkdir()
         nats_port, temporal_port = free_port(), free_port()
@@ -134,45 +119,29 @@ async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
         temporal = Engine(lambda: temporal_server(tmp_path, temporal_port))
         stack.callback(temporal.kill)
         scheduler = Scheduler(lambda: Plan(chosen=candidate(), weighed=1))
-        scheduler_address = await stack.enter_async_context(scheduling(scheduler, KeyRing.load(keys_file)))
+        scheduler_address = await stack.enter_async_context(scheduling(scheduler, KeyRing.load(key_ring[0])))
         platform = PlatformSettings(nats_url=nats.address, temporal_address=temporal.address)
         bus = await stack.enter_async_context(open_bus(platform, "test"))
         await bus.ensure_streams("runs", "leases")
         await (await bus.object_store("sources-default")).put(source_digest(SOURCE), SOURCE)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
+        settings = {
             "ERGONAUT_NATS_URL": nats.address,
             "ERGONAUT_TEMPORAL_ADDRESS": temporal.address,
             "ERGONAUT_SCHEDULER_ADDRESS": scheduler_address,
-            "ERGONAUT_KEYS_FILE": str(keys_file),
-            "ERGONAUT_SERVICE_KEY_FILE": str(service_key),
-            "ERGONAUT_DATA_DIR": str(tmp_path / "data"),
-            "ERGONAUT_ORCHESTRATOR_GRPC_ADDRESS": "127.0.0.1:0",
-            "ERGONAUT_ORCHESTRATOR_METRICS_ADDRESS": "127.0.0.1:0",
             "ERGONAUT_ORCHESTRATOR_STOP_GRACE_SECONDS": "1",
         }
-        made = Engines(tmp_path, environment, await connect_temporal(platform), bus, nats, temporal)
+        inherited = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        process = ServiceProcess("orchestrator", tmp_path, settings, key_ring=key_ring, inherited=inherited)
+        made = Engines(tmp_path, process, await connect_temporal(platform), bus, nats, temporal)
         stack.callback(_kill_all, made)
         yield made
 
 
 def _kill_all(engines: Engines) -> None:
-    for process in engines.started:
-        process.kill()
-        process.wait()
+    engines.process.kill()
     for status in engines.folder.glob("data/leases/*/status.json"):
         with contextlib.suppress(psutil.Error):
             psutil.Process(json.loads(status.read_text())["runner_pid"]).terminate()
-
-
-async def healthy(address: str) -> str:
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
-        except grpc.RpcError:
-            return "SILENT"
-        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def in_step(handle: WorkflowHandle[Any, RunJobResult], step: JobStep) -> Any:
@@ -186,7 +155,7 @@ ONE_LIFE = ["runs.run.started", "runs.run.finished", "leases.lease.acquired", "l
 
 
 async def test_a_job_goes_through_its_whole_life(engines: Engines) -> None:
-    engines.start()
+    engines.process.start()
     result = await (await engines.begin(1)).result()
     assert (result.state, result.exit_code, result.artifacts) == ("succeeded", 0, (f"{result.run_id}/model.onnx",))
     assert result.metrics == {"step": 9.0}
@@ -199,7 +168,7 @@ async def test_a_job_goes_through_its_whole_life(engines: Engines) -> None:
 
 
 async def test_a_failing_program_tells_the_end_of_its_errors_and_its_outputs_are_kept(engines: Engines) -> None:
-    engines.start()
+    engines.process.start()
     result = await (
         await engines.begin(1, command=["python", "-c", "print('hi'); raise SystemExit('no data')"])
     ).result()
@@ -210,13 +179,12 @@ async def test_a_failing_program_tells_the_end_of_its_errors_and_its_outputs_are
 
 
 async def test_killed_in_the_middle_of_a_run_it_takes_the_same_run_up_again(engines: Engines) -> None:
-    process = engines.start()
+    engines.process.start()
     handle = await engines.begin(6)
     await until(lambda: engines.marks() == ["begun"])
     await until(in_step(handle, JobStep.RUNNING))
-    process.kill()
-    process.wait()
-    engines.start()
+    engines.process.kill()
+    engines.process.start()
     result = await handle.result()
     assert result.state == "succeeded"
     assert engines.marks() == ["begun", "ended"]
@@ -225,14 +193,13 @@ async def test_killed_in_the_middle_of_a_run_it_takes_the_same_run_up_again(engi
 
 
 async def test_told_to_leave_it_leaves_nothing_running_and_tries_again_when_back(engines: Engines) -> None:
-    process = engines.start()
+    engines.process.start()
     handle = await engines.begin(4)
     await until(lambda: engines.marks() == ["begun"])
     await until(in_step(handle, JobStep.RUNNING))
-    process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(process.wait, 12) == 0
+    assert await engines.process.stopped(within_seconds=12) == 0
     assert _processes_in(engines.folder) == []
-    engines.start()
+    engines.process.start()
     result = await handle.result()
     assert result.state == "succeeded"
     assert engines.marks() == ["begun", "begun", "ended"]
@@ -257,7 +224,7 @@ def _processes_in(folder: Path) -> list[psutil.Process]:
 
 
 async def test_a_cancelled_jobs_program_is_gone_and_it_is_told_once(engines: Engines) -> None:
-    engines.start()
+    engines.process.start()
     handle = await engines.begin(60)
     await until(lambda: engines.marks() == ["begun"])
     await until(in_step(handle, JobStep.RUNNING))
@@ -272,7 +239,7 @@ async def test_a_lease_that_nobody_answers_for_is_given_back_at_the_start(engine
     folder = engines.folder / "data" / "leases" / orphan.lease_id
     folder.mkdir(parents=True)
     (folder / "lease.json").write_text(json.dumps(asdict(orphan)))
-    engines.start()
+    engines.process.start()
     await until(lambda: engines.leases() == [])
     await until(lambda: _is_told(engines, "leases.lease.released"))
 
@@ -283,32 +250,22 @@ async def _is_told(engines: Engines, kind: str) -> bool:
 
 async def test_it_is_not_healthy_before_temporal_answers(tmp_path: Path) -> None:
     (tmp_path / "nats").mkdir()
-    port, grpc_address = free_port(), f"127.0.0.1:{free_port()}"
-    with nats_server(tmp_path / "nats") as url, (tmp_path / "log").open("wb") as log:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "ERGONAUT_NATS_URL": url,
-            "ERGONAUT_TEMPORAL_ADDRESS": f"127.0.0.1:{port}",
-            "ERGONAUT_DATA_DIR": str(tmp_path / "data"),
-            "ERGONAUT_ORCHESTRATOR_GRPC_ADDRESS": grpc_address,
-            "ERGONAUT_ORCHESTRATOR_METRICS_ADDRESS": "127.0.0.1:0",
-        }
-        command = [sys.executable, "-m", "ergonaut_orchestrator"]
-        with subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
-            try:
-                await until(lambda: _health_is(grpc_address, "NOT_SERVING"))
-                with temporal_server(tmp_path, port):
-                    await until(lambda: _health_is(grpc_address, "SERVING"))
-            finally:
-                process.kill()
+    port = free_port()
+    with nats_server(tmp_path / "nats") as url:
+        settings = {"ERGONAUT_NATS_URL": url, "ERGONAUT_TEMPORAL_ADDRESS": f"127.0.0.1:{port}"}
+        process = ServiceProcess("orchestrator", tmp_path, settings, inherited={"PATH": os.environ["PATH"]})
+        with process.running():
+            await until(lambda: _health_is(process, "NOT_SERVING"))
+            with temporal_server(tmp_path, port):
+                await until(lambda: _health_is(process, "SERVING"))
 
 
-async def _health_is(address: str, wanted: str) -> bool:
-    return await healthy(address) == wanted
+async def _health_is(process: ServiceProcess, wanted: str) -> bool:
+    return await process.health() == wanted
 
 
 async def test_engines_that_die_in_the_middle_of_a_run_change_nothing_of_it(engines: Engines) -> None:
-    engines.start()
+    engines.process.start()
     handle = await engines.begin(8)
     await until(lambda: engines.marks() == ["begun"])
     await until(in_step(handle, JobStep.RUNNING))
@@ -332,24 +289,23 @@ async def _result(handle: WorkflowHandle[Any, RunJobResult]) -> RunJobResult:
 
 
 async def test_told_to_leave_while_temporal_is_away_it_still_leaves_nothing_running(engines: Engines) -> None:
-    process = engines.start()
+    engines.process.start()
     handle = await engines.begin(60)
     await until(lambda: engines.marks() == ["begun"])
     await until(in_step(handle, JobStep.RUNNING))
     engines.temporal.kill()
-    process.send_signal(signal.SIGTERM)
+    engines.process.terminate()
     await until(lambda: _processes_in(engines.folder) == [])
-    assert await asyncio.to_thread(process.wait, 12) == 0
+    assert await asyncio.to_thread(engines.process.exit_code, 12) == 0
 
 
 @pytest.mark.parametrize("step", [JobStep.PROVISIONING, JobStep.COLLECTING, JobStep.TEARING_DOWN])
 async def test_killed_in_any_step_it_takes_that_step_up_again(engines: Engines, step: JobStep) -> None:
-    process = engines.start()
+    engines.process.start()
     handle = await engines.begin(0.5)
     await until(_reached(handle, step))
-    process.kill()
-    process.wait()
-    engines.start()
+    engines.process.kill()
+    engines.process.start()
     result = await asyncio.wait_for(handle.result(), 60)
     assert (result.state, result.artifacts) == ("succeeded", (f"{result.run_id}/model.onnx",))
     assert engines.marks() == ["begun", "ended"]
