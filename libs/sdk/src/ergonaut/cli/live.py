@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.api.telemetry.v1 import telemetry_pb2 as meters_pb
@@ -85,7 +87,7 @@ async def _watch_meters(client: AsyncClient, view: _View, live: Live | None, *, 
 
 def _show(view: _View, live: Live | None, *, quiet: bool) -> None:
     if live is not None:
-        live.update(_table(view))
+        live.update(_picture(view))
     elif not quiet:
         _print_line(view)
 
@@ -104,11 +106,16 @@ def _print_line(view: _View) -> None:
 
 
 def _figures(reading: meters_pb.WatchRunResponse | None) -> str:
+    """What a run draws and has used, in one line."""
     if reading is None:
         return ""
     watts = sum(component.power_watts for component in reading.components)
-    parts = [f"{watts:.1f} W", f"{reading.energy_joules:.0f} J", f"{reading.carbon_grams_co2e:.4f} gCO2e"]
-    return "  ".join([*parts, f"${reading.cost_usd:.6f}", f"({_how_measured(reading)})"])
+    return f"{watts:.1f} W  {_used(reading)}"
+
+
+def _used(reading: meters_pb.WatchRunResponse) -> str:
+    joules, grams = f"{reading.energy_joules:.0f} J", f"{reading.carbon_grams_co2e:.4f} gCO2e"
+    return "  ".join((joules, grams, f"${reading.cost_usd:.6f}", f"({_how_measured(reading)})"))
 
 
 def _how_measured(reading: meters_pb.WatchRunResponse) -> str:
@@ -119,6 +126,18 @@ def how(component: meters_pb.ComponentReading) -> str:
     """`model, ± 40 %`, `counter`, `not measured`."""
     name = _METHODS.get(component.method, "unknown")
     return f"{name}, ± {component.range_fraction:.0%}" if component.HasField("range_fraction") else name
+
+
+def _picture(view: _View) -> RenderableType:
+    """The components as a table, and below it what the run has used so far."""
+    reading = view.reading
+    if reading is None:
+        return _table(view)
+    used = (
+        f"{reading.energy_joules:.0f} J   {reading.carbon_grams_co2e:.4f} gCO2e at "
+        f"{reading.intensity_grams_per_kwh:.0f} g/kWh ({reading.intensity_source})   ${reading.cost_usd:.6f}"
+    )
+    return Group(_table(view), Text(used))
 
 
 def _table(view: _View) -> Table:
@@ -134,10 +153,6 @@ def _table(view: _View) -> Table:
         watts = f"{component.power_watts:.2f}" if component.HasField("power_watts") else "-"
         joules = f"{component.energy_joules:.1f}" if component.HasField("energy_joules") else "-"
         table.add_row(escape(component.component), watts, joules, how(component))
-    table.caption = (
-        f"{reading.energy_joules:.0f} J   {reading.carbon_grams_co2e:.4f} gCO2e at "
-        f"{reading.intensity_grams_per_kwh:.0f} g/kWh ({escape(reading.intensity_source)})   ${reading.cost_usd:.6f}"
-    )
     return table
 
 
@@ -147,7 +162,7 @@ def _print_end(view: _View) -> None:
     colour = "green" if status.state == pb.JOB_STATE_SUCCEEDED else "red"
     out.print(f"[{colour}]{state_name(status.state)}[/] {escape(status.because)}".rstrip())
     if view.reading is not None:
-        out.print(f"run {status.run_id}  {_figures(view.reading)}")
+        out.print(f"run {status.run_id}  {_used(view.reading)}")
     for name, value in sorted(status.metrics.items()):
         out.print(f"  {name} = {value:g}", markup=False)
     for artifact in status.artifacts:
