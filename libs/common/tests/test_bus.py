@@ -180,3 +180,26 @@ async def test_a_listing_that_is_cut_off_is_asked_for_again_and_not_waited_for(
         monkeypatch.setattr(bucket, "watch", watch)
         monkeypatch.setattr("ergonaut_common.bus.buckets.ENTRY_PATIENCE_SECONDS", 0.5)
         assert [entry.key for entry in await asyncio.wait_for(listed(bucket), 8)] == ["a"]
+
+
+async def test_a_listing_does_not_take_a_busy_clients_word_that_nothing_is_there(
+    platform: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bus(platform, "test") as bus:
+        bucket = await bus.key_value("records")
+        for number in range(3):
+            await bucket.put(f"key.{number}", b"value")
+
+        async def hasty(*arguments: Any, **options: Any) -> KeyValue.KeyWatcher:
+            watcher = await KeyValue.watch(bucket, *arguments, **options)
+            # As nats-py does when the entries have come and are not handled yet.
+            early: asyncio.Queue[Any] = asyncio.Queue()
+            early.put_nowait(None)
+            while not watcher._updates.empty():
+                early.put_nowait(watcher._updates.get_nowait())
+            watcher._updates, watcher._init_done = early, True
+            return watcher
+
+        monkeypatch.setattr(bucket, "watch", hasty)
+        assert [entry.key for entry in await listed(bucket)] == ["key.0", "key.1", "key.2"]
+        assert await listed(bucket, "other.*") == []

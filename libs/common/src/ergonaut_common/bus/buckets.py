@@ -20,13 +20,26 @@ async def listed(bucket: KeyValue, pattern: str = ">", *, keys_only: bool = Fals
 
     async def entries() -> list[KeyValue.Entry]:
         async with watching(bucket, pattern, keys_only=keys_only) as watcher:
-            found = []
-            while (entry := await next_entry(watcher, ENTRY_PATIENCE_SECONDS)) is not None:
-                if entry.operation is None:
+            found: list[KeyValue.Entry] = []
+            # The entry that says how many follow is the sure sign of the end: on a busy machine nats-py may say that
+            # nothing is there because it has not yet handled what is.
+            pending = -1
+            while pending:
+                entry = await next_entry(watcher, ENTRY_PATIENCE_SECONDS)
+                if entry is not None:
                     found.append(entry)
-            return sorted(found, key=lambda entry: entry.key)
+                    pending = entry.delta or 0
+                elif found or await _is_empty(bucket, pattern):
+                    break
+            return sorted((entry for entry in found if entry.operation is None), key=lambda entry: entry.key)
 
     return await until_answered(entries, what=f"listing the bucket {bucket._name}")
+
+
+async def _is_empty(bucket: KeyValue, pattern: str) -> bool:
+    """Whether the bucket's stream holds nothing under the pattern, by its own count."""
+    info = await bucket._js.stream_info(bucket._stream, subjects_filter=f"{bucket._pre}{pattern}")
+    return not info.state.subjects
 
 
 @contextlib.asynccontextmanager
