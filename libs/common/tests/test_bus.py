@@ -84,6 +84,25 @@ async def test_what_never_can_be_handled_is_parked_at_once(platform: PlatformSet
     assert seen == ["run-1"]
 
 
+async def test_a_body_that_speaks_for_another_tenant_or_run_is_parked(platform: PlatformSettings) -> None:
+    listeners, seen = Listeners("test"), []
+
+    @listeners.on(RunFinished)
+    async def note(event: RunFinished) -> None:
+        seen.append(event.tenant)
+
+    body = finished("run-1").model_dump_json().encode()
+    async with open_bus(platform, "test") as bus, listening(listeners, platform, bus):
+        for subject in ("ergonaut.v1.other.runs.run.finished.run-1", "ergonaut.v1.default.runs.run.finished.run-2"):
+            await bus.jetstream.publish(subject, body)
+        dead = await bus.jetstream.pull_subscribe("ergonaut.v1.*.dead.>", "graveyard", "ERGONAUT_DEAD")
+        letters = [letter for _ in range(2) for letter in await dead.fetch(1, timeout=10)]
+        await bus.publish(finished("run-3"))
+        await until(lambda: seen)
+    assert all("the body tells of" in letter.headers["ergonaut-because"] for letter in letters)
+    assert seen == ["default"]
+
+
 async def test_a_listener_goes_on_after_nats_was_killed(tmp_path: Path) -> None:
     port, listeners, seen = free_port(), Listeners("test"), []
 

@@ -175,6 +175,7 @@ def test_an_address_in_the_environment_replaces_the_embedded_engine(
     monkeypatch.setenv("ERGONAUT_NATS_URL", "nats://10.0.0.5:4222")
     addresses = ensure_addresses(home)
     assert addresses.nats == "10.0.0.5:4222"
+    assert stat.S_IMODE(home.addresses_file.stat().st_mode) == 0o600
     assert "ERGONAUT_NATS_USER" not in service_environment(home, addresses)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ FETCH_TIMEOUT_SECONDS = 2.0
 
 E = TypeVar("E", bound=Event)
 Handler = Callable[[E], Awaitable[None]]
+
+_subject: ContextVar[str] = ContextVar("subject")
+"""The subject of the message that is being handled; each message is handled in a task of its own."""
 
 
 class Listeners:
@@ -76,6 +80,7 @@ def _own_errors(handler: Handler[E], event_type: type[E]) -> Callable[[Any], Awa
 
     @wraps(handler)
     async def handle(event: Any) -> None:
+        _must_match_subject(event, _subject.get())
         try:
             await handler(event)
         except ValueError as error:
@@ -89,6 +94,12 @@ def _own_errors(handler: Handler[E], event_type: type[E]) -> Callable[[Any], Awa
     )
     handle.__annotations__ = {"event": event_type, "return": None}
     return handle
+
+
+def _must_match_subject(event: Event, subject: str) -> None:
+    """NATS checked who may tell under this subject; a body that says otherwise would speak for another tenant."""
+    if event.subject != subject:
+        raise Refused(f"the body tells of {event.subject}, the subject is {subject}")
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +126,7 @@ def _settling(bus: Bus, service: str) -> type[BaseMiddleware[Any, Any]]:
 
     class Settling(BaseMiddleware[Any, Any]):
         async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+            _subject.set(self.msg.subject)
             with carried_context(self.msg.headers or {}), span("handle", subject=self.msg.subject, service=service):
                 return await call_next(msg)
 

@@ -79,5 +79,5 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as JSON, whole."""
-    write_whole(path, json.dumps(value, indent=2) + "\n")
+    """Write a value as JSON, whole; for its owner alone, since an outside engine's address may hold credentials."""
+    write_whole(path, json.dumps(value, indent=2) + "\n", mode=0o600)
