@@ -1,5 +1,6 @@
 """The life of a service's process, seen from outside: exit codes, clear words, a stop that is heeded."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+
+from ergonaut_common.lifetimes import background
 
 HEAD = """
 import asyncio
@@ -82,3 +85,22 @@ def test_a_secret_file_that_is_missing_is_named() -> None:
     done = life("platform.nats_password()", ERGONAUT_NATS_PASSWORD_FILE="/nowhere/password")
     assert done.returncode == 1
     assert "ERGONAUT_NATS_PASSWORD_FILE: /nowhere/password cannot be read" in done.stderr
+
+
+async def test_work_that_swallows_a_cancellation_is_stopped_all_the_same() -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed += 1
+
+    async with asyncio.timeout(10), background(work()):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert swallowed == 1

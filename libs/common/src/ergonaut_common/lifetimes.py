@@ -13,6 +13,9 @@ from ergonaut.faults import in_words
 from ergonaut_common.observe import get_logger, start_logging, start_tracing
 from ergonaut_common.settings import PlatformSettings
 
+CANCEL_AGAIN_SECONDS = 0.2
+"""How soon a task that went on after it was cancelled is cancelled again."""
+
 EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h: a supervisor need not try again before a person has looked."""
 
@@ -37,8 +40,17 @@ async def background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run())
-        yield task
+        try:
+            yield task
+        finally:
+            await stopped(task)
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended; once is not enough, since nats-py may swallow a cancellation that meets an answer."""
+    while not task.done():
         task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def run_service(name: str, run: Callable[[PlatformSettings], Awaitable[None]]) -> None:
