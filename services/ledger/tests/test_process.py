@@ -25,7 +25,7 @@ from ergonaut_common.testing import LOOKING_OFTEN, ServiceProcess, nats_server
 from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAME
+from ergonaut_ledger.rpc import SERVICE_NAMES
 from ergonaut_ledger.service import Keeping
 
 from .told import RUN, cpu_sample, finished, gpu_sample, rent_sample, started
@@ -110,7 +110,7 @@ async def test_nothing_is_lost_or_doubled_over_kills_and_repeats(site: Site, bus
     published = 0
     for _ in range(3):
         with site.process.running():
-            await site.process.wait_healthy(SERVICE_NAME)
+            await site.process.wait_healthy(SERVICE_NAMES[0])
             feeding = asyncio.create_task(publish_all(bus, range(published + 1, published + 1_001)))
             published += 1_000
             # The kill falls somewhere between the first insert and the last acknowledgement.
@@ -179,7 +179,7 @@ def total(samples: list[dict[str, Any]], figure: str) -> float | None:
 
 async def test_a_reading_is_visible_within_a_second(site: Site, bus: Bus) -> None:
     with site.process.running():
-        await site.process.wait_healthy(SERVICE_NAME)
+        await site.process.wait_healthy(SERVICE_NAMES[0])
         waits = []
         for number in range(1, 6):
             told_at = time.monotonic()
@@ -215,7 +215,7 @@ async def test_it_starts_soon_and_stops_clean(site: Site, bus: Bus) -> None:
         assert time.monotonic() - stopping_at < 3.0
     starting_at = time.monotonic()
     with site.process.running():
-        await site.process.wait_healthy(SERVICE_NAME)
+        await site.process.wait_healthy(SERVICE_NAMES[0])
         # Alone it takes about 2 s; the bound leaves room for the neighbours on a test machine.
         assert time.monotonic() - starting_at < 8.0
         await bus.publish(finished("default"))
@@ -224,7 +224,7 @@ async def test_it_starts_soon_and_stops_clean(site: Site, bus: Bus) -> None:
 
 async def test_a_second_process_on_the_same_folder_says_so_and_leaves(site: Site, bus: Bus, tmp_path: Path) -> None:
     with site.process.running():
-        await site.process.wait_healthy(SERVICE_NAME)
+        await site.process.wait_healthy(SERVICE_NAMES[0])
         same_folder = site.process.environment | {"ERGONAUT_LEDGER_GRPC_ADDRESS": "127.0.0.1:0"}
         second = ServiceProcess("ledger", tmp_path / "second", same_folder, patience_seconds=PATIENCE_SECONDS)
         with second.running():

@@ -17,7 +17,7 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.rpc import SERVICE_NAME, door
+from ergonaut_ledger.rpc import SERVICE_NAMES, door
 from ergonaut_ledger.service import Reporting
 
 from .told import RUN, T0, batch_of, cpu_sample, day, finished, gpu_sample, offer, reading, rent_sample, started
@@ -50,7 +50,7 @@ async def visitors(books: FakeStore, tmp_path: Path) -> AsyncIterator[dict[str, 
     path, keys = key_ring_file(tmp_path, ("alpha", "beta"))
     add, ring = door(Reporting(books)), KeyRing.load(path)
     async with (
-        serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=[SERVICE_NAME]) as server,
+        serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=SERVICE_NAMES) as server,
         aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         stub = LedgerServiceStub(channel)

@@ -40,12 +40,22 @@ class Resources(_Strict):
         return self
 
 
+class BudgetAction(StrEnum):
+    """What happens when a budget is used up."""
+
+    TELL = "tell"
+    PAUSE = "pause"
+    """Runs save a checkpoint and give their machine back; they go on when there is budget again or somebody resumes them."""
+    STOP = "stop"
+
+
 class Budget(_Strict):
-    """Limits on what a job may use; one that is absent does not limit."""
+    """Limits on what a job may use; one that is absent does not limit. They hold while it is placed and while it runs."""
 
     cost_usd: float | None = Field(default=None, gt=0, description="US dollars.")
     carbon_grams_co2e: float | None = Field(default=None, gt=0, description="Grams of CO2e.")
     energy_joules: float | None = Field(default=None, gt=0, description="Joules.")
+    action: BudgetAction = Field(default=BudgetAction.STOP, description="What happens to the job at a limit.")
 
 
 class JobSpec(_Strict):
@@ -67,6 +77,11 @@ class JobSpec(_Strict):
     budget: Budget = Budget()
     providers: tuple[str, ...] = Field(default=(), description="Only these; empty for all.")
     attempts_max: int = Field(default=3, ge=1, le=20, description="How often a run may be tried.")
+    project: str = Field(
+        default="",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="The project that pays; budgets and statements can be asked for by project.",
+    )
 
     @model_validator(mode="after")
     def _known_providers(self) -> Self:
@@ -128,6 +143,7 @@ class JobState(StrEnum):
     SUBMITTED = "submitted"
     PLACED = "placed"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -136,7 +152,7 @@ class JobState(StrEnum):
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen to the job."""
-        return self not in (JobState.SUBMITTED, JobState.PLACED, JobState.RUNNING)
+        return self not in (JobState.SUBMITTED, JobState.PLACED, JobState.RUNNING, JobState.PAUSED)
 
 
 class JobStatus(BaseModel):

@@ -26,6 +26,7 @@ _STATES = {
     JobState.SUBMITTED: pb.JOB_STATE_SUBMITTED,
     JobState.PLACED: pb.JOB_STATE_PLACED,
     JobState.RUNNING: pb.JOB_STATE_RUNNING,
+    JobState.PAUSED: pb.JOB_STATE_PAUSED,
     JobState.SUCCEEDED: pb.JOB_STATE_SUCCEEDED,
     JobState.FAILED: pb.JOB_STATE_FAILED,
     JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
@@ -56,9 +57,11 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
             cost_usd=budget.cost_usd,
             carbon_grams_co2e=budget.carbon_grams_co2e,
             energy_joules=budget.energy_joules,
+            action=budget.action.value,
         ),
         providers=spec.providers,
         attempts_max=spec.attempts_max,
+        project=spec.project,
     )
 
 
@@ -84,6 +87,7 @@ def _spec_values(message: pb.JobSpec) -> dict[str, Any]:
         "duration_seconds_expected": message.duration_seconds_expected,
         "budget": {field.name: value for field, value in message.budget.ListFields()},
         "providers": tuple(message.providers),
+        "project": message.project,
     }
     if message.objective != pb.OBJECTIVE_UNSPECIFIED:
         values["objective"] = _OBJECTIVE_OF.get(message.objective, str(message.objective))

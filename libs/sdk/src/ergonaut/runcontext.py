@@ -20,6 +20,12 @@ class RunContext(BaseModel):
     tenant: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     job_id: str = ""
     journal: str = Field(default="", description="File to which the tracker writes phases and metrics.")
+    project: str = Field(default="", description="The project that the run is of; empty where there is none.")
+    checkpoint_folder: str = Field(
+        default="",
+        description="Folder that outlives the attempt: a program that is asked to stop saves its state here, and its next "
+        "attempt finds it here again.",
+    )
     metered: bool = Field(
         default=False, description="An agent on this host meters the run; the tracker must not do it again."
     )
@@ -27,6 +33,9 @@ class RunContext(BaseModel):
     pue: float = Field(default=1.0, ge=1)
     price_microusd_per_hour: int = Field(default=0, ge=0, description="The machine's rent.")
     electricity_microusd_per_kwh: int = Field(default=0, ge=0, description="Paid on top of the rent.")
+    embodied_grams_co2e_per_hour: float = Field(
+        default=0.0, ge=0, description="The run's share of making the machine, an hour; 0 where not known."
+    )
 
     def to_environment(self) -> dict[str, str]:
         """The variables to start a run's program with.

@@ -19,6 +19,15 @@ RUN_JOB = "RunJob"
 PROGRESS_QUERY = "progress"
 """Name of the query that answers a `JobProgress`."""
 
+PAUSE_SIGNAL = "pause"
+"""Name of the signal that makes a run save a checkpoint and give its machine back; its input is an `Asked`."""
+
+RESUME_SIGNAL = "resume"
+"""Name of the signal that lets a paused job go on; its input is an `Asked`."""
+
+STOP_SIGNAL = "stop"
+"""Name of the signal by which a budget ends a job for good; its input is an `Asked`. A person cancels the workflow instead."""
+
 DEFAULT_TENANT = "default"
 """The tenant of a one-machine installation."""
 
@@ -35,6 +44,7 @@ class JobStep(StrEnum):
     WAITING = "waiting"
     PROVISIONING = "provisioning"
     RUNNING = "running"
+    PAUSED = "paused"
     COLLECTING = "collecting"
     TEARING_DOWN = "tearing-down"
     ENDED = "ended"
@@ -50,6 +60,15 @@ class RunJobInput(BaseModel):
     job_id: str = Field(
         default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id."
     )
+
+
+class Asked(BaseModel):
+    """What the signals `pause`, `resume` and `stop` carry."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    because: str = Field(description="For the record and for whoever wonders.")
+    budget_id: str = Field(default="", description="The budget that asks; empty where a person does.")
 
 
 class JobProgress(BaseModel):

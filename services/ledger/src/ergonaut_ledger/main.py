@@ -11,7 +11,7 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_ledger.adapters.clickhouse import open_store
 from ergonaut_ledger.adapters.engine import embedded, server
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAME, door
+from ergonaut_ledger.rpc import SERVICE_NAMES, door
 from ergonaut_ledger.service import Keeping, Reporting
 from ergonaut_ledger.settings import Settings
 
@@ -48,7 +48,7 @@ async def run(platform: PlatformSettings) -> None:
                 service="ledger",
                 add=door(Reporting(store)),
                 keys=KeyRing.load(platform.keys_file),
-                names=[SERVICE_NAME],
+                names=SERVICE_NAMES,
             )
         )
         await stop_requested()

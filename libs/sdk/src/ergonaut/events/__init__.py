@@ -8,8 +8,23 @@ from ergonaut.events.base import EVENT_TYPES, PUBLIC_TENANT, Event, subject_of
 from ergonaut.events.inference import InferenceServed, ModelDeployed, ModelRemoved
 from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
 from ergonaut.events.leases import LeaseAcquired, LeaseReleased
+from ergonaut.events.ledger import (
+    AnomalyFound,
+    BudgetChanged,
+    BudgetExceeded,
+    BudgetRenewed,
+    BudgetWarned,
+)
 from ergonaut.events.pricing import IntensityChanged, OfferChanged
-from ergonaut.events.runs import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events.runs import (
+    PhasesFinished,
+    PhaseSpan,
+    RunFinished,
+    RunPaused,
+    RunPreempted,
+    RunProgressed,
+    RunStarted,
+)
 from ergonaut.events.streams import STREAMS, StreamSpec
 from ergonaut.events.telemetry import HostReported, PowerSample, PowerSampled
 from ergonaut.events.vectors import CollectionCreated, CollectionDropped
@@ -18,6 +33,11 @@ __all__ = [
     "EVENT_TYPES",
     "PUBLIC_TENANT",
     "STREAMS",
+    "AnomalyFound",
+    "BudgetChanged",
+    "BudgetExceeded",
+    "BudgetRenewed",
+    "BudgetWarned",
     "CollectionCreated",
     "CollectionDropped",
     "Event",
@@ -33,9 +53,12 @@ __all__ = [
     "ModelDeployed",
     "ModelRemoved",
     "OfferChanged",
+    "PhaseSpan",
+    "PhasesFinished",
     "PowerSample",
     "PowerSampled",
     "RunFinished",
+    "RunPaused",
     "RunPreempted",
     "RunProgressed",
     "RunStarted",

@@ -59,6 +59,30 @@ class OfferChanged(Event):
         return derived_id("offer", self.offer_id)
 
 
+class Signal(StrEnum):
+    """Which power plants an intensity stands for."""
+
+    AVERAGE = "average"
+    """All that generate, by what they generate: the signal of inventories."""
+    MARGINAL = "marginal"
+    """Those that would generate one kWh more: the signal of consequences."""
+
+
+class Accounting(StrEnum):
+    """Which of the two methods of the GHG Protocol's Scope 2 Guidance an intensity follows."""
+
+    LOCATION_BASED = "location-based"
+    MARKET_BASED = "market-based"
+
+
+class Boundary(StrEnum):
+    """What an intensity counts of a power plant; the two differ by 30 to 50 g/kWh in Germany."""
+
+    LIFE_CYCLE = "life-cycle"
+    DIRECT = "direct"
+    UNKNOWN = "unknown"
+
+
 class HourIntensity(BaseModel):
     """A zone's intensity over one hour."""
 
@@ -79,6 +103,9 @@ class IntensityChanged(Event):
     zone: str = Field(min_length=1)
     source: str
     hours: tuple[HourIntensity, ...] = Field(min_length=1, max_length=168)
+    signal: Signal = Field(default=Signal.AVERAGE, description="Which plants it stands for.")
+    accounting: Accounting = Field(default=Accounting.LOCATION_BASED, description="By which Scope 2 method.")
+    boundary: Boundary = Field(default=Boundary.UNKNOWN, description="What it counts of a plant.")
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ergonaut.events.base import Event, Name
 
@@ -47,6 +47,7 @@ class RunStarted(RunEvent):
     TYPE: ClassVar[str] = "runs.run.started"
 
     name: str
+    project: str = Field(default="", description="The project that the run is of; empty where there is none.")
     attempt: int = Field(default=1, ge=1)
     host: Name
     provider: Name
@@ -75,6 +76,43 @@ class RunPreempted(RunEvent):
 
     because: str
     ended_at: AwareDatetime
+
+
+class RunPaused(RunEvent):
+    """The run was asked to stop for a while, has written its checkpoint and given its machine back; it may be resumed."""
+
+    TYPE: ClassVar[str] = "runs.run.paused"
+
+    because: str
+    budget_id: str = Field(default="", description="The budget that asked for it; empty where a person did.")
+    checkpoint: str = Field(
+        default="", description="The checkpoint's name in the object store; empty where none was left."
+    )
+    ended_at: AwareDatetime
+
+
+PHASES_MAX = 500
+"""Of one event; whoever tells begins another."""
+
+
+class PhaseSpan(BaseModel):
+    """One phase that a run went through, such as an epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    phase: str = Field(description="The phase and those around it, outermost first, joined by `/`.")
+    step: int | None = Field(default=None, description="Its number, such as the epoch; null where it has none.")
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    metrics: Metrics = Field(default_factory=dict, description="Figures told within it, the newest of each name.")
+
+
+class PhasesFinished(RunEvent):
+    """Phases that a run has left, in the order in which they ended; told in batches, since there may be many."""
+
+    TYPE: ClassVar[str] = "runs.phase.finished"
+
+    phases: tuple[PhaseSpan, ...] = Field(min_length=1, max_length=PHASES_MAX)
 
 
 class RunFinished(RunEvent):

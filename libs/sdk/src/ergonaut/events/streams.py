@@ -33,6 +33,7 @@ STREAMS = {
         StreamSpec("ERGONAUT_LEASES", "leases", 32 * _MIB, 30 * _DAY_SECONDS),
         StreamSpec("ERGONAUT_MODELS", "models", 32 * _MIB, 30 * _DAY_SECONDS),
         StreamSpec("ERGONAUT_INFERENCE", "inference", 64 * _MIB, 7 * _DAY_SECONDS),
+        StreamSpec("ERGONAUT_LEDGER", "ledger", 32 * _MIB, 30 * _DAY_SECONDS),
         StreamSpec("ERGONAUT_VECTORS", "vectors", 32 * _MIB, 30 * _DAY_SECONDS),
         StreamSpec("ERGONAUT_DEAD", "dead", 64 * _MIB, 30 * _DAY_SECONDS),
     )

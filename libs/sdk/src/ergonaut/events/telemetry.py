@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ergonaut.events.base import Event, Name
+from ergonaut.events.pricing import Accounting, Boundary, Signal
 
 
 class Method(StrEnum):
@@ -33,6 +34,7 @@ class PowerSample(BaseModel):
     share: Share = Field(description="To whom the energy is charged.")
     run_id: str = Field(default="", description="The run charged; empty for others and idle.")
     job_id: str = Field(default="", description="The run's job; empty where there is none.")
+    project: str = Field(default="", description="The project that the run is of; empty where there is none.")
     component: str = Field(
         description="`cpu`, `dram`, `gpu0`, ...; `machine` is the machine's rent, which has no energy."
     )
@@ -49,6 +51,12 @@ class PowerSample(BaseModel):
     carbon_grams_co2e: float | None = Field(default=None, ge=0, description="Grams of CO2e; null where not measured.")
     cost_usd: float | None = Field(
         default=None, ge=0, description="US dollars: electricity or rent; null where not known."
+    )
+    embodied_grams_co2e: float | None = Field(
+        default=None,
+        ge=0,
+        description="The interval's share of making the machine, by ISO/IEC 21031 (SCI); only on the component `machine`, and "
+        "never part of carbon_grams_co2e; null where not known.",
     )
 
 
@@ -69,6 +77,11 @@ class PowerSampled(Event):
     pue: float = Field(
         default=1.0, ge=1, description="Energy of the building over energy of the machines, already in the grams."
     )
+    intensity_signal: Signal = Field(default=Signal.AVERAGE, description="Which plants the intensity stands for.")
+    intensity_accounting: Accounting = Field(
+        default=Accounting.LOCATION_BASED, description="By which Scope 2 method the intensity was made."
+    )
+    intensity_boundary: Boundary = Field(default=Boundary.UNKNOWN, description="What the intensity counts of a plant.")
     samples: tuple[PowerSample, ...] = Field(description="At most a few thousand.")
 
     @property

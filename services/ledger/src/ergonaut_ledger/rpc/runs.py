@@ -1,23 +1,17 @@
-"""The gRPC door: turns requests into questions and answers into protobuf. Every answer is for the caller's tenant."""
+"""The door LedgerService: runs, their footprints and power, and the events that were kept."""
 
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from grpc import aio
-
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
-from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
-from ergonaut.errors import Refused
+from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer
+from ergonaut.errors import Refused, Unavailable
 from ergonaut.events import STREAMS
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut_common.rpc import caller
 from ergonaut_ledger.domain.elsewhere import Elsewhere
 from ergonaut_ledger.domain.footprints import ComponentSum, RunRecord
+from ergonaut_ledger.rpc.translating import run_id_of, timestamp, within
 from ergonaut_ledger.service import Reporting
-
-SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["LedgerService"].full_name
 
 ROWS_MAX, ROWS_DEFAULT = 1_000, 50
 POINTS_MIN, POINTS_MAX, POINTS_DEFAULT = 10, 10_000, 600
@@ -33,12 +27,12 @@ class LedgerDoor(LedgerServiceServicer):
         self._reporting = reporting
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
-        limit = _within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
+        limit = within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
         runs = await self._reporting.runs(caller().tenant, limit)
         return pb.ListRunsResponse(runs=[_run(run) for run in runs])
 
     async def GetRunFootprint(self, request: pb.GetRunFootprintRequest, context: Any) -> pb.GetRunFootprintResponse:
-        footprint = await self._reporting.footprint(caller().tenant, _run_id(request.run_id))
+        footprint = await self._reporting.footprint(caller().tenant, run_id_of(request.run_id))
         coverage = footprint.coverage
         return pb.GetRunFootprintResponse(
             run=_run(footprint.run),
@@ -54,12 +48,12 @@ class LedgerDoor(LedgerServiceServicer):
         )
 
     async def GetPowerSeries(self, request: pb.GetPowerSeriesRequest, context: Any) -> pb.GetPowerSeriesResponse:
-        points_max = _within("points_max", request.points_max or POINTS_DEFAULT, POINTS_MIN, POINTS_MAX)
-        points = await self._reporting.power(caller().tenant, _run_id(request.run_id), points_max)
+        points_max = within("points_max", request.points_max or POINTS_DEFAULT, POINTS_MIN, POINTS_MAX)
+        points = await self._reporting.power(caller().tenant, run_id_of(request.run_id), points_max)
         return pb.GetPowerSeriesResponse(
             points=[
                 pb.PowerPoint(
-                    starts_at=_time(point.starts_at), component=point.component, power_watts=point.power_watts
+                    starts_at=timestamp(point.starts_at), component=point.component, power_watts=point.power_watts
                 )
                 for point in points
             ]
@@ -68,15 +62,18 @@ class LedgerDoor(LedgerServiceServicer):
     async def EstimateElsewhere(
         self, request: pb.EstimateElsewhereRequest, context: Any
     ) -> pb.EstimateElsewhereResponse:
-        estimates = await self._reporting.elsewhere(caller().tenant, _run_id(request.run_id))
+        estimates = await self._reporting.elsewhere(caller().tenant, run_id_of(request.run_id))
         return pb.EstimateElsewhereResponse(
             places=[_elsewhere(place) for place in estimates.places],
             hours=[_elsewhere(hour) for hour in estimates.hours],
             method=estimates.method,
         )
 
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
+        raise Unavailable("roll-ups are not kept yet")
+
     async def ListEvents(self, request: pb.ListEventsRequest, context: Any) -> pb.ListEventsResponse:
-        limit = _within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
+        limit = within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
         if request.area and request.area not in STREAMS:
             raise Refused(f"unknown area {request.area!r}; known are {', '.join(STREAMS)}", field="area")
         if request.key and not is_name(request.key):
@@ -90,37 +87,10 @@ class LedgerDoor(LedgerServiceServicer):
             response.events.add(
                 event_id=event.event_id,
                 subject=event.subject,
-                occurred_at=_time(event.occurred_at),
+                occurred_at=timestamp(event.occurred_at),
                 body=event.body,
             )
         return response
-
-
-def door(reporting: Reporting) -> Callable[[aio.Server], None]:
-    """What puts the ledger's service on a server."""
-
-    def add(server: aio.Server) -> None:
-        add_LedgerServiceServicer_to_server(LedgerDoor(reporting), server)
-
-    return add
-
-
-def _within(field: str, value: int, least: int, most: int) -> int:
-    if not least <= value <= most:
-        raise Refused(f"{value} is not between {least} and {most}", field=field)
-    return value
-
-
-def _run_id(run_id: str) -> str:
-    if not is_name(run_id):
-        raise Refused(f"{run_id!r} is no run's id; it must be {NAME_RULE}", field="run_id")
-    return run_id
-
-
-def _time(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
 
 
 def _run(run: RunRecord) -> pb.Run:
@@ -129,8 +99,8 @@ def _run(run: RunRecord) -> pb.Run:
         job_id=run.job_id,
         name=run.name,
         state=run.state,
-        started_at=_time(run.started_at),
-        ended_at=_time(run.ended_at) if run.ended_at else None,
+        started_at=timestamp(run.started_at),
+        ended_at=timestamp(run.ended_at) if run.ended_at else None,
         provider=run.provider,
         region=run.region,
         machine_type=run.machine_type,
@@ -159,7 +129,7 @@ def _elsewhere(place: Elsewhere) -> pb.Elsewhere:
         region=place.offer.region,
         machine_type=place.offer.machine_type,
         zone=place.offer.zone,
-        starts_at=_time(place.starts_at),
+        starts_at=timestamp(place.starts_at),
         cost_usd=place.cost_usd,
         carbon_grams_co2e=place.carbon_grams_co2e,
         intensity_kind=place.intensity_kind,
