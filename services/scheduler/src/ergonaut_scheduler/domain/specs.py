@@ -13,7 +13,7 @@ def fault_of(spec: JobSpec) -> FieldError | None:
     """What is wrong with a job in itself, beyond what its type forbids; None where nothing is."""
     for field, limit in spec.budget:
         # JSON has no infinity: the limit would be gone once it is written, and the job another than the one given.
-        if limit is not None and not math.isfinite(limit):
+        if isinstance(limit, float) and not math.isfinite(limit):
             return FieldError(f"budget.{field}", "must be a finite number; leave it out for no limit")
     if len(spec.model_dump_json()) <= SPEC_BYTES_MAX:
         return None
