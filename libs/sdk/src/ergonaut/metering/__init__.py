@@ -8,13 +8,14 @@ from ergonaut.metering.attribution import HostUse, Split, attribute
 from ergonaut.metering.hosts import HostFacts, discover, host_facts, host_name
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
-from ergonaut.metering.meters import Meter, NotMeasured, Reading
+from ergonaut.metering.meters import CounterMark, Meter, NotMeasured, Reading
 from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment
 from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
 
 __all__ = [
     "WORLD_AVERAGE_GRAMS_PER_KWH",
     "Charge",
+    "CounterMark",
     "HostFacts",
     "HostInterval",
     "HostLoad",

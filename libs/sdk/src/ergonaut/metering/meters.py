@@ -8,14 +8,29 @@ from ergonaut.events.telemetry import Method
 
 
 @dataclass(frozen=True, slots=True)
+class CounterMark:
+    """Where a counter in hardware stands, and where it begins again at zero; it counts on while nobody reads it."""
+
+    name: str
+    value_microjoules: int
+    wraps_at_microjoules: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """What one component has used since a beginning of the meter's own choice; only differences mean anything."""
+    """What one component has used since a beginning of the meter's own choice; only differences mean anything.
+
+    `marks` are the raw counters that a reading rests on, for a reader that outlives the meter. `idle_fraction` is the power of
+    the idle component over that at full load, which splits its energy into idling and work; None where the meter knows none.
+    """
 
     component: str
     method: Method
     source: str
     range_fraction: float | None = None
     energy_joules: float | None = None
+    marks: tuple[CounterMark, ...] = ()
+    idle_fraction: float | None = None
 
     @property
     def measured(self) -> bool:
