@@ -50,8 +50,16 @@ class JournalEntry(BaseModel):
         description="phase: where the run is from now on, nested ones joined by `/`, empty for none. metric: its phase.",
     )
     step: int | None = Field(default=None, description="phase: the innermost phase's number, such as the epoch.")
+    left: str = Field(default="", description="phase: the phase that was left, as `phase` names it; empty on entering.")
+    left_step: int | None = Field(default=None, description="phase: the number of the phase that was left.")
+    left_since: AwareDatetime | None = Field(
+        default=None, description="phase: when the phase that was left was entered; null on entering."
+    )
     name: str = Field(default="", description="metric: its name.")
     value: float | None = Field(default=None, description="metric: its value; null where it was no finite number.")
+    counted: float | None = Field(
+        default=None, description="metric: work done since the last entry of that name, for work that is counted."
+    )
     sampled: PowerSampled | None = Field(
         default=None, description="sample: one interval's energy, as its event tells it."
     )

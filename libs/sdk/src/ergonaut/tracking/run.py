@@ -60,13 +60,14 @@ class Run:
         """Say that the block is a phase, such as `with run.phase("epoch", 3):`; phases nest."""
         if not name or len(name) > _NAME_LENGTH_MAX:
             raise ValueError(f"name: a phase's name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
-        token = _phases.set((*_phases.get(), (name, step)))
-        self._tell_phase()
+        token, since = _phases.set((*_phases.get(), (name, step))), _now()
+        path = _path()
+        self.write(JournalEntry(kind=EntryKind.PHASE, at=since, phase=path, step=step))
         try:
             yield self
         finally:
             _phases.reset(token)
-            self._tell_phase()
+            self._tell_left(path, step, since)
 
     def footprint(self) -> RunSummary:
         """What the run has used up to now; asks the meters anew."""
@@ -113,10 +114,19 @@ class Run:
         self._parts.journal = None
         return self._summary
 
-    def _tell_phase(self) -> None:
-        phases = _phases.get()
-        step = phases[-1][1] if phases else None
-        self.write(JournalEntry(kind=EntryKind.PHASE, at=_now(), phase=_path(), step=step))
+    def _tell_left(self, path: str, step: int | None, since: datetime) -> None:
+        around = _phases.get()
+        self.write(
+            JournalEntry(
+                kind=EntryKind.PHASE,
+                at=_now(),
+                phase=_path(),
+                step=around[-1][1] if around else None,
+                left=path,
+                left_step=step,
+                left_since=since,
+            )
+        )
 
     def _summarise(self, ending: Ending) -> RunSummary:
         parts = self._parts
