@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from ergonaut.events import JobSubmitted, RunPreempted, RunProgressed
+from ergonaut.events import JobSubmitted, RunPaused, RunPreempted, RunProgressed
+from ergonaut.events.pricing import Boundary, Signal
 from ergonaut.events.telemetry import Share
 from ergonaut.jobs import JobSpec
 from ergonaut_ledger.domain.elsewhere import HourOfDay
@@ -281,3 +282,37 @@ async def test_a_batch_of_many_months_is_kept(store: Store, tenant: str) -> None
     await store.keep(whole)
     [cpu] = await store.components(tenant, RUN)
     assert cpu.samples == 150
+
+
+def paused(tenant: str, second: float) -> RunPaused:
+    at = T0 + timedelta(seconds=second)
+    return RunPaused(
+        tenant=tenant, event_id=f"event-paused-{second}", occurred_at=at, run_id=RUN, because="budget", ended_at=at
+    )
+
+
+async def test_a_paused_run_is_paused_until_it_starts_again(store: Store, tenant: str) -> None:
+    await store.keep(batch_of(paused(tenant, 10), started(tenant, project="apollo")))
+    resting = await store.run(tenant, RUN)
+    assert resting is not None
+    assert (resting.state, resting.project, resting.ended_at) == ("paused", "apollo", T0 + timedelta(seconds=10))
+    again = started(tenant, event_id="event-again", occurred_at=T0 + timedelta(seconds=20), project="apollo")
+    await store.keep(batch_of(again, first=10))
+    running = await store.run(tenant, RUN)
+    assert running is not None
+    assert (running.state, running.started_at, running.ended_at) == ("running", T0, None)
+    await store.keep(batch_of(finished(tenant), first=20))
+    done = await store.run(tenant, RUN)
+    assert done is not None
+    assert (done.state, done.ended_at) == ("succeeded", T0 + timedelta(seconds=30))
+
+
+async def test_embodied_carbon_and_the_bases_of_intensities_are_kept(store: Store, tenant: str) -> None:
+    machine = rent_sample(0).model_copy(update={"embodied_grams_co2e": 0.25, "project": "apollo"})
+    marginal = {"intensity_signal": Signal.MARGINAL, "intensity_boundary": Boundary.DIRECT}
+    await store.keep(batch_of(reading(tenant, 1, cpu_sample(0), machine), reading(tenant, 2, **marginal)))
+    cpu, rented = await store.components(tenant, RUN)
+    assert (cpu.embodied_grams_co2e, rented.embodied_grams_co2e) == (None, 0.25)
+    covered = await store.coverage(tenant, RUN)
+    assert covered is not None
+    assert covered.intensity_bases == ("average, location-based, unknown", "marginal, location-based, direct")

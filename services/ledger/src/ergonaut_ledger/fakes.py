@@ -13,6 +13,7 @@ from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow,
 from ergonaut_ledger.ports import KeptEvent
 
 NEAR = timedelta(days=8)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _HasTold(Protocol):
@@ -65,6 +66,11 @@ class FakeStore:
             pue=_mean_over_energy(samples, lambda row: row.pue),
             intensity_grams_per_kwh=_mean_over_energy(samples, lambda row: row.intensity_grams_per_kwh),
             intensity_sources=tuple(sorted({f"{row.intensity_kind}: {row.intensity_source}" for row in samples})),
+            intensity_bases=tuple(
+                sorted(
+                    {f"{row.intensity_signal}, {row.intensity_accounting}, {row.intensity_boundary}" for row in samples}
+                )
+            ),
             samples_missing=sum(
                 self._missing(tenant, producer, {row.producer_sequence for row in rows})
                 for producer, rows in _grouped(samples, lambda row: row.producer).items()
@@ -164,6 +170,7 @@ def _component(how: tuple[str, str, str], rows: Sequence[SampleRow]) -> Componen
         carbon_grams_co2e=_sum_of_known(row.carbon_grams_co2e for row in rows),
         cost_usd=_sum_of_known(row.cost_usd for row in rows),
         samples=len(rows),
+        embodied_grams_co2e=_sum_of_known(row.embodied_grams_co2e for row in rows),
     )
 
 
@@ -185,19 +192,29 @@ def _run(run_id: str, events: Sequence[EventRow]) -> RunRecord:
     ]
     newest: dict[str, dict[str, Any]] = {event_type: body for event_type, _, body in bodies}
     started, finished = newest.get("runs.run.started", {}), newest.get("runs.run.finished", {})
+    at = {event_type: occurred_at for event_type, occurred_at, _ in bodies}
+    resumed = "runs.run.paused" in at and at["runs.run.paused"] <= at.get("runs.run.started", EPOCH)
     begun = [datetime.fromisoformat(body["started_at"]) for _, _, body in bodies if body.get("started_at")]
     ended = [datetime.fromisoformat(body["ended_at"]) for _, _, body in bodies if body.get("ended_at")]
     told = [body["metrics"] for _, _, body in bodies if body.get("metrics")]
-    copied = ("host", "provider", "region", "machine_type", "zone", "offer_id")
+    copied = ("project", "host", "provider", "region", "machine_type", "zone", "offer_id")
     prices = ("price_microusd_per_hour", "electricity_microusd_per_kwh")
     return RunRecord(
         run_id=run_id,
         job_id=max(body.get("job_id", "") for _, _, body in bodies),
         name=started.get("name") or run_id,
-        state=finished.get("state") or ("preempted" if "runs.run.preempted" in newest else "running"),
+        state=finished.get("state") or _state_of_unfinished(at),
         started_at=min(begun, default=bodies[0][1]),
-        ended_at=max(ended, default=None),
+        ended_at=None if resumed and not finished else max(ended, default=None),
         metrics=finished.get("metrics") or (told[-1] if told else {}),
         **{name: started.get(name, "") for name in copied},
         **{name: started.get(name, 0) for name in prices},
     )
+
+
+def _state_of_unfinished(at: dict[str, datetime]) -> str:
+    """By the newest of each kind of event; `at` holds when that was."""
+    if "runs.run.preempted" in at:
+        return "preempted"
+    paused = at.get("runs.run.paused", EPOCH) > at.get("runs.run.started", EPOCH)
+    return "paused" if paused else "running"

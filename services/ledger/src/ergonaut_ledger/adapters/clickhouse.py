@@ -68,6 +68,7 @@ class ClickHouseStore:
                 energy_joules=row["energy"],
                 carbon_grams_co2e=row["carbon"],
                 cost_usd=row["cost"],
+                embodied_grams_co2e=row["embodied"],
                 samples=row["samples"],
             )
             for row in rows
@@ -86,6 +87,7 @@ class ClickHouseStore:
             pue=row["pue"],
             intensity_grams_per_kwh=row["intensity_grams_per_kwh"],
             intensity_sources=tuple(row["intensity_sources"]),
+            intensity_bases=tuple(row["intensity_bases"]),
             samples_missing=int(gap["missing"] or 0),
         )
 

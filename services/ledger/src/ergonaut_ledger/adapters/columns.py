@@ -25,6 +25,7 @@ _TYPES: dict[str, pa.DataType] = {
     "energy_joules": pa.float64(),
     "carbon_grams_co2e": pa.float64(),
     "cost_usd": pa.float64(),
+    "embodied_grams_co2e": pa.float64(),
     "vcpus": pa.float64(),
     "memory_gib": pa.float64(),
     "power_watts_expected": pa.float64(),

@@ -4,7 +4,7 @@ FINAL makes rows that a repeat has doubled count once, whether the engine has me
 """
 
 _RUN_COLUMNS = """
-    run_id, job_id, name, state, started_at, ended_at, host, provider, region, machine_type, zone, offer_id,
+    run_id, job_id, name, project, state, started_at, ended_at, host, provider, region, machine_type, zone, offer_id,
     price_microusd_per_hour, electricity_microusd_per_kwh, metrics
 """
 
@@ -34,6 +34,7 @@ SELECT
     if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
     if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
     if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost,
+    if(count(embodied_grams_co2e) = 0, NULL, sumKahan(embodied_grams_co2e)) AS embodied,
     count() AS samples
 FROM power_samples FINAL
 WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
@@ -54,7 +55,10 @@ SELECT
         sum(intensity_grams_per_kwh * energy_joules) / sum(energy_joules),
         avg(intensity_grams_per_kwh)
     ) AS intensity_grams_per_kwh,
-    arraySort(groupUniqArray(concat(intensity_kind, ': ', intensity_source))) AS intensity_sources
+    arraySort(groupUniqArray(concat(intensity_kind, ': ', intensity_source))) AS intensity_sources,
+    arraySort(groupUniqArray(
+        concat(intensity_signal, ', ', intensity_accounting, ', ', intensity_boundary)
+    )) AS intensity_bases
 FROM power_samples FINAL
 WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
 """

@@ -1,8 +1,12 @@
 """What a run used: sums of its samples by component, and what follows from them. Asked for by `Reporting`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+MACHINE = "machine"
+"""The component that stands for the whole machine: it has rent and embodied carbon, and no energy of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,7 @@ class RunRecord:
     state: str
     started_at: datetime
     ended_at: datetime | None
+    project: str = ""
     host: str = ""
     provider: str = ""
     region: str = ""
@@ -38,6 +43,7 @@ class ComponentSum:
     carbon_grams_co2e: float | None
     cost_usd: float | None
     samples: int
+    embodied_grams_co2e: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Coverage:
     """Mean over the energy."""
     intensity_sources: tuple[str, ...]
     samples_missing: int
+    intensity_bases: tuple[str, ...] = ()
+    """Signal, accounting and boundary of the intensities, each that occurs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,21 @@ class Footprint:
         return sum(part.cost_usd or 0.0 for part in self.components)
 
     @property
+    def electricity_usd(self) -> float | None:
+        """Dollars of electricity: of all that uses energy; None where nobody knows."""
+        return _sum_of_known(part.cost_usd for part in self.components if part.component != MACHINE)
+
+    @property
+    def rent_usd(self) -> float | None:
+        """Dollars of rent; None where none was told."""
+        return _sum_of_known(part.cost_usd for part in self.components if part.component == MACHINE)
+
+    @property
+    def embodied_grams_co2e(self) -> float | None:
+        """Grams of making the machine, apart from those of its electricity; None where nobody knows."""
+        return _sum_of_known(part.embodied_grams_co2e for part in self.components)
+
+    @property
     def not_measured(self) -> list[str]:
         """Components that use energy of which nobody knows how much. The rent of a machine is known money and no such thing."""
         parts = [part for part in self.components if part.method == "not-measured" and part.cost_usd is None]
@@ -112,6 +135,11 @@ def footprint_of(
     if run is None and coverage is None:
         return None
     return Footprint(_completed(run_id, run, coverage), tuple(components), coverage)
+
+
+def _sum_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if known else None
 
 
 def _completed(run_id: str, run: RunRecord | None, coverage: Coverage | None) -> RunRecord:

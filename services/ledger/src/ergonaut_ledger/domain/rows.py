@@ -57,6 +57,11 @@ class SampleRow:
     energy_joules: float | None
     carbon_grams_co2e: float | None
     cost_usd: float | None
+    project: str
+    embodied_grams_co2e: float | None
+    intensity_signal: str
+    intensity_accounting: str
+    intensity_boundary: str
 
 
 @dataclass(frozen=True, slots=True)

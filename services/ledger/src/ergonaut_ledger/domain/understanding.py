@@ -119,6 +119,9 @@ def _sample_rows(told: Told, event: PowerSampled) -> list[SampleRow]:
         "intensity_kind": event.intensity_kind,
         "intensity_source": event.intensity_source,
         "pue": event.pue,
+        "intensity_signal": event.intensity_signal.value,
+        "intensity_accounting": event.intensity_accounting.value,
+        "intensity_boundary": event.intensity_boundary.value,
     }
     return [
         SampleRow(
@@ -136,6 +139,8 @@ def _sample_rows(told: Told, event: PowerSampled) -> list[SampleRow]:
             energy_joules=sample.energy_joules,
             carbon_grams_co2e=sample.carbon_grams_co2e,
             cost_usd=sample.cost_usd,
+            project=sample.project,
+            embodied_grams_co2e=sample.embodied_grams_co2e,
         )
         for position, sample in enumerate(event.samples)
     ]

@@ -45,6 +45,10 @@ class LedgerDoor(LedgerServiceServicer):
             intensity_sources=coverage.intensity_sources if coverage else (),
             samples=footprint.samples,
             samples_missing=coverage.samples_missing if coverage else 0,
+            embodied_grams_co2e=footprint.embodied_grams_co2e,
+            intensity_bases=coverage.intensity_bases if coverage else (),
+            electricity_usd=footprint.electricity_usd,
+            rent_usd=footprint.rent_usd,
         )
 
     async def GetPowerSeries(self, request: pb.GetPowerSeriesRequest, context: Any) -> pb.GetPowerSeriesResponse:
@@ -106,6 +110,7 @@ def _run(run: RunRecord) -> pb.Run:
         machine_type=run.machine_type,
         zone=run.zone,
         metrics=run.metrics,
+        project=run.project,
     )
 
 
@@ -119,6 +124,7 @@ def _component(part: ComponentSum) -> pb.ComponentFootprint:
         carbon_grams_co2e=part.carbon_grams_co2e,
         cost_usd=part.cost_usd,
         samples=part.samples,
+        embodied_grams_co2e=part.embodied_grams_co2e,
     )
 
 
