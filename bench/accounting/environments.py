@@ -1,0 +1,58 @@
+"""Gives each tracker a Python of its own, as its users have it; one that cannot be installed is left out, with the reason."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".bench" / "accounting"
+
+PACKAGES = {
+    "ergonaut": ("ergonaut @ " + (ROOT / "libs" / "sdk").as_uri(),),
+    "codecarbon": ("codecarbon==3.3.2",),
+    "zeus": ("zeus==0.16.0",),
+    # eco2AI imports pkg_resources, which newer setuptools no longer have, and writes text into a column of numbers.
+    "eco2ai": ("eco2ai==0.3.12", "setuptools<81", "pandas<2.2"),
+    "carbontracker": ("carbontracker==2.4.7",),
+}
+"""What is compared, at the newest release that was seen; ours is built from this checkout."""
+
+IMPORTS = {
+    "ergonaut": "import ergonaut; ergonaut.track",
+    "codecarbon": "from codecarbon import OfflineEmissionsTracker",
+    "zeus": "from zeus.monitor import ZeusMonitor",
+    "eco2ai": "import eco2ai",
+    "carbontracker": "from carbontracker.tracker import CarbonTracker",
+}
+"""What a program must load before it can begin to track."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One tracker's Python, or why there is none."""
+
+    name: str
+    python: Path
+    because: str = ""
+
+
+def environments(uv: str) -> list[Environment]:
+    """Make or renew every environment; NumPy is in each, for the training loop."""
+    return [_environment(uv, name, packages) for name, packages in PACKAGES.items()]
+
+
+def _environment(uv: str, name: str, packages: tuple[str, ...]) -> Environment:
+    python = CACHE / name / "bin" / "python"
+    commands = [
+        [uv, "venv", "--quiet", "--allow-existing", "--python", "3.11", str(CACHE / name)],
+        [uv, "pip", "install", "--quiet", "--python", str(python), "numpy", *packages],
+        [str(python), "-c", IMPORTS[name]],
+    ]
+    if name == "ergonaut":
+        # A checkout changes without its version changing.
+        commands[1].insert(3, "--reinstall-package=ergonaut")
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return Environment(name, python, (done.stderr.strip().splitlines() or ["no reason was told"])[-1])
+    return Environment(name, python)
