@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Sequence
 
 from ergonaut_ledger.domain.rows import Batch
+from ergonaut_ledger.domain.touched import touched_by
 from ergonaut_ledger.domain.understanding import Malformed, Message, understand
-from ergonaut_ledger.ports import Store
+from ergonaut_ledger.ports import Store, UseWatcher
 
 
 class Keeping:
-    """Keeps every fact once."""
+    """Keeps every fact once, and tells watchers whose use that may have changed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, watchers: Sequence[UseWatcher] = ()) -> None:
         self._store = store
+        self._watchers = watchers
 
     async def keep(self, messages: Sequence[Message]) -> list[Malformed | None]:
         """Keep all that can be; for each message, None or why it never can be. Raises when nothing could be kept now."""
@@ -24,4 +26,8 @@ class Keeping:
                 batch.add(result)
         if batch.events:
             await self._store.keep(batch)
+        if batch.samples and self._watchers:
+            touched = touched_by(batch.samples)
+            for watcher in self._watchers:
+                watcher.kept(touched)
         return [result if isinstance(result, Malformed) else None for result in understood]
