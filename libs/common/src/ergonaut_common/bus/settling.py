@@ -5,6 +5,7 @@ faststream's own NACK_ON_ERROR burns all deliveries within milliseconds, so we s
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from prometheus_client import Counter
 
 from ergonaut.ids import derived_id
 from ergonaut_common.bus.messages import tenant_of
@@ -23,6 +24,8 @@ FIRST_DELAY_SECONDS = 0.2
 LAST_DELAY_SECONDS = 30.0
 
 log = get_logger(__name__)
+_retried = Counter("ergonaut_messages_retried_total", "Messages to be delivered again, by consumer.", ["consumer"])
+_parked = Counter("ergonaut_messages_parked_total", "Messages put with the dead letters, by consumer.", ["consumer"])
 
 
 def delay_seconds(deliveries: int) -> float:
@@ -41,6 +44,7 @@ async def try_later(jetstream: JetStreamContext, message: Msg, *, consumer: str,
         await park(jetstream, message, consumer=consumer, because=because)
         return
     log.warning("message will be tried again", subject=message.subject, consumer=consumer, because=because)
+    _retried.labels(consumer).inc()
     await message.nak(delay=delay_seconds(deliveries))
 
 
@@ -57,3 +61,4 @@ async def park(jetstream: JetStreamContext, message: Msg, *, consumer: str, beca
     subject = f"ergonaut.v1.{tenant_of(message.subject)}.dead.message.parked.{consumer}"
     await jetstream.publish(subject, message.data, headers=headers)
     await message.term()
+    _parked.labels(consumer).inc()
