@@ -1,0 +1,92 @@
+"""A grid intensity with all that it rests on, and the ways to one: told hourly, known yearly, set by hand, or unknown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from ergonaut.carbon.factors import world_factor, yearly_factor
+from ergonaut.errors import Refused
+from ergonaut.events.pricing import Accounting, Boundary, IntensityChanged, IntensityKind, Signal
+
+SIGNAL_VARIABLE = "ERGONAUT_INTENSITY_SIGNAL"
+ACCOUNTING_VARIABLE = "ERGONAUT_INTENSITY_ACCOUNTING"
+BOUNDARY_VARIABLE = "ERGONAUT_INTENSITY_BOUNDARY"
+
+_HOUR = timedelta(hours=1)
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Grams of CO2e per kWh of a zone, and what the figure rests on; goes into each `PowerSampled`."""
+
+    zone: str
+    grams_per_kwh: float
+    kind: str
+    source: str
+    signal: Signal = Signal.AVERAGE
+    accounting: Accounting = Accounting.LOCATION_BASED
+    boundary: Boundary = Boundary.UNKNOWN
+
+
+def yearly_intensity(zone: str) -> Intensity:
+    """A zone's yearly factor, or the world's average, flagged, where the zone is empty or unknown.
+
+    >>> yearly_intensity("FR").grams_per_kwh, yearly_intensity("FR").kind, yearly_intensity("").kind
+    (56.0, 'yearly', 'world-average')
+    """
+    factor = yearly_factor(zone) if zone else None
+    if factor is not None:
+        kind, grams = IntensityKind.YEARLY.value, factor.intensity_grams_per_kwh
+        return Intensity(zone, grams, kind, factor.citation, boundary=factor.boundary)
+    world = world_factor()
+    why = f"no factor is known for {zone}" if zone else "nobody has set a zone"
+    source = f"the world's average, since {why}: {world.citation}"
+    kind, grams = IntensityKind.WORLD_AVERAGE.value, world.intensity_grams_per_kwh
+    return Intensity(zone, grams, kind, source, boundary=world.boundary)
+
+
+def hourly_intensity(known: IntensityChanged | None, at: datetime) -> Intensity | None:
+    """What `pricing` told of the hour that holds a time; None where it told nothing of it."""
+    for hour in known.hours if known else ():
+        if known is not None and hour.starts_at <= at < hour.starts_at + _HOUR:
+            return Intensity(
+                known.zone,
+                hour.intensity_grams_per_kwh,
+                hour.kind.value,
+                known.source,
+                known.signal,
+                known.accounting,
+                known.boundary,
+            )
+    return None
+
+
+def own_intensity(environment: Mapping[str, str], zone: str, grams_per_kwh: float) -> Intensity:
+    """A figure of one's own with what ERGONAUT_INTENSITY_SIGNAL, _ACCOUNTING and _BOUNDARY say of it. Raises Refused.
+
+    Unset, it is average and location-based, and what it counts of a plant is unknown.
+
+    >>> own_intensity({"ERGONAUT_INTENSITY_ACCOUNTING": "market-based"}, "DE", 0.5).accounting.value
+    'market-based'
+    """
+    return Intensity(
+        zone,
+        grams_per_kwh,
+        IntensityKind.YEARLY.value,
+        "settings",
+        _choice(environment, SIGNAL_VARIABLE, Signal.AVERAGE),
+        _choice(environment, ACCOUNTING_VARIABLE, Accounting.LOCATION_BASED),
+        _choice(environment, BOUNDARY_VARIABLE, Boundary.UNKNOWN),
+    )
+
+
+def _choice(environment: Mapping[str, str], name: str, default: _Choice) -> _Choice:
+    text = environment.get(name, "").strip()
+    choices = type(default)
+    try:
+        return choices(text) if text else default
+    except ValueError as error:
+        raise Refused(f"{text!r} is none of {', '.join(choices)}", field=name) from error
