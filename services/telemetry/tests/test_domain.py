@@ -154,16 +154,24 @@ def test_carbon_is_the_zones_for_the_hour_times_the_buildings_overhead(
     assert idle.carbon_grams_co2e == pytest.approx(IDLE_WATTS * 100 / 3.6e6 * 1.5 * 303)
 
 
-@pytest.mark.parametrize("zone", ["", "FR", "DE"])
-def test_an_unknown_zone_or_hour_takes_the_worlds_average_and_says_so(
-    meters: FakeMeters, terms: Terms, make_intensity: Callable[..., IntensityChanged], zone: str
+@pytest.mark.parametrize(
+    ("zone", "grams", "kind"),
+    [("", 475, "world-average"), ("XX", 475, "world-average"), ("FR", 56, "yearly"), ("DE", 381, "yearly")],
+)
+def test_an_hour_that_pricing_did_not_tell_of_takes_the_zones_year_and_an_unknown_zone_the_world_both_flagged(
+    meters: FakeMeters,
+    terms: Terms,
+    make_intensity: Callable[..., IntensityChanged],
+    zone: str,
+    grams: float,
+    kind: str,
 ) -> None:
     books = Bookkeeper(meters, replace(terms, zone=zone), {"DE": make_intensity()})
     books.turn(3 * 24 * 3600)
 
     (event,) = books.turn().events
 
-    assert (event.intensity_grams_per_kwh, event.intensity_kind) == (475, "world-average")
+    assert (event.intensity_grams_per_kwh, event.intensity_kind) == (grams, kind)
 
 
 def test_a_run_elsewhere_by_its_own_word_is_told_apart_with_its_zone_and_overhead(

@@ -163,7 +163,7 @@ def test_intensities_of_other_tenants_are_not_believed(
 
     (event,) = sampled(meters, sampling, times=2).events
 
-    assert event.intensity_kind == "world-average"
+    assert event.intensity_kind == "yearly"
 
 
 async def test_the_loop_samples_at_every_interval(meters: FakeMeters, sampling: Sampling, clock: FakeClock) -> None:

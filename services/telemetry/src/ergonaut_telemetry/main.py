@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
+from ergonaut.carbon import Embodied, PueSource
 from ergonaut.errors import Broken, Unavailable
 from ergonaut.metering import discover
 from ergonaut_common.auth import KeyRing
@@ -107,6 +108,7 @@ class _Agent:
 
 def terms_of(settings: Settings, producer: str) -> Terms:
     """What the domain must know of the settings."""
+    made = Embodied(settings.embodied_grams_co2e or 0.0, settings.embodied_lifespan_years)
     return Terms(
         host=settings.host,
         producer=producer,
@@ -115,4 +117,6 @@ def terms_of(settings: Settings, producer: str) -> Terms:
         pue=settings.pue,
         electricity_microusd_per_kwh=settings.electricity_microusd_per_kwh,
         bridge_seconds_max=settings.bridge_seconds_max,
+        pue_source=PueSource.SETTINGS if "pue" in settings.model_fields_set else PueSource.NOT_TOLD,
+        embodied_grams_co2e_per_hour=made.grams_co2e_per_hour,
     )

@@ -3,6 +3,8 @@
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT
+from ergonaut.carbon.embodied import LIFESPAN_VARIABLE, TOTAL_VARIABLE
 from ergonaut.metering import host_name
 from ergonaut.metering.location import ZONE_VARIABLE
 from ergonaut_common.settings import DoorSettings
@@ -45,6 +47,21 @@ class Settings(DoorSettings):
         ge=0,
         description="Price of electricity, millionths of a dollar, for energy that is no run's; unset leaves its cost unknown.",
     )
+    embodied_grams_co2e: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e12,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_EMBODIED_GRAMS_CO2E", TOTAL_VARIABLE),
+        description="What making this machine emitted, grams of CO2e; unset means not known, and nothing is charged for it.",
+    )
+    embodied_lifespan_years: float = Field(
+        default=LIFESPAN_YEARS_DEFAULT,
+        ge=0.1,
+        le=50,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_EMBODIED_LIFESPAN_YEARS", LIFESPAN_VARIABLE),
+        description="Years over which that is shared out; set it to the time for which you keep machines.",
+    )
     sample_interval_seconds: float = Field(
         default=1.0,
         ge=0.1,
@@ -67,7 +84,7 @@ class Settings(DoorSettings):
         description="Largest spool, bytes; about a day of samples with the bus away. Beyond it the oldest unsent are dropped.",
     )
 
-    @field_validator("electricity_microusd_per_kwh", mode="before")
+    @field_validator("electricity_microusd_per_kwh", "embodied_grams_co2e", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -77,6 +77,9 @@ class PowerSampled(Event):
     pue: float = Field(
         default=1.0, ge=1, description="Energy of the building over energy of the machines, already in the grams."
     )
+    pue_source: str = Field(
+        default="", description="Who told the PUE: `settings`, `provider` or `not told`; empty from older producers."
+    )
     intensity_signal: Signal = Field(default=Signal.AVERAGE, description="Which plants the intensity stands for.")
     intensity_accounting: Accounting = Field(
         default=Accounting.LOCATION_BASED, description="By which Scope 2 method the intensity was made."

@@ -11,7 +11,7 @@ from ergonaut_telemetry.domain.readings import (
     RunReading,
     accelerator_name,
 )
-from ergonaut_telemetry.domain.stamping import Grid, Intensity, intensity_at
+from ergonaut_telemetry.domain.stamping import Grid, intensity_at
 from ergonaut_telemetry.domain.totals import ComponentTotal, HostTotals, RunTotals
 from ergonaut_telemetry.domain.turns import Memory, Spooled, Turn
 
@@ -23,7 +23,6 @@ __all__ = [
     "Holder",
     "HostReading",
     "HostTotals",
-    "Intensity",
     "Mark",
     "Memory",
     "RunKey",

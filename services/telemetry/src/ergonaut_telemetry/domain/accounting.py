@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from ergonaut.carbon import Intensity, PueSource
 from ergonaut.events import PowerSample, PowerSampled
 from ergonaut.ids import derived_id
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.domain.charging import Charge, charges_between
 from ergonaut_telemetry.domain.readings import HostReading, RunKey
-from ergonaut_telemetry.domain.stamping import Grid, Intensity, Interval, Site, intensity_at, rent, stamped
+from ergonaut_telemetry.domain.stamping import Grid, Interval, Machine, Site, held, intensity_at, stamped
 from ergonaut_telemetry.domain.totals import HostTotals, RunTotals, added, summed
 from ergonaut_telemetry.domain.turns import Memory, Turn
 
@@ -28,12 +29,15 @@ class Terms:
     pue: float = 1.0
     electricity_microusd_per_kwh: int | None = None
     bridge_seconds_max: float = 300.0
+    pue_source: PueSource = PueSource.NOT_TOLD
+    embodied_grams_co2e_per_hour: float = 0.0
+    """Of the whole machine; shared by the runs on it, and the idling's when there is none. 0 where not known."""
 
     def site(self, run: RunContext | None) -> Site:
         """Where a payer's energy is used. The host knows its zone best; a run's placement knows the building's overhead."""
-        if run is None:
-            return Site(self.zone, self.pue)
-        return Site(self.zone or run.zone, run.pue if run.pue > 1 else self.pue)
+        if run is not None and run.pue > 1:
+            return Site(self.zone or run.zone, run.pue, PueSource.PROVIDER)
+        return Site(self.zone or (run.zone if run else ""), self.pue, self.pue_source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
     interval = Interval(now.at - timedelta(seconds=seconds), now.at)
     charges = charges_between(before, now)
     intensities = {terms.site(payer): intensity_at(grid, terms.site(payer).zone, now.at) for payer in _payers(now)}
-    sampled = [*_stamped(charges, interval, terms, intensities), *_rents(now, interval, seconds, terms)]
+    sampled = [*_stamped(charges, interval, terms, intensities), *_held(now, interval, seconds, terms)]
     events = _events(sampled, now, terms, intensities, memory.sequences)
     sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
     host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
@@ -91,13 +95,21 @@ def _stamped(
         yield _Sampled(run.tenant if run else terms.tenant, site, sample)
 
 
-def _rents(now: HostReading, interval: Interval, seconds: float, terms: Terms) -> Iterable[_Sampled]:
-    for run in now.runs:
-        if run.context.price_microusd_per_hour > 0:
-            # A run's first interval began before it did; its oldest process says when it came.
-            age_seconds = now.process_clock_seconds - min(stat.started for stat in run.members)
-            present = min(seconds, max(0.0, age_seconds))
-            yield _Sampled(run.context.tenant, terms.site(run.context), rent(run.context, interval, present))
+def _held(now: HostReading, interval: Interval, seconds: float, terms: Terms) -> Iterable[_Sampled]:
+    """Rent and embodied carbon: those of a run's own lease, else an even part of the host's making for each run on it."""
+    # A run's first interval began before it did; its oldest process says when it came.
+    ages = [now.process_clock_seconds - min(stat.started for stat in run.members) for run in now.runs]
+    present = [min(seconds, max(0.0, age)) for age in ages]
+    part = terms.embodied_grams_co2e_per_hour * seconds / (sum(present) or 1.0)
+    for run, run_seconds in zip((run.context for run in now.runs), present, strict=True):
+        # Weighted by presence, so that what the runs are charged adds up to the host's interval.
+        embodied = run.embodied_grams_co2e_per_hour or part
+        machine = Machine(run_seconds, run.price_microusd_per_hour, embodied)
+        if machine.counts:
+            yield _Sampled(run.tenant, terms.site(run), held(run, interval, machine))
+    if terms.embodied_grams_co2e_per_hour and not sum(present):
+        idle = Machine(seconds, embodied_grams_co2e_per_hour=terms.embodied_grams_co2e_per_hour)
+        yield _Sampled(terms.tenant, terms.site(None), held(None, interval, idle))
 
 
 def _events(
@@ -134,7 +146,11 @@ def _event(numbered: _Numbered, site: Site, intensity: Intensity, now: HostReadi
         intensity_grams_per_kwh=intensity.grams_per_kwh,
         intensity_kind=intensity.kind,
         intensity_source=intensity.source,
+        intensity_signal=intensity.signal,
+        intensity_accounting=intensity.accounting,
+        intensity_boundary=intensity.boundary,
         pue=site.pue,
+        pue_source=site.pue_source.value,
         samples=numbered.samples,
     )
 

@@ -1,31 +1,27 @@
-"""What a joule weighs in grams and costs in dollars, at the host's place and hour."""
+"""What a joule weighs in grams and costs in dollars, at the host's place and hour; the arithmetic is `ergonaut.carbon`'s."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ergonaut.carbon import (
+    Intensity,
+    PueSource,
+    electricity_usd,
+    hourly_intensity,
+    operational_grams,
+    rent_usd,
+    yearly_intensity,
+)
 from ergonaut.events import IntensityChanged, PowerSample
-from ergonaut.events.pricing import IntensityKind
 from ergonaut.events.telemetry import Method, Share
-from ergonaut.metering import WORLD_AVERAGE_GRAMS_PER_KWH
 from ergonaut.runcontext import RunContext
-from ergonaut.units import SECONDS_PER_HOUR, carbon_grams, kwh_from_joules, usd_from_micro
+from ergonaut.units import SECONDS_PER_HOUR, usd_from_micro
 from ergonaut_telemetry.domain.charging import Charge
 from ergonaut_telemetry.domain.totals import MACHINE
 
-_HOUR = timedelta(hours=1)
-
 Grid = Mapping[str, IntensityChanged]
 """The newest intensities of each zone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intensity:
-    """Grams of CO2e per kWh, and what the figure rests on."""
-
-    grams_per_kwh: float
-    kind: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +38,26 @@ class Site:
 
     zone: str
     pue: float
+    pue_source: PueSource = PueSource.NOT_TOLD
 
 
-WORLD_AVERAGE = Intensity(
-    WORLD_AVERAGE_GRAMS_PER_KWH,
-    IntensityKind.WORLD_AVERAGE.value,
-    "IEA 2019, the world's average, since the zone or the hour is not known",
-)
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What holding a machine comes to in a time: money where it is rented, and its share of having been made, where known."""
+
+    seconds: float
+    price_microusd_per_hour: int = 0
+    embodied_grams_co2e_per_hour: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.price_microusd_per_hour > 0 or self.embodied_grams_co2e_per_hour > 0
 
 
 def intensity_at(grid: Grid, zone: str, at: datetime) -> Intensity:
-    """A zone's intensity at a time; the world average where it is not known."""
-    known = grid.get(zone)
-    for hour in known.hours if known else ():
-        if hour.starts_at <= at < hour.starts_at + _HOUR:
-            return Intensity(hour.intensity_grams_per_kwh, hour.kind.value, known.source if known else "")
-    return WORLD_AVERAGE
+    """A zone's intensity at a time as `pricing` told it, else its yearly factor, else the world's average, flagged."""
+    return hourly_intensity(grid.get(zone), at) or yearly_intensity(zone)
 
 
 def stamped(
@@ -69,6 +69,7 @@ def stamped(
         share=charge.share,
         run_id=charge.run.run_id if charge.run else "",
         job_id=charge.run.job_id if charge.run else "",
+        project=charge.run.project if charge.run else "",
         component=charge.component,
         method=charge.method,
         source=charge.source,
@@ -76,21 +77,29 @@ def stamped(
         started_at=interval.started_at,
         ended_at=interval.ended_at,
         energy_joules=joules,
-        carbon_grams_co2e=None if joules is None else carbon_grams(joules * site.pue, intensity.grams_per_kwh),
-        cost_usd=None if joules is None or price is None else usd_from_micro(kwh_from_joules(joules) * price),
+        carbon_grams_co2e=operational_grams(joules, pue=site.pue, intensity_grams_per_kwh=intensity.grams_per_kwh),
+        cost_usd=electricity_usd(
+            joules, pue=site.pue, price_usd_per_kwh=None if price is None else usd_from_micro(price)
+        ),
     )
 
 
-def rent(run: RunContext, interval: Interval, seconds_present: float) -> PowerSample:
-    """What the machine's rent came to while the run was on it; it is money without energy."""
+def held(run: RunContext | None, interval: Interval, machine: Machine) -> PowerSample:
+    """What holding the machine came to for a run, or for nobody; it is money and embodied carbon without energy."""
+    price_usd = usd_from_micro(machine.price_microusd_per_hour)
+    per_hour = machine.embodied_grams_co2e_per_hour
+    told = [f"rent of {price_usd:g} USD an hour"] if price_usd else []
+    told += [f"{per_hour:g} g CO2e an hour for making the machine (ISO/IEC 21031)"] if per_hour else []
     return PowerSample(
-        share=Share.RUN,
-        run_id=run.run_id,
-        job_id=run.job_id,
+        share=Share.RUN if run else Share.IDLE,
+        run_id=run.run_id if run else "",
+        job_id=run.job_id if run else "",
+        project=run.project if run else "",
         component=MACHINE,
         method=Method.NOT_MEASURED,
-        source=f"rent of {usd_from_micro(run.price_microusd_per_hour):g} USD an hour",
-        started_at=interval.ended_at - timedelta(seconds=seconds_present),
+        source="; ".join(told),
+        started_at=interval.ended_at - timedelta(seconds=machine.seconds),
         ended_at=interval.ended_at,
-        cost_usd=usd_from_micro(run.price_microusd_per_hour * seconds_present / SECONDS_PER_HOUR),
+        cost_usd=rent_usd(price_usd, machine.seconds) if price_usd else None,
+        embodied_grams_co2e=per_hour * machine.seconds / SECONDS_PER_HOUR if per_hour else None,
     )
