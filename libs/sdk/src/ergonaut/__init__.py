@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ergonaut.client import AsyncClient, Client
-    from ergonaut.tracking import Run, RunSummary, recover_runs, track
+    from ergonaut.jobs import Budget
+    from ergonaut.tracking import BudgetExceeded, Run, RunSummary, recover_runs, track
 
     __version__: str
 
@@ -25,11 +26,23 @@ _HOMES = {
     "Run": "ergonaut.tracking",
     "RunSummary": "ergonaut.tracking",
     "recover_runs": "ergonaut.tracking",
+    "BudgetExceeded": "ergonaut.tracking",
+    "Budget": "ergonaut.jobs",
     "Client": "ergonaut.client",
     "AsyncClient": "ergonaut.client",
 }
 
-__all__ = ["track", "Run", "RunSummary", "recover_runs", "Client", "AsyncClient", "__version__"]
+__all__ = [
+    "track",
+    "Run",
+    "RunSummary",
+    "recover_runs",
+    "Budget",
+    "BudgetExceeded",
+    "Client",
+    "AsyncClient",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -42,6 +55,13 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext ergonaut` calls: adds the cell magic `%%track`."""
+    from ergonaut.integrations.jupyter import add_magic
+
+    add_magic(shell)
 
 
 def __dir__() -> list[str]:

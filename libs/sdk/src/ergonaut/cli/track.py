@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,8 +13,18 @@ from rich.table import Table
 from ergonaut.cli.output import JSON_OPTION, err, out, print_json, telling_errors
 from ergonaut.tracking.summary import RENT_COMPONENT, ComponentFootprint, RunSummary
 
+if TYPE_CHECKING:
+    from ergonaut.jobs import Budget
+
 _COMMAND_SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 _NOT_MEASURED = "not measured"
+
+
+class OnBudget(StrEnum):
+    """What a tracker can do on its own when a budget is used up."""
+
+    STOP = "stop"
+    TELL = "tell"
 
 
 def register(app: typer.Typer) -> None:
@@ -23,10 +34,20 @@ def register(app: typer.Typer) -> None:
     app.command("recover", rich_help_panel=panel)(recover)
 
 
-def track(
+def track(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="The program and its arguments.")],
     name: Annotated[str, typer.Option("--name", help="What to call the run; the program's name by default.")] = "",
+    project: Annotated[str | None, typer.Option("--project", help="The project that the run is of.")] = None,
     zone: Annotated[str | None, typer.Option("--zone", help="Grid zone of this machine, such as DE.")] = None,
+    budget_joules: Annotated[float | None, typer.Option(help="Energy that the run may use, joules.")] = None,
+    budget_grams: Annotated[float | None, typer.Option(help="CO2e that the run may cause, grams.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="What the run may cost, US dollars.")] = None,
+    on_budget: Annotated[
+        OnBudget, typer.Option(help="What to do when it is used up: stop the program, or only tell.")
+    ] = OnBudget.STOP,
+    exporters: Annotated[
+        str, typer.Option("--export", help="Where to write the footprint as well, such as csv,mlflow.")
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json-file", help="Write the footprint as JSON here.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the footprint as JSON on stderr; stdout is the program's.")
@@ -34,15 +55,23 @@ def track(
 ) -> None:
     """Run a program and tell what it used: energy, CO2e, money. Needs no server; the exit code is the program's.
 
-    The program's stdout is left alone: the table, or the JSON that --json asks for, is printed on stderr.
+    The program's stdout is left alone: the table, or the JSON that --json asks for, is printed on stderr. When a budget is
+    used up the program gets SIGTERM, ten seconds later SIGKILL, and the exit code is 79.
 
-    Example: ergonaut track -- python train.py --epochs 3
+    Example: ergonaut track --budget-joules 5000 -- python train.py --epochs 3
     """
     from ergonaut.tracking.command import track_command
-    from ergonaut.tracking.options import current_options
+    from ergonaut.tracking.options import Wishes
 
     with telling_errors():
-        summary = track_command(command, name or Path(command[0]).name, lambda: current_options(zone=zone))
+        wishes = Wishes(
+            name=name or Path(command[0]).name,
+            project=project,
+            zone=zone,
+            budget=_budget(budget_joules, budget_grams, budget_usd, on_budget),
+            exporters=[each.strip() for each in exporters.split(",") if each.strip()],
+        )
+        summary = track_command(command, wishes)
         text = json.dumps(summary.to_json(), indent=2)
         if json_file is not None:
             _write(json_file, text)
@@ -53,21 +82,35 @@ def track(
         raise typer.Exit(summary.exit_code or 0)
 
 
-def recover(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+def _budget(joules: float | None, grams: float | None, usd: float | None, action: OnBudget) -> "Budget | None":
+    from ergonaut.jobs import Budget, BudgetAction
+
+    if joules is grams is usd is None:
+        return None
+    return Budget(energy_joules=joules, carbon_grams_co2e=grams, cost_usd=usd, action=BudgetAction(action.value))
+
+
+def recover(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Tell also of the runs that were closed like this before.")
+    ] = False,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
     """Close the runs whose process was killed, tell what they had used, and send what the bus has not had yet.
 
-    Example: ergonaut recover
+    Example: ergonaut recover --all
     """
-    from ergonaut.tracking import recover_runs
+    from ergonaut.tracking.recovery import recover_runs, recovered_runs
 
     with telling_errors():
-        summaries = recover_runs()
+        closed = recover_runs()
+        summaries = recovered_runs() if everything else closed
         if as_json:
             print_json([summary.to_json() for summary in summaries])
             return
         for summary in summaries:
             print_summary(summary)
-        out.print(f"{len(summaries)} runs were closed")
+        out.print(f"{len(closed)} runs were closed" + (f", {len(summaries)} in all" if everything else ""))
 
 
 def print_summary(summary: RunSummary) -> None:

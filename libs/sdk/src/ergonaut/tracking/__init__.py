@@ -8,7 +8,8 @@ track() ─▶ Run ─ phases, metrics ─▶ journal on disk ◀─ samples, ev
 
 from ergonaut.tracking.recovery import recover_runs
 from ergonaut.tracking.run import Run
+from ergonaut.tracking.stopping import BudgetExceeded
 from ergonaut.tracking.summary import ComponentFootprint, RunSummary
 from ergonaut.tracking.tracker import Tracking, track
 
-__all__ = ["ComponentFootprint", "Run", "RunSummary", "Tracking", "recover_runs", "track"]
+__all__ = ["BudgetExceeded", "ComponentFootprint", "Run", "RunSummary", "Tracking", "recover_runs", "track"]

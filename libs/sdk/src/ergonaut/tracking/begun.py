@@ -1,77 +1,144 @@
 """Begins a run that this process meters, and ends it: journal, meter, stream, and what child processes are told."""
 
+import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ergonaut.errors import Refused
 from ergonaut.events.runs import RunStarted, RunState
 from ergonaut.ids import derived_id, new_id
+from ergonaut.jobs import Budget
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.metering import host_facts
-from ergonaut.metering.processtable import open_process_table
+from ergonaut.metering.processtable import ProcessTable, open_process_table
 from ergonaut.runcontext import RunContext
+from ergonaut.tracking.budgeting import BudgetWatch
+from ergonaut.tracking.closing import JOURNAL_FILE, close_dead_runs, forget, remember
+from ergonaut.tracking.exporting import FINISH_SECONDS_MAX, Exporting
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.options import Options
 from ergonaut.tracking.outer import OuterRun
 from ergonaut.tracking.run import Run, tell
+from ergonaut.tracking.stopping import BudgetExceeded, SignalWatch
 from ergonaut.tracking.stream import BusStream
-from ergonaut.tracking.summary import RunSummary
+from ergonaut.tracking.summary import RunSummary, Totals
 
-JOURNAL_FILE = "journal.jsonl"
+# Whoever sent a signal will kill for good after a while, often ten seconds; the bus has its own five.
+_HURRIED_SECONDS_MAX = 3.0
+# Each costs a tenth of a millisecond to look at; `recover_runs` looks at all.
+_LOOKED_AT_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BegunRun:
-    """A run and what belongs to it; one that another process meters has nothing but itself."""
+    """A run and what belongs to it; one that another process meters has little but itself."""
 
     run: Run
-    environment: dict[str, str]
-    stream: BusStream | None
-    owner_pid: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stream: BusStream | None = None
+    exporting: Exporting | None = None
+    signals: SignalWatch | None = None
+    owner_pid: int = field(default_factory=os.getpid)
 
     @property
     def is_ours(self) -> bool:
         """Whether this process began the run, rather than having been forked from the one that did."""
         return os.getpid() == self.owner_pid
 
+    def watch_signals(self) -> None:
+        """Let no signal take with it what is not written; a program that stops itself hears of it instead."""
+        self.signals = SignalWatch(self.run.stop_wish, self._end_by_signal)
+        self.signals.install()
+
     def finish(self, state: RunState, because: str = "", exit_code: int | None = None) -> RunSummary:
-        """End the run and send what is left of it."""
+        """End the run, hand it on, and send what is left of it."""
         summary = self.run.finish(state, because, exit_code)
-        if self.stream is not None and self.is_ours and not self.stream.stop():
+        if self.is_ours:
+            forget(summary.run_id)
+            self._hand_on(summary, FINISH_SECONDS_MAX)
+            if self.signals is not None:
+                self.signals.remove()
+        return summary
+
+    def _end_by_signal(self, because: str) -> None:
+        self._hand_on(self.run.finish(RunState.FAILED, because), _HURRIED_SECONDS_MAX)
+
+    def _hand_on(self, summary: RunSummary, patience_seconds: float) -> None:
+        if self.exporting is not None:
+            self.exporting.finish(summary, patience_seconds)
+        if self.stream is not None and not self.stream.stop():
             tell(
                 f"not all of {summary.run_id} could be sent ({self.stream.last_error or 'no answer in time'}); "
                 "it is kept, and recover_runs() sends it later"
             )
-        return summary
 
 
 def begin_run(
     options: Options, name: str, belongs: Callable[[int], bool], context: RunContext | None = None
 ) -> BegunRun:
     """Begin to meter the processes that belong, and all their descendants. Raises Refused where nothing can be kept."""
-    context = context or RunContext(run_id=new_id("run"), tenant=options.tenant)
+    context = _with_project(context or RunContext(run_id=new_id("run"), tenant=options.tenant), options)
+    _tell_of_dead_runs(options)
     path = Path(context.journal) if context.journal else options.runs_folder / context.run_id / JOURNAL_FILE
     try:
         journal = JournalWriter(path)
     except OSError as error:
         raise Refused(f"runs cannot be kept in {path.parent}: {error}", field="ERGONAUT_HOME") from error
-    run = Run(context.run_id, name, "this process")
+    run = Run(context.run_id, name, "this process", project=context.project)
     run.attach(journal=journal, journal_path=path)
+    run.attach_checkpoints(context.checkpoint_folder)
     outer = OuterRun.of_this_process(context.run_id, path)
+    remember(run.run_id)
     run.write(_started(run, options, context, outer))
+    _begin_to_meter(run, options, context, lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid)))
+    begun = BegunRun(run, outer.to_environment(), BusStream(path, options.bus) if options.bus else None)
+    if begun.stream is not None:
+        begun.stream.start()
+    if options.exporters:
+        begun.exporting = Exporting(options.exporters, run.summary_so_far, tell)
+        begun.exporting.begin()
+    return begun
+
+
+def _with_project(context: RunContext, options: Options) -> RunContext:
+    # A job's project is who pays for it; a program inside cannot have somebody else pay.
+    return context if context.project else context.model_copy(update={"project": options.project})
+
+
+def _begin_to_meter(
+    run: Run, options: Options, context: RunContext, belongs: Callable[[int, ProcessTable], bool]
+) -> None:
     table = open_process_table()
     # A child whose parent was gone before anybody looked is known by what it inherited.
-    meter = MeterThread(
-        context, options, run.write, lambda pid: belongs(pid) or outer.is_told_by(table.environment(pid))
-    )
+    meter = MeterThread(context, options, run.write, lambda pid: belongs(pid, table))
+    budget = _budget_watch(run, options.budget) if options.budget is not None else None
+
+    def after_sample(totals: Totals, at_seconds: float) -> float:
+        run.flush()
+        return budget.after_sample(totals, at_seconds) if budget is not None else math.inf
+
+    meter.watch(after_sample)
     run.attach_meter(meter)
     meter.start()
-    stream = BusStream(path, options.bus) if options.bus else None
-    if stream is not None:
-        stream.start()
-    return BegunRun(run, outer.to_environment(), stream, os.getpid())
+
+
+def _budget_watch(run: Run, budget: Budget) -> BudgetWatch:
+    def exceeded(error: BudgetExceeded) -> None:
+        tell(f"{run.name} ({run.run_id}) is asked to stop: {error}")
+        run.stop_wish.ask(str(error), error)
+
+    return BudgetWatch(budget, tell=lambda sentence: tell(f"{run.name} ({run.run_id}): {sentence}"), exceeded=exceeded)
+
+
+def _tell_of_dead_runs(options: Options) -> None:
+    closed = close_dead_runs(options.home, newest=_LOOKED_AT_MAX)
+    if closed:
+        tell(
+            f"{len(closed)} earlier runs had died without an end and were closed, the last one in {closed[-1].parent}; "
+            "`ergonaut recover --all` tells what they used"
+        )
 
 
 def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -> JournalEntry:
@@ -82,6 +149,7 @@ def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -
         run_id=run.run_id,
         job_id=context.job_id,
         name=run.name,
+        project=run.project,
         host=options.host,
         provider="local",
         region="local",

@@ -5,15 +5,17 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from ergonaut.errors import NotFound
 from ergonaut.events.runs import RunState
 from ergonaut.tracking.begun import begin_run
-from ergonaut.tracking.options import Options
+from ergonaut.tracking.options import Wishes, current_options
 from ergonaut.tracking.run import Run
 from ergonaut.tracking.summary import RunSummary
 from ergonaut.tracking.tracker import metered_by_another
+from ergonaut.tracking.treestopper import TreeStopper
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
 # A terminal sends these to every process in its foreground, so the program has them already.
@@ -22,20 +24,41 @@ _FROM_THE_KEYBOARD = ("SIGINT", "SIGQUIT")
 _EXIT_CODE_OF_SIGNALS = 128
 
 
-def track_command(command: Sequence[str], name: str, options: Callable[[], Options]) -> RunSummary:
-    """Run a program to its end and give its footprint, with its exit code. Raises NotFound where there is no program."""
+EXIT_OVER_BUDGET = 79
+"""What `ergonaut track` exits with when it stopped the program since its budget was used up; no code of sysexits.h."""
+
+# For a program to save its state in after SIGTERM; then it is killed.
+GRACE_SECONDS = 10.0
+
+
+def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float = GRACE_SECONDS) -> RunSummary:
+    """Run a program to its end and give its footprint, with its exit code. Raises NotFound where there is no program.
+
+    A budget that stops ends the program and all that it started: by SIGTERM, after the grace by SIGKILL.
+    """
+    name = wishes.get("name", "") or Path(command[0]).name
     guest = metered_by_another(name)
     if guest is not None:
         code = _executed(command, {}, lambda _: None, guest)
         return guest.finish(*_verdict(code))
     roots: set[int] = set()
-    own = begin_run(options(), name, roots.__contains__)
+    own = begin_run(current_options(wishes), name, roots.__contains__)
+    stopper = TreeStopper(grace_seconds)
+    own.run.stop_wish.when_asked(stopper.stop)
+
+    def started(pid: int) -> None:
+        roots.add(pid)
+        stopper.know(pid)
+
     try:
-        code = _executed(command, own.environment, roots.add, own.run)
+        code = _executed(command, own.environment, started, own.run)
     except BaseException as error:
         own.finish(RunState.FAILED, str(error))
         raise
-    return own.finish(*_verdict(code))
+    finally:
+        stopper.finish()
+    because = own.run.stop_wish.because
+    return own.finish(RunState.CANCELLED, because, EXIT_OVER_BUDGET) if because else own.finish(*_verdict(code))
 
 
 def exit_code_of(return_code: int) -> int:

@@ -4,17 +4,17 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
-from datetime import datetime
 
-from ergonaut.events.telemetry import Method, PowerSample, PowerSampled, Share
+from ergonaut.events.telemetry import PowerSampled, Share
 from ergonaut.ids import derived_id
 from ergonaut.journal import EntryKind, JournalEntry
-from ergonaut.metering import Charge, HostInterval, HostSampler, ProcessScan, discover
+from ergonaut.metering import HostInterval, HostSampler, ProcessScan, discover
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.options import Options
-from ergonaut.tracking.summary import RENT_COMPONENT, Totals
-from ergonaut.units import SECONDS_PER_HOUR, carbon_grams, kwh_from_joules
+from ergonaut.tracking.stamps import Stamps
+from ergonaut.tracking.summary import Totals
 
 # A sample takes milliseconds; a thread that has not come back by then is stuck in a driver and is left behind.
 _STOP_SECONDS_MAX = 5.0
@@ -32,6 +32,7 @@ class MeterThread:
     ) -> None:
         self._context = context
         self._options = options
+        self._stamps = Stamps(context, options)
         self._write = write
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -40,12 +41,17 @@ class MeterThread:
         self._totals = Totals()
         self._warned = False
         self._sampler = HostSampler(discover(), ProcessScan(lambda pid: context if belongs(pid) else None))
+        self._look_again_seconds: Callable[[Totals, float], float] | None = None
         self._thread = threading.Thread(target=self._sample_regularly, name="ergonaut-meter", daemon=True)
 
     @property
     def totals(self) -> Totals:
         """What the run has used up to the last sample."""
         return self._totals
+
+    def watch(self, look_again_seconds: Callable[[Totals, float], float]) -> None:
+        """Let somebody see the totals after each sample, who says within how many seconds to sample again."""
+        self._look_again_seconds = look_again_seconds
 
     def start(self) -> None:
         """Begin to sample."""
@@ -72,8 +78,16 @@ class MeterThread:
         self._sampler.close()
 
     def _sample_regularly(self) -> None:
-        while not self._stopping.wait(self._options.interval_seconds):
+        interval_seconds = wait_seconds = self._options.interval_seconds
+        while not self._stopping.wait(wait_seconds):
+            began = time.monotonic()
             self._sample_safely()
+            # From beginning to beginning, so that a sample's own time does not make what a killed run loses longer; but on a
+            # host where sampling is slow the sampling must not be all that goes on.
+            took_seconds = time.monotonic() - began
+            wait_seconds = max(interval_seconds - took_seconds, took_seconds)
+            if self._look_again_seconds is not None:
+                wait_seconds = min(wait_seconds, self._look_again_seconds(self._totals, began))
 
     def _sample_safely(self) -> None:
         try:
@@ -89,10 +103,9 @@ class MeterThread:
             print(f"ergonaut: a sample failed and later ones will bridge it: {error!r}", file=sys.stderr)  # noqa: T201
 
     def _entry(self, interval: HostInterval) -> JournalEntry:
-        samples = [self._sample(charge) for charge in interval.charges if charge.share is Share.RUN]
-        if self._options.rent_usd_per_hour:
-            samples.append(self._rent(interval.started_at, interval.ended_at))
-        intensity = self._options.intensity
+        intensity = self._stamps.intensity_at(interval.ended_at)
+        samples = [self._stamps.sample(one, intensity) for one in interval.charges if one.share is Share.RUN]
+        samples += self._stamps.machine(interval.started_at, interval.ended_at)
         event = PowerSampled(
             event_id=derived_id("event", self._context.run_id, str(self._sequence)),
             tenant=self._context.tenant,
@@ -100,12 +113,8 @@ class MeterThread:
             host=self._options.host,
             producer=self._context.run_id,
             sequence=self._sequence,
-            zone=intensity.zone,
-            intensity_grams_per_kwh=intensity.grams_per_kwh,
-            intensity_kind=intensity.kind,
-            intensity_source=intensity.source,
-            pue=self._options.pue,
             samples=tuple(samples),
+            **self._stamps.bases(intensity),
         )
         return JournalEntry(
             kind=EntryKind.SAMPLE,
@@ -113,38 +122,6 @@ class MeterThread:
             sampled=event,
             idle_joules=_joules(interval, Share.IDLE),
             others_joules=_joules(interval, Share.OTHERS),
-        )
-
-    def _sample(self, charge: Charge) -> PowerSample:
-        joules, price = charge.energy_joules, self._options.electricity_usd_per_kwh
-        grams_per_kwh = self._options.intensity.grams_per_kwh
-        return PowerSample(
-            share=Share.RUN,
-            run_id=self._context.run_id,
-            job_id=self._context.job_id,
-            component=charge.reading.component,
-            method=charge.reading.method,
-            source=charge.reading.source,
-            range_fraction=charge.reading.range_fraction,
-            started_at=charge.started_at,
-            ended_at=charge.ended_at,
-            energy_joules=joules,
-            carbon_grams_co2e=None if joules is None else carbon_grams(joules * self._options.pue, grams_per_kwh),
-            cost_usd=None if joules is None or price is None else kwh_from_joules(joules) * price,
-        )
-
-    def _rent(self, started_at: datetime, ended_at: datetime) -> PowerSample:
-        hours = max(0.0, (ended_at - started_at).total_seconds()) / SECONDS_PER_HOUR
-        return PowerSample(
-            share=Share.RUN,
-            run_id=self._context.run_id,
-            job_id=self._context.job_id,
-            component=RENT_COMPONENT,
-            method=Method.NOT_MEASURED,
-            source=f"rent of {self._options.rent_usd_per_hour:g} USD an hour",
-            started_at=started_at,
-            ended_at=ended_at,
-            cost_usd=hours * self._options.rent_usd_per_hour,
         )
 
 

@@ -1,22 +1,28 @@
 """What may be set about tracking, read from the environment; `track()` can override some of it."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
+from ergonaut.carbon import Intensity, PueSource
 from ergonaut.errors import Refused
 from ergonaut.ids import NAME_RULE, is_name
-from ergonaut.metering import Intensity, host_name, intensity_from, zone_from
+from ergonaut.jobs import Budget
+from ergonaut.metering import host_name, zone_from
 from ergonaut.metering.location import ZONE_VARIABLE
 from ergonaut.runcontext import RunContext
+from ergonaut.tracking.budgeting import checked_budget
+from ergonaut.tracking.exporting import Exporter, exporters_of
+from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_source_of
 from ergonaut.units import MICROUSD_PER_USD
 
 # Below this the tracker would be a noticeable part of what it measures; above, a killed run would lose too much.
 _INTERVAL_SECONDS = (0.05, 60.0)
 _INTERVAL_VARIABLE = "ERGONAUT_TRACK_INTERVAL_SECONDS"
 _ELECTRICITY_VARIABLE = "ERGONAUT_ELECTRICITY_USD_PER_KWH"
+_PROJECT_VARIABLE = "ERGONAUT_PROJECT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,15 @@ class Options:
     host: str
     intensity: Intensity
     pue: float = 1.0
+    pue_source: PueSource = PueSource.NOT_TOLD
+    embodied_grams_co2e_per_hour: float = 0.0
     electricity_usd_per_kwh: float | None = None
     rent_usd_per_hour: float = 0.0
     interval_seconds: float = 1.0
     bus: BusAddress | None = field(default=None, repr=False)
+    project: str = ""
+    budget: Budget | None = None
+    exporters: tuple[Exporter, ...] = ()
 
     @property
     def runs_folder(self) -> Path:
@@ -59,12 +70,14 @@ class Options:
         zone: str | None = None,
         electricity_usd_per_kwh: float | None = None,
         interval_seconds: float | None = None,
+        project: str | None = None,
     ) -> Self:
         """The options that the environment sets. Raises Refused, naming the variable, for a value that cannot be."""
         given = {
             ZONE_VARIABLE: zone,
             _INTERVAL_VARIABLE: interval_seconds,
             _ELECTRICITY_VARIABLE: electricity_usd_per_kwh,
+            _PROJECT_VARIABLE: project,
         }
         environment = {**environment, **{name: str(value) for name, value in given.items() if value is not None}}
         context = RunContext.from_environment(environment)
@@ -72,14 +85,17 @@ class Options:
         price = _number(environment, _ELECTRICITY_VARIABLE, 0.0, 100.0)
         return cls(
             home=home_from(environment),
-            tenant=_tenant(environment),
+            tenant=_name(environment, "ERGONAUT_TENANT") or "default",
             host=host_name(),
-            intensity=intensity_from(environment, zone_from(environment)),
+            intensity=place_intensity(environment, zone_from(environment)),
             pue=_number(environment, "ERGONAUT_PUE", 1.0, 10.0) or 1.0,
+            pue_source=pue_source_of(environment, context),
+            embodied_grams_co2e_per_hour=embodied_per_hour(environment, context),
             electricity_usd_per_kwh=price if price is not None else price_of_context or None,
             rent_usd_per_hour=context.price_microusd_per_hour / MICROUSD_PER_USD if context else 0.0,
             interval_seconds=_number(environment, _INTERVAL_VARIABLE, *_INTERVAL_SECONDS) or 1.0,
             bus=_bus(environment),
+            project=_name(environment, _PROJECT_VARIABLE),
         )
 
 
@@ -89,11 +105,11 @@ def home_from(environment: Mapping[str, str]) -> Path:
     return Path(named).expanduser() if named else Path.home() / ".ergonaut"
 
 
-def _tenant(environment: Mapping[str, str]) -> str:
-    tenant = environment.get("ERGONAUT_TENANT", "") or "default"
-    if not is_name(tenant):
-        raise Refused(f"{tenant!r} must be {NAME_RULE}", field="ERGONAUT_TENANT")
-    return tenant
+def _name(environment: Mapping[str, str], variable: str) -> str:
+    name = environment.get(variable, "")
+    if name and not is_name(name):
+        raise Refused(f"{name!r} must be {NAME_RULE}", field=variable)
+    return name
 
 
 def _bus(environment: Mapping[str, str]) -> BusAddress | None:
@@ -117,13 +133,31 @@ def _number(environment: Mapping[str, str], name: str, least: float, most: float
     return value
 
 
-def current_options(
-    *, zone: str | None = None, electricity_usd_per_kwh: float | None = None, interval_seconds: float | None = None
-) -> Options:
-    """The options of this process, now."""
-    return Options.from_environment(
+class Wishes(TypedDict, total=False):
+    """What a program may say about its run; what it does not say is taken from the environment."""
+
+    name: str
+    project: str | None
+    zone: str | None
+    electricity_usd_per_kwh: float | None
+    interval_seconds: float | None
+    budget: Budget | None
+    exporters: Sequence[Exporter | str]
+    stops_itself: bool
+    verbose: bool
+
+
+def current_options(wishes: Wishes) -> Options:
+    """The options of this process, now. Raises Refused, naming the variable or argument, for a value that cannot be."""
+    options = Options.from_environment(
         os.environ,
-        zone=zone,
-        electricity_usd_per_kwh=electricity_usd_per_kwh,
-        interval_seconds=interval_seconds,
+        zone=wishes.get("zone"),
+        electricity_usd_per_kwh=wishes.get("electricity_usd_per_kwh"),
+        interval_seconds=wishes.get("interval_seconds"),
+        project=wishes.get("project"),
+    )
+    return replace(
+        options,
+        budget=checked_budget(wishes.get("budget")),
+        exporters=exporters_of(wishes.get("exporters", ())),
     )

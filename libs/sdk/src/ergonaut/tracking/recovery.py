@@ -2,19 +2,15 @@
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from ergonaut.events.runs import RunState
-from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, all_entries, read_entries
-from ergonaut.metering import host_name
-from ergonaut.tracking.begun import JOURNAL_FILE
+from ergonaut.journal import all_entries
+from ergonaut.tracking.closing import close_dead_runs, has_died, has_ended, journals_of
 from ergonaut.tracking.options import BusAddress, Options, home_from
-from ergonaut.tracking.outer import is_alive
 from ergonaut.tracking.stream import BusStream, SentMark
 from ergonaut.tracking.summary import RunSummary, summary_of
 
-# A journal's last entry is a few kilobytes; the end is looked for in this much, not in a file of many days.
-_TAIL_BYTES = 256 * 1024
 # All that is left of all runs is sent within this time, or by the next call.
 _SEND_SECONDS_MAX = 30.0
 
@@ -25,29 +21,22 @@ def recover_runs(home: Path | None = None) -> list[RunSummary]:
     Where a bus is configured, what was not acknowledged of ended runs is sent as well. Runs that are under way, and those
     of other hosts that share the home, are left alone. Calling it twice changes nothing more.
     """
-    folder = (home or home_from(os.environ)) / "runs"
-    journals = sorted(folder.glob(f"*/{JOURNAL_FILE}"))
-    closed = [journal for journal in journals if _closed(journal)]
+    folder = home or home_from(os.environ)
+    closed = close_dead_runs(folder)
     bus = Options.from_environment(os.environ).bus
     if bus is not None:
-        _send_left(journals, bus)
-    summaries = (summary_of(all_entries(journal), journal) for journal in closed)
+        _send_left(journals_of(folder), bus)
+    return _summaries(closed)
+
+
+def recovered_runs(home: Path | None = None) -> list[RunSummary]:
+    """Every run that was ever closed because its process had died, oldest first."""
+    return _summaries(journal for journal in journals_of(home or home_from(os.environ)) if has_died(journal))
+
+
+def _summaries(journals: Iterable[Path]) -> list[RunSummary]:
+    summaries = (summary_of(all_entries(journal), journal) for journal in journals)
     return [summary for summary in summaries if summary is not None]
-
-
-def _closed(journal: Path) -> bool:
-    """Close a journal if it needs that; says whether it did."""
-    if _last_entry_ends(journal):
-        return False
-    first = _first_entry(journal)
-    if first is None or first.started is None or first.started.host != host_name():
-        return False
-    if is_alive(first.pid or 0, first.process_started_at or 0.0):
-        return False
-    *_, last = all_entries(journal)
-    with JournalWriter(journal) as writer:
-        writer.write(JournalEntry(kind=EntryKind.FINISHED, at=last.at, state=RunState.FAILED, because="process died"))
-    return True
 
 
 def _send_left(journals: list[Path], bus: BusAddress) -> None:
@@ -56,21 +45,7 @@ def _send_left(journals: list[Path], bus: BusAddress) -> None:
         left_seconds = give_up_at - time.monotonic()
         if left_seconds <= 0:
             return
-        if SentMark(journal).exists and _last_entry_ends(journal):
+        if SentMark(journal).exists and has_ended(journal):
             stream = BusStream(journal, bus)
             stream.start()
             stream.stop(left_seconds)
-
-
-def _last_entry_ends(journal: Path) -> bool:
-    entries, _ = read_entries(journal, max(0, journal.stat().st_size - _TAIL_BYTES))
-    return any(entry.kind is EntryKind.FINISHED for entry in entries)
-
-
-def _first_entry(journal: Path) -> JournalEntry | None:
-    with journal.open("rb") as file:
-        line = file.readline(READ_BYTES_MAX)
-    try:
-        return JournalEntry.model_validate_json(line)
-    except ValueError:
-        return None

@@ -1,17 +1,21 @@
 """A run under way: where a program says which phase it is in and how well it does, and asks what it has used."""
 
 import contextlib
+import math
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ergonaut.events.runs import RunState
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
+from ergonaut.tracking.counts import Counts
 from ergonaut.tracking.meterthread import MeterThread
+from ergonaut.tracking.stopping import StopWish
 from ergonaut.tracking.summary import Beginning, Ending, RunSummary, Totals, summarised
 
 # A program that makes up a new name for each metric would otherwise grow without end in memory and in every report.
@@ -24,13 +28,17 @@ _phases: ContextVar[tuple[tuple[str, int | None], ...]] = ContextVar("ergonaut_p
 class Run:
     """What `track()` gives. Safe to use from threads, asyncio tasks and forked children."""
 
-    def __init__(self, run_id: str, name: str, metered_by: str) -> None:
+    def __init__(self, run_id: str, name: str, metered_by: str, *, project: str = "") -> None:
         self.run_id = run_id
         self.name = name
-        self._metered_by = metered_by
+        self.project = project
+        self.stop_wish = StopWish()
+        self.metered_by = metered_by
         self._pid = os.getpid()
         self._began_at = datetime.now(UTC)
         self._metrics: dict[str, float] = {}
+        self._counts = Counts(self._write_count)
+        self._finishing = threading.Lock()
         self._parts = _Parts()
         self._summary: RunSummary | None = None
 
@@ -44,28 +52,49 @@ class Run:
         """When the run began, UTC."""
         return self._began_at
 
+    @property
+    def checkpoint_folder(self) -> Path | None:
+        """A folder that outlives this attempt, to save state in and to find it again; None where nobody keeps one."""
+        return self._parts.checkpoint_folder
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to save what is needed and leave: a budget is used up or, with `stops_itself`, SIGTERM has come."""
+        return self.stop_wish.is_asked()
+
     def metric(self, name: str, value: float) -> None:
-        """Tell a figure, such as a loss or an accuracy; the newest of each name counts."""
+        """Tell a figure, such as a loss or an accuracy; the newest of each name counts. Raises BudgetExceeded."""
         figure = float(value)
-        if not name or len(name) > _NAME_LENGTH_MAX:
-            raise ValueError(f"name: a metric's name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
-        if name not in self._metrics and len(self._metrics) >= _METRIC_NAMES_MAX:
-            self._parts.warn_once(f"metric {name!r} is not kept: a run has at most {_METRIC_NAMES_MAX} of them")
-            return
-        self._metrics[name] = figure
-        self.write(JournalEntry(kind=EntryKind.METRIC, at=_now(), phase=_path(), name=name, value=figure))
+        if self._may_keep(name, "metric", known=self._metrics, other=self._counts.totals):
+            self._metrics[name] = figure
+            self.write(JournalEntry(kind=EntryKind.METRIC, at=_now(), phase=_path(), name=name, value=figure))
+        self.stop_wish.raise_if_unheard()
+
+    def count(self, name: str, amount: float = 1) -> None:
+        """Count work that was done, such as tokens or predictions; it adds up over the run. Raises BudgetExceeded.
+
+        The total is among the run's metrics at the end, so that reports can tell joules for each.
+        """
+        more = float(amount)
+        if not 0 <= more < math.inf:
+            raise ValueError(f"amount: work that is counted is 0 or more and finite, not {amount}")
+        if self._may_keep(name, "count", known=self._counts.totals, other=self._metrics):
+            self._counts.add(_path(), name, more)
+        self.stop_wish.raise_if_unheard()
 
     @contextlib.contextmanager
     def phase(self, name: str, step: int | None = None) -> Iterator["Run"]:
-        """Say that the block is a phase, such as `with run.phase("epoch", 3):`; phases nest."""
-        if not name or len(name) > _NAME_LENGTH_MAX:
-            raise ValueError(f"name: a phase's name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
+        """Say that the block is a phase, such as `with run.phase("epoch", 3):`; phases nest. Raises BudgetExceeded."""
+        _check_name(name, "phase")
+        self.stop_wish.raise_if_unheard()
+        self._counts.flush()
         token, since = _phases.set((*_phases.get(), (name, step))), _now()
         path = _path()
         self.write(JournalEntry(kind=EntryKind.PHASE, at=since, phase=path, step=step))
         try:
             yield self
         finally:
+            self._counts.flush()
             _phases.reset(token)
             self._tell_left(path, step, since)
 
@@ -97,22 +126,62 @@ class Run:
         """Give the run the meter that it asks."""
         self._parts.meter = meter
 
+    def attach_checkpoints(self, folder: str) -> None:
+        """Give the run the folder that outlives it; an empty name is none."""
+        self._parts.checkpoint_folder = Path(folder) if folder else None
+
+    def flush(self) -> None:
+        """Write down what was counted and waits."""
+        self._counts.flush()
+
+    def summary_so_far(self) -> RunSummary:
+        """What the run has used up to the last sample; asks no meter."""
+        return self._summary or self._summarise(Ending(_now()))
+
     def finish(self, state: RunState, because: str = "", exit_code: int | None = None) -> RunSummary:
-        """End the run. In a forked child, whose parent goes on with the run, nothing is ended."""
-        if os.getpid() != self._pid or self._summary is not None:
+        """End the run. In a forked child, whose parent goes on with the run, nothing is ended.
+
+        A signal's end and the block's may come at once; the first counts and the other waits for it.
+        """
+        if os.getpid() != self._pid:
+            self._counts.flush()
             return self._summary or self._summarise(Ending(_now(), state, because, exit_code))
+        with self._finishing:
+            if self._summary is None:
+                self._end(Ending(_now(), state, because[:_NAME_LENGTH_MAX], exit_code))
+        assert self._summary is not None
+        return self._summary
+
+    def _end(self, ending: Ending) -> None:
+        self._counts.flush()
         if self._parts.meter is not None:
             self._parts.meter.stop()
+            ending = replace(ending, at=_now())
             ended = JournalEntry(
-                kind=EntryKind.FINISHED, at=_now(), state=state, exit_code=exit_code, because=because[:_NAME_LENGTH_MAX]
+                kind=EntryKind.FINISHED,
+                at=ending.at,
+                state=ending.state,
+                exit_code=ending.exit_code,
+                because=ending.because,
             )
             self.write(ended)
-        self._summary = self._summarise(Ending(_now(), state, because, exit_code))
+        self._summary = self._summarise(ending)
         if self._parts.journal is not None:
             with contextlib.suppress(OSError):
                 self._parts.journal.close()
         self._parts.journal = None
-        return self._summary
+
+    def _may_keep(self, name: str, what: str, *, known: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        _check_name(name, what)
+        if name in other:
+            raise ValueError(f"name: {name!r} is counted and told as a figure; use two names")
+        if name not in known and len(known) + len(other) >= _METRIC_NAMES_MAX:
+            self._parts.warn_once(f"{what} {name!r} is not kept: a run has at most {_METRIC_NAMES_MAX} of them")
+            return False
+        return True
+
+    def _write_count(self, phase: str, name: str, total: float, more: float) -> None:
+        self.write(JournalEntry(kind=EntryKind.METRIC, at=_now(), phase=phase, name=name, value=total, counted=more))
 
     def _tell_left(self, path: str, step: int | None, since: datetime) -> None:
         around = _phases.get()
@@ -130,9 +199,9 @@ class Run:
 
     def _summarise(self, ending: Ending) -> RunSummary:
         parts = self._parts
-        beginning = Beginning(self.run_id, self.name, self._began_at, self._metered_by, parts.journal_path)
+        beginning = Beginning(self.run_id, self.name, self._began_at, self.metered_by, parts.journal_path, self.project)
         totals = parts.meter.totals if parts.meter is not None else Totals()
-        return summarised(beginning, ending, totals, self._metrics)
+        return summarised(beginning, ending, totals, self._metrics | dict(self._counts.totals))
 
 
 @dataclass(slots=True)
@@ -142,6 +211,7 @@ class _Parts:
     journal: JournalWriter | None = None
     journal_path: Path | None = None
     meter: MeterThread | None = None
+    checkpoint_folder: Path | None = None
     warned: bool = False
 
     def warn_once(self, sentence: str) -> None:
@@ -154,6 +224,11 @@ def tell(sentence: str) -> None:
     """Say one sentence on stderr, whatever state that is in."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(f"ergonaut: {sentence}", file=sys.stderr)  # noqa: T201
+
+
+def _check_name(name: str, what: str) -> None:
+    if not name or len(name) > _NAME_LENGTH_MAX:
+        raise ValueError(f"name: a {what}'s name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
 
 
 def _path() -> str:

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ergonaut.events import Event, RunFinished, RunStarted
+from ergonaut.events import Event, PhasesFinished, RunFinished, RunStarted
 from ergonaut.events.envelope import headers_of
-from ergonaut.events.runs import RunState
+from ergonaut.events.runs import PHASES_MAX, PhaseSpan, RunState
 from ergonaut.ids import derived_id
 from ergonaut.journal import EntryKind, JournalEntry, read_entries
+from ergonaut.journal_phases import PhasePairing, add_metric, batches_of
 from ergonaut.tracking.options import BusAddress
 
 if TYPE_CHECKING:
@@ -118,10 +119,11 @@ class BusStream:
             entries, offset = await asyncio.to_thread(read_entries, self._journal, offset)
             for entry in entries:
                 position += 1
-                event = self._teller.event(entry)
-                if event is not None and position > sent:
-                    if not await self._published(jetstream, event):
-                        return False
+                events = self._teller.events(entry)
+                if events and position > sent:
+                    for event in events:
+                        if not await self._published(jetstream, event):
+                            return False
                     self._mark.write(position)
                 if entry.kind is EntryKind.FINISHED:
                     return True
@@ -185,21 +187,49 @@ class SentMark:
 
 
 class _Teller:
-    """Says which event an entry is, if it is one."""
+    """Says which events an entry is; the same journal gives the same events with the same ids, however often it is read."""
 
     def __init__(self) -> None:
         self._started: RunStarted | None = None
         self._metrics: dict[str, float] = {}
+        self._pairing = PhasePairing()
+        self._phases: list[PhaseSpan] = []
+        self._phases_told = 0
 
-    def event(self, entry: JournalEntry) -> Event | None:
+    def events(self, entry: JournalEntry) -> list[Event]:
+        """What to publish for it, in this order. Phases wait for the next sample, so that each second has one event of them."""
         if entry.started is not None:
             self._started = entry.started
-            return entry.started
-        if entry.kind is EntryKind.METRIC and entry.value is not None:
-            self._metrics[entry.name] = entry.value
-        if entry.kind is EntryKind.FINISHED and self._started is not None:
-            return self._finished(entry, self._started)
-        return entry.sampled
+            return [entry.started]
+        add_metric(self._metrics, entry)
+        self._phases += self._pairing.after(entry)
+        if self._started is None:
+            return []
+        is_end = entry.kind is EntryKind.FINISHED
+        is_due = is_end or entry.sampled is not None or len(self._phases) >= PHASES_MAX
+        events: list[Event] = self._phases_finished(entry, self._started) if is_due else []
+        if entry.sampled is not None:
+            events.append(entry.sampled)
+        if is_end:
+            events.append(self._finished(entry, self._started))
+        return events
+
+    def _phases_finished(self, entry: JournalEntry, started: RunStarted) -> list[Event]:
+        events: list[Event] = []
+        for batch in batches_of(self._phases):
+            events.append(
+                PhasesFinished(
+                    event_id=derived_id("event", started.run_id, "phases", str(self._phases_told)),
+                    tenant=started.tenant,
+                    occurred_at=entry.at,
+                    run_id=started.run_id,
+                    job_id=started.job_id,
+                    phases=batch,
+                )
+            )
+            self._phases_told += len(batch)
+        self._phases.clear()
+        return events
 
     def _finished(self, entry: JournalEntry, started: RunStarted) -> RunFinished:
         return RunFinished(

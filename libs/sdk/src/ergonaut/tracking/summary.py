@@ -10,6 +10,7 @@ from typing import Any
 from ergonaut.events.runs import RunState
 from ergonaut.events.telemetry import Method, PowerSample, PowerSampled
 from ergonaut.journal import EntryKind, JournalEntry
+from ergonaut.journal_phases import add_metric
 
 RENT_COMPONENT = "machine"
 """The component under which the machine's rent is kept: money without energy."""
@@ -53,6 +54,7 @@ class RunSummary:
     metrics: Mapping[str, float]
     journal: Path | None
     exit_code: int | None = None
+    project: str = ""
 
     @property
     def duration_seconds(self) -> float:
@@ -146,6 +148,7 @@ class Beginning:
     at: datetime
     metered_by: str
     journal: Path | None
+    project: str = ""
 
 
 def summarised(beginning: Beginning, ending: Ending, totals: Totals, metrics: Mapping[str, float]) -> RunSummary:
@@ -175,6 +178,7 @@ def summarised(beginning: Beginning, ending: Ending, totals: Totals, metrics: Ma
         metrics=dict(metrics),
         journal=beginning.journal,
         exit_code=ending.exit_code,
+        project=beginning.project,
     )
 
 
@@ -187,9 +191,10 @@ def summary_of(entries: Iterable[JournalEntry], journal: Path) -> RunSummary | N
         totals.add(entry)
         if entry.started is not None and beginning is None:
             started = entry.started
-            beginning = Beginning(started.run_id, started.name, started.started_at, "the run itself", journal)
-        if entry.kind is EntryKind.METRIC and entry.value is not None:
-            metrics[entry.name] = entry.value
+            beginning = Beginning(
+                started.run_id, started.name, started.started_at, "the run itself", journal, started.project
+            )
+        add_metric(metrics, entry)
         if entry.kind is EntryKind.FINISHED and ending is None:
             ending = Ending(entry.at, entry.state, entry.because, entry.exit_code)
     if beginning is None or last_at is None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from ergonaut.events.runs import RunState
 from ergonaut.ids import new_id
@@ -18,10 +18,11 @@ from ergonaut.journal import JournalWriter
 from ergonaut.metering.processtable import open_process_table
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.begun import BegunRun, begin_run
-from ergonaut.tracking.options import Options, current_options
+from ergonaut.tracking.options import Wishes, current_options
 from ergonaut.tracking.outer import OuterRun
 from ergonaut.tracking.ranks import is_fellow_rank, rank_on_host
 from ergonaut.tracking.run import Run, tell
+from ergonaut.tracking.stopping import BudgetExceeded
 from ergonaut.tracking.summary import RunSummary
 
 P = ParamSpec("P")
@@ -49,53 +50,36 @@ _beginning = _Beginning()
 @overload
 def track(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
-def track(
-    *,
-    name: str = "",
-    zone: str | None = None,
-    electricity_usd_per_kwh: float | None = None,
-    interval_seconds: float | None = None,
-    verbose: bool = False,
-) -> "Tracking": ...
-def track(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str = "",
-    zone: str | None = None,
-    electricity_usd_per_kwh: float | None = None,
-    interval_seconds: float | None = None,
-    verbose: bool = False,
-) -> Any:
+def track(**wishes: Unpack[Wishes]) -> "Tracking": ...
+def track(function: Callable[..., Any] | None = None, /, **wishes: Unpack[Wishes]) -> Any:
     """Measure what a block or a function uses: `with track(name="digits") as run:`, `@track` or `@track(name="digits")`.
 
-    What is not given is taken from ERGONAUT_ZONE, ERGONAUT_ELECTRICITY_USD_PER_KWH and ERGONAUT_TRACK_INTERVAL_SECONDS.
-    One line tells the footprint on stderr at the end if that is a terminal or `verbose` is set; `run.summary` has it all.
+    `name`, `project` say what it is and who pays. `zone`, `electricity_usd_per_kwh` and `interval_seconds` set where the
+    electricity comes from, its price, and the seconds between samples. `budget` is held to: warned of at 80 %, then told or
+    stopped. `exporters` are names, such as "mlflow", or exporters. With `stops_itself` SIGTERM only turns `run.should_stop`
+    true, and the program saves its state and leaves; a second SIGTERM ends it.
+
+    What is not given is taken from ERGONAUT_PROJECT, ERGONAUT_ZONE and so on. One line tells the footprint on stderr at the
+    end if that is a terminal or `verbose` is set; `run.summary` has it all.
     """
-    tracking = Tracking(
-        name,
-        lambda: current_options(
-            zone=zone, electricity_usd_per_kwh=electricity_usd_per_kwh, interval_seconds=interval_seconds
-        ),
-        verbose=verbose,
-    )
+    if unknown := wishes.keys() - Wishes.__annotations__.keys():
+        raise TypeError(f"track() has no argument {', '.join(map(repr, sorted(unknown)))}")
+    tracking = Tracking(wishes)
     return tracking if function is None else tracking(function)
 
 
 class Tracking:
     """What `track()` returns: a context manager for blocks and a decorator for functions, coroutines included."""
 
-    def __init__(self, name: str, options: Callable[[], Options], *, verbose: bool) -> None:
-        self._name = name
-        self._options = options
-        self._verbose = verbose
+    def __init__(self, wishes: Wishes) -> None:
+        self._wishes = wishes
         self._stack: contextlib.ExitStack | None = None
         self._joined = False
 
     def __enter__(self) -> Run:
         stack = contextlib.ExitStack()
         self._joined = bool(_active)
-        run = stack.enter_context(_running(self._name or _program_name(), self._options, verbose=self._verbose))
+        run = stack.enter_context(_running(self._wishes))
         self._stack = stack
         return run
 
@@ -115,12 +99,13 @@ class Tracking:
             await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        name = self._name or getattr(function, "__qualname__", "function")
+        wishes = self._wishes.copy()
+        wishes["name"] = wishes.get("name", "") or getattr(function, "__qualname__", "function")
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def measured_coroutine(*arguments: P.args, **options: P.kwargs) -> Any:
-                tracking = Tracking(name, self._options, verbose=self._verbose)
+                tracking = Tracking(wishes)
                 tracking.__enter__()
                 try:
                     result = await function(*arguments, **options)
@@ -134,34 +119,40 @@ class Tracking:
 
         @functools.wraps(function)
         def measured(*arguments: P.args, **options: P.kwargs) -> R:
-            with _running(name, self._options, verbose=self._verbose):
+            with _running(wishes):
                 return function(*arguments, **options)
 
         return measured
 
 
 @contextlib.contextmanager
-def _running(name: str, options: Callable[[], Options], *, verbose: bool) -> Iterator[Run]:
+def _running(wishes: Wishes) -> Iterator[Run]:
     """A run for the block: the one that is under way already, one that somebody else meters, or one of our own."""
+    name = wishes.get("name", "") or _program_name()
     with _beginning.lock:
         outer = _active[-1] if _active else None
-        begun = _begun(name, options) if outer is None else None
+        begun = _begun(name, wishes) if outer is None else None
     if outer is not None:
         with outer.phase(name):
             yield outer
     if begun is not None:
-        with _ending(begun, verbose=verbose), _being_active(begun):
+        with _ending(begun, verbose=wishes.get("verbose", False)), _being_active(begun):
             yield begun.run
 
 
-def _begun(name: str, options: Callable[[], Options]) -> BegunRun:
+def _begun(name: str, wishes: Wishes) -> BegunRun:
     guest = metered_by_another(name)
     if guest is not None:
-        begun = BegunRun(guest, {}, None, os.getpid())
+        begun = BegunRun(guest)
+        if wishes.get("budget") is not None:
+            tell(f"the budget of {name} is not held to here: {guest.metered_by} meters the run")
     else:
         with_ranks = rank_on_host(os.environ) is not None
         context = RunContext.from_environment(os.environ)
-        begun = begin_run(options(), name, _belongs(with_ranks=with_ranks), context)
+        begun = begin_run(current_options(wishes), name, _belongs(with_ranks=with_ranks), context)
+    begun.run.stop_wish.program_stops_itself = wishes.get("stops_itself", False)
+    if guest is None or begun.run.stop_wish.program_stops_itself:
+        begun.watch_signals()
     _active.append(begun.run)
     return begun
 
@@ -172,9 +163,12 @@ def metered_by_another(name: str) -> Run | None:
         return Run(new_id("run"), name, "the first rank on this host")
     context = RunContext.from_environment(os.environ)
     if context is not None and context.metered:
-        return _telling(Run(context.run_id, name, "the agent of this host"), context.journal)
+        guest = Run(context.run_id, name, "the agent of this host", project=context.project)
+        guest.attach_checkpoints(context.checkpoint_folder)
+        return _telling(guest, context.journal)
     outer = OuterRun.from_environment(os.environ)
-    if outer is not None:
+    # A process that replaced its program has no tracker any more, though it inherited the word of one.
+    if outer is not None and outer.pid != os.getpid():
         return _telling(Run(outer.run_id, name, f"the tracker of process {outer.pid}"), str(outer.journal))
     return None
 
@@ -214,7 +208,9 @@ def _ending(begun: BegunRun, *, verbose: bool) -> Iterator[None]:
     except BaseException as error:
         _say(begun, begun.finish(*verdict(error)), verbose=verbose)
         raise
-    _say(begun, begun.finish(RunState.SUCCEEDED), verbose=verbose)
+    because = begun.run.stop_wish.because
+    state = RunState.CANCELLED if because else RunState.SUCCEEDED
+    _say(begun, begun.finish(state, because and f"asked to stop: {because}"), verbose=verbose)
 
 
 def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
@@ -223,6 +219,8 @@ def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         state = RunState.FAILED if code else RunState.SUCCEEDED
         return state, f"exit {code}" if code else "", code
+    if isinstance(error, BudgetExceeded):
+        return RunState.CANCELLED, str(error), None
     if isinstance(error, KeyboardInterrupt):
         return RunState.FAILED, "interrupted", None
     return RunState.FAILED, f"{type(error).__name__}: {error}", None

@@ -1,0 +1,107 @@
+"""Finds journals without an end whose process is gone, and closes them. Only the end of a journal is read, however long it is."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ergonaut.events.runs import RunState
+from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, read_entries
+from ergonaut.metering import host_name
+from ergonaut.tracking.outer import is_alive
+
+JOURNAL_FILE = "journal.jsonl"
+DIED = "process died"
+"""Why a run failed that this module closed."""
+
+# A journal's last entries are a few kilobytes; they are looked for in this much, not in a file of many days.
+_TAIL_BYTES = 64 * 1024
+# As entries are written, the kind comes first; a text within an entry cannot hold the line's break before it.
+_END = b'{"kind":"finished"'
+
+_under_way_here: set[str] = set()
+
+
+def remember(run_id: str) -> None:
+    """This process meters the run, so the run is not one of the program that the process was before an exec."""
+    _under_way_here.add(run_id)
+
+
+def forget(run_id: str) -> None:
+    """The run has its end."""
+    _under_way_here.discard(run_id)
+
+
+def journals_of(home: Path, newest: int | None = None) -> list[Path]:
+    """The journals of a home, oldest first; only the newest so many where that is asked."""
+    try:
+        folders = sorted(each.name for each in os.scandir(home / "runs"))
+    except OSError:
+        return []
+    wanted = folders if newest is None else folders[-newest:]
+    journals = (home / "runs" / name / JOURNAL_FILE for name in wanted)
+    return [journal for journal in journals if journal.exists()]
+
+
+def close_dead_runs(home: Path, newest: int | None = None) -> list[Path]:
+    """Close every run of this host that has no end and whose process is gone, as failed; gives their journals.
+
+    Runs that are under way, and those of other hosts that share the home, are left alone. Two processes that close a run at
+    once write its end twice, of which readers take the first. A journal that cannot be read or written is left for later.
+    """
+    return [journal for journal in journals_of(home, newest) if _closed(journal)]
+
+
+def has_ended(journal: Path) -> bool:
+    """Whether a journal tells of its run's end."""
+    return any(line.startswith(_END) for line in _tail(journal))
+
+
+def has_died(journal: Path) -> bool:
+    """Whether a run's end was written by this module, since the run itself could not."""
+    died = f'"because":"{DIED}"'.encode()
+    return any(line.startswith(_END) and died in line for line in _tail(journal))
+
+
+def _tail(journal: Path) -> list[bytes]:
+    with journal.open("rb") as file:
+        file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
+        return file.read(_TAIL_BYTES).splitlines()
+
+
+def _closed(journal: Path) -> bool:
+    try:
+        if has_ended(journal):
+            return False
+        first = _first_entry(journal)
+        if first is None or first.started is None or first.started.host != host_name():
+            return False
+        if _goes_on(first):
+            return False
+        last = next(_newest_entries(journal), first)
+        with JournalWriter(journal) as writer:
+            writer.write(JournalEntry(kind=EntryKind.FINISHED, at=last.at, state=RunState.FAILED, because=DIED))
+    except OSError:
+        return False
+    return True
+
+
+def _goes_on(first: JournalEntry) -> bool:
+    pid = first.pid or 0
+    if pid == os.getpid():
+        # A process that replaced its program keeps its pid and its age, but the new program does not go on with the run.
+        return first.started is not None and first.started.run_id in _under_way_here
+    return is_alive(pid, first.process_started_at or 0.0)
+
+
+def _newest_entries(journal: Path) -> Iterator[JournalEntry]:
+    entries, _ = read_entries(journal, max(0, journal.stat().st_size - _TAIL_BYTES))
+    return reversed(entries)
+
+
+def _first_entry(journal: Path) -> JournalEntry | None:
+    with journal.open("rb") as file:
+        line = file.readline(READ_BYTES_MAX)
+    try:
+        return JournalEntry.model_validate_json(line)
+    except ValueError:
+        return None

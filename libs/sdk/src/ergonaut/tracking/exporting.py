@@ -1,0 +1,113 @@
+"""Hands a run's footprint to other tools while it goes on and when it ends; none of them can harm or delay the program.
+
+An exporter is a class with three methods, named in the entry-point group `ergonaut.exporters` or given to `track()`.
+"""
+
+import importlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Protocol, runtime_checkable
+
+from ergonaut.errors import Refused
+from ergonaut.tracking.summary import RunSummary
+
+GROUP = "ergonaut.exporters"
+VARIABLE = "ERGONAUT_EXPORTERS"
+PROGRESS_SECONDS = 10.0
+"""How often a footprint is handed on; other tools keep every one, so that each second would fill them with little news."""
+
+FINISH_SECONDS_MAX = 30.0
+"""How long the end of a run waits for slow exporters; what they have not done by then is left to their own threads."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Writes footprints somewhere. An error that it raises is told once; after that it is not asked again in this run."""
+
+    def begin(self, summary: RunSummary) -> None:
+        """A run has begun; called in the program's own thread, so that a run that is active there can be found."""
+
+    def progress(self, summary: RunSummary) -> None:
+        """What the run has used so far; called every few seconds in a thread of its own."""
+
+    def finish(self, summary: RunSummary) -> None:
+        """What the run has used in the end; called once, in that same thread."""
+
+
+def exporters_of(given: Iterable["Exporter | str"]) -> tuple[Exporter, ...]:
+    """Exporters by their names or as they are, and those that ERGONAUT_EXPORTERS names. Raises Refused for unknown names."""
+    named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    given = list(given)
+    wanted = given + [name for name in dict.fromkeys(named) if name not in given]
+    return tuple(_found(each) if isinstance(each, str) else _checked(each) for each in wanted)
+
+
+def needed(module: str, extra: str) -> ModuleType:
+    """A library that an integration cannot do without. Raises Refused with how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise Refused(f"{module} cannot be imported ({error}); pip install 'ergonaut[{extra}]'") from error
+
+
+def _found(name: str) -> Exporter:
+    known = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in known:
+        raise Refused(f"no exporter is called {name!r}; there are {', '.join(sorted(known))}", field=VARIABLE)
+    return _checked(known[name].load()())
+
+
+def _checked(exporter: Exporter) -> Exporter:
+    if not isinstance(exporter, Exporter):
+        raise Refused(f"{exporter!r} has not the methods begin, progress and finish", field="exporters")
+    return exporter
+
+
+class Exporting:
+    """One run's exporters and the thread that calls them."""
+
+    def __init__(
+        self, exporters: Iterable[Exporter], summarise: Callable[[], RunSummary], tell: Callable[[str], None]
+    ) -> None:
+        self._exporters = list(exporters)
+        self._summarise = summarise
+        self._tell = tell
+        self._finished: RunSummary | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._export, name="ergonaut-export", daemon=True)
+
+    def begin(self) -> None:
+        """Tell every exporter of the run, and begin to hand on."""
+        summary = self._summarise()
+        self._each(lambda exporter: exporter.begin(summary))
+        if self._exporters:
+            self._thread.start()
+
+    def finish(self, summary: RunSummary, patience_seconds: float = FINISH_SECONDS_MAX) -> None:
+        """Hand on the run's end, for so long at most."""
+        if not self._thread.is_alive():
+            return
+        self._finished = summary
+        self._stopping.set()
+        self._thread.join(patience_seconds)
+        if self._thread.is_alive():
+            self._tell(f"exporters of {summary.run_id} took longer than {patience_seconds:g} s and were left behind")
+
+    def _export(self) -> None:
+        while not self._stopping.wait(PROGRESS_SECONDS):
+            summary = self._summarise()
+            self._each(lambda exporter, summary=summary: exporter.progress(summary))  # type: ignore[misc]
+        finished = self._finished
+        if finished is not None:
+            self._each(lambda exporter: exporter.finish(finished))
+
+    def _each(self, act: Callable[[Exporter], None]) -> None:
+        for exporter in tuple(self._exporters):
+            try:
+                act(exporter)
+            except Exception as error:
+                self._exporters.remove(exporter)
+                self._tell(f"the exporter {type(exporter).__name__} failed and is left out: {error}")
