@@ -105,6 +105,17 @@ async def test_metrics_can_be_scraped() -> None:
             assert "ergonaut_test_total 3.0" in answer.read().decode()
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status"), [("GET /other HTTP/1.1", "404"), ("POST /metrics HTTP/1.1", "405"), ("", "405")]
+)
+async def test_only_metrics_are_served_there(request_line: str, status: str) -> None:
+    async with serving_metrics("127.0.0.1:0") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{request_line}\r\n\r\n".encode())
+        assert (await reader.readline()).split()[1] == status.encode()
+        writer.close()
+
+
 async def test_a_metrics_port_that_is_taken_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 from ergonaut_common.bus.buckets import listed, next_entry, watching
 from ergonaut_common.bus.connection import Bus, open_bus
+from ergonaut_common.bus.following import following
 from ergonaut_common.bus.listening import Listeners, listening
 from ergonaut_common.bus.reading import Delivery, Malformed, reading
 from ergonaut_common.bus.settling import DELIVERIES_MAX, delay_seconds
@@ -13,6 +14,7 @@ __all__ = [
     "Listeners",
     "Malformed",
     "delay_seconds",
+    "following",
     "listed",
     "listening",
     "next_entry",

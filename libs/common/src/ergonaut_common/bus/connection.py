@@ -71,13 +71,16 @@ class Bus:
 
     async def publish(self, event: Event) -> None:
         """Tell a fact; it is stored when this returns, once, however often it is told. Raises Unavailable after 10 s."""
-        payload = event.model_dump_json().encode()
         with span("publish", subject=event.subject):
             headers = headers_of(event) | trace_headers()
-            await until_answered(
-                lambda: self.jetstream.publish(event.subject, payload, headers=headers),
-                what=f"publishing {event.TYPE} {event.event_id}",
-            )
+            await self.publish_ready(event.subject, event.model_dump_json().encode(), headers)
+
+    async def publish_ready(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+        """The same for an event that is in bytes already, with the headers of `headers_of`; no span is made for it."""
+        await until_answered(
+            lambda: self.jetstream.publish(subject, payload, headers=headers),
+            what=f"publishing {headers.get('ce-type', 'an event')} {headers.get('ce-id', '')} on {subject}",
+        )
 
     async def ensure_streams(self, *areas: str) -> None:
         """Make the streams of these areas, and that of dead letters, where they are not there yet."""
@@ -152,7 +155,7 @@ async def until_answered(
         pause_seconds = min(pause_seconds * 2, 1.0)
 
 
-def connection_options(service: str) -> dict[str, Any]:
+def connection_options(service: str, ping_interval_seconds: float = PING_INTERVAL_SECONDS) -> dict[str, Any]:
     """How anything of ours connects to NATS: for ever, noticing a dead link within seconds, quiet about it."""
 
     async def told(error: Exception) -> None:
@@ -163,18 +166,24 @@ def connection_options(service: str) -> dict[str, Any]:
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.25,
         "connect_timeout": 2,
-        "ping_interval": PING_INTERVAL_SECONDS,
+        "ping_interval": ping_interval_seconds,
         "error_cb": told,
     }
 
 
 @contextlib.asynccontextmanager
-async def open_bus(platform: PlatformSettings, service: str) -> AsyncIterator[Bus]:
-    """Connect, waiting for NATS with a bound; closes when the block ends. Raises Unavailable."""
+async def open_bus(
+    platform: PlatformSettings, service: str, *, ping_interval_seconds: float = PING_INTERVAL_SECONDS
+) -> AsyncIterator[Bus]:
+    """Connect, waiting for NATS with a bound; closes when the block ends. Raises Unavailable.
+
+    Who publishes every second learns from that whether the link lives, and may ping more seldom.
+    """
     credentials = {"user": platform.nats_user, "password": platform.nats_password()} if platform.nats_user else {}
     try:
         connection = await asyncio.wait_for(
-            nats.connect(platform.nats_url, **credentials, **connection_options(service)), START_PATIENCE_SECONDS
+            nats.connect(platform.nats_url, **credentials, **connection_options(service, ping_interval_seconds)),
+            START_PATIENCE_SECONDS,
         )
     except TimeoutError as error:
         raise Unavailable(f"NATS at {platform.nats_url} does not answer; is it running?") from error

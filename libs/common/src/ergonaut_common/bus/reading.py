@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import NotFoundError
 
 from ergonaut.events import STREAMS
 from ergonaut_common.bus.connection import Bus
-from ergonaut_common.bus.settling import ACK_WAIT_SECONDS, delay_seconds, park
+from ergonaut_common.bus.pulling import ConsumerGone, Pull, open_pull
+from ergonaut_common.bus.settling import delay_seconds, park
 from ergonaut_common.observe import get_logger
 
-PENDING_MAX = 20_000
-"""Messages that may be out unacknowledged on one reader; above two batches nothing is gained."""
+BATCH_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of one batch at most, whatever its number of messages, so that memory is bounded: a batch that is handled, one that is
+being fetched meanwhile, and what the handler makes of them. Larger batches were no faster."""
 
 log = get_logger(__name__)
 
@@ -50,14 +49,14 @@ async def reading(
 ) -> AsyncIterator[None]:
     """Hand over the messages of these areas in batches, an area at a time, while the block runs.
 
-    A batch is acknowledged when `handle` returns, but for what it says is malformed, which is parked; when it raises, the
-    whole batch comes again after a growing delay, for ever: what the stream still holds is never given up.
+    While a batch is handled the next one is fetched. A batch is acknowledged when `handle` returns, but for what it says is
+    malformed, which is parked; when it raises, the whole batch comes again after a growing delay, for ever: what the stream
+    still holds is never given up.
     """
     await bus.ensure_streams(*areas)
     async with asyncio.TaskGroup() as group:
         readers = [
-            group.create_task(_Reader(bus.jetstream, area, durable, handle).run(batch_max, wait_seconds))
-            for area in areas
+            group.create_task(_Reader(bus, area, durable, handle).run(batch_max, wait_seconds)) for area in areas
         ]
         try:
             yield
@@ -69,36 +68,42 @@ async def reading(
 class _Reader:
     """Reads one area's stream."""
 
-    def __init__(self, jetstream: JetStreamContext, area: str, durable: str, handle: Handle) -> None:
-        self._jetstream = jetstream
+    def __init__(self, bus: Bus, area: str, durable: str, handle: Handle) -> None:
+        self._bus = bus
         self._stream = STREAMS[area].name
         self._durable = durable
         self._handle = handle
         self._failures = 0
+        self._pull: Pull | None = None
 
     async def run(self, batch_max: int, wait_seconds: float) -> None:
         """Read for ever; an outage of NATS is waited out."""
-        subscription: JetStreamContext.PullSubscription | None = None
         this_task = asyncio.current_task()
-        # nats-py may turn a cancellation that meets its own timeout into that timeout; asked once, we must not go on for ever.
-        while not (this_task and this_task.cancelling()):
-            try:
-                subscription = subscription or await self._subscribe()
-                messages = await subscription.fetch(batch_max, timeout=wait_seconds)
-            except TimeoutError:
-                continue
-            except (NatsError, ConnectionError) as error:
-                log.warning("reading is interrupted", stream=self._stream, because=str(error) or type(error).__name__)
-                subscription = None if isinstance(error, NotFoundError) else subscription
-                await asyncio.sleep(0.5)
-                continue
-            await self._settled(messages)
+        ahead = asyncio.create_task(self._fetched(batch_max, wait_seconds))
+        try:
+            # nats-py may turn a cancellation that meets its own timeout into that timeout; asked once, we must not go on.
+            while not (this_task and this_task.cancelling()):
+                messages = await ahead
+                ahead = asyncio.create_task(self._fetched(batch_max, wait_seconds))
+                if messages:
+                    await self._settled(messages)
+        finally:
+            ahead.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ahead
 
-    async def _subscribe(self) -> JetStreamContext.PullSubscription:
-        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_SECONDS, max_ack_pending=PENDING_MAX)
-        return await self._jetstream.pull_subscribe(
-            subject="", durable=self._durable, stream=self._stream, config=config
-        )
+    async def _fetched(self, batch_max: int, wait_seconds: float) -> list[Msg]:
+        """The next batch; empty when none came in time, or when NATS is away."""
+        try:
+            self._pull = self._pull or await open_pull(self._bus, self._stream, self._durable)
+            return await self._pull.fetch(batch_max, BATCH_BYTES_MAX, wait_seconds)
+        except (NatsError, ConnectionError, TimeoutError) as error:
+            log.warning("reading is interrupted", stream=self._stream, because=str(error) or type(error).__name__)
+            if isinstance(error, ConsumerGone) and self._pull:
+                await self._pull.close()
+                self._pull = None
+            await asyncio.sleep(0.5)
+            return []
 
     async def _settled(self, messages: Sequence[Msg]) -> None:
         """Handle a batch and settle every message of it."""
@@ -113,7 +118,9 @@ class _Reader:
             # An ack that is lost with the connection makes the message come again; the handler's key makes that harmless.
             with contextlib.suppress(NatsError):
                 if delivery.sequence in malformed:
-                    await park(self._jetstream, message, consumer=self._durable, because=malformed[delivery.sequence])
+                    await park(
+                        self._bus.jetstream, message, consumer=self._durable, because=malformed[delivery.sequence]
+                    )
                 else:
                     await message.ack()
 
