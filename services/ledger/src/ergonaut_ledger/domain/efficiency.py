@@ -196,7 +196,7 @@ class _Column:
         reaches_into_last = last < self._stretches and end > self._places[last]
         touched_to = min(last + (1 if reaches_into_last else 0), self._stretches)
         self._touch_changes[max(first, 0)] += 1
-        self._touch_changes[max(touched_to, max(first, 0))] -= 1
+        self._touch_changes[max(touched_to, first, 0)] -= 1
 
     def sums(self) -> _Sums:
         """The sums up to each edge."""
