@@ -4,10 +4,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from ergonaut.events.telemetry import Method
-from ergonaut.metering import discover, nvml
+from ergonaut.metering import discover
 from ergonaut.metering.nvml import NvmlMeter
 
 
@@ -89,10 +87,9 @@ def test_each_card_with_a_counter_is_a_component_of_its_own() -> None:
     ]
 
 
-def test_power_is_summed_up_on_a_card_without_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_power_is_summed_up_on_a_card_without_a_counter() -> None:
     card, now = Card(milliwatts=100_000), [10.0]
-    monkeypatch.setattr(nvml.time, "monotonic", lambda: now[0])
-    meter = NvmlMeter(Driver(card))
+    meter = NvmlMeter(Driver(card), seconds=lambda: now[0])
     meter.read()
     now[0], card.milliwatts = 12.0, 300_000
     (reading,) = meter.read()

@@ -5,7 +5,8 @@ reads them takes differences, so that a reading that was missed is bridged by th
 """
 
 from ergonaut.metering.attribution import HostUse, Split, attribute
-from ergonaut.metering.hosts import HostFacts, discover, host_facts, host_name
+from ergonaut.metering.discovery import discover
+from ergonaut.metering.hosts import HostFacts, host_facts, host_name
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
 from ergonaut.metering.meters import CounterMark, Meter, NotMeasured, Reading

@@ -1,22 +1,20 @@
-"""This host: its name, what it is made of, and the best meter for each of its components."""
+"""This host: its name and what it is made of."""
 
-import importlib
 import os
 import platform
 import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ergonaut.metering.cpu_model import CpuModel
-from ergonaut.metering.dram_model import DramModel
 from ergonaut.metering.load import read_load
-from ergonaut.metering.meters import Meter, NotMeasured
-from ergonaut.metering.nvml import NvmlMeter
-from ergonaut.metering.rapl import POWERCAP, RaplMeter
+from ergonaut.metering.meters import HostContext, Meter
+from ergonaut.metering.sysfs import text_or_empty
 
-_CPUINFO = Path("/proc/cpuinfo")
+# It answers in milliseconds; a machine that cannot say what it is made of is to start all the same.
+_SYSCTL_SECONDS_MAX = 2.0
 _NAME_LENGTH_MAX = 63
 
 
@@ -30,19 +28,11 @@ class HostFacts:
     accelerators: tuple[str, ...] = ()
 
 
-def discover(powercap: Path = POWERCAP, nvml: Any = None) -> list[Meter]:
-    """The best meter for each component of this host; what cannot be measured is among them and says why.
-
-    `nvml` stands in for the module `pynvml`, which is imported where none is given.
-    """
-    return [*_cpu_and_memory(powercap), _gpus(nvml)]
-
-
 def host_facts(meters: Sequence[Meter] = ()) -> HostFacts:
     """What this host is made of; its accelerators are those that the meters found."""
     load = read_load()
-    accelerators = tuple(name for meter in meters if isinstance(meter, NvmlMeter) for name in meter.accelerators)
-    return HostFacts(_cpu_name(), load.logical_cpus, load.memory_bytes / 2**30, accelerators)
+    accelerators = tuple(name for meter in meters for name in getattr(meter, "accelerators", ()))
+    return HostFacts(cpu_identity().name, load.logical_cpus, load.memory_bytes / 2**30, accelerators)
 
 
 def host_name(own_name: str = "") -> str:
@@ -55,40 +45,49 @@ def host_name(own_name: str = "") -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_NAME_LENGTH_MAX].strip("-") or "host"
 
 
-def _cpu_and_memory(powercap: Path) -> list[Meter]:
-    rapl = RaplMeter(powercap)
-    readings = {reading.component: reading for reading in rapl.read()}
-    if "platform" in readings and readings["platform"].measured:
-        return [rapl]
-    unread = {component: reading.source for component, reading in readings.items() if not reading.measured}
-    if not readings or "platform" in unread:
-        because = unread.get("platform", "no RAPL on this machine")
-        return [CpuModel(because=because), DramModel(because=because)]
-    measured = rapl.only(frozenset(readings) - frozenset(unread))
-    meters: list[Meter] = [measured] if measured.components else []
-    if "cpu" not in measured.components:
-        meters.append(CpuModel(because=unread.get("cpu", "no RAPL counter for the package")))
-    if "dram" not in measured.components:
-        meters.append(DramModel(because=unread.get("dram", "no RAPL counter for memory")))
-    return meters
+@dataclass(frozen=True, slots=True)
+class CpuIdentity:
+    """What a CPU calls itself, and on x86 the numbers of its family and model, which it tells even to guests."""
+
+    name: str
+    family: int = 0
+    model: int = 0
 
 
-def _gpus(nvml: Any) -> Meter:
-    nvml = nvml or importlib.import_module("pynvml")
+def cpu_identity(host: HostContext | None = None) -> CpuIdentity:
+    """Which CPU this is, as far as it can be told."""
+    host = host or HostContext()
+    fields = _first_cpu(host.path("/proc/cpuinfo"))
+    name = fields.get("model name") or _arm_name(fields, host) or _other_name(host)
+    numbers = (fields.get(key, "") for key in ("cpu family", "model"))
+    family, model = (int(text) if text.isdecimal() else 0 for text in numbers)
+    return CpuIdentity(name, family, model)
+
+
+# Implementer and part of the main identification register, from Arm's and NVIDIA's technical reference manuals.
+_ARM_PARTS = {"0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd49": "Neoverse-N2", "0xd4f": "Neoverse-V2"}
+
+
+def _first_cpu(cpuinfo: Path) -> dict[str, str]:
     try:
-        meter = NvmlMeter(nvml)
-    except nvml.NVMLError as error:
-        return NotMeasured("gpu", f"no NVIDIA driver answers: {error}")
-    if not meter.accelerators:
-        meter.close()
-        return NotMeasured("gpu", "the NVIDIA driver shows no card")
-    return meter
-
-
-def _cpu_name() -> str:
-    try:
-        lines = _CPUINFO.read_text().splitlines()
+        lines = cpuinfo.read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.machine()
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _arm_name(fields: Mapping[str, str], host: HostContext) -> str:
+    part = _ARM_PARTS.get(fields.get("CPU part", ""), "")
+    if part == "Neoverse-N1" and text_or_empty(host.path("/sys/class/dmi/id/sys_vendor")) == "Amazon EC2":
+        return "AWS Graviton2"
+    return f"ARM {part}" if part else ""
+
+
+def _other_name(host: HostContext) -> str:
+    sysctl = host.program("sysctl") if sys.platform == "darwin" else None
+    if sysctl:
+        command = [sysctl, "-n", "machdep.cpu.brand_string"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_SYSCTL_SECONDS_MAX, check=False)
+        if said.stdout.strip():
+            return said.stdout.strip()
+    return platform.processor() or platform.machine()

@@ -6,13 +6,29 @@ from pathlib import Path
 from typing import Self
 
 from ergonaut.events.telemetry import Method
-from ergonaut.metering.meters import Reading
+from ergonaut.metering.meters import PLATFORM, CounterMark, HostContext, Meter, NotMeasured, Reading
+from ergonaut.metering.sysfs import read_number, text_or_empty
 
 POWERCAP = Path("/sys/class/powercap")
 # Khan et al., RAPL in Action (doi 10.1145/3177754), for packages; Desrochers et al., A Validation of DRAM RAPL Power
 # Measurements (doi 10.1145/2989081.2989088), for memory.
-_RANGE_FRACTIONS = {"cpu": 0.05, "dram": 0.2, "platform": 0.05}
+_RANGE_FRACTIONS = {"cpu": 0.05, "dram": 0.2, PLATFORM: 0.05}
 _JOULES_PER_MICROJOULE = 1e-6
+
+
+def open_meters(host: HostContext) -> Sequence[Meter]:
+    """The counters of this host; a component without one says so."""
+    powercap = host.powercap or host.path(str(POWERCAP))
+    meter = RaplMeter(powercap)
+    if not meter.components:
+        return [NotMeasured("cpu", "no RAPL on this machine"), NotMeasured("dram", "no RAPL on this machine")]
+    if PLATFORM in meter.components:
+        return [meter]
+    missing = [name for name in ("cpu", "dram") if name not in meter.components]
+    return [meter, *(NotMeasured(name, f"no RAPL counter for {_LABELS[name]}") for name in missing)]
+
+
+_LABELS = {"cpu": "the package", "dram": "memory"}
 
 
 @dataclass(slots=True)
@@ -25,19 +41,22 @@ class _Zone:
     last_microjoules: int | None = None
     counted_microjoules: int = 0
 
-    def advance(self) -> None:
-        now = int((self.folder / "energy_uj").read_text())
+    def advance(self) -> CounterMark:
+        self.wraps_at_microjoules = self.wraps_at_microjoules or read_number(f"{self.folder}/max_energy_range_uj")
+        now = read_number(f"{self.folder}/energy_uj")
         if self.last_microjoules is not None:
             step = now - self.last_microjoules
             self.counted_microjoules += step if step >= 0 else step + self.wraps_at_microjoules
         self.last_microjoules = now
+        return CounterMark(self.folder.name, now, self.wraps_at_microjoules)
 
 
 class RaplMeter:
     """Components `cpu` (all packages) and `dram`, or `platform` where the machine shows nothing finer.
 
-    Cores and uncore lie inside their package, and the platform counter (psys) holds packages and memory, so none of them is
-    added. A counter wraps after some 262 kJ; one wrap between two readings is bridged, so read it every few minutes at least.
+    Cores lie inside their package and are shown there, never added. What the platform counter (psys) covers is up to the maker
+    of the board, so it is read only where there is nothing finer. AMD counts packages and cores, under the same names.
+    A counter wraps after some 262 kJ; one wrap between two readings is bridged, so read it every few minutes at least.
     """
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
@@ -46,9 +65,10 @@ class RaplMeter:
         found = {
             "cpu": packages,
             "dram": [zone for zone in zones if zone.name == "dram"],
-            "platform": [] if packages else [zone for zone in zones if zone.name == "psys"],
+            PLATFORM: [] if packages else [zone for zone in zones if zone.name == "psys"],
         }
         self._zones = {component: zones for component, zones in found.items() if zones}
+        self._cores = [zone for zone in zones if zone.name == "core"]
 
     @property
     def components(self) -> frozenset[str]:
@@ -61,7 +81,7 @@ class RaplMeter:
         return self
 
     def read(self) -> Sequence[Reading]:
-        return [_read(component, zones) for component, zones in self._zones.items()]
+        return [self._read(component, zones) for component, zones in self._zones.items()]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         return {}
@@ -69,33 +89,49 @@ class RaplMeter:
     def close(self) -> None:
         return
 
+    def _read(self, component: str, zones: Sequence[_Zone]) -> Reading:
+        try:
+            marks = tuple(zone.advance() for zone in zones)
+        except PermissionError:
+            return Reading(component, Method.NOT_MEASURED, _how_to_grant(zones[0].folder.parent))
+        except (OSError, ValueError) as error:
+            return Reading(component, Method.NOT_MEASURED, f"RAPL in {zones[0].folder.parent} cannot be read: {error}")
+        inside = _inside(self._cores) if component == "cpu" else ()
+        source = f"RAPL {', '.join(zone.name for zone in zones)}"
+        return Reading(
+            component, Method.COUNTER, source, _RANGE_FRACTIONS[component], _joules(zones), marks, inside=inside
+        )
+
 
 def _zones(powercap: Path) -> list[_Zone]:
-    # `intel-rapl-mmio:*` shows the same packages a second time, through another register, and is passed over.
-    folders = sorted(powercap.glob("intel-rapl:*"))
-    return [_Zone((folder / "name").read_text().strip(), folder) for folder in folders if (folder / "name").is_file()]
+    # `intel-rapl-mmio:*` shows the same packages a second time, through another register, and is passed over. AMD's
+    # counters stand under the same name since Linux 5.8.
+    return [zone for folder in sorted(powercap.glob("intel-rapl:*")) if (zone := _zone(folder)) is not None]
 
 
-def _read(component: str, zones: Sequence[_Zone]) -> Reading:
+def _zone(folder: Path) -> _Zone | None:
+    name = text_or_empty(folder / "name")
+    return _Zone(name, folder) if name else None
+
+
+def _joules(zones: Sequence[_Zone]) -> float:
+    return sum(zone.counted_microjoules for zone in zones) * _JOULES_PER_MICROJOULE
+
+
+def _inside(cores: Sequence[_Zone]) -> tuple[tuple[str, float], ...]:
     try:
-        for zone in zones:
-            zone.wraps_at_microjoules = zone.wraps_at_microjoules or int(
-                (zone.folder / "max_energy_range_uj").read_text()
-            )
+        for zone in cores:
             zone.advance()
-    except PermissionError:
-        return Reading(component, Method.NOT_MEASURED, _how_to_grant(zones[0].folder))
-    except (OSError, ValueError) as error:
-        return Reading(component, Method.NOT_MEASURED, f"RAPL in {zones[0].folder.parent} cannot be read: {error}")
-    counted = sum(zone.counted_microjoules for zone in zones)
-    names = ", ".join(zone.name for zone in zones)
-    return Reading(
-        component, Method.COUNTER, f"RAPL {names}", _RANGE_FRACTIONS[component], counted * _JOULES_PER_MICROJOULE
-    )
+    except (OSError, ValueError):
+        return ()
+    return (("core", _joules(cores)),) if cores else ()
 
 
-def _how_to_grant(folder: Path) -> str:
+def _how_to_grant(powercap: Path) -> str:
+    rule = 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", RUN+="/bin/chmod a+r /sys%p/energy_uj"'
     return (
         f"RAPL is here but only root may read it; grant it until the next boot with: "
-        f"sudo chmod a+r {folder.parent}/intel-rapl:*/energy_uj"
+        f"sudo chmod a+r {powercap}/intel-rapl:*/energy_uj; and over boots with this line in "
+        f"/etc/udev/rules.d/70-ergonaut-rapl.rules: {rule}; "
+        f"or in /etc/tmpfiles.d/ergonaut-rapl.conf: z {powercap}/intel-rapl:*/energy_uj 0444 - - -"
     )
