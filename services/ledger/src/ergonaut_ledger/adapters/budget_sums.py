@@ -1,0 +1,134 @@
+"""What budgets ask of ClickHouse: sums by hour and by minute, the present pace, and runs under way.
+
+FINAL makes a sample count once, however often it was told; a sample never moves to another month's partition, so that each
+may be read by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ergonaut.budgets import BudgetScope
+from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.domain.budgets import Answer, Asked, Chunk, Pace, Question, RunUnderWay, Use, total
+
+_OF_SCOPE = {
+    BudgetScope.TENANT: "",
+    BudgetScope.PROJECT: "AND project = {scope_key:String}",
+    BudgetScope.JOB: "AND job_id = {scope_key:String}",
+    BudgetScope.RUN: "AND run_id = {scope_key:String}",
+}
+
+_METRICS = ("cost_usd", "carbon_grams_co2e", "energy_joules")
+
+_USE = ",\n    ".join(
+    f"ifNull(sumKahan({metric}), 0) AS {metric}_used, ifNull(sumKahan(range_fraction * {metric}), 0) AS {metric}_range"
+    for metric in _METRICS
+)
+
+_RECENT = ",\n    ".join(
+    f"ifNull(sumKahanIf({metric}, ended_at > {{recent_after:DateTime64(6, 'UTC')}}), 0) AS {metric}_recent"
+    for metric in _METRICS
+)
+
+_OF_QUESTION = """
+FROM power_samples FINAL
+WHERE tenant = {tenant:String} AND share = 'run'
+    AND started_at >= {since:DateTime64(6, 'UTC')} AND started_at < {until:DateTime64(6, 'UTC')}
+"""
+
+_GROUPED = """
+GROUP BY starts_at
+ORDER BY starts_at
+SETTINGS do_not_merge_across_partitions_select_final = 1
+"""
+
+_HOURS = f"""
+SELECT
+    toStartOfHour(started_at) AS starts_at,
+    {_USE}
+{_OF_QUESTION}"""
+
+_MINUTES = f"""
+SELECT
+    toStartOfMinute(started_at) AS starts_at,
+    {_USE},
+    {_RECENT},
+    countIf(ended_at > {{recent_after:DateTime64(6, 'UTC')}}) AS recent_samples,
+    minIf(started_at, ended_at > {{recent_after:DateTime64(6, 'UTC')}}) AS recent_from,
+    max(ended_at) AS newest,
+    maxIf(dateDiff('microsecond', started_at, ended_at), ended_at > {{recent_after:DateTime64(6, 'UTC')}}) / 1e6 AS seconds
+{_OF_QUESTION}"""
+
+_RUN_OF_SCOPE = {
+    BudgetScope.TENANT: "",
+    BudgetScope.PROJECT: "AND project = {scope_key:String}",
+    BudgetScope.JOB: "AND job = {scope_key:String}",
+    BudgetScope.RUN: "AND key = {scope_key:String}",
+}
+
+# Told by the newest start and the newest end: a run that was paused and goes on under its name has started again.
+_UNDER_WAY = """
+SELECT
+    key AS run_id,
+    max(JSONExtractString(body, 'job_id')) AS job,
+    argMaxIf(JSONExtractString(body, 'project'), occurred_at, type = 'runs.run.started') AS project,
+    maxIf(occurred_at, type = 'runs.run.started') AS newest_start_at,
+    countIf(type IN ('runs.run.finished', 'runs.run.preempted')) AS ends,
+    maxIf(occurred_at, type = 'runs.run.paused') AS newest_pause_at
+FROM events
+WHERE tenant = {tenant:String} AND area = 'runs' AND occurred_at > {started_after:DateTime64(6, 'UTC')}
+    AND type IN ('runs.run.started', 'runs.run.finished', 'runs.run.preempted', 'runs.run.paused')
+GROUP BY key
+HAVING countIf(type = 'runs.run.started') > 0 AND ends = 0 AND newest_pause_at <= newest_start_at
+"""
+
+_NEWEST_FIRST = """
+ORDER BY newest_start_at DESC, run_id
+LIMIT {limit:UInt32}
+"""
+
+
+class ClickHouseBudgetSums:
+    """Fills `BudgetSums`."""
+
+    def __init__(self, engine: Engine, *, query_seconds: float) -> None:
+        self._engine = engine
+        self._query_seconds = query_seconds
+
+    async def answer(self, question: Question, asked: Asked) -> Answer:
+        of_scope = _OF_SCOPE[question.scope] + _GROUPED
+        hours: Sequence[Mapping[str, Any]] = ()
+        if asked.hours_from is not None:
+            span = {"since": asked.hours_from, "until": min(asked.minutes_from, question.until)}
+            hours = await self._ask(_HOURS + of_scope, question, **span)
+        span = {"since": asked.minutes_from, "until": question.until}
+        minutes = await self._ask(_MINUTES + of_scope, question, recent_after=asked.recent_after, **span)
+        return Answer([_chunk(row) for row in hours], [_chunk(row) for row in minutes], _pace(minutes))
+
+    async def runs_under_way(self, question: Question, started_after: datetime, limit: int) -> list[RunUnderWay]:
+        sql = _UNDER_WAY + _RUN_OF_SCOPE[question.scope] + _NEWEST_FIRST
+        rows = await self._ask(sql, question, started_after=started_after, limit=limit)
+        return [RunUnderWay(row["run_id"], row["job"], row["newest_start_at"]) for row in rows]
+
+    async def _ask(self, sql: str, question: Question, **parameters: Any) -> list[Mapping[str, Any]]:
+        asked = {"tenant": question.tenant, "scope_key": question.scope_key, **parameters}
+        return await self._engine.ask(sql, asked, what="summing for a budget", seconds=self._query_seconds)
+
+
+def _chunk(row: Mapping[str, Any]) -> Chunk:
+    used = {metric: row[f"{metric}_used"] for metric in _METRICS}
+    ranges = {f"{metric}_range": row[f"{metric}_range"] for metric in _METRICS}
+    return Chunk(row["starts_at"], Use(**used, **ranges))
+
+
+def _pace(minutes: Sequence[Mapping[str, Any]]) -> Pace:
+    recent = [row for row in minutes if row["recent_samples"]]
+    if not recent:
+        return Pace()
+    return Pace(
+        recent=total(Use(**{metric: row[f"{metric}_recent"] for metric in _METRICS}) for row in recent),
+        oldest_started_at=min(row["recent_from"] for row in recent),
+        newest_ended_at=max(row["newest"] for row in recent),
+        interval_seconds=max(row["seconds"] for row in recent),
+    )
