@@ -1,13 +1,23 @@
 """Prices and grid intensity."""
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from ergonaut.api.pricing.v1 import pricing_pb2 as pb
 from ergonaut.api.pricing.v1.pricing_pb2_grpc import PricingServiceStub
 from ergonaut.client.connection import Connection, doing
+from ergonaut.events.pricing import Accounting, Boundary, HourIntensity, IntensityChanged, IntensityKind, Signal
 
 if TYPE_CHECKING:
     from ergonaut.api.pricing.v1.pricing_pb2_grpc import PricingServiceAsyncStub
+
+_KINDS = {
+    pb.INTENSITY_KIND_TYPICAL: IntensityKind.TYPICAL,
+    pb.INTENSITY_KIND_YEARLY: IntensityKind.YEARLY,
+    pb.INTENSITY_KIND_WORLD_AVERAGE: IntensityKind.WORLD_AVERAGE,
+    pb.INTENSITY_KIND_MEASURED: IntensityKind.MEASURED,
+    pb.INTENSITY_KIND_FORECAST: IntensityKind.FORECAST,
+}
 
 
 class Prices:
@@ -33,3 +43,24 @@ class Prices:
                 pb.ForecastIntensityRequest(zone=zone, hours=hours)
             )
             return answer
+
+
+def told_intensity(answer: pb.ForecastIntensityResponse) -> IntensityChanged:
+    """A forecast as the event that tells the same; kinds that this version does not know count as forecasts."""
+    hours = tuple(
+        HourIntensity(
+            starts_at=hour.starts_at.ToDatetime(tzinfo=UTC),
+            intensity_grams_per_kwh=hour.intensity_grams_per_kwh,
+            range_fraction=hour.range_fraction,
+            kind=_KINDS.get(hour.kind, IntensityKind.FORECAST),
+        )
+        for hour in answer.hours
+    )
+    return IntensityChanged(
+        zone=answer.zone,
+        source=answer.source,
+        hours=hours,
+        signal=Signal(answer.signal or Signal.AVERAGE),
+        accounting=Accounting(answer.accounting or Accounting.LOCATION_BASED),
+        boundary=Boundary(answer.boundary or Boundary.UNKNOWN),
+    )

@@ -1,0 +1,94 @@
+"""The grid's intensity at the time of use: hourly from `pricing` where one is named, else the zone's yearly factor.
+
+Asked for in a thread of its own that is given little time, so that neither start nor sampling ever waits for the network.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from ergonaut.carbon import Intensity, hourly_intensity
+from ergonaut.events.pricing import IntensityChanged, IntensityKind
+
+PRICING_VARIABLE = "ERGONAUT_PRICING_ADDRESS"
+
+ASK_SECONDS_MAX = 5.0
+"""One answer takes milliseconds; who is away for longer is asked again later."""
+
+ASK_AGAIN_SECONDS = 600.0
+"""Pause after an answer that did not come: a run that outlives an outage gets its hours, one that does not is not held up."""
+
+HOURS_ASKED = 48
+"""Two days, so that a run over midnight asks once a day or so."""
+
+Ask = Callable[[str], IntensityChanged]
+_SET_BY_HAND = "settings"
+
+
+class GridHours:
+    """Tells the intensity of any moment at once, by what is known by then."""
+
+    def __init__(self, fallback: Intensity, ask: Ask | None, now_seconds: Callable[[], float] = time.monotonic) -> None:
+        self._fallback = fallback
+        # What was set by hand is what the operator wants to hear; of an unknown zone nobody knows the hours.
+        known_place = fallback.kind != IntensityKind.WORLD_AVERAGE.value and fallback.source != _SET_BY_HAND
+        self._ask = ask if known_place else None
+        self._now_seconds = now_seconds
+        self._told: IntensityChanged | None = None
+        self._asked_at: float | None = None
+        self._asking: threading.Thread | None = None
+
+    def at(self, moment: datetime) -> Intensity:
+        """The intensity of the hour that holds a moment; the yearly factor until somebody has told of that hour."""
+        told = hourly_intensity(self._told, moment)
+        if told is None:
+            self._ask_in_background()
+        return told or self._fallback
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a question that is under way."""
+        if self._asking is not None:
+            self._asking.join(seconds)
+
+    def _ask_in_background(self) -> None:
+        now = self._now_seconds()
+        lately = self._asked_at is not None and now < self._asked_at + ASK_AGAIN_SECONDS
+        if self._ask is None or lately:
+            return
+        self._asked_at = now
+        self._asking = threading.Thread(target=self._take_in, name="ergonaut-grid", daemon=True)
+        self._asking.start()
+
+    def _take_in(self) -> None:
+        assert self._ask is not None
+        try:
+            told = self._ask(self._fallback.zone)
+        except Exception:
+            # A meter must never fail the program it meters; each sample says by its kind that this was the yearly factor.
+            return
+        self._told = told
+
+
+def asker_from(environment: Mapping[str, str]) -> Ask | None:
+    """How to ask the `pricing` at ERGONAUT_PRICING_ADDRESS with the key of this environment; None where none is named."""
+    address = environment.get(PRICING_VARIABLE, "").strip()
+    if not address:
+        return None
+    key = environment.get("ERGONAUT_API_KEY", "")
+    return lambda zone: asyncio.run(_asked(address, key, zone))
+
+
+async def _asked(address: str, key: str, zone: str) -> IntensityChanged:
+    # gRPC costs a fifth of a second to import; only who has a server to ask pays for it, and not at the start.
+    from ergonaut.client.connection import Connection
+    from ergonaut.client.pricing import Prices, told_intensity
+    from ergonaut.local.home import Home
+
+    connection = Connection({"pricing": address}, key or Home.from_environment().client_key())
+    try:
+        async with asyncio.timeout(ASK_SECONDS_MAX):
+            return told_intensity(await Prices(connection).forecast(zone, hours=HOURS_ASKED))
+    finally:
+        await connection.close()

@@ -1,0 +1,39 @@
+"""Where a tracked program uses its energy, as far as its environment says: how clean, in what building, on what machine."""
+
+from collections.abc import Mapping
+
+from ergonaut.carbon import Embodied, Intensity, PueSource, embodied_from, own_intensity, yearly_intensity
+from ergonaut.carbon.embodied import MACHINE_VARIABLE
+from ergonaut.metering import intensity_from
+from ergonaut.runcontext import RunContext
+
+
+def place_intensity(environment: Mapping[str, str], zone: str) -> Intensity:
+    """The intensity that is set, else the zone's yearly factor, else the world's average, flagged. Raises Refused."""
+    told = intensity_from(environment, zone)
+    if told.kind == "world-average":
+        return yearly_intensity(zone)
+    return own_intensity(environment, zone, told.grams_per_kwh)
+
+
+def embodied_per_hour(environment: Mapping[str, str], context: RunContext | None) -> float:
+    """Grams of CO2e an hour of making this machine; 0 where neither the environment nor the lease tells. Raises Refused."""
+    if context is not None and context.embodied_grams_co2e_per_hour:
+        return context.embodied_grams_co2e_per_hour
+    made = _made(environment)
+    return made.grams_co2e_per_hour if made else 0.0
+
+
+def _made(environment: Mapping[str, str]) -> Embodied | None:
+    if not environment.get(MACHINE_VARIABLE):
+        return embodied_from(environment)
+    from ergonaut.metering.hosts import host_facts
+
+    return embodied_from(environment, memory_gib=host_facts().memory_gib)
+
+
+def pue_source_of(environment: Mapping[str, str], context: RunContext | None) -> PueSource:
+    """Who told the PUE of this environment: the placement of a run, or whoever set the variable."""
+    if not environment.get("ERGONAUT_PUE", "").strip():
+        return PueSource.NOT_TOLD
+    return PueSource.PROVIDER if context is not None else PueSource.SETTINGS

@@ -1,0 +1,83 @@
+"""The tracker's intensity at the time of use, with `pricing` there, away, and slow to answer."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ergonaut.carbon import Intensity, yearly_intensity
+from ergonaut.errors import Unavailable
+from ergonaut.events import IntensityChanged
+from ergonaut.events.pricing import HourIntensity, IntensityKind
+from ergonaut.tracking.gridhours import ASK_AGAIN_SECONDS, GridHours, asker_from
+from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_source_of
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def told(zone: str) -> IntensityChanged:
+    hours = tuple(
+        HourIntensity(
+            starts_at=NOON + timedelta(hours=hour),
+            intensity_grams_per_kwh=300 + hour,
+            range_fraction=0.2,
+            kind=IntensityKind.TYPICAL,
+        )
+        for hour in range(2)
+    )
+    return IntensityChanged(zone=zone, source="pricing", hours=hours)
+
+
+def test_the_hour_of_use_counts_once_pricing_has_answered_and_the_year_before_and_after() -> None:
+    hours = GridHours(yearly_intensity("DE"), told)
+    assert hours.at(NOON).kind == "yearly"
+    hours.wait(10)
+    first, second, later = (hours.at(NOON + timedelta(hours=hour)) for hour in (0, 1, 2))
+    assert [(one.grams_per_kwh, one.kind) for one in (first, second)] == [(300, "typical"), (301, "typical")]
+    assert (later.grams_per_kwh, later.kind) == (381, "yearly")
+
+
+def test_a_pricing_that_is_away_leaves_the_yearly_factor_and_is_asked_again_only_later() -> None:
+    asked, clock = [], [0.0]
+
+    def away(zone: str) -> IntensityChanged:
+        asked.append(zone)
+        raise Unavailable("nobody is there")
+
+    hours = GridHours(yearly_intensity("DE"), away, lambda: clock[0])
+    for seconds in (0.0, 1.0, ASK_AGAIN_SECONDS - 1, ASK_AGAIN_SECONDS):
+        clock[0] = seconds
+        assert hours.at(NOON).kind == "yearly"
+        hours.wait(10)
+    assert asked == ["DE", "DE"]
+
+
+@pytest.mark.parametrize("fallback", [yearly_intensity(""), Intensity("DE", 20, "yearly", "settings")])
+def test_neither_an_unknown_place_nor_a_figure_set_by_hand_is_asked_for(fallback: Intensity) -> None:
+    def never(zone: str) -> IntensityChanged:
+        raise AssertionError(zone)
+
+    hours = GridHours(fallback, never)
+    assert hours.at(NOON) == fallback
+    assert hours.at(NOON) == fallback
+
+
+def test_without_the_address_of_a_pricing_nobody_is_asked() -> None:
+    assert asker_from({}) is None
+    assert asker_from({"ERGONAUT_PRICING_ADDRESS": "127.0.0.1:7402"}) is not None
+
+
+def test_a_place_is_what_was_set_else_the_zones_year_else_the_world() -> None:
+    own = place_intensity({"ERGONAUT_INTENSITY_GRAMS_PER_KWH": "20"}, "DE")
+    assert (own.grams_per_kwh, own.source, own.zone) == (20, "settings", "DE")
+    assert place_intensity({}, "DE").grams_per_kwh == 381
+    assert place_intensity({}, "").kind == "world-average"
+
+
+def test_the_machine_of_a_lease_and_one_that_was_told_of_count_and_any_other_is_not_known() -> None:
+    assert embodied_per_hour({}, None) == 0
+    assert embodied_per_hour({"ERGONAUT_EMBODIED_MACHINE": "laptop"}, None) == pytest.approx(280_000 / 35_064)
+
+
+def test_a_pue_that_nobody_told_says_so() -> None:
+    assert pue_source_of({}, None) == "not told"
+    assert pue_source_of({"ERGONAUT_PUE": "1.2"}, None) == "settings"
