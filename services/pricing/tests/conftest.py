@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ergonaut.events.base import PUBLIC_TENANT
-from ergonaut.events.pricing import Market
+from ergonaut.events.pricing import Boundary, Market
 from ergonaut.units import GramsPerKwh, MicroUsd, Watts
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.testing import nats_server
@@ -55,9 +55,17 @@ def small(make_offer: Callable[..., Offer]) -> Tables:
     swinging = tuple([0.5] * 12 + [1.5] * 12)
     zones = {
         "SE": ZoneFactor(
-            "SE", GramsPerKwh(40), 2023, "life-cycle", 0.05, "swing", 1, "CC BY 4.0", "https://example.com/se"
+            "SE",
+            GramsPerKwh(40),
+            2023,
+            Boundary.LIFE_CYCLE,
+            0.05,
+            "CC BY 4.0",
+            "https://example.com/se",
+            shape="swing",
+            solar_offset_hours=1,
         ),
-        "WORLD": ZoneFactor("WORLD", GramsPerKwh(475), 2018, "direct", 1.0, "", 0, "fact", "https://example.com/world"),
+        "WORLD": ZoneFactor("WORLD", GramsPerKwh(475), 2018, Boundary.DIRECT, 1.0, "fact", "https://example.com/world"),
     }
     offers = (
         make_offer(),

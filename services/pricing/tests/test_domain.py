@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ergonaut.carbon import yearly_factor
 from ergonaut.errors import Refused
 from ergonaut.events.pricing import IntensityKind, Market
 from ergonaut.units import MicroUsd, Watts
@@ -44,7 +45,9 @@ def test_any_24_hours_of_a_zone_average_to_its_yearly_factor(zone: str, starts_a
     told = forecast(TABLES, zone, starts_at, 24)
     mean = sum(hour.intensity_grams_per_kwh for hour in told.hours) / 24
     assert mean == pytest.approx(TABLES.zones[zone].intensity_grams_per_kwh, rel=1e-6)
-    assert {hour.kind for hour in told.hours} == {IntensityKind.TYPICAL}
+    bent = bool(TABLES.zones[zone].shape)
+    assert {hour.kind for hour in told.hours} == {IntensityKind.TYPICAL if bent else IntensityKind.YEARLY}
+    assert told.boundary == TABLES.zones[zone].boundary
 
 
 @given(zone=known_zones, starts_at=moments, hours=st.integers(1, 168))
@@ -58,13 +61,21 @@ def test_a_forecast_has_as_many_full_hours_as_asked_one_after_another(
     assert all(hour.intensity_grams_per_kwh > 0 for hour in told)
 
 
-@given(zone=st.text(max_size=20).filter(lambda zone: zone.upper() not in TABLES.zones), starts_at=moments)
+@given(zone=st.text(max_size=20).filter(lambda zone: yearly_factor(zone) is None), starts_at=moments)
 def test_an_unknown_zone_gets_the_worlds_average_and_says_so(zone: str, starts_at: datetime) -> None:
     told = forecast(TABLES, zone, starts_at, 3)
     assert [hour.intensity_grams_per_kwh for hour in told.hours] == [475, 475, 475]
     assert {hour.kind for hour in told.hours} == {IntensityKind.WORLD_AVERAGE}
     assert told.source.startswith("world average")
     assert told.zone == zone
+
+
+def test_a_part_of_a_country_takes_the_countrys_factor_says_so_and_is_trusted_less() -> None:
+    told = forecast(TABLES, "SE-SE3", datetime(2026, 1, 1, tzinfo=UTC), 24)
+    assert sum(hour.intensity_grams_per_kwh for hour in told.hours) / 24 == pytest.approx(41)
+    assert {hour.range_fraction for hour in told.hours} == {1.0}
+    assert "that of SE as a whole" in told.source
+    assert told.zone == "SE-SE3"
 
 
 def test_a_day_is_bent_by_solar_time_not_by_utc(small: Tables) -> None:

@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ergonaut.errors import Refused
-from ergonaut.events.pricing import Market
+from ergonaut.events.pricing import Accounting, Boundary, IntensityKind, Market, Signal
 from ergonaut.jobs import KNOWN_PROVIDERS
 from ergonaut_pricing.adapters.tables import load_tables
-from ergonaut_pricing.domain import Tables
+from ergonaut_pricing.domain import Tables, forecast
 
 SHIPPED = Path(str(resources.files("ergonaut_pricing") / "tables"))
 FILES = ("offers.csv", "regions.csv", "grid.csv", "shapes.csv", "power.csv")
@@ -59,14 +59,14 @@ def test_every_region_stands_in_a_zone_with_a_factor_or_says_that_its_grid_is_un
 
 
 def test_every_row_of_every_table_has_a_source_on_the_web() -> None:
-    sources = [row["source"] for file in FILES if file != "shapes.csv" for row in rows_of(file)]
+    sources = [row["source"] for file in FILES if file not in ("shapes.csv", "grid.csv") for row in rows_of(file)]
     sources += [row["noted_from"] for row in rows_of("offers.csv")]
     assert all(source.startswith("https://") for source in sources)
 
 
-def test_every_price_is_dated_and_every_factor_and_pue_has_its_year() -> None:
+def test_every_price_is_dated_and_every_pue_has_its_year() -> None:
     dates = [date.fromisoformat(row["noted_on"]) for row in rows_of("offers.csv")]
-    years = [int(row["year"]) for row in rows_of("grid.csv")] + [int(row["pue_year"]) for row in rows_of("regions.csv")]
+    years = [int(row["pue_year"]) for row in rows_of("regions.csv")]
     assert min(dates) >= date(2025, 1, 1)
     assert min(years) >= 2018
 
@@ -96,9 +96,68 @@ def test_the_range_of_the_worlds_average_takes_in_every_zone_of_the_table(shippe
     assert max(distances) <= reach
 
 
-def test_a_factor_that_leaves_out_imports_and_life_cycle_is_trusted_less(shipped: Tables) -> None:
-    ranges = {(zone.basis, zone.range_fraction) for zone in shipped.zones.values() if zone.zone != "WORLD"}
-    assert ranges == {("life-cycle", 0.05), ("direct", 0.6)}
+def test_a_zone_on_offer_has_a_kind_of_day_and_one_that_has_none_is_even(shipped: Tables) -> None:
+    offered = {offer.zone for offer in shipped.offers if offer.zone}
+    assert all(shipped.zones[zone].shape for zone in offered)
+    assert shipped.zones["MN"].shape == ""
+
+
+OWN_HEADER = "zone,intensity_grams_per_kwh,year,signal,accounting,boundary,range_fraction,shape,source\n"
+
+
+def own_file(folder: Path, *rows: str) -> Path:
+    path = folder / "own.csv"
+    path.write_text(OWN_HEADER + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_a_figure_of_ones_own_takes_the_place_of_the_zones_and_says_what_it_is(tmp_path: Path) -> None:
+    own = own_file(tmp_path, "DE,35,2025,average,market-based,life-cycle,0.1,,Stadtwerke label 2025")
+    tables = load_tables(own=own)
+    told = forecast(tables, "DE", datetime(2026, 3, 1, 12, tzinfo=UTC), 2)
+    assert [(hour.intensity_grams_per_kwh, hour.kind) for hour in told.hours] == [(35, IntensityKind.YEARLY)] * 2
+    assert (told.signal, told.accounting, told.boundary) == (
+        Signal.AVERAGE,
+        Accounting.MARKET_BASED,
+        Boundary.LIFE_CYCLE,
+    )
+    assert told.source == "own figure: Stadtwerke label 2025 (2025, life-cycle, own)"
+    assert forecast(tables, "FR", datetime(2026, 3, 1, tzinfo=UTC), 1).accounting is Accounting.LOCATION_BASED
+
+
+def test_a_mix_with_solar_power_of_ones_own_may_have_a_day_and_a_zone_of_its_own(tmp_path: Path) -> None:
+    own = own_file(tmp_path, "CAMPUS,120,2025,marginal,location-based,direct,0.3,solar,campus meters")
+    told = forecast(load_tables(own=own), "campus", datetime(2026, 3, 1, tzinfo=UTC), 24)
+    assert told.signal is Signal.MARGINAL
+    assert {hour.kind for hour in told.hours} == {IntensityKind.TYPICAL}
+    assert min(hour.intensity_grams_per_kwh for hour in told.hours) < 100
+
+
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ("DE,-5,2025,average,market-based,life-cycle,0.1,,x", "intensity_grams_per_kwh"),
+        ("DE,0,2025,average,market-based,life-cycle,0.1,,x", "intensity_grams_per_kwh"),
+        ("DE,nan,2025,average,market-based,life-cycle,0.1,,x", "intensity_grams_per_kwh"),
+        ("de,35,2025,average,market-based,life-cycle,0.1,,x", "zone"),
+        ("WORLD,35,2025,average,market-based,life-cycle,0.1,,x", "zone"),
+        ("DE,35,25,average,market-based,life-cycle,0.1,,x", "year"),
+        ("DE,35,2025,mean,market-based,life-cycle,0.1,,x", "signal"),
+        ("DE,35,2025,average,green,life-cycle,0.1,,x", "accounting"),
+        ("DE,35,2025,marginal,market-based,life-cycle,0.1,,x", "accounting"),
+        ("DE,35,2025,average,market-based,total,0.1,,x", "boundary"),
+        ("DE,35,2025,average,market-based,life-cycle,0.1,square,x", "shape"),
+        ("DE,35,2025,average,market-based,life-cycle,0.1,,", "source"),
+    ],
+)
+def test_a_nonsensical_own_figure_is_refused_by_file_line_and_field(tmp_path: Path, row: str, wrong: str) -> None:
+    with pytest.raises(Refused, match=rf"^own\.csv:2:{wrong}: "):
+        load_tables(own=own_file(tmp_path, row))
+
+
+def test_own_figures_that_cannot_be_read_are_refused_by_their_file(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"^absent\.csv: cannot be read"):
+        load_tables(own=tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +177,9 @@ def test_a_factor_that_leaves_out_imports_and_life_cycle_is_trusted_less(shipped
         ("offers.csv", "accelerator_count", "1", "offers.csv:2:accelerator_count:"),
         ("regions.csv", "zone", "XX", "regions.csv:2:zone:"),
         ("regions.csv", "pue", "0.9", "regions.csv:2:pue:"),
-        ("grid.csv", "intensity_grams_per_kwh", "-1", "grid.csv:2:intensity_grams_per_kwh:"),
+        ("grid.csv", "zone", "MOON", "grid.csv:2:zone:"),
+        ("grid.csv", "solar_offset_hours", "noon", "grid.csv:2:solar_offset_hours:"),
         ("grid.csv", "shape", "square", "grid.csv:2:shape:"),
-        ("grid.csv", "basis", "guess", "grid.csv:2:basis:"),
-        ("grid.csv", "range_fraction", "", "grid.csv:2:range_fraction:"),
         ("shapes.csv", "h07", "0", "shapes.csv:2:h07:"),
         ("shapes.csv", "h07", "1.9", "shapes.csv:2:h00:"),
         ("power.csv", "watts", "", "power.csv:2:watts:"),
@@ -164,9 +222,3 @@ def test_a_missing_file_a_missing_column_and_a_cell_too_many_are_each_refused(tm
     (folder / "power.csv").unlink()
     with pytest.raises(Refused, match=r"^power\.csv: cannot be read"):
         load_tables(folder)
-
-
-def test_a_table_without_the_world_is_refused(tables_with: Callable[..., Path]) -> None:
-    last = len(rows_of("grid.csv")) - 1
-    with pytest.raises(Refused, match=r"^grid\.csv:"):
-        load_tables(tables_with("grid.csv", "zone", "MOON", row=last))

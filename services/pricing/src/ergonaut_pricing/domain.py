@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from ergonaut.carbon import yearly_factor
 from ergonaut.errors import Refused
 from ergonaut.events.base import PUBLIC_TENANT
-from ergonaut.events.pricing import IntensityKind, Market
+from ergonaut.events.pricing import Accounting, Boundary, IntensityKind, Market, Signal
 from ergonaut.ids import derived_id, is_name
 from ergonaut.jobs import KNOWN_PROVIDERS
 from ergonaut.units import GramsPerKwh, MicroUsd, Watts
@@ -120,22 +121,27 @@ class PowerModel:
 
 @dataclass(frozen=True, slots=True)
 class ZoneFactor:
-    """A grid zone's yearly average intensity and the kind of day that it has."""
+    """A zone's intensity over a year, what it rests on, and the kind of day that the zone has; without one, hours are alike."""
 
     zone: str
     intensity_grams_per_kwh: GramsPerKwh
     year: int
-    basis: str
+    boundary: Boundary
     range_fraction: float
-    shape: str
-    solar_offset_hours: float
     licence: str
     source: str
+    shape: str = ""
+    solar_offset_hours: float = 0.0
+    signal: Signal = Signal.AVERAGE
+    accounting: Accounting = Accounting.LOCATION_BASED
+    own: bool = False
+    """Whether the operator's own figure took the place of the shipped one."""
 
     @property
     def citation(self) -> str:
         """Where the factor comes from, in one line."""
-        return f"{self.source} ({self.year}, {self.basis}, {self.licence})"
+        whose = "own figure: " if self.own else ""
+        return f"{whose}{self.source} ({self.year}, {self.boundary.value}, {self.licence})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,9 @@ class ZoneForecast:
     zone: str
     hours: tuple[HourForecast, ...]
     source: str
+    signal: Signal = Signal.AVERAGE
+    accounting: Accounting = Accounting.LOCATION_BASED
+    boundary: Boundary = Boundary.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +218,35 @@ def forecast(tables: Tables, zone: str, starts_at: datetime, hours: int) -> Zone
     """A zone's intensity from the hour that holds `starts_at` on; the world's average, flagged, where it is unknown."""
     first = starts_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     starts = [first + timedelta(hours=hour) for hour in range(hours)]
-    factor = tables.zones.get(zone.upper())
+    factor = tables.zones.get(zone.upper()) or _of_the_whole(tables, zone)
     if factor is None or factor.zone == WORLD_ZONE:
         world = tables.zones[WORLD_ZONE]
         source = f"world average: no factor for zone {zone!r}; {world.citation}"
-        return ZoneForecast(zone, tuple(_world_hour(world, start) for start in starts), source)
+        hours_told = tuple(_even_hour(world, start, IntensityKind.WORLD_AVERAGE) for start in starts)
+        return ZoneForecast(zone, hours_told, source, boundary=world.boundary)
+    bases = (factor.signal, factor.accounting, factor.boundary)
+    if not factor.shape:
+        even = tuple(_even_hour(factor, start, IntensityKind.YEARLY) for start in starts)
+        return ZoneForecast(zone, even, factor.citation, *bases)
     shape = tables.shapes[factor.shape]
     source = f"{factor.citation}, bent by the typical day `{shape.name}`, an estimate"
-    return ZoneForecast(zone, tuple(_typical_hour(factor, shape, start) for start in starts), source)
+    return ZoneForecast(zone, tuple(_typical_hour(factor, shape, start) for start in starts), source, *bases)
 
 
-def _world_hour(world: ZoneFactor, start: datetime) -> HourForecast:
-    return HourForecast(start, world.intensity_grams_per_kwh, world.range_fraction, IntensityKind.WORLD_AVERAGE)
+def _of_the_whole(tables: Tables, zone: str) -> ZoneFactor | None:
+    """The factor of a zone's other name, or of the country that it is a part of, which is trusted less."""
+    found = yearly_factor(zone) if zone else None
+    if found is None:
+        return None
+    whole = tables.zones[found.zone]
+    if not found.stands_for:
+        return whole
+    source = f"{whole.source}, that of {whole.zone} as a whole"
+    return replace(whole, source=source, range_fraction=max(whole.range_fraction, found.range_fraction))
+
+
+def _even_hour(factor: ZoneFactor, start: datetime, kind: IntensityKind) -> HourForecast:
+    return HourForecast(start, factor.intensity_grams_per_kwh, factor.range_fraction, kind)
 
 
 def _typical_hour(factor: ZoneFactor, shape: DayShape, start: datetime) -> HourForecast:
@@ -333,4 +359,5 @@ def offer_of_text(text: str) -> Offer | None:
 def forecast_digest(told: ZoneForecast) -> str:
     """A short text that is the same for the same hours and figures."""
     hours = (f"{hour.starts_at.isoformat()} {hour.intensity_grams_per_kwh} {hour.kind}" for hour in told.hours)
-    return derived_id("forecast", told.zone, told.source, *hours)
+    bases = (told.signal.value, told.accounting.value, told.boundary.value)
+    return derived_id("forecast", told.zone, told.source, *bases, *hours)

@@ -28,7 +28,7 @@ from ergonaut_pricing.settings import Settings
 async def main(platform: PlatformSettings) -> None:
     """The whole life of the process."""
     settings = Settings()
-    tables = load_tables(settings.tables_dir)
+    tables = load_tables(settings.tables_dir, settings.own_figures)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         bus = await stack.enter_async_context(open_bus(platform, "pricing"))

@@ -70,6 +70,9 @@ class PricingDoor(pb_grpc.PricingServiceServicer):
             hours=[_hour(hour) for hour in told.hours],
             source=told.source,
             issued_at=_timestamp(issued_at),
+            signal=told.signal.value,
+            accounting=told.accounting.value,
+            boundary=told.boundary.value,
         )
 
 

@@ -37,3 +37,9 @@ class Settings(DoorSettings):
         description="Folder with tables to use in place of the package's, the same five CSV files; set it when you "
         "have prices of your own. Read once, at the start.",
     )
+    own_figures: Path | None = Field(
+        default=None,
+        description="CSV of own grid figures that take the place of a zone's shipped factor: zone,intensity_grams_per_kwh,year,"
+        "signal,accounting,boundary,range_fraction,shape,source. Set it when you buy from a supplier that tells its factor, have "
+        "solar power of your own, or want marginal figures. Read once, at the start.",
+    )

@@ -64,5 +64,8 @@ class BusAnnouncer:
                 zone=forecast.zone,
                 source=forecast.source,
                 hours=hours,
+                signal=forecast.signal,
+                accounting=forecast.accounting,
+                boundary=forecast.boundary,
             )
         )

@@ -1,6 +1,7 @@
 """Reads the tables of prices, regions, grids, typical days and watts; says file, line and field of what is wrong.
 
-The tables that come with the package are in `tables/`; an operator may name a folder of his own with the same five files.
+The tables that come with the package are in `tables/`; an operator may name a folder of his own with the same five files, and
+beside it a file of own figures that take the place of zones' factors. The factors themselves are the SDK's, `ergonaut.carbon`.
 """
 
 import csv
@@ -13,12 +14,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
+from ergonaut.carbon.factors import WORLD, YearlyFactor, shipped_factors
 from ergonaut.errors import Refused
 from ergonaut.events.base import PUBLIC_TENANT
-from ergonaut.events.pricing import Market
+from ergonaut.events.pricing import Accounting, Boundary, Market, Signal
 from ergonaut.jobs import KNOWN_PROVIDERS
 from ergonaut.units import GramsPerKwh, MicroUsd, micro_from_usd
-from ergonaut_pricing.domain import LOCAL_PROVIDER, WORLD_ZONE, DayShape, Offer, PowerModel, Tables, ZoneFactor
+from ergonaut_pricing.domain import LOCAL_PROVIDER, DayShape, Offer, PowerModel, Tables, ZoneFactor
 
 MEAN_TOLERANCE = 0.0005
 """Multipliers have three digits; their mean may miss 1 by no more than the rounding of one of them."""
@@ -75,17 +77,31 @@ class RegionRow(_Row):
 
 
 class GridRow(_Row):
-    """A zone's yearly average."""
+    """Which kind of day a zone has."""
+
+    zone: Zone = Field(min_length=1)
+    shape: str
+    solar_offset_hours: float = Field(ge=-12, le=14)
+
+
+class OwnRow(_Row):
+    """A figure of one's own for a zone: a supplier's, a contract's, a mix with solar power of one's own, or a marginal one."""
 
     zone: Zone = Field(min_length=1)
     intensity_grams_per_kwh: float = Field(gt=0, lt=2000)
-    year: int = Field(ge=2000)
-    basis: Literal["life-cycle", "direct"]
-    range_fraction: float = Field(ge=0, le=1)
+    year: int = Field(ge=2000, le=2100)
+    signal: Signal
+    accounting: Accounting
+    boundary: Boundary
+    range_fraction: float = Field(ge=0, le=2)
     shape: str
-    solar_offset_hours: float = Field(ge=-12, le=14)
-    licence: str = Field(min_length=1)
-    source: Url
+    source: str = Field(min_length=1, max_length=300)
+
+    @model_validator(mode="after")
+    def _contracts_are_no_margins(self) -> "OwnRow":
+        if self.signal is Signal.MARGINAL and self.accounting is Accounting.MARKET_BASED:
+            raise ValueError("accounting: a marginal signal is location-based; contracts have no margin")
+        return self
 
 
 class PowerRow(_Row):
@@ -126,18 +142,20 @@ class Line(Generic[R]):
         return Refused(because, field=f"{self.file}:{self.number}:{field}")
 
 
-def load_tables(folder: Path | None = None) -> Tables:
-    """Read and check all five files; those of the package where no folder is named. Raises Refused."""
+def load_tables(folder: Path | None = None, own: Path | None = None) -> Tables:
+    """Read and check all five files, those of the package where no folder is named, and own figures. Raises Refused."""
     if folder is None:
         with resources.as_file(resources.files("ergonaut_pricing") / "tables") as packaged:
-            return _load(packaged)
-    return _load(folder)
+            return _load(packaged, own)
+    return _load(folder, own)
 
 
-def _load(folder: Path) -> Tables:
+def _load(folder: Path, own: Path | None) -> Tables:
     power = _power_model(_lines(folder / "power.csv", PowerRow))
     shapes = _shapes(_lines(folder / "shapes.csv", ShapeRow))
     zones = _zones(_lines(folder / "grid.csv", GridRow), shapes)
+    if own is not None:
+        zones |= _own_figures(_lines(own, OwnRow), shapes, zones)
     regions = _regions(_lines(folder / "regions.csv", RegionRow), zones)
     offers = _offers(_lines(folder / "offers.csv", OfferRow), regions, power)
     return Tables(offers, zones, shapes, power)
@@ -204,34 +222,70 @@ def _shapes(lines: Sequence[Line[Any]]) -> dict[str, DayShape]:
 
 
 def _zones(lines: Sequence[Line[GridRow]], shapes: Mapping[str, DayShape]) -> dict[str, ZoneFactor]:
+    """Every zone of the SDK's table, bent by its kind of day where that is known."""
     _unique(lines, "zone", lambda row: row.zone)
+    factors = shipped_factors()
+    days = {line.row.zone: line.row for line in lines}
     for line in lines:
-        if line.row.zone != WORLD_ZONE and line.row.shape not in shapes:
+        if line.row.shape not in shapes:
             raise line.wrong("shape", f"{line.row.shape!r} is not in shapes.csv")
-    if all(line.row.zone != WORLD_ZONE for line in lines):
-        raise Refused(f"has no row for {WORLD_ZONE}, which stands in for unknown zones", field="grid.csv")
-    return {line.row.zone: _zone_factor(line.row) for line in lines}
+        if line.row.zone not in factors or line.row.zone == WORLD:
+            raise line.wrong(
+                "zone", f"{line.row.zone!r} has no yearly factor; a figure of your own goes into own figures"
+            )
+    return {zone: _zone_factor(factor, days.get(zone)) for zone, factor in factors.items()}
 
 
-def _zone_factor(row: GridRow) -> ZoneFactor:
+def _zone_factor(factor: YearlyFactor, day: GridRow | None) -> ZoneFactor:
     return ZoneFactor(
-        zone=row.zone,
-        intensity_grams_per_kwh=GramsPerKwh(row.intensity_grams_per_kwh),
-        year=row.year,
-        basis=row.basis,
-        range_fraction=row.range_fraction,
-        shape=row.shape,
-        solar_offset_hours=row.solar_offset_hours,
-        licence=row.licence,
-        source=row.source,
+        zone=factor.zone,
+        intensity_grams_per_kwh=GramsPerKwh(factor.intensity_grams_per_kwh),
+        year=factor.year,
+        boundary=factor.boundary,
+        range_fraction=factor.range_fraction,
+        licence=factor.licence,
+        source=factor.source,
+        shape=day.shape if day else "",
+        solar_offset_hours=day.solar_offset_hours if day else 0.0,
     )
+
+
+def _own_figures(
+    lines: Sequence[Line[OwnRow]], shapes: Mapping[str, DayShape], zones: Mapping[str, ZoneFactor]
+) -> dict[str, ZoneFactor]:
+    """Own figures by zone; each hour is alike unless a shape is named, since a contract has no time of day."""
+    _unique(lines, "zone", lambda row: row.zone)
+    own = {}
+    for line in lines:
+        row, known = line.row, zones.get(line.row.zone)
+        if row.zone == WORLD:
+            raise line.wrong(
+                "zone", "the world's average stands in for what is not known, and has no figure of one's own"
+            )
+        if row.shape and row.shape not in shapes:
+            raise line.wrong("shape", f"{row.shape!r} is not in shapes.csv; leave it empty where all hours are alike")
+        own[row.zone] = ZoneFactor(
+            zone=row.zone,
+            intensity_grams_per_kwh=GramsPerKwh(row.intensity_grams_per_kwh),
+            year=row.year,
+            boundary=row.boundary,
+            range_fraction=row.range_fraction,
+            licence="own",
+            source=row.source,
+            shape=row.shape,
+            solar_offset_hours=known.solar_offset_hours if known else 0.0,
+            signal=row.signal,
+            accounting=row.accounting,
+            own=True,
+        )
+    return own
 
 
 def _regions(lines: Sequence[Line[RegionRow]], zones: Mapping[str, ZoneFactor]) -> dict[tuple[str, str], RegionRow]:
     _unique(lines, "region", lambda row: f"{row.provider}/{row.region}")
     for line in lines:
         if line.row.zone and line.row.zone not in zones:
-            raise line.wrong("zone", f"{line.row.zone!r} is not in grid.csv; leave it empty where the grid is unknown")
+            raise line.wrong("zone", f"{line.row.zone!r} has no factor; leave it empty where the grid is unknown")
     return {(line.row.provider, line.row.region): line.row for line in lines}
 
 
