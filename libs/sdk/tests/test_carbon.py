@@ -127,6 +127,7 @@ def test_a_score_needs_hardware_and_units() -> None:
 def test_every_factor_has_a_year_a_licence_a_source_and_a_boundary() -> None:
     factors = shipped_factors().values()
     assert len(factors) > 270
+    assert all(zone == zone.upper() for zone in shipped_factors())
     assert all(2009 <= factor.year <= 2025 and factor.licence and factor.source for factor in factors)
     assert {factor.boundary for factor in factors} == {Boundary.LIFE_CYCLE, Boundary.DIRECT}
     assert all(0 < factor.intensity_grams_per_kwh < 2000 for factor in factors)
