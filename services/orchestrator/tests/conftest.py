@@ -4,12 +4,22 @@ import asyncio
 import io
 import sys
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
+
+from ergonaut.ids import new_id
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.temporal import connect_temporal
+from ergonaut_common.testing import temporal_server
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from temporal_world import SOURCE, working
+from worlds import FakeWorld
 
 PATIENCE_SECONDS = 30.0
 
@@ -47,3 +57,28 @@ def archive_of(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
 @pytest.fixture
 def leases_folder(tmp_path: Path) -> Path:
     return tmp_path / "leases"
+
+
+@pytest.fixture(scope="module")
+def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with temporal_server(tmp_path_factory.mktemp("temporal")) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(temporal_address: str) -> Client:
+    return await connect_temporal(PlatformSettings(temporal_address=temporal_address))
+
+
+@pytest.fixture
+def fakes() -> FakeWorld:
+    made = FakeWorld.on(SystemClock())
+    made.sources.stored["default", SOURCE] = archive(model__onnx=b"model")
+    return made
+
+
+@pytest.fixture
+async def queue(client: Client, fakes: FakeWorld) -> AsyncIterator[str]:
+    name = new_id("queue")
+    async with working(client, fakes, name):
+        yield name

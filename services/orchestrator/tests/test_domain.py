@@ -179,11 +179,11 @@ def test_only_a_preemption_with_attempts_and_time_left_is_followed(
 
 def test_a_last_preemption_is_a_failure_unless_the_job_was_cancelled() -> None:
     end = RunEnd(EndKind.PREEMPTED, NOW, "the machine was taken back")
-    failed = final_end(end, 3, cancelled=False)
+    failed = final_end(end, 3, stopped_because="")
     assert (failed.kind, "taken back" in failed.because) == (EndKind.FAILED, True)
-    assert final_end(end, 1, cancelled=True).kind is EndKind.CANCELLED
+    assert final_end(end, 1, stopped_because="enough").kind is EndKind.CANCELLED
     success = RunEnd(EndKind.SUCCEEDED, NOW)
-    assert final_end(success, 1, cancelled=True) == success
+    assert final_end(success, 1, stopped_because="enough") == success
 
 
 def test_a_success_whose_files_are_lost_is_none() -> None:

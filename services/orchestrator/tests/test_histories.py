@@ -13,7 +13,7 @@ HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
 def test_there_are_histories_to_replay() -> None:
-    assert {path.stem for path in HISTORIES} >= {"succeeded", "preempted-once", "cancelled"}
+    assert {path.stem for path in HISTORIES} >= {"succeeded", "preempted-once", "cancelled", "paused-and-resumed"}
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)

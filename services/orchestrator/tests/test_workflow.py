@@ -1,102 +1,25 @@
-"""`RunJob` on a real Temporal server, its activities over fakes. Record the histories that `test_histories` replays by
-
-ERGONAUT_RECORD_HISTORIES=1 .venv/bin/pytest services/orchestrator/tests/test_workflow.py
-"""
+"""`RunJob` on a real Temporal server, its activities over fakes: placing, attempts, cancelling, absences."""
 
 import asyncio
-import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import archive, until
+from conftest import until
+from temporal_world import SOURCE, begin, is_at, record, step_of, working
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 from worlds import FakeWorld, candidate
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut.events.runs import RunFinished, RunStarted
 from ergonaut.ids import new_id
 from ergonaut.jobs import Plan
-from ergonaut.workflows import PROGRESS_QUERY, RUN_JOB, JobProgress, JobStep, RunJobResult
-from ergonaut_common.clock import SystemClock
-from ergonaut_common.settings import PlatformSettings
-from ergonaut_common.temporal import connect_temporal
-from ergonaut_common.testing import binary, temporal_server
-from ergonaut_orchestrator.activities import Activities
-from ergonaut_orchestrator.service import Bounds, Keeping, Leasing, Running
-from ergonaut_orchestrator.workflows import RunJob
-
-HISTORIES = Path(__file__).parent / "histories"
-SOURCE = f"sha256-{'0' * 64}"
-
-
-@pytest.fixture(scope="module")
-def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with temporal_server(tmp_path_factory.mktemp("temporal")) as address:
-        yield address
-
-
-@pytest.fixture
-async def client(temporal_address: str) -> Client:
-    return await connect_temporal(PlatformSettings(temporal_address=temporal_address))
-
-
-@pytest.fixture
-def fakes() -> FakeWorld:
-    made = FakeWorld.on(SystemClock())
-    made.sources.stored["default", SOURCE] = archive(model__onnx=b"model")
-    return made
-
-
-@asynccontextmanager
-async def working(client: Client, fakes: FakeWorld, queue: str) -> AsyncIterator[None]:
-    bounds = Bounds(look_interval_seconds=0.1)
-    world = fakes.world
-    activities = Activities(Leasing(world), Running(world, bounds), Keeping(world, bounds))
-    async with Worker(
-        client,
-        task_queue=queue,
-        workflows=[RunJob],
-        activities=activities.all(),
-        max_heartbeat_throttle_interval=timedelta(seconds=0.2),
-        default_heartbeat_throttle_interval=timedelta(seconds=0.2),
-        graceful_shutdown_timeout=timedelta(seconds=5),
-    ):
-        yield
-
-
-@pytest.fixture
-async def queue(client: Client, fakes: FakeWorld) -> AsyncIterator[str]:
-    name = new_id("queue")
-    async with working(client, fakes, name):
-        yield name
-
-
-async def begin(client: Client, queue: str, *command: str, **changes: Any) -> WorkflowHandle[Any, RunJobResult]:
-    """Start the workflow as any client would: by its name, with plain JSON."""
-    job = {"name": "hello", "command": command or ("true",), "duration_seconds_expected": 5} | changes
-    workflow_id = f"job/default/{new_id('job')}"
-    return await client.start_workflow(
-        RUN_JOB, {"job": job}, id=workflow_id, task_queue=queue, result_type=RunJobResult
-    )
-
-
-async def step_of(handle: WorkflowHandle[Any, RunJobResult]) -> JobStep:
-    return (await handle.query(PROGRESS_QUERY, result_type=JobProgress)).step
-
-
-async def record(handle: WorkflowHandle[Any, RunJobResult], name: str) -> None:
-    if os.environ.get("ERGONAUT_RECORD_HISTORIES"):
-        HISTORIES.mkdir(exist_ok=True)
-        (HISTORIES / f"{name}.json").write_text((await handle.fetch_history()).to_json() + "\n")
+from ergonaut.workflows import RUN_JOB, JobStep
+from ergonaut_common.testing import binary
 
 
 async def test_a_job_started_with_plain_json_runs_to_its_end(client: Client, queue: str, fakes: FakeWorld) -> None:
@@ -255,7 +178,7 @@ async def test_cancelling_stops_the_program_gives_the_lease_back_and_tells(
 ) -> None:
     handle = await begin(client, queue, "sleep", "60")
     await fakes.announcer.heard("runs.run.started")
-    await until(lambda: _is(handle, JobStep.RUNNING))
+    await until(lambda: is_at(handle, JobStep.RUNNING))
     await handle.cancel()
     result = await asyncio.wait_for(handle.result(), 15)
     assert (result.state, result.exit_code) == ("cancelled", None)
@@ -270,7 +193,7 @@ async def test_a_job_waits_for_its_start_and_can_be_cancelled_then(
     later = datetime.now(UTC) + timedelta(hours=5)
     fakes.placing._answer = lambda _: Plan(chosen=candidate(starts_at=later))
     handle = await begin(client, queue)
-    await until(lambda: _is(handle, JobStep.WAITING))
+    await until(lambda: is_at(handle, JobStep.WAITING))
     await handle.cancel()
     result = await asyncio.wait_for(handle.result(), 10)
     assert (result.state, fakes.provider.starts) == ("cancelled", 0)
@@ -309,7 +232,7 @@ async def test_a_worker_that_leaves_preempts_its_run_and_the_next_worker_goes_on
     name = new_id("queue")
     async with working(client, fakes, name):
         handle = await begin(client, name, "sleep", "2")
-        await until(lambda: _is(handle, JobStep.RUNNING))
+        await until(lambda: is_at(handle, JobStep.RUNNING))
     async with working(client, fakes, name):
         assert (await handle.result()).state == "succeeded"
     assert fakes.announcer.types().count("runs.run.preempted") == 1
@@ -341,7 +264,3 @@ async def test_what_could_not_be_told_is_told_when_the_bus_is_back(
         "leases.lease.released",
         "runs.run.finished",
     ]
-
-
-async def _is(handle: WorkflowHandle[Any, RunJobResult], step: JobStep) -> bool:
-    return await step_of(handle) is step

@@ -6,7 +6,7 @@
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ergonaut.jobs import JobSpec
 
@@ -67,8 +67,12 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    because: str = Field(description="For the record and for whoever wonders.")
+    because: str = Field(default="", description="For the record and for whoever wonders.")
     budget_id: str = Field(default="", description="The budget that asks; empty where a person does.")
+    asked_at: AwareDatetime | None = Field(
+        default=None,
+        description="When it was asked; of one budget's wishes only a later one is heard. Null where a person asks: that counts.",
+    )
 
 
 class JobProgress(BaseModel):
@@ -80,6 +84,7 @@ class JobProgress(BaseModel):
     step: JobStep
     run_id: str = ""
     attempt: int = 0
+    because: str = Field(default="", description="Why it is paused, and what keeps a resumed job from going on.")
 
 
 class RunJobResult(BaseModel):

@@ -11,7 +11,7 @@ from ergonaut.errors import ErgonautError
 from ergonaut.jobs import Plan
 from ergonaut.workflows import RunJobInput
 from ergonaut_common.temporal import application_error
-from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, StopReason
+from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, Saved, StopReason
 from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest
 
 BEAT_SECONDS = 2.0
@@ -28,7 +28,18 @@ class Activities:
 
     def all(self) -> Sequence[Any]:
         """All of them, as a worker wants them."""
-        return [self.place, self.provision, self.start, self.watch, self.collect, self.tear_down, self.tell_ended]
+        return [
+            self.place,
+            self.provision,
+            self.start,
+            self.watch,
+            self.ask_to_stop,
+            self.save,
+            self.drop_checkpoint,
+            self.collect,
+            self.tear_down,
+            self.tell_ended,
+        ]
 
     @activity.defn
     async def place(self, request: RunJobInput) -> Plan:
@@ -63,6 +74,24 @@ class Activities:
                     # Another attempt at this activity watches now, or nobody wants to know; the program is not ours to stop.
                     watching.cancel()
                     raise
+
+    @activity.defn
+    async def ask_to_stop(self, lease: Lease, reason: StopReason) -> None:
+        """Let a wish reach the program at once, not only at the watch's next look."""
+        async with _at_work():
+            await self._leasing.ask_to_stop(lease, reason)
+
+    @activity.defn
+    async def save(self, attempt: Attempt) -> Saved:
+        """Keep what an interrupted attempt leaves for the next one."""
+        async with _at_work():
+            return await self._keeping.save(attempt)
+
+    @activity.defn
+    async def drop_checkpoint(self, tenant: str, checkpoint: str) -> None:
+        """Keep a checkpoint no longer."""
+        async with _at_work():
+            await self._keeping.drop(tenant, checkpoint)
 
     @activity.defn
     async def collect(self, attempt: Attempt) -> Collected:

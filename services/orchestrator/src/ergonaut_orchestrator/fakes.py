@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from ergonaut.errors import NotFound, Unavailable
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
-from ergonaut.workflows import RunJobInput
+from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_common.clock import Clock
 from ergonaut_orchestrator.domain import FoundFile, FoundFiles, Lease, LeaseState, Observation, Program, StopReason
 from ergonaut_orchestrator.ports import Happened
@@ -41,6 +41,7 @@ class _FakeLease:
     lease: Lease
     made_at: datetime
     files: dict[str, bytes]
+    saved: dict[str, bytes] = field(default_factory=dict)
     entries: list[JournalEntry] = field(default_factory=list)
     program: Program | None = None
     seen: Observation = field(default_factory=lambda: Observation(LeaseState.READY))
@@ -57,12 +58,19 @@ class FakeProvider:
         self.name = name
         self.starts = 0
         self.torn_down: list[str] = []
+        self.asked_for: list[StopReason] = []
+        self.obeys = True
+        """Whether a program that is asked to end does so at once; else when `obey_all` says so."""
+        self.ends_when_asked: int | None = None
+        """The exit code of a program that ends when it is asked to; None for one that dies of it."""
         self._clock = clock
         self._lease_ttl_seconds = lease_ttl_seconds
         self._leases: dict[str, _FakeLease] = {}
 
-    async def provision(self, lease: Lease, source: bytes | None) -> Happened:
-        held = self._leases.setdefault(lease.lease_id, _FakeLease(lease, self._clock.now(), _unpacked(source)))
+    async def provision(self, lease: Lease, source: bytes | None, checkpoint: BinaryIO | None = None) -> Happened:
+        made = _FakeLease(lease, self._clock.now(), _unpacked(source, "r:gz"))
+        made.saved = _unpacked(checkpoint.read() if checkpoint else None, "r:")
+        held = self._leases.setdefault(lease.lease_id, made)
         return Happened("fake-host", held.made_at)
 
     async def start(self, lease_id: str, program: Program) -> Happened:
@@ -89,12 +97,31 @@ class FakeProvider:
 
     async def ask_to_stop(self, lease_id: str, reason: StopReason) -> None:
         held = self._leases.get(lease_id)
-        if held is not None and held.seen.state is LeaseState.RUNNING:
-            self._end(held, exit_code=None, stopped_for=reason)
+        if held is None or held.seen.state is not LeaseState.RUNNING:
+            return
+        said = held.seen.asked_for
+        if said is None or (said.yields and not reason.yields):
+            self.asked_for.append(reason)
+            held.seen = replace(held.seen, asked_for=reason)
+        if self.obeys:
+            self._end(held, exit_code=self.ends_when_asked, stopped_for=held.seen.asked_for)
 
     async def told(self, lease_id: str, offset: int) -> tuple[Sequence[JournalEntry], int]:
         entries = self._leases[lease_id].entries if lease_id in self._leases else []
         return entries[offset:], max(offset, len(entries))
+
+    async def checkpoint(self, lease_id: str) -> BinaryIO | None:
+        saved = self._held(lease_id).saved
+        if not saved:
+            return None
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:") as tar:
+            for name, content in saved.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        packed.seek(0)
+        return packed
 
     async def files(self, lease_id: str, patterns: Sequence[str]) -> FoundFiles:
         files = self._held(lease_id).files
@@ -125,6 +152,27 @@ class FakeProvider:
         """Let every program that runs say something."""
         for held in self._leases.values():
             held.entries.append(entry)
+
+    def save(self, **files: bytes) -> None:
+        """Let every program that runs write these into its checkpoint."""
+        for held in self._leases.values():
+            held.saved |= files
+
+    def saved(self, lease_id: str) -> dict[str, bytes]:
+        """What lies in a lease's checkpoint."""
+        return self._held(lease_id).saved
+
+    def finish_all(self) -> None:
+        """Let every program that runs come to its end."""
+        for held in self._leases.values():
+            held.ends_at = self._clock.monotonic()
+
+    def obey_all(self) -> None:
+        """Let every program that was asked to end do so, and from now on at once."""
+        self.obeys = True
+        for held in self._leases.values():
+            if held.seen.asked_for and held.seen.state is LeaseState.RUNNING:
+                self._end(held, exit_code=self.ends_when_asked, stopped_for=held.seen.asked_for)
 
     def lose_all(self) -> None:
         """Let every machine vanish."""
@@ -158,6 +206,7 @@ class FakeProvider:
             ended_at=self._clock.now(),
             exit_code=exit_code,
             stopped_for=stopped_for,
+            asked_for=None,
         )
 
 
@@ -165,10 +214,10 @@ def _seconds_of(program: Program) -> float:
     return float(program.command[1]) if program.command[0] == "sleep" else 0.0
 
 
-def _unpacked(source: bytes | None) -> dict[str, bytes]:
+def _unpacked(source: bytes | None, mode: Literal["r:", "r:gz"]) -> dict[str, bytes]:
     if source is None:
         return {}
-    with tarfile.open(fileobj=io.BytesIO(source), mode="r:gz") as tar:
+    with tarfile.open(fileobj=io.BytesIO(source), mode=mode) as tar:
         opened = {member.name.removeprefix("./"): tar.extractfile(member) for member in tar if member.isfile()}
         return {name: file.read() for name, file in opened.items() if file is not None}
 
@@ -193,6 +242,14 @@ class FakeArtifacts:
 
     async def keep(self, tenant: str, name: str, content: BinaryIO) -> None:
         self.kept[tenant, name] = content.read()
+
+    async def fetch(self, tenant: str, name: str) -> BinaryIO:
+        if (tenant, name) not in self.kept:
+            raise NotFound(f"{name} is not kept")
+        return io.BytesIO(self.kept[tenant, name])
+
+    async def drop(self, tenant: str, name: str) -> None:
+        self.kept.pop((tenant, name), None)
 
 
 class FakeAnnouncer:
@@ -223,10 +280,20 @@ class FakeAnnouncer:
 
 
 class FakeWorkflows:
-    """Knows which workflows live."""
+    """Knows which workflows live, and what was asked of them; away for as many questions as the test says."""
 
     def __init__(self, live: set[str] | None = None) -> None:
         self.live = live or set()
+        self.asked: list[tuple[str, str, Asked]] = []
+        self.away_for = 0
 
     async def is_live(self, lease: Lease) -> bool:
         return lease.workflow_id in self.live
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        if self.away_for:
+            self.away_for -= 1
+            raise Unavailable("Temporal is away")
+        if workflow_id in self.live:
+            self.asked.append((workflow_id, name, asked))
+        return workflow_id in self.live

@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 from ergonaut.errors import ErgonautError
 from ergonaut.workflows import RUNS_TASK_QUEUE
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.bus import Bus, listening, open_bus
 from ergonaut_common.clock import Clock, SystemClock
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
@@ -25,7 +25,8 @@ from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.adapters.object_stores import ObjectArtifacts, ObjectSources
 from ergonaut_orchestrator.adapters.placing import SchedulerPlacing
 from ergonaut_orchestrator.adapters.temporal_workflows import TemporalWorkflows
-from ergonaut_orchestrator.service import Bounds, Keeping, Leasing, Running, World
+from ergonaut_orchestrator.listeners import listeners
+from ergonaut_orchestrator.service import Bounds, Keeping, Leasing, Running, Steering, World
 from ergonaut_orchestrator.settings import Settings
 from ergonaut_orchestrator.workflows import RunJob
 
@@ -59,13 +60,14 @@ async def main(platform: PlatformSettings) -> None:
             )
         )
         bus = await stack.enter_async_context(open_bus(platform, "orchestrator"))
-        await bus.ensure_streams("runs", "leases")
+        await bus.ensure_streams("runs", "leases", "ledger")
         scheduler = await stack.enter_async_context(
             channel(platform.scheduler_address, platform, service="orchestrator")
         )
         temporal = await connect_temporal(platform, clock)
         world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
         leasing = Leasing(world)
+        await stack.enter_async_context(listening(listeners(Steering(world)), platform, bus))
         await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
         await work_until_stopped(working(temporal, leasing, world, settings), door, leasing, settings)
         await leasing.interrupt_all()
@@ -88,6 +90,8 @@ def build_world(
     """The real world behind the ports."""
     limits = LocalLimits(
         stop_grace_seconds=settings.stop_grace_seconds,
+        pause_grace_seconds=settings.pause_grace_seconds,
+        checkpoint_bytes_max=settings.checkpoint_bytes_max,
         lease_ttl_seconds=settings.lease_ttl_seconds,
         log_bytes_max=settings.log_bytes_max,
         source_bytes_max=settings.source_bytes_max,

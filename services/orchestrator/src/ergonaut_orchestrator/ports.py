@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
-from ergonaut.workflows import RunJobInput
+from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_orchestrator.domain import FoundFiles, Lease, Observation, Program, StopReason
 
 
@@ -41,8 +41,11 @@ class Provider(Protocol):
         """Whether its programs run beside this service, and must not go on when the platform is taken down."""
         ...
 
-    async def provision(self, lease: Lease, source: bytes | None) -> Happened:
-        """Get a machine and lay out the job's files (a gzipped tar) on it. Raises Refused for files that are not acceptable."""
+    async def provision(self, lease: Lease, source: bytes | None, checkpoint: BinaryIO | None = None) -> Happened:
+        """Get a machine and lay out on it the job's files (a gzipped tar) and what an earlier attempt saved (a tar).
+
+        Raises Refused for files that are not acceptable.
+        """
         ...
 
     async def start(self, lease_id: str, program: Program) -> Happened:
@@ -58,11 +61,21 @@ class Provider(Protocol):
         ...
 
     async def ask_to_stop(self, lease_id: str, reason: StopReason) -> None:
-        """Ask the program to end, by force after a grace; the first reason given stands. Returns at once."""
+        """Ask the program to end, by force after a grace; the first reason given stands, but a pause yields to any other.
+
+        Returns at once; a program that takes its time is seen as asked for that reason.
+        """
         ...
 
     async def told(self, lease_id: str, offset: int) -> tuple[Sequence[JournalEntry], int]:
         """The run's journal after an offset, and the offset to go on from."""
+        ...
+
+    async def checkpoint(self, lease_id: str) -> BinaryIO | None:
+        """What the program saved for its next attempt, as a tar; None where it saved nothing.
+
+        Raises NotFound where there is no such lease, and Refused where it saved more than may be kept.
+        """
         ...
 
     async def files(self, lease_id: str, patterns: Sequence[str]) -> FoundFiles:
@@ -101,6 +114,14 @@ class Artifacts(Protocol):
         """Keep a file under a name; the same name again replaces it. Raises Unavailable."""
         ...
 
+    async def fetch(self, tenant: str, name: str) -> BinaryIO:
+        """A file that was kept, whole. Raises NotFound, Unavailable."""
+        ...
+
+    async def drop(self, tenant: str, name: str) -> None:
+        """Keep a file no longer; one that is not there is fine. Raises Unavailable."""
+        ...
+
 
 class Announcer(Protocol):
     """Tells facts to whoever listens."""
@@ -115,4 +136,8 @@ class Workflows(Protocol):
 
     async def is_live(self, lease: Lease) -> bool:
         """Whether the lease's workflow still runs. Raises Unavailable where that cannot be known now."""
+        ...
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        """Pass a wish on; False where no such workflow runs, which is fine. Raises Unavailable."""
         ...

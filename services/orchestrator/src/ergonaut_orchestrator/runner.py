@@ -25,8 +25,15 @@ STATUS_FILE = "status.json"
 STOP_FILE = "stop.json"
 RENEWED_FILE = "renewed"
 JOB_FOLDER = "job"
+CHECKPOINT_FOLDER = "checkpoint"
 STDOUT_FILE = "stdout.log"
 STDERR_FILE = "stderr.log"
+
+PAUSED = "paused"
+"""The one reason to stop that yields to any other: a program that takes its time to save its state may be stopped sooner."""
+
+WRITTEN_SLACK_SECONDS = 0.05
+"""A file's time comes from a clock that ticks a few times in a hundredth of a second, behind the one that we read."""
 
 EXIT_BUSY = 75
 """Another runner holds the lease, or its program has been started before."""
@@ -70,6 +77,7 @@ class Runner:
         self._pipes = selectors.DefaultSelector()
         self._exit_status: int | None = None
         self._stopped_for = ""
+        self._asked_at = 0.0
         self._kill_at = float("inf")
         self._asked_by_signal = False
 
@@ -122,12 +130,20 @@ class Runner:
             self._reap(process)
             if self._exit_status is not None:
                 return
-            if not self._stopped_for and (stop := self._stop_asked(renewal)):
-                self._stopped_for, grace_seconds = stop
-                self._kill_at = time.monotonic() + grace_seconds
-                _signal_group(process.pid, signal.SIGTERM)
+            if self._stopped_for in {"", PAUSED} and (stop := self._stop_asked(renewal)):
+                self._stop(process, *stop)
             if time.monotonic() >= self._kill_at:
                 _signal_group(process.pid, signal.SIGKILL)
+
+    def _stop(self, process: "subprocess.Popen[bytes]", reason: str, grace_seconds: float) -> None:
+        """Ask the program to end, once; what is asked while it saves its state only shortens the time that it has."""
+        if reason == self._stopped_for:
+            return
+        if not self._stopped_for:
+            self._asked_at = time.time()
+            _signal_group(process.pid, signal.SIGTERM)
+        self._stopped_for = reason
+        self._kill_at = min(self._kill_at, time.monotonic() + grace_seconds)
 
     def _stop_asked(self, renewal: "Renewal") -> tuple[str, float] | None:
         """Why the program is to be stopped and how long it may take to, if it is."""
@@ -190,6 +206,7 @@ class Runner:
             told["because"] = f"the program was killed by {signal.Signals(-status).name}"
         if self._stopped_for:
             told["stopped_for"] = self._stopped_for
+            told["has_saved"] = written_since(self._folder / CHECKPOINT_FOLDER, self._asked_at - WRITTEN_SLACK_SECONDS)
         return told
 
     def _not_started(self, error: OSError | ValueError) -> str:
@@ -281,6 +298,16 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def written_since(folder: Path, moment: float) -> bool:
+    """Whether a file below a folder was written at or after a moment, in seconds since 1970."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if (Path(parent) / name).lstat().st_mtime >= moment:
+                    return True
+    return False
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -40,6 +40,17 @@ class Settings(DoorSettings):
         le=600,
         description="Seconds between SIGTERM and SIGKILL to a run's program; longer lets checkpoints be written.",
     )
+    pause_grace_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Seconds that a program has to save its state when it is paused, before SIGKILL; it costs for as long.",
+    )
+    checkpoint_bytes_max: int = Field(
+        default=1024 * _MIB,
+        ge=1024,
+        description="Most bytes of a checkpoint that is kept between two attempts; the object store is bounded too.",
+    )
     lease_ttl_seconds: float = Field(
         default=120.0,
         ge=1,

@@ -1,9 +1,11 @@
 """Sources and artifacts in JetStream's object stores, one bucket a tenant for each. Fills the ports `Sources` and `Artifacts`."""
 
 import asyncio
+import contextlib
 import io
+import tempfile
 from collections.abc import Awaitable, Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
@@ -48,6 +50,27 @@ class ObjectArtifacts:
         bucket = f"artifacts-{tenant}"
         store: Any = await self._bus.object_store(bucket)
         await _bounded(lambda: store.put(name, content), doing=f"keeping {name} in {bucket}")
+
+    async def fetch(self, tenant: str, name: str) -> BinaryIO:
+        bucket = f"artifacts-{tenant}"
+        store: Any = await self._bus.object_store(bucket)
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
+        try:
+            await _bounded(lambda: store.get(name, writeinto=file), doing=f"fetching {name} from {bucket}")
+        except NotFoundError as error:
+            file.close()
+            raise NotFound(f"{name} is not kept in {bucket}") from error
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return cast(BinaryIO, file)
+
+    async def drop(self, tenant: str, name: str) -> None:
+        bucket = f"artifacts-{tenant}"
+        store: Any = await self._bus.object_store(bucket)
+        with contextlib.suppress(NotFoundError):
+            await _bounded(lambda: store.delete(name), doing=f"dropping {name} from {bucket}")
 
 
 async def _content(store: ObjectStore, name: str) -> bytes:

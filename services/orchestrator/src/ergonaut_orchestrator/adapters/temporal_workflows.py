@@ -1,4 +1,4 @@
-"""Asks Temporal which workflows still run. Fills the port `Workflows`."""
+"""Asks Temporal which workflows still run, and passes wishes on to them. Fills the port `Workflows`."""
 
 from datetime import timedelta
 
@@ -6,6 +6,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from ergonaut.errors import Unavailable
+from ergonaut.workflows import Asked
 from ergonaut_orchestrator.domain import Lease
 
 ANSWER_TIMEOUT = timedelta(seconds=10)
@@ -27,3 +28,12 @@ class TemporalWorkflows:
                 return False
             raise Unavailable(f"Temporal does not tell of {lease.workflow_id}: {error.message}") from error
         return description.status is WorkflowExecutionStatus.RUNNING
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        try:
+            await self._client.get_workflow_handle(workflow_id).signal(name, asked, rpc_timeout=ANSWER_TIMEOUT)
+        except RPCError as error:
+            if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
+                return False
+            raise Unavailable(f"Temporal does not pass {name} on to {workflow_id}: {error.message}") from error
+        return True

@@ -9,6 +9,7 @@ from ergonaut_orchestrator.domain.attempts import (
     EndKind,
     Lease,
     RunEnd,
+    Saved,
     WorkflowIds,
     another_follows,
     brief,
@@ -35,6 +36,7 @@ from ergonaut_orchestrator.domain.machines import (
     within_bounds,
 )
 from ergonaut_orchestrator.domain.requests import accepted_request, job_id_from
+from ergonaut_orchestrator.domain.wishes import Wishes
 
 __all__ = [
     "BECAUSE_BYTES_MAX",
@@ -49,8 +51,10 @@ __all__ = [
     "Observation",
     "Program",
     "RunEnd",
+    "Saved",
     "StopReason",
     "Telling",
+    "Wishes",
     "WorkflowIds",
     "accepted_request",
     "another_follows",

@@ -43,6 +43,8 @@ class Attempt:
     placement: Placement
     stop_at: datetime
     """When a program that still runs is stopped as overdue."""
+    checkpoint: str = ""
+    """The stored checkpoint to go on from; empty to begin at the beginning."""
 
 
 class EndKind(StrEnum):
@@ -52,6 +54,7 @@ class EndKind(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,20 @@ class Ending:
     run_id: str
     end: RunEnd
     artifacts: tuple[str, ...] = ()
+    budget_id: str = ""
+    """Of a pause: the budget that asked for it; empty where a person did."""
+    checkpoint: str = ""
+    """Of a pause: the stored checkpoint from which the job goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What an interrupted attempt left for the next one."""
+
+    checkpoint: str = ""
+    """Its name in the object store; empty where there is none."""
+    because: str = ""
+    """Why there is none, where that needs to be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +145,21 @@ def latest_end(job: JobSpec, starts_at: datetime) -> datetime:
     return max(bound, job.deadline) if job.deadline else bound
 
 
-def another_follows(end: RunEnd, number: int, job: JobSpec) -> bool:
-    """Whether the job is tried again: only after a preemption, while attempts and time are left."""
+def another_follows(end: RunEnd, tries: int, job: JobSpec) -> bool:
+    """Whether the job is tried again: only after a preemption, while attempts and time are left. Pauses are no tries."""
     in_time = job.deadline is None or end.ended_at < job.deadline
-    return end.kind is EndKind.PREEMPTED and number < job.attempts_max and in_time
+    return end.kind is EndKind.PREEMPTED and tries < job.attempts_max and in_time
 
 
-def final_end(end: RunEnd, number: int, *, cancelled: bool) -> RunEnd:
-    """The end as the job's own: a preemption after which nothing follows is a failure, or what was asked for."""
-    if end.kind is not EndKind.PREEMPTED:
+def final_end(end: RunEnd, tries: int, *, stopped_because: str) -> RunEnd:
+    """The end as the job's own: an interruption after which nothing follows is a failure, or what was asked for."""
+    if end.kind in {EndKind.SUCCEEDED, EndKind.FAILED}:
         return end
-    if cancelled:
-        return replace(end, kind=EndKind.CANCELLED, because="the job was asked to stop")
-    because = brief(f"no attempt or no time is left after {number}; the last: {end.because}")
+    if stopped_because:
+        return replace(end, kind=EndKind.CANCELLED, because=brief(stopped_because))
+    if end.kind is EndKind.CANCELLED:
+        return end
+    because = brief(f"no attempt or no time is left after {tries}; the last: {end.because}")
     return replace(end, kind=EndKind.FAILED, because=because)
 
 

@@ -3,7 +3,16 @@
 from datetime import datetime
 
 from ergonaut.events.leases import LeaseAcquired, LeaseReleased
-from ergonaut.events.runs import RunFinished, RunPreempted, RunProgressed, RunStarted, RunState
+from ergonaut.events.runs import (
+    PhasesFinished,
+    PhaseSpan,
+    RunFinished,
+    RunPaused,
+    RunPreempted,
+    RunProgressed,
+    RunStarted,
+    RunState,
+)
 from ergonaut.ids import derived_id
 from ergonaut_orchestrator.domain.attempts import Attempt, Ending, Lease
 from ergonaut_orchestrator.domain.machines import Telling
@@ -48,6 +57,7 @@ def run_started(attempt: Attempt, *, host: str, at: datetime) -> RunStarted:
         run_id=lease.run_id,
         job_id=lease.job_id,
         name=attempt.job.name,
+        project=attempt.job.project,
         attempt=attempt.number,
         host=host,
         provider=placement.provider,
@@ -71,6 +81,33 @@ def run_progressed(lease: Lease, telling: Telling, *, offset: int, at: datetime)
         job_id=lease.job_id,
         phase=telling.phase,
         metrics=telling.metrics,
+    )
+
+
+def phases_finished(lease: Lease, phases: tuple[PhaseSpan, ...], *, first: int, at: datetime) -> PhasesFinished:
+    """Phases that the run has left; `first` is how many were told before, and numbers them."""
+    return PhasesFinished(
+        event_id=derived_id("event", lease.run_id, PhasesFinished.TYPE, str(first)),
+        tenant=lease.tenant,
+        occurred_at=at,
+        run_id=lease.run_id,
+        job_id=lease.job_id,
+        phases=phases,
+    )
+
+
+def run_paused(ending: Ending) -> RunPaused:
+    """An attempt was asked to end for a while; another follows when the job is resumed."""
+    return RunPaused(
+        event_id=derived_id("event", ending.run_id, RunPaused.TYPE),
+        tenant=ending.tenant,
+        occurred_at=ending.end.ended_at,
+        run_id=ending.run_id,
+        job_id=ending.job_id,
+        because=ending.end.because,
+        budget_id=ending.budget_id,
+        checkpoint=ending.checkpoint,
+        ended_at=ending.end.ended_at,
     )
 
 

@@ -36,9 +36,16 @@ class StopReason(StrEnum):
     LAPSED = "lapsed"
     """The lease was not renewed in time: nobody watches."""
     TORN_DOWN = "torn-down"
+    PAUSED = "paused"
+
+    @property
+    def yields(self) -> bool:
+        """Whether any other reason replaces it: a program that is given time to save its state may still be stopped sooner."""
+        return self is StopReason.PAUSED
 
 
 _STOPPED = {
+    StopReason.PAUSED: (EndKind.PAUSED, "the job was asked to pause"),
     StopReason.CANCELLED: (EndKind.CANCELLED, "the job was asked to stop"),
     StopReason.TORN_DOWN: (EndKind.CANCELLED, "the job was asked to stop"),
     StopReason.PREEMPTED: (EndKind.PREEMPTED, "the machine was taken back"),
@@ -67,6 +74,10 @@ class Observation:
     stopped_for: StopReason | None = None
     because: str = ""
     error_tail: str = ""
+    asked_for: StopReason | None = None
+    """Why the program that still runs has been asked to end, where it has been."""
+    has_saved: bool = False
+    """Whether the program wrote into its checkpoint's folder after it was asked to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ def program_of(attempt: Attempt) -> Program:
         run_id=attempt.lease.run_id,
         tenant=attempt.lease.tenant,
         job_id=attempt.lease.job_id,
+        project=attempt.job.project,
         metered=True,
         zone=attempt.placement.zone,
         pue=attempt.placement.pue,
@@ -125,11 +137,13 @@ def program_of(attempt: Attempt) -> Program:
     return Program(attempt.job.command, attempt.job.environment, context)
 
 
-def reason_to_stop(attempt: Attempt, asked: StopReason | None, now: datetime) -> StopReason | None:
-    """Why the program must be stopped now, if it must."""
+def reason_to_stop(
+    attempt: Attempt, asked: StopReason | None, asked_before: StopReason | None, now: datetime
+) -> StopReason | None:
+    """Why the program must be stopped now, if it must: what is asked now, else its time, else what was asked before."""
     if asked is not None:
         return asked
-    return StopReason.OVERDUE if now >= attempt.stop_at else None
+    return StopReason.OVERDUE if now >= attempt.stop_at else asked_before
 
 
 def end_of(seen: Observation, telling: Telling, now: datetime) -> RunEnd | None:
@@ -158,6 +172,9 @@ def _verdict(seen: Observation) -> tuple[EndKind, str]:
     """Kind and reason of an end."""
     if seen.state is not LeaseState.ENDED:
         return EndKind.PREEMPTED, f"the run's machine is {seen.state}: its program's end is not known"
+    if seen.stopped_for is StopReason.PAUSED and seen.exit_code == 0 and not seen.has_saved:
+        # It saved nothing and says that all is well: it had come to its end by itself.
+        return EndKind.SUCCEEDED, ""
     if seen.stopped_for is not None:
         return _STOPPED[seen.stopped_for]
     if seen.exit_code == 0:

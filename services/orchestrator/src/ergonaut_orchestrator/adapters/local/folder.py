@@ -2,6 +2,7 @@
 
 lease.json      the lease            program.json  what to start      status.json  how the runner says it goes
 job/            the job's files      journal.jsonl the run's words    stdout.log, stderr.log
+checkpoint/     what the program saves for its next attempt
 lock, renewed, stop.json             between runner and provider
 """
 
@@ -20,12 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ergonaut.errors import Broken, NotFound, Unavailable
 from ergonaut_orchestrator import runner
+from ergonaut_orchestrator.adapters.local import checkpoints
 from ergonaut_orchestrator.adapters.local.processes import kill_left_over
-from ergonaut_orchestrator.adapters.local.unpacking import unpack
+from ergonaut_orchestrator.adapters.local.unpacking import unpack, unpack_checkpoint
 from ergonaut_orchestrator.domain import FoundFile, FoundFiles, Lease, LeaseState, Observation, Program, StopReason
 
 LEASE_FILE = "lease.json"
@@ -46,6 +48,8 @@ class LocalLimits:
     """How a local run is bounded."""
 
     stop_grace_seconds: float = 5.0
+    pause_grace_seconds: float = 30.0
+    checkpoint_bytes_max: int = 1024 * 1024 * 1024
     lease_ttl_seconds: float = 120.0
     log_bytes_max: int = 64 * 1024 * 1024
     source_bytes_max: int = 4 * 1024 * 1024 * 1024
@@ -64,13 +68,13 @@ class LeaseFolder:
         self.path = path
         self._limits = limits
 
-    def make(self, lease: Lease, source: bytes | None) -> datetime:
+    def make(self, lease: Lease, source: bytes | None, checkpoint: BinaryIO | None = None) -> datetime:
         """Lay out the folder in one step; one that is there stays as it is. The answer is when it was made."""
         if not (self.path / LEASE_FILE).exists():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             part = Path(tempfile.mkdtemp(prefix=f".{lease.lease_id}-", dir=self.path.parent))
             try:
-                self._lay_out(part, lease, source)
+                self._lay_out(part, lease, source, checkpoint)
                 self._settle(part)
             finally:
                 remove_folder(part)
@@ -84,14 +88,18 @@ class LeaseFolder:
             if not (self.path / LEASE_FILE).exists():
                 raise
 
-    def _lay_out(self, part: Path, lease: Lease, source: bytes | None) -> None:
+    def _lay_out(self, part: Path, lease: Lease, source: bytes | None, checkpoint: BinaryIO | None) -> None:
         (part / runner.JOB_FOLDER).mkdir(mode=0o700)
+        (part / runner.CHECKPOINT_FOLDER).mkdir(mode=0o700)
         (part / runner.RENEWED_FILE).touch()
         if source is not None:
             limits = self._limits
             unpack(
                 source, part / runner.JOB_FOLDER, files_max=limits.source_files_max, bytes_max=limits.source_bytes_max
             )
+        if checkpoint is not None:
+            folder, bytes_max = part / runner.CHECKPOINT_FOLDER, self._limits.checkpoint_bytes_max
+            unpack_checkpoint(checkpoint, folder, files_max=checkpoints.FILES_MAX, bytes_max=bytes_max)
         runner.write_whole(part / LEASE_FILE, json.dumps(asdict(lease)))
 
     def lease(self) -> Lease:
@@ -135,7 +143,11 @@ class LeaseFolder:
     def _environment(self, program: Program) -> dict[str, str]:
         """Everything that the program sees of its surroundings: none of the platform's addresses, keys or settings."""
         prefix = Path(sys.prefix)
-        context = program.context.model_copy(update={"journal": str(self.path / JOURNAL_FILE)})
+        folders = {
+            "journal": str(self.path / JOURNAL_FILE),
+            "checkpoint_folder": str(self.path / runner.CHECKPOINT_FOLDER),
+        }
+        context = program.context.model_copy(update=folders)
         return {
             "PATH": f"{prefix / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": os.environ.get("HOME", str(self.path)),
@@ -154,7 +166,8 @@ class LeaseFolder:
         if status is None:
             return Observation(LeaseState.READY)
         if status["state"] != "ended" and self._is_locked():
-            return Observation(LeaseState.RUNNING, started_at=datetime.fromisoformat(status["started_at"]))
+            started_at = datetime.fromisoformat(status["started_at"])
+            return Observation(LeaseState.RUNNING, started_at=started_at, asked_for=self._asked_for())
         # Read again: the runner may have told the end between the two looks.
         return _observation(self._status() or status)
 
@@ -164,14 +177,32 @@ class LeaseFolder:
             os.utime(self.path / runner.RENEWED_FILE)
 
     def ask_to_stop(self, reason: StopReason) -> None:
-        """Leave word for the runner; the first word stands."""
-        word = json.dumps({"reason": reason, "grace_seconds": self._limits.stop_grace_seconds})
+        """Leave word for the runner; the first word stands, but for one that yields to any other."""
+        limits = self._limits
+        grace_seconds = limits.pause_grace_seconds if reason is StopReason.PAUSED else limits.stop_grace_seconds
+        word = json.dumps({"reason": reason, "grace_seconds": grace_seconds})
         part = self.path / f".stop-{os.getpid()}-{time.monotonic_ns()}"
         with contextlib.suppress(FileNotFoundError):
             part.write_text(word)
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.link(part, self.path / runner.STOP_FILE)
-            part.unlink()
+            except FileExistsError:
+                said = self._asked_for()
+                if said is not None and said.yields and not reason.yields:
+                    part.replace(self.path / runner.STOP_FILE)
+            part.unlink(missing_ok=True)
+
+    def _asked_for(self) -> StopReason | None:
+        """The word that was left for the runner, if any."""
+        try:
+            return StopReason(json.loads((self.path / runner.STOP_FILE).read_text())["reason"])
+        except FileNotFoundError:
+            return None
+
+    def checkpoint(self) -> BinaryIO | None:
+        """What the program saved, as a tar. Raises NotFound where there is no such lease, Refused where it is too large."""
+        self.lease()
+        return checkpoints.pack(self.path / runner.CHECKPOINT_FOLDER, bytes_max=self._limits.checkpoint_bytes_max)
 
     def files(self, patterns: Sequence[str]) -> FoundFiles:
         """Regular files inside the job's folder, each once, links and what lies behind them left out."""
@@ -251,6 +282,7 @@ def _observation(status: dict[str, Any]) -> Observation:
         stopped_for=StopReason(status["stopped_for"]) if status.get("stopped_for") else None,
         because=status.get("because", ""),
         error_tail=status.get("error_tail", ""),
+        has_saved=status.get("has_saved", False),
     )
 
 

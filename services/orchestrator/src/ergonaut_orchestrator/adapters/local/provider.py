@@ -39,8 +39,8 @@ class LocalProvider:
         self._limits = limits
         self._runners: list[subprocess.Popen[bytes]] = []
 
-    async def provision(self, lease: Lease, source: bytes | None) -> Happened:
-        at = await asyncio.to_thread(self._folder(lease.lease_id).make, lease, source)
+    async def provision(self, lease: Lease, source: bytes | None, checkpoint: BinaryIO | None = None) -> Happened:
+        at = await asyncio.to_thread(self._folder(lease.lease_id).make, lease, source, checkpoint)
         return Happened(self._host, at)
 
     async def start(self, lease_id: str, program: Program) -> Happened:
@@ -59,6 +59,9 @@ class LocalProvider:
 
     async def told(self, lease_id: str, offset: int) -> tuple[Sequence[JournalEntry], int]:
         return await asyncio.to_thread(read_entries, self._folder(lease_id).path / JOURNAL_FILE, offset)
+
+    async def checkpoint(self, lease_id: str) -> BinaryIO | None:
+        return await asyncio.to_thread(self._folder(lease_id).checkpoint)
 
     async def files(self, lease_id: str, patterns: Sequence[str]) -> FoundFiles:
         return await asyncio.to_thread(self._folder(lease_id).files, patterns)

@@ -1,4 +1,4 @@
-"""Lays out a job's files from the archive that somebody sent, trusting it in nothing."""
+"""Lays out a job's files, or its checkpoint, from an archive that somebody made, trusting it in nothing."""
 
 import errno
 import gzip
@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ergonaut.errors import Refused, Unavailable
 
@@ -31,6 +32,17 @@ def unpack(archive: bytes, folder: Path, *, files_max: int, bytes_max: int) -> N
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise Unavailable(f"the disk of {folder} is full; make room") from error
         raise Refused(f"the job's files cannot be unpacked: {error}", field="job.source") from error
+
+
+def unpack_checkpoint(packed: BinaryIO, folder: Path, *, files_max: int, bytes_max: int) -> None:
+    """Extract what `checkpoints.pack` made. Raises as `unpack` does."""
+    try:
+        with tarfile.open(fileobj=packed, mode="r:") as tar:
+            _extract_within(tar, folder, files_max=files_max, bytes_max=bytes_max)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Unavailable(f"the disk of {folder} is full; make room") from error
+        raise Refused(f"the checkpoint cannot be laid out: {error}", field="checkpoint") from error
 
 
 def _extract_within(tar: tarfile.TarFile, folder: Path, *, files_max: int, bytes_max: int) -> None:

@@ -1,0 +1,20 @@
+"""The NATS door: what budgets say is passed on to the workflows of the jobs concerned."""
+
+from ergonaut.events import BudgetExceeded, BudgetRenewed
+from ergonaut_common.bus import Listeners
+from ergonaut_orchestrator.service import Steering
+
+
+def listeners(steering: Steering) -> Listeners:
+    """Every event that the orchestrator listens to."""
+    heard = Listeners("orchestrator")
+
+    @heard.on(BudgetExceeded)
+    async def exceeded(event: BudgetExceeded) -> None:
+        await steering.exceeded(event)
+
+    @heard.on(BudgetRenewed)
+    async def renewed(event: BudgetRenewed) -> None:
+        await steering.renewed(event)
+
+    return heard

@@ -1,0 +1,9 @@
+"""The orchestrator's use cases: get and give back leases, start and watch runs, keep their files, pass wishes on."""
+
+from ergonaut_orchestrator.service.keeping import Keeping
+from ergonaut_orchestrator.service.leasing import Leasing
+from ergonaut_orchestrator.service.running import Running
+from ergonaut_orchestrator.service.steering import Steering
+from ergonaut_orchestrator.service.world import Bounds, StopRequest, World
+
+__all__ = ["Bounds", "Keeping", "Leasing", "Running", "Steering", "StopRequest", "World"]

@@ -1,0 +1,5 @@
+"""The Temporal workflows of the orchestrator: they wait and choose; all that touches the world is an activity."""
+
+from ergonaut_orchestrator.workflows.run_job import RunJob
+
+__all__ = ["RunJob"]
