@@ -27,8 +27,8 @@ SPIKE_SIGMAS = 10.0
 """Meters' noise has heavier tails than a normal one; at ten robust deviations neither gives a finding in a run of a day."""
 
 SPIKE_FRACTION_MIN, SPIKE_WATTS_MIN = 0.5, 5.0
-"""A spike is half as much again as all but a few points around it, and at least 5 W more; where all is flat, a fraction of a watt is
-many deviations."""
+"""A spike is half as much again as all but a few points around it, and at least 5 W more: where a series is flat, a fraction of a
+watt is many deviations."""
 
 SPIKE_POINTS_MAX = 3
 """More high points within a window are a level at which the run works, such as an evaluation after each epoch."""
