@@ -10,6 +10,7 @@ from ergonaut.metering.hosts import HostFacts, host_facts, host_name
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
 from ergonaut.metering.meters import CounterMark, Meter, NotMeasured, Reading
+from ergonaut.metering.place import Place, place_of_host
 from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment
 from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
 
@@ -25,6 +26,7 @@ __all__ = [
     "Intensity",
     "Meter",
     "NotMeasured",
+    "Place",
     "ProcessScan",
     "Reading",
     "RunUse",
@@ -35,6 +37,7 @@ __all__ = [
     "host_facts",
     "host_name",
     "intensity_from",
+    "place_of_host",
     "read_load",
     "zone_from",
 ]

@@ -4,12 +4,10 @@ The tables beside this file hold one row a product with its source: `tables/cpus
 only tells the family, such as `AMD EPYC`; they get the family's mean, with a wider range.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 # Estimates of energy by TDP and load were up to 40 % off against external meters over hundreds of runs: arXiv 2509.22092.
 MODEL_RANGE_FRACTION = 0.4
@@ -131,5 +129,8 @@ def _rows() -> list[_Row]:
 
 
 def _table(name: str) -> list[dict[str, str]]:
+    import csv
+    from importlib import resources
+
     text = (resources.files("ergonaut.metering") / "tables" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

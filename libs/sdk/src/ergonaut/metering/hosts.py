@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +85,8 @@ def _arm_name(fields: Mapping[str, str], host: HostContext) -> str:
 def _other_name(host: HostContext) -> str:
     sysctl = host.program("sysctl") if sys.platform == "darwin" else None
     if sysctl:
+        import subprocess
+
         command = [sysctl, "-n", "machdep.cpu.brand_string"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=_SYSCTL_SECONDS_MAX, check=False)
         if said.stdout.strip():

@@ -5,7 +5,6 @@ factory, which `discover` calls once with the host's context and which returns t
 """
 
 import importlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,11 +82,17 @@ class HostContext:
     powercap: Path | None = None
     modules: Mapping[str, Any] = field(default_factory=dict)
     load: Callable[[], HostLoad] = read_load
-    program: Callable[[str], str | None] = shutil.which
+    path_variable: str | None = None
 
     def path(self, absolute: str) -> Path:
         """A path such as `/sys/class/hwmon`, under this host's root."""
         return self.root / absolute.lstrip("/")
+
+    def program(self, name: str) -> str | None:
+        """Where a program is, by this host's search path; None where there is none."""
+        import shutil
+
+        return shutil.which(name, path=self.path_variable)
 
     def module(self, name: str) -> Any:
         """A device's own Python module. Raises ImportError where it is not installed."""

@@ -1,0 +1,40 @@
+"""Microsoft Azure: the instance metadata service, which wants the header `Metadata` and no proxy's."""
+
+import json
+
+from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
+
+_OK = 200
+_PATH = "/metadata/instance/compute?api-version=2021-02-01"
+
+
+def ask(service: MetadataService) -> Found | None:
+    """The location and the size of the virtual machine."""
+    answer = service.ask(_PATH, {"Metadata": "true"})
+    if answer.status != _OK:
+        return None
+    document = json.loads(answer.text)
+    return Found(str(document["location"]).lower(), str(document["vmSize"]))
+
+
+CLOUD = Cloud(
+    name="azure",
+    vendor="Microsoft Corporation",
+    ask=ask,
+    # Microsoft names the place of each region; the zone is the grid there.
+    zones={
+        "eastus": "US-VA", "eastus2": "US-VA", "centralus": "US-IA", "northcentralus": "US-IL",
+        "southcentralus": "US-TX", "westus": "US-CA", "westus2": "US-WA", "westus3": "US-AZ", "westcentralus": "US-WY",
+        "canadacentral": "CA", "canadaeast": "CA", "mexicocentral": "MX", "brazilsouth": "BR", "chilecentral": "CL",
+        "northeurope": "IE", "westeurope": "NL", "uksouth": "GB", "ukwest": "GB", "francecentral": "FR",
+        "francesouth": "FR", "germanywestcentral": "DE", "germanynorth": "DE", "swedencentral": "SE",
+        "norwayeast": "NO", "norwaywest": "NO", "switzerlandnorth": "CH", "switzerlandwest": "CH",
+        "polandcentral": "PL", "italynorth": "IT", "spaincentral": "ES", "austriaeast": "AT", "belgiumcentral": "BE",
+        "denmarkeast": "DK", "southafricanorth": "ZA", "southafricawest": "ZA", "uaenorth": "AE", "uaecentral": "AE",
+        "qatarcentral": "QA", "israelcentral": "IL", "southeastasia": "SG", "eastasia": "HK", "japaneast": "JP",
+        "japanwest": "JP", "koreacentral": "KR", "koreasouth": "KR", "centralindia": "IN", "southindia": "IN",
+        "westindia": "IN", "indonesiacentral": "ID", "malaysiawest": "MY", "australiaeast": "AU",
+        "australiasoutheast": "AU", "australiacentral": "AU", "newzealandnorth": "NZ",
+    },
+    source="https://learn.microsoft.com/en-us/azure/reliability/regions-list",
+)  # fmt: skip
