@@ -12,7 +12,7 @@ PACKAGES = {
     "codecarbon": ("codecarbon==3.3.2",),
     "zeus": ("zeus==0.16.0",),
     # eco2AI imports pkg_resources, which newer setuptools no longer have, and writes text into a column of numbers.
-    "eco2ai": ("eco2ai==0.3.12", "setuptools<81", "pandas<2.2"),
+    "eco2ai": ("eco2ai==0.3.12", "setuptools<81", "pandas<2.2", "numpy<2"),
     "carbontracker": ("carbontracker==2.4.7",),
 }
 """What is compared, at the newest release that was seen; ours is built from this checkout."""

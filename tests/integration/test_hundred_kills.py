@@ -1,4 +1,4 @@
-"""A hundred kill -9 of the agent, the bus and the ledger while samples stream: each acknowledged sample is kept, and kept once."""
+"""A hundred kill -9 of agent, bus and ledger while samples stream: each acknowledged sample is kept, and kept once."""
 
 import asyncio
 import contextlib
