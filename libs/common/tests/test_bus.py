@@ -1,6 +1,8 @@
 """Events over a real NATS: told once, settled by hand, never lost."""
 
 import asyncio
+import contextlib
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from nats.js.kv import KeyValue
 from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import RunFinished
 from ergonaut_common.bus import Delivery, Listeners, Malformed, listed, listening, open_bus, reading
+from ergonaut_common.bus.pulling import ConsumerGone, open_pull
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import free_port, nats_server
 
@@ -222,3 +225,50 @@ async def test_a_listing_does_not_take_a_busy_clients_word_that_nothing_is_there
         monkeypatch.setattr(bucket, "watch", hasty)
         assert [entry.key for entry in await listed(bucket)] == ["key.0", "key.1", "key.2"]
         assert await listed(bucket, "other.*") == []
+
+
+async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(platform: PlatformSettings) -> None:
+    subject = "ergonaut.v1.default.runs.run.finished.run-1"
+    async with open_bus(platform, "test") as bus:
+        await bus.ensure_streams("runs")
+        for _ in range(6):
+            await bus.jetstream.publish(subject, b"x" * 40_000)
+        await bus.jetstream.publish(subject, b"y" * 300_000)
+        pull = await open_pull(bus, "ERGONAUT_RUNS", "test")
+        batches = [await pull.fetch(100, 100_000, 0.2) for _ in range(4)]
+        await pull.close()
+    assert [len(batch) for batch in batches] == [2, 2, 2, 1]
+    assert len(batches[3][0].data) == 300_000
+
+
+async def test_pulling_from_a_consumer_that_was_deleted_says_so(platform: PlatformSettings) -> None:
+    async with open_bus(platform, "test") as bus:
+        await bus.ensure_streams("runs")
+        pull = await open_pull(bus, "ERGONAUT_RUNS", "test")
+        await bus.jetstream.delete_consumer("ERGONAUT_RUNS", "test")
+        with pytest.raises(ConsumerGone, match=r"ERGONAUT_RUNS\.test"):
+            await pull.fetch(10, 100_000, 0.2)
+
+
+async def test_reading_goes_on_after_nats_was_killed_and_its_consumer_deleted(tmp_path: Path) -> None:
+    port, seen = free_port(), []
+
+    async def handle(batch: list[Delivery]) -> list[Malformed]:
+        seen.extend(json.loads(each.data)["run_id"] for each in batch)
+        return []
+
+    async with contextlib.AsyncExitStack() as stack:
+        with nats_server(tmp_path, port):
+            bus = await stack.enter_async_context(
+                open_bus(PlatformSettings(nats_url=f"nats://127.0.0.1:{port}"), "test")
+            )
+            await stack.enter_async_context(reading(bus, ["runs"], "test", handle))
+            await bus.publish(finished("run-1"))
+            await until(lambda: seen == ["run-1"])
+        with nats_server(tmp_path, port):
+            await bus.publish(finished("run-2"))
+            await until(lambda: seen == ["run-1", "run-2"], 30)
+            await bus.jetstream.delete_consumer("ERGONAUT_RUNS", "test")
+            await bus.publish(finished("run-3"))
+            await until(lambda: "run-3" in seen, 30)
+            await stack.aclose()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from ergonaut_ledger.domain.bounds import Message
 from ergonaut_ledger.domain.rows import Batch
-from ergonaut_ledger.domain.understanding import Message, understand
+from ergonaut_ledger.domain.understanding import understand
 
 from .told import RUN, because, cpu_sample, day, gpu_sample, message, offer, reading, started
 

@@ -7,8 +7,9 @@ from ergonaut.events import Event, IntensityChanged, OfferChanged, PowerSample, 
 from ergonaut.events.pricing import HourIntensity, IntensityKind, Market
 from ergonaut.events.runs import RunState
 from ergonaut.events.telemetry import Method, Share
+from ergonaut_ledger.domain.bounds import Malformed, Message
 from ergonaut_ledger.domain.rows import Batch
-from ergonaut_ledger.domain.understanding import Malformed, Message, understand
+from ergonaut_ledger.domain.understanding import understand
 
 T0 = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 RUN = "run-1"

@@ -2,13 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from math import fsum
 from typing import Any, Protocol, TypeVar
 
+from ergonaut.events import PowerSampled
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
+from ergonaut_ledger.domain.readings import Readings
 from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, SampleRow, Told
 from ergonaut_ledger.ports import KeptEvent
 
@@ -35,6 +37,8 @@ class FakeStore:
         self._intensities: dict[Hashable, IntensityRow] = {}
 
     async def keep(self, batch: Batch) -> None:
+        for readings in batch.readings:
+            batch = _with_rows(batch, readings)
         _keep(self._samples, batch.samples, lambda row: (row.tenant, row.told.event_id, row.position))
         _keep(self._offers, batch.offers, lambda row: (row.tenant, row.told.event_id))
         _keep(self._intensities, batch.intensities, lambda row: (row.tenant, row.told.event_id, row.position))
@@ -128,7 +132,7 @@ class FakeStore:
             if row.tenant in tenants and area in ("", row.area) and key in ("", row.key)
         ]
         found.sort(key=lambda row: (row.occurred_at, row.told.event_id), reverse=True)
-        return [KeptEvent(row.told.event_id, row.subject, row.occurred_at, row.body) for row in found[:limit]]
+        return [KeptEvent(row.told.event_id, row.subject, row.occurred_at, _body(row)) for row in found[:limit]]
 
     def _of_run(self, tenant: str, run_id: str) -> list[SampleRow]:
         wanted = (tenant, run_id, "run")
@@ -140,6 +144,28 @@ class FakeStore:
             row.producer_sequence for row in self._events.values() if (row.tenant, row.producer) == (tenant, producer)
         }
         return len(set(expected) - told)
+
+
+def _body(row: EventRow) -> str:
+    if row.body or row.type != PowerSampled.TYPE:
+        return row.body
+    told = {"event_id": row.told.event_id, "tenant": row.tenant, "host": row.key, "producer": row.producer}
+    whole = told | {"sequence": row.producer_sequence, "samples_kept_in": "power_samples"}
+    return json.dumps(whole, separators=(",", ":"))
+
+
+def _with_rows(batch: Batch, readings: Readings) -> Batch:
+    """The batch with the rows of columns put among its others."""
+    whole = Batch(events=[*rows_of(readings.events, EventRow)], samples=[*rows_of(readings.samples, SampleRow)])
+    whole.add(batch)
+    return whole
+
+
+def rows_of(table: Any, kind: Callable[..., T]) -> Iterator[T]:
+    """An Arrow table's rows as the dataclasses that they stand for."""
+    for row in table.to_pylist():
+        told = Told(row.pop("event_id"), row.pop("stream"), row.pop("sequence"))
+        yield kind(told=told, **row)
 
 
 def _keep(kept: dict[Hashable, R], rows: Iterable[R], identity: Callable[[R], Hashable]) -> None:

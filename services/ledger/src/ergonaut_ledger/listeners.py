@@ -7,7 +7,7 @@ from prometheus_client import Counter, Histogram
 
 from ergonaut.events import STREAMS
 from ergonaut_common.bus import Delivery, Malformed
-from ergonaut_ledger.domain.understanding import Message
+from ergonaut_ledger.domain.bounds import Message
 from ergonaut_ledger.service import Keeping
 
 AREAS = tuple(area for area in STREAMS if area != "dead")

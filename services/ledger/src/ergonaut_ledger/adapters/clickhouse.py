@@ -9,17 +9,19 @@ from clickhouse_connect.driver.client import Client
 
 from ergonaut_common.observe import get_logger
 from ergonaut_ledger.adapters import questions
-from ergonaut_ledger.adapters.columns import arrow_table
+from ergonaut_ledger.adapters.columns import arrow_tables
 from ergonaut_ledger.adapters.engine import OPEN_SECONDS_MAX, Engine, open_engine
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
-from ergonaut_ledger.domain.rows import Batch, Row
+from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.ports import KeptEvent
 
 INSERT_SETTINGS = {
     # A batch may hold events of many months, after a long absence or from a wrong clock; refusing it would hold it up for ever.
     "max_partitions_per_insert_block": 0,
+    # Repeats within one insert are rare and are left to merges and FINAL; to look for them doubled the time of an insert.
+    "optimize_on_insert": 0,
 }
 
 log = get_logger(__name__)
@@ -33,19 +35,17 @@ class ClickHouseStore:
         self._insert_seconds = insert_seconds
         self._query_seconds = query_seconds
 
+    @property
+    def engine(self) -> Engine:
+        """The way to ClickHouse, for others who ask of the same books."""
+        return self._engine
+
     async def keep(self, batch: Batch) -> None:
         """Events go last: one that is here proves that all that was made of it is here too."""
-        tables: dict[str, Sequence[Row]] = {
-            "power_samples": batch.samples,
-            "offers": batch.offers,
-            "intensities": batch.intensities,
-            "events": batch.events,
-        }
 
         def insert(client: Client) -> None:
-            for table, rows in tables.items():
-                if rows:
-                    client.insert_arrow(table, arrow_table(rows), settings=INSERT_SETTINGS)
+            for table, rows in arrow_tables(batch):
+                client.insert_arrow(table, rows, settings=INSERT_SETTINGS)
 
         await self._engine.do(insert, what="keeping a batch", seconds=self._insert_seconds)
 

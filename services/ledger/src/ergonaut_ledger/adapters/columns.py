@@ -1,12 +1,12 @@
 """The rows as Arrow tables: one schema a table, its columns named as the fields of the rows. Used by the ClickHouse store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
 
-from ergonaut_ledger.domain.rows import Row, Told
+from ergonaut_ledger.domain.rows import Batch, Row, Told
 
 _TIME = pa.timestamp("us", tz="UTC")
 _TYPES: dict[str, pa.DataType] = {
@@ -36,6 +36,25 @@ _TYPES: dict[str, pa.DataType] = {
     "available": pa.bool_(),
 }
 """Columns that are not text."""
+
+
+def arrow_tables(batch: Batch) -> Iterator[tuple[str, Any]]:
+    """What is to be inserted: a table's name and its rows. Events go last: one that is here proves that its rows are here."""
+    told: dict[str, Sequence[Row]] = {
+        "power_samples": batch.samples,
+        "offers": batch.offers,
+        "intensities": batch.intensities,
+    }
+    for table, rows in told.items():
+        if rows:
+            yield table, arrow_table(rows)
+    for readings in batch.readings:
+        if readings.samples.num_rows:
+            yield "power_samples", readings.samples
+    if batch.events:
+        yield "events", arrow_table(batch.events)
+    for readings in batch.readings:
+        yield "events", readings.events
 
 
 def arrow_table(rows: Sequence[Row]) -> Any:

@@ -162,6 +162,7 @@ ORDER BY occurred_at DESC, event_id DESC
 LIMIT 1
 """
 
+# A reading's samples are rows of `power_samples`; its body tells who numbered it, and where they are.
 # The bodies are read in a second step, for the chosen events only: most of the table is bodies.
 EVENTS = """
 WITH chosen AS
@@ -175,7 +176,17 @@ WITH chosen AS
     LIMIT 1 BY tenant, event_id
     LIMIT {limit:UInt32}
 )
-SELECT event_id, subject, occurred_at, body
+SELECT
+    event_id, subject, occurred_at,
+    if(
+        body = '' AND type = 'telemetry.power.sampled',
+        concat(
+            '{"event_id":', toJSONString(event_id), ',"tenant":', toJSONString(tenant::String),
+            ',"host":', toJSONString(key), ',"producer":', toJSONString(producer::String),
+            ',"sequence":', toString(producer_sequence), ',"samples_kept_in":"power_samples"}'
+        ),
+        body
+    ) AS body
 FROM events FINAL
 WHERE tenant IN {tenants:Array(String)}
     AND (tenant, area, key, occurred_at, event_id) IN (SELECT tenant, area, key, occurred_at, event_id FROM chosen)

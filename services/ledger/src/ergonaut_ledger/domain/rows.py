@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ergonaut_ledger.domain.readings import Readings
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -62,6 +64,7 @@ class SampleRow:
     intensity_signal: str
     intensity_accounting: str
     intensity_boundary: str
+    pue_source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,17 @@ class Batch:
     samples: list[SampleRow] = field(default_factory=list)
     offers: list[OfferRow] = field(default_factory=list)
     intensities: list[IntensityRow] = field(default_factory=list)
+    readings: list[Readings] = field(default_factory=list)
+    """Rows of `events` and `samples` that were read as columns."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not self.events and not self.readings
 
     @property
     def rows(self) -> list[Row]:
-        """All of them."""
+        """All that were read one by one."""
         return [*self.events, *self.samples, *self.offers, *self.intensities]
 
     def add(self, other: "Batch") -> None:
@@ -130,3 +140,4 @@ class Batch:
         self.samples.extend(other.samples)
         self.offers.extend(other.offers)
         self.intensities.extend(other.intensities)
+        self.readings.extend(other.readings)

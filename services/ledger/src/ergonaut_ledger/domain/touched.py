@@ -1,10 +1,12 @@
 """Whose use has changed: what a kept batch tells those who watch use. Told by `Keeping`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from ergonaut_ledger.domain.rows import SampleRow
+import pyarrow.compute as pc
+
+from ergonaut_ledger.domain.rows import Batch
 
 SHARE_OF_RUNS = "run"
 
@@ -22,13 +24,28 @@ class Touched:
     newest_ended_at: datetime
 
 
-def touched_by(samples: Iterable[SampleRow]) -> list[Touched]:
-    """The runs that these samples are of, each once; what belongs to no run touches nothing."""
-    spans: dict[tuple[str, str, str, str], tuple[datetime, datetime]] = {}
-    for row in samples:
-        if row.share != SHARE_OF_RUNS:
-            continue
-        run = (row.tenant, row.project, row.job_id, row.run_id)
-        oldest, newest = spans.get(run, (row.started_at, row.ended_at))
-        spans[run] = min(oldest, row.started_at), max(newest, row.ended_at)
+Run = tuple[str, str, str, str]
+Span = tuple[datetime, datetime]
+
+
+def touched_by(batch: Batch) -> list[Touched]:
+    """The runs that a batch's samples are of, each once; what belongs to no run touches nothing."""
+    spans: dict[Run, Span] = {}
+    for run, (oldest, newest) in _spans(batch):
+        known = spans.get(run, (oldest, newest))
+        spans[run] = min(oldest, known[0]), max(newest, known[1])
     return [Touched(*run, *span) for run, span in spans.items()]
+
+
+def _spans(batch: Batch) -> Iterator[tuple[Run, Span]]:
+    for row in batch.samples:
+        if row.share == SHARE_OF_RUNS:
+            yield (row.tenant, row.project, row.job_id, row.run_id), (row.started_at, row.ended_at)
+    labels = ["tenant", "project", "job_id", "run_id"]
+    for readings in batch.readings:
+        of_runs = readings.samples.filter(pc.equal(readings.samples["share"], SHARE_OF_RUNS))
+        plain = of_runs.select([*labels, "started_at", "ended_at"])
+        found = plain.group_by(labels).aggregate([("started_at", "min"), ("ended_at", "max")])
+        for row in found.to_pylist():
+            tenant, project, job_id, run_id = (row[label] for label in labels)
+            yield (tenant, project, job_id, run_id), (row["started_at_min"], row["ended_at_max"])

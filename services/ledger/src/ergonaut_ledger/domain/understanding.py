@@ -1,45 +1,32 @@
 """From a message of the bus to the rows that keep it, or to the reason why it cannot be kept. Called by `Keeping`."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ergonaut.events import EVENT_TYPES, Event, IntensityChanged, OfferChanged, PowerSampled
 from ergonaut.events.base import Name
+from ergonaut_ledger.domain.bounds import (
+    EARLIEST,
+    EVENT_ID_CHARACTERS_MAX,
+    INTEGER_MAX,
+    LATEST,
+    TEXT_CHARACTERS_MAX,
+    Malformed,
+    Message,
+)
+from ergonaut_ledger.domain.readings import is_reading, readings_of
 from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, Row, SampleRow, Told
 
 SUBJECT_PARTS = 7
 """`ergonaut.v1.<tenant>.<area>.<noun>.<past-verb>.<key>`."""
 
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Times outside are a broken clock; a row that the engine's calendar cannot hold would hold up its whole batch."""
-
-INTEGER_MAX = 2**63 - 1
-"""The widest whole number that a column holds."""
-
-TEXT_CHARACTERS_MAX = 4096
-"""Longer texts in a sample or offer are a bug or an attack; bodies are bounded by the bus."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message as the bus delivered it."""
-
-    stream: str
-    sequence: int
-    subject: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A message that can never be kept, and why."""
-
-    because: str
+CAREFULLY_MAX = 4
+"""So few messages beside an odd one are read one by one; to halve them again would cost as much."""
 
 
 class _AnyEvent(BaseModel):
@@ -47,9 +34,42 @@ class _AnyEvent(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    event_id: str = Field(min_length=1, max_length=200)
+    event_id: str = Field(min_length=1, max_length=EVENT_ID_CHARACTERS_MAX)
     tenant: Name
     occurred_at: datetime
+
+
+def understand_all(messages: Sequence[Message]) -> tuple[Batch, list[Malformed | None]]:
+    """The rows of a whole batch, and for each message None or why it can never be kept.
+
+    Power samples are read as columns where nothing is odd about them, about ten times as fast; the answers are the same.
+    """
+    whole = Batch()
+    problems: dict[int, Malformed] = {}
+    numbered = [*enumerate(messages)]
+    careful = [pair for pair in numbered if not is_reading(pair[1])]
+    careful += _columns_into(whole, [pair for pair in numbered if is_reading(pair[1])])
+    for number, message in careful:
+        result = understand(message)
+        if isinstance(result, Batch):
+            whole.add(result)
+        else:
+            problems[number] = result
+    return whole, [problems.get(number) for number, _ in numbered]
+
+
+def _columns_into(whole: Batch, numbered: Sequence[tuple[int, Message]]) -> list[tuple[int, Message]]:
+    """Add what can be read as columns; gives the messages that cannot. Halved until what is odd stands alone, or nearly."""
+    if not numbered:
+        return []
+    readings = readings_of([message for _, message in numbered])
+    if readings is not None:
+        whole.readings.append(readings)
+        return []
+    if len(numbered) <= CAREFULLY_MAX:
+        return [*numbered]
+    half = len(numbered) // 2
+    return _columns_into(whole, numbered[:half]) + _columns_into(whole, numbered[half:])
 
 
 def understand(message: Message) -> Batch | Malformed:
@@ -94,7 +114,8 @@ def _rows(message: Message, head: _AnyEvent, event: Event | None, event_type: st
         subject=message.subject,
         producer=event.producer if isinstance(event, PowerSampled) else "",
         producer_sequence=event.sequence if isinstance(event, PowerSampled) else 0,
-        body=message.data.decode(),
+        # The samples are rows of their own; to keep them in the body too would double the books.
+        body="" if isinstance(event, PowerSampled) else message.data.decode(),
     )
     batch = Batch(events=[kept])
     match event:
@@ -119,6 +140,7 @@ def _sample_rows(told: Told, event: PowerSampled) -> list[SampleRow]:
         "intensity_kind": event.intensity_kind,
         "intensity_source": event.intensity_source,
         "pue": event.pue,
+        "pue_source": event.pue_source,
         "intensity_signal": event.intensity_signal.value,
         "intensity_accounting": event.intensity_accounting.value,
         "intensity_boundary": event.intensity_boundary.value,

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from ergonaut_ledger.domain.rows import Batch
+from ergonaut_ledger.domain.bounds import Malformed, Message
 from ergonaut_ledger.domain.touched import touched_by
-from ergonaut_ledger.domain.understanding import Malformed, Message, understand
+from ergonaut_ledger.domain.understanding import understand_all
 from ergonaut_ledger.ports import Store, UseWatcher
 
 
@@ -19,15 +19,11 @@ class Keeping:
     async def keep(self, messages: Sequence[Message]) -> list[Malformed | None]:
         """Keep all that can be; for each message, None or why it never can be. Raises when nothing could be kept now."""
         # After an absence a batch has thousands of messages; to read them here would hold up questions for 0.2 s.
-        understood = await asyncio.to_thread(lambda: [understand(message) for message in messages])
-        batch = Batch()
-        for result in understood:
-            if isinstance(result, Batch):
-                batch.add(result)
-        if batch.events:
+        batch, problems = await asyncio.to_thread(understand_all, messages)
+        if not batch.is_empty:
             await self._store.keep(batch)
-        if batch.samples and self._watchers:
-            touched = touched_by(batch.samples)
+        if self._watchers:
+            touched = await asyncio.to_thread(touched_by, batch)
             for watcher in self._watchers:
                 watcher.kept(touched)
-        return [result if isinstance(result, Malformed) else None for result in understood]
+        return problems
