@@ -236,10 +236,8 @@ def forecast(tables: Tables, zone: str, starts_at: datetime, hours: int) -> Zone
 def _of_the_whole(tables: Tables, zone: str) -> ZoneFactor | None:
     """The factor of a zone's other name, or of the country that it is a part of, which is trusted less."""
     found = yearly_factor(zone) if zone else None
-    if found is None:
-        return None
-    whole = tables.zones[found.zone]
-    if not found.stands_for:
+    whole = tables.zones.get(found.zone) if found else None
+    if found is None or whole is None or not found.stands_for:
         return whole
     source = f"{whole.source}, that of {whole.zone} as a whole"
     return replace(whole, source=source, range_fraction=max(whole.range_fraction, found.range_fraction))
