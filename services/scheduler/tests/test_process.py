@@ -18,7 +18,7 @@ from ergonaut.api.scheduling.v1 import scheduling_pb2_grpc as pb_grpc
 from ergonaut.errors import Conflict, NotFound
 from ergonaut.events import RunFinished, RunStarted
 from ergonaut.jobs import JobSpec, source_digest
-from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, RunJobInput, RunJobResult
+from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, Asked, RunJobInput, RunJobResult
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
@@ -152,6 +152,16 @@ async def test_a_workflow_that_was_cancelled_says_so(workflows: Workflows) -> No
     assert end is not None
     assert end.result.state == "cancelled"
     assert "canceled" in end.result.because
+
+
+async def test_a_wish_reaches_a_workflow_that_runs_and_no_other(workflows: Workflows) -> None:
+    asked = Asked(because="lunch")
+    await workflows.start(job("job-d"))
+    assert await workflows.signal("job/default/job-d", "pause", asked)
+    assert not await workflows.signal("job/default/nobody", "pause", asked)
+    async with ending(workflows, "job/default/job-d"):
+        await end_of(workflows, "job/default/job-d")
+    assert not await workflows.signal("job/default/job-d", "resume", asked)
 
 
 @pytest.fixture

@@ -7,17 +7,21 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergonaut.events import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut.events.runs import RunEvent, RunState
-from ergonaut.jobs import JobSpec, JobState
+from ergonaut.jobs import Candidate, JobSpec, JobState, Plan
 from ergonaut.workflows import RunJobResult
 from ergonaut_scheduler.domain import JobRecord
+from ergonaut_scheduler.domain.facts import decision_of
 from ergonaut_scheduler.domain.records import (
     METRICS_MAX,
+    RUNS_OVER_MAX,
     cancel_passed_on,
     cancel_requested,
+    planned,
     refused,
     run_finished,
+    run_paused,
     run_preempted,
     run_progressed,
     run_started,
@@ -52,6 +56,18 @@ def preempted(attempt: int = 1, second: int = 5) -> RunPreempted:
     )
 
 
+def paused(attempt: int = 1, second: int = 5) -> RunPaused:
+    return RunPaused(tenant="default", job_id="job-1", run_id=f"run-{attempt}", because="lunch", ended_at=at(second))
+
+
+def placed(record: JobRecord) -> JobRecord:
+    chosen = Candidate(
+        offer_id="local/desk/machine/free", provider="local", region="desk", machine_type="machine", starts_at=NOW,
+        ends_at=NOW, cost_usd_expected=0, energy_joules_expected=0, carbon_grams_co2e_expected=0,
+    )  # fmt: skip
+    return planned(record, Plan(chosen=chosen, weighed=1), NOW)
+
+
 def finished(attempt: int = 1, state: RunState = RunState.SUCCEEDED, because: str = "") -> RunFinished:
     return RunFinished(
         tenant="default", job_id="job-1", run_id=f"run-{attempt}", state=state, exit_code=0, because=because,
@@ -63,6 +79,7 @@ CHANGES: dict[type[RunEvent], Callable[..., JobRecord]] = {
     RunStarted: run_started,
     RunProgressed: run_progressed,
     RunPreempted: run_preempted,
+    RunPaused: run_paused,
     RunFinished: run_finished,
 }
 
@@ -161,3 +178,55 @@ def test_a_workflow_s_answer_ends_a_job_only_once_and_an_unknown_state_is_a_fail
     ended = workflow_ended(after(started()), result, at(1))
     assert ended.state is JobState.FAILED
     assert workflow_ended(ended, RunJobResult(job_id="job-1", run_id="run-1", state="succeeded"), at(2)) is ended
+
+
+PAUSED_LIFE = (
+    started(1, 1), progressed("train", 1, 3, loss=2.0), paused(1, 5), started(2, 6), progressed("train", 2, 7, loss=1.0),
+)  # fmt: skip
+
+
+def test_a_paused_job_says_why_and_goes_on_when_another_run_has_begun() -> None:
+    pause = after(*PAUSED_LIFE[:3])
+    assert (pause.state, pause.because, pause.phase, pause.metrics) == (JobState.PAUSED, "lunch", "", {"loss": 2.0})
+    on = after(*PAUSED_LIFE[3:], record=pause)
+    assert (on.state, on.because, on.attempt, on.phase) == (JobState.RUNNING, "", 2, "train")
+
+
+@given(st.permutations(PAUSED_LIFE), st.lists(st.sampled_from(PAUSED_LIFE), max_size=6))
+def test_news_of_a_pause_never_hides_the_run_that_follows(shuffled: list[RunEvent], again: list[RunEvent]) -> None:
+    assert after(*PAUSED_LIFE, *again).state is JobState.RUNNING
+    record = after(*shuffled, *again, *PAUSED_LIFE)
+    assert (record.attempt, record.run_id, record.state) == (2, "run-2", JobState.RUNNING)
+
+
+def test_a_job_that_was_paused_is_placed_anew_and_that_is_another_fact() -> None:
+    first = placed(NEW)
+    pause = after(paused(7), record=first)
+    second = placed(pause)
+    assert not pause.has_plan_for_next_attempt
+    assert (second.state, second.because, second.planned_attempt) == (JobState.PLACED, "", 1)
+    told = [decision_of(first), decision_of(second)]
+    assert len({event.event_id for event in told if event is not None}) == 2
+
+
+def test_a_job_that_finds_no_place_on_resuming_waits_and_says_why() -> None:
+    pause = after(started(), paused())
+    waits = planned(pause, Plan(refused_because="budget.cost_usd: too dear"), at(9))
+    assert (waits.state, waits.because) == (
+        JobState.PAUSED, "resumed, but cannot go on yet: budget.cost_usd: too dear",
+    )  # fmt: skip
+    assert planned(waits, Plan(refused_because="budget.cost_usd: too dear"), at(10)) is waits
+    assert placed(waits).state is JobState.PLACED
+
+
+def test_a_paused_job_can_be_cancelled() -> None:
+    record = cancel_passed_on(cancel_requested(after(started(), paused()), "", at(6)), at(6))
+    assert (record.state, record.because) == (JobState.CANCELLED, "asked to stop")
+    assert after(paused(2), record=record) is record
+
+
+def test_a_job_that_is_paused_for_years_keeps_a_small_record() -> None:
+    record = NEW
+    for attempt in range(1, 500):
+        record = after(started(attempt), paused(attempt), record=record)
+    assert len(record.runs_over) == RUNS_OVER_MAX

@@ -286,3 +286,33 @@ async def test_a_job_may_be_stopped_once(opened: Door, around: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await opened.stub.CancelJob(request, metadata=opened.by("default"))
     assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_job_is_paused_and_resumed_by_its_own_tenant_only(opened: Door, around: Any) -> None:
+    await opened.submit()
+    mine, theirs = opened.by("default"), opened.by("other")
+    await opened.stub.PauseJob(pb.PauseJobRequest(job_id="job-1", because="lunch"), metadata=mine)
+    await opened.stub.ResumeJob(pb.ResumeJobRequest(job_id="job-1"), metadata=mine)
+    asked = [(name, asked.because) for _, name, asked in around.workflows.asked]
+    assert asked == [("pause", "lunch"), ("resume", "asked to go on")]
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await opened.stub.PauseJob(pb.PauseJobRequest(job_id="job-1"), metadata=theirs)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_reason_to_pause_that_is_too_long_is_refused(opened: Door, around: Any) -> None:
+    await opened.submit()
+    with pytest.raises(grpc.aio.AioRpcError, match="because") as error:
+        await opened.stub.PauseJob(
+            pb.PauseJobRequest(job_id="job-1", because="x" * 1001), metadata=opened.by("default")
+        )
+    assert (error.value.code(), around.workflows.asked) == (grpc.StatusCode.INVALID_ARGUMENT, [])
+
+
+async def test_a_job_that_temporal_does_not_know_yet_cannot_be_paused_now(opened: Door, around: Any) -> None:
+    around.workflows.away = True
+    await opened.submit()
+    around.workflows.away = False
+    with pytest.raises(grpc.aio.AioRpcError, match="has not been handed to Temporal yet") as error:
+        await opened.stub.PauseJob(pb.PauseJobRequest(job_id="job-1"), metadata=opened.by("default"))
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ergonaut.errors import ErgonautError
-from ergonaut.events import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut.jobs import JobSpec, Plan
 from ergonaut.workflows import RunJobInput, RunJobResult, job_workflow_id
 from ergonaut_scheduler.ports import WorkflowEnd
@@ -41,6 +41,7 @@ class Story:
     def __init__(self, around: Any) -> None:
         self.around = around
         self.began = around.clock.now()
+        self.offers = around.offers.offers
 
     async def lines(self, words: list[str]) -> list[str]:
         named = dict(word.split("=") for word in words if "=" in word)
@@ -92,6 +93,17 @@ class Story:
         await self.around.scheduling.submitting.cancel(TENANT, job_id, "")
         return []
 
+    async def do_pause(self, job_id: str) -> list[str]:
+        await self.around.scheduling.pausing.pause(TENANT, job_id, "lunch")
+        return []
+
+    async def do_resume(self, job_id: str) -> list[str]:
+        await self.around.scheduling.pausing.resume(TENANT, job_id, "")
+        return []
+
+    async def do_asked(self) -> list[str]:
+        return [f"{name} {workflow_id}: {asked.because}" for workflow_id, name, asked in self.around.workflows.asked]
+
     async def do_look(self, _after: str) -> list[str]:
         await self.around.scheduling.following.look_after()
         return []
@@ -141,6 +153,16 @@ class Story:
         ended_at = self.around.clock.now()
         event = RunPreempted(**self.run(job_id, attempt), because="the machine was taken back", ended_at=ended_at)
         await self.around.scheduling.following.preempted(event)
+        return []
+
+    async def do_paused(self, job_id: str, attempt: str) -> list[str]:
+        ended_at = self.around.clock.now()
+        event = RunPaused(**self.run(job_id, attempt), because="lunch", ended_at=ended_at)
+        await self.around.scheduling.following.paused(event)
+        return []
+
+    async def do_offers(self, which: str) -> list[str]:
+        self.around.offers.offers = () if which == "none" else self.offers
         return []
 
     async def do_finished(self, job_id: str, attempt: str, state: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ergonaut.errors import Conflict, NotFound, Unavailable
 from ergonaut.events import Event
-from ergonaut.workflows import RunJobInput, job_workflow_id
+from ergonaut.workflows import Asked, RunJobInput, job_workflow_id
 from ergonaut_scheduler.domain import Forecast, JobRecord, Offer
 from ergonaut_scheduler.ports import Stored, WorkflowEnd
 
@@ -128,6 +128,7 @@ class FakeWorkflows:
 
     started: dict[str, RunJobInput] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str, Asked]] = field(default_factory=list)
     ends: dict[str, WorkflowEnd] = field(default_factory=dict)
     away: bool = False
 
@@ -141,6 +142,13 @@ class FakeWorkflows:
         self._reach()
         if workflow_id in self.started and workflow_id not in self.ends:
             self.cancelled.append(workflow_id)
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        self._reach()
+        runs = workflow_id in self.started and workflow_id not in self.ends
+        if runs:
+            self.asked.append((workflow_id, name, asked))
+        return runs
 
     async def end_of(self, workflow_id: str) -> WorkflowEnd | None:
         self._reach()

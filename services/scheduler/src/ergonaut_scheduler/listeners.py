@@ -1,6 +1,6 @@
 """The NATS door: what runs tell keeps their jobs' records in step."""
 
-from ergonaut.events import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut_common.bus import Listeners
 from ergonaut_scheduler.service import Following
 
@@ -20,6 +20,10 @@ def listeners(following: Following) -> Listeners:
     @heard.on(RunPreempted)
     async def preempted(event: RunPreempted) -> None:
         await following.preempted(event)
+
+    @heard.on(RunPaused)
+    async def paused(event: RunPaused) -> None:
+        await following.paused(event)
 
     @heard.on(RunFinished)
     async def finished(event: RunFinished) -> None:

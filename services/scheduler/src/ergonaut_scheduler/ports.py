@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ergonaut.events import Event
-from ergonaut.workflows import RunJobInput, RunJobResult
+from ergonaut.workflows import Asked, RunJobInput, RunJobResult
 from ergonaut_scheduler.domain import Forecast, JobRecord, Offer
 
 
@@ -103,6 +103,10 @@ class Workflows(Protocol):
 
     async def cancel(self, workflow_id: str) -> None:
         """Ask a workflow to stop; one that has ended or never was is fine."""
+        ...
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        """Pass a wish on to a workflow; False where it has ended or never was."""
         ...
 
     async def end_of(self, workflow_id: str) -> WorkflowEnd | None:

@@ -8,7 +8,7 @@ from grpc import aio
 
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.api.scheduling.v1 import scheduling_pb2_grpc as pb_grpc
-from ergonaut.errors import NotAllowed, Refused, Unavailable
+from ergonaut.errors import NotAllowed, Refused
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut.jobs import SOURCE_BYTES_MAX
 from ergonaut.jobs_proto import plan_to_proto, spec_from_proto, status_to_proto
@@ -86,10 +86,12 @@ class SchedulingDoor(pb_grpc.SchedulingServiceServicer):
         return pb.CancelJobResponse()
 
     async def PauseJob(self, request: pb.PauseJobRequest, context: Any) -> pb.PauseJobResponse:
-        raise Unavailable("jobs cannot be paused yet")
+        await self._scheduling.pausing.pause(caller().tenant, request.job_id, request.because)
+        return pb.PauseJobResponse()
 
     async def ResumeJob(self, request: pb.ResumeJobRequest, context: Any) -> pb.ResumeJobResponse:
-        raise Unavailable("jobs cannot be resumed yet")
+        await self._scheduling.pausing.resume(caller().tenant, request.job_id, request.because)
+        return pb.ResumeJobResponse()
 
 
 def door(scheduling: Scheduling) -> Callable[[aio.Server], None]:

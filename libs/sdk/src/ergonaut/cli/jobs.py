@@ -1,4 +1,4 @@
-"""`ergonaut plan`, `submit`, `watch`, `jobs`, `cancel`, `fetch`: what somebody wants run."""
+"""`ergonaut plan`, `submit`, `watch`, `jobs`, `pause`, `resume`, `cancel`, `fetch`: what somebody wants run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,8 @@ def register(app: typer.Typer) -> None:
     app.command("submit", rich_help_panel=panel)(submit)
     app.command("watch", rich_help_panel=panel)(watch)
     app.command("jobs", rich_help_panel=panel)(jobs)
+    app.command("pause", rich_help_panel=panel)(pause)
+    app.command("resume", rich_help_panel=panel)(resume)
     app.command("cancel", rich_help_panel=panel)(cancel)
     app.command("fetch", rich_help_panel=panel)(fetch)
 
@@ -102,6 +104,36 @@ def jobs(
             for job in found
         ]
         print_table("", ("job", "name", "state", "run", "submitted (UTC)"), rows)
+
+
+def pause(
+    job_id: JobId, because: Annotated[str, typer.Option(help="For the record.")] = "", as_json: JsonFlag = False
+) -> None:
+    """Ask a job to save its state and give its machine back, until it is resumed.
+
+    Example: ergonaut pause job-01k... --because "the grid is dirty now"
+    """
+    with telling_errors():
+        ask(lambda client: client.jobs.pause(job_id, because=because))
+        if as_json:
+            print_json({"job_id": job_id, "pausing": True})
+        else:
+            out.print(f"{job_id} will pause; `ergonaut resume {job_id}` lets it go on", markup=False)
+
+
+def resume(
+    job_id: JobId, because: Annotated[str, typer.Option(help="For the record.")] = "", as_json: JsonFlag = False
+) -> None:
+    """Let a paused job go on from its checkpoint, at the best place there is now; also one that a budget has paused.
+
+    Example: ergonaut resume job-01k...
+    """
+    with telling_errors():
+        ask(lambda client: client.jobs.resume(job_id, because=because))
+        if as_json:
+            print_json({"job_id": job_id, "resuming": True})
+        else:
+            out.print(f"{job_id} will go on; `ergonaut watch {job_id}` tells when it does", markup=False)
 
 
 def cancel(

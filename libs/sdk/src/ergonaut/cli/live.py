@@ -101,7 +101,8 @@ def _print_line(view: _View) -> None:
     if where == view.printed_where and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
         return
     view.printed_at, view.printed_where = time.monotonic(), where
-    headline = f"{state_name(status.state)} {phase}".strip()
+    paused = status.because if status.state == pb.JOB_STATE_PAUSED else ""
+    headline = " ".join(part for part in (state_name(status.state), phase, paused) if part)
     out.print(f"{headline}  {_figures(view.reading)}".rstrip(), markup=False)
 
 
@@ -142,7 +143,8 @@ def _picture(view: _View) -> RenderableType:
 
 def _table(view: _View) -> Table:
     assert view.status is not None
-    title = escape(f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase}")
+    paused = view.status.because if view.status.state == pb.JOB_STATE_PAUSED else ""
+    title = escape(f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase or paused}")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column, justify in (("component", "left"), ("watts", "right"), ("joules", "right"), ("how", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Jobs: plan, submit, watch, cancel, fetch what they kept."""
+"""Jobs: plan, submit, watch, pause, resume, cancel, fetch what they kept."""
 
 import asyncio
 import contextlib
@@ -84,6 +84,16 @@ class Jobs:
         with doing(f"cancelling {job_id}"):
             request = pb.CancelJobRequest(job_id=job_id, because=because)
             await self._stub.CancelJob(request)
+
+    async def pause(self, job_id: str, *, because: str = "") -> None:
+        """Ask a job to save its state and give its machine back; `watch` tells when it has. Pausing twice is harmless."""
+        with doing(f"pausing {job_id}"):
+            await self._stub.PauseJob(pb.PauseJobRequest(job_id=job_id, because=because))
+
+    async def resume(self, job_id: str, *, because: str = "") -> None:
+        """Let a paused job go on from its checkpoint, whoever paused it; one that goes on already is left alone."""
+        with doing(f"resuming {job_id}"):
+            await self._stub.ResumeJob(pb.ResumeJobRequest(job_id=job_id, because=because))
 
     async def download(self, artifact: str, to: Path) -> Path:
         """Fetch a file that a run kept, by its name `<run_id>/<path>`; it appears whole or not at all."""

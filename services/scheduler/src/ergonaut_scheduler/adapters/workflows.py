@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from ergonaut.errors import Broken, Conflict, NotFound, Unavailable
-from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, RunJobInput, RunJobResult, job_workflow_id
+from ergonaut.workflows import RUN_JOB, RUNS_TASK_QUEUE, Asked, RunJobInput, RunJobResult, job_workflow_id
 from ergonaut_scheduler.ports import WorkflowEnd
 
 TIMEOUT = timedelta(seconds=5)
@@ -60,6 +60,14 @@ class TemporalWorkflows:
     async def cancel(self, workflow_id: str) -> None:
         with contextlib.suppress(NotFound), _reaching(f"cancelling the workflow {workflow_id}"):
             await self._client.get_workflow_handle(workflow_id).cancel(rpc_timeout=TIMEOUT)
+
+    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+        try:
+            with _reaching(f"passing {name} on to the workflow {workflow_id}"):
+                await self._client.get_workflow_handle(workflow_id).signal(name, asked, rpc_timeout=TIMEOUT)
+        except NotFound:
+            return False
+        return True
 
     async def end_of(self, workflow_id: str) -> WorkflowEnd | None:
         handle = self._client.get_workflow_handle(workflow_id)

@@ -21,7 +21,9 @@ def decision_of(record: JobRecord) -> Event | None:
     plan = record.plan
     if plan is None:
         return None
-    event_id = _event_id(record, "placed" if plan.chosen else "refused", str(record.planned_attempt))
+    # After a pause the same attempt may be decided again, and that is another fact.
+    again = (str(record.pauses),) if record.pauses else ()
+    event_id = _event_id(record, "placed" if plan.chosen else "refused", str(record.planned_attempt), *again)
     if plan.chosen is None:
         return JobRefused(
             event_id=event_id,

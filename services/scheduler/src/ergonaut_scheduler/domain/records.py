@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 
-from ergonaut.events import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut.events.runs import RunState
 from ergonaut.jobs import JobSpec, JobState, JobStatus, Plan
 from ergonaut.workflows import RunJobResult
 
 METRICS_MAX = 100
 """Figures kept of one run; a program that tells more would make every record and every watcher slow."""
+
+RUNS_OVER_MAX = 100
+"""Runs remembered as over: a job that is paused each day has many, and news of older ones has long been heard."""
 
 _END_OF_RUN = MappingProxyType(
     {
@@ -44,6 +47,8 @@ class JobRecord:
     plan: Plan | None = None
     planned_attempt: int = 0
     """Which attempt the plan is for; a repeat of the question gets the same answer."""
+    pauses: int = 0
+    """How often it was paused; what was decided before a pause is decided anew after it."""
     run_id: str = ""
     attempt: int = 0
     runs_over: tuple[str, ...] = ()
@@ -63,6 +68,11 @@ class JobRecord:
     def has_plan_for_next_attempt(self) -> bool:
         """Whether the next run has been placed already."""
         return self.plan is not None and self.planned_attempt == self.attempt + 1
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether no offer for it now means only that it waits, since it has run before or was paused."""
+        return self.attempt > 0 or self.state is JobState.PAUSED
 
     def status(self) -> JobStatus:
         """How the job stands, as a person asks for it."""
@@ -89,13 +99,19 @@ def handed_over(record: JobRecord) -> JobRecord:
 
 
 def planned(record: JobRecord, plan: Plan, at: datetime) -> JobRecord:
-    """The decision for the next attempt: placed, or refused for good."""
+    """The decision for the next attempt: placed, refused for good, or not yet for a job that was paused and is resumed."""
     if record.has_ended or record.has_plan_for_next_attempt:
         return record
+    if plan.chosen is None and record.may_wait:
+        because = f"resumed, but cannot go on yet: {plan.refused_because}"
+        if (record.state, record.because) == (JobState.PAUSED, because):
+            return record
+        return replace(record, state=JobState.PAUSED, because=because, changed_at=at)
     decided = replace(record, plan=plan, planned_attempt=record.attempt + 1, changed_at=at)
     if plan.chosen is None:
         return replace(decided, state=JobState.REFUSED, because=plan.refused_because)
-    return replace(decided, state=JobState.PLACED)
+    because = "" if record.state is JobState.PAUSED and not record.cancel_requested else record.because
+    return replace(decided, state=JobState.PLACED, because=because)
 
 
 def refused(record: JobRecord, because: str, at: datetime) -> JobRecord:
@@ -128,7 +144,8 @@ def run_started(record: JobRecord, event: RunStarted, at: datetime) -> JobRecord
     if record.has_ended or event.attempt < record.attempt:
         return record
     if event.run_id in record.runs_over:
-        return record if event.attempt == record.attempt else replace(record, attempt=event.attempt)
+        known = event.attempt == record.attempt
+        return record if known else replace(record, attempt=event.attempt, run_id=event.run_id)
     same_run = event.run_id == record.run_id
     if same_run and event.attempt == record.attempt:
         return record
@@ -164,11 +181,31 @@ def run_preempted(record: JobRecord, event: RunPreempted, at: datetime) -> JobRe
     """A run was lost; another attempt follows."""
     if record.has_ended or event.run_id in record.runs_over:
         return record
-    over = replace(record, runs_over=(*record.runs_over, event.run_id))
+    over = _with_run_over(record, event.run_id)
     if event.run_id != record.run_id:
         return over
     because = record.because if record.cancel_requested else f"attempt {record.attempt} was lost: {event.because}"
     return replace(over, state=JobState.PLACED, phase="", because=because, changed_at=at)
+
+
+def run_paused(record: JobRecord, event: RunPaused, at: datetime) -> JobRecord:
+    """A run has saved its state and ended for a while, or the job was paused before it began one."""
+    if record.has_ended or event.run_id in record.runs_over:
+        return record
+    over = _with_run_over(record, event.run_id)
+    another_runs = record.run_id not in ("", event.run_id, *record.runs_over)
+    if another_runs:
+        return over
+    because = record.because if record.cancel_requested else event.because
+    return replace(
+        over,
+        state=JobState.PAUSED,
+        pauses=record.pauses + 1,
+        planned_attempt=0,
+        phase="",
+        because=because,
+        changed_at=at,
+    )
 
 
 def run_finished(record: JobRecord, event: RunFinished, at: datetime) -> JobRecord:
@@ -203,6 +240,10 @@ def workflow_ended(record: JobRecord, result: RunJobResult, at: datetime) -> Job
         because=result.because or record.because,
         changed_at=at,
     )
+
+
+def _with_run_over(record: JobRecord, run_id: str) -> JobRecord:
+    return replace(record, runs_over=(*record.runs_over, run_id)[-RUNS_OVER_MAX:])
 
 
 def _without_alternatives(record: JobRecord) -> JobRecord:

@@ -2,11 +2,20 @@
 
 import math
 
-from ergonaut.errors import FieldError
+from ergonaut.errors import FieldError, Refused
 from ergonaut.jobs import JobSpec
 
 SPEC_BYTES_MAX = 256 * 1024
 """A quarter of what NATS carries in one message, so that there is room for the plan and the figures beside it."""
+
+BECAUSE_LETTERS_MAX = 1000
+"""A reason is read by people, and travels in events and records."""
+
+
+def check_reason(because: str) -> None:
+    """Raise Refused where a reason is too long to be told."""
+    if len(because) > BECAUSE_LETTERS_MAX:
+        raise Refused(f"has {len(because)} letters; give {BECAUSE_LETTERS_MAX} at most", field="because")
 
 
 def fault_of(spec: JobSpec) -> FieldError | None:

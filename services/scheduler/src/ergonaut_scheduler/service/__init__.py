@@ -1,12 +1,13 @@
 """The scheduler's use cases: take jobs in, plan them, follow their runs, tell how they stand."""
 
 from ergonaut_scheduler.service.following import Following
+from ergonaut_scheduler.service.pausing import Pausing
 from ergonaut_scheduler.service.planning import Planning, Rules
 from ergonaut_scheduler.service.reading import Reading
 from ergonaut_scheduler.service.submitting import Submitting
 from ergonaut_scheduler.service.world import World
 
-__all__ = ["Following", "Planning", "Reading", "Rules", "Scheduling", "Submitting", "World"]
+__all__ = ["Following", "Pausing", "Planning", "Reading", "Rules", "Scheduling", "Submitting", "World"]
 
 
 class Scheduling:
@@ -15,5 +16,6 @@ class Scheduling:
     def __init__(self, world: World, rules: Rules) -> None:
         self.planning = Planning(world, rules)
         self.submitting = Submitting(world, self.planning)
+        self.pausing = Pausing(world)
         self.following = Following(world, self.submitting)
         self.reading = Reading(world)

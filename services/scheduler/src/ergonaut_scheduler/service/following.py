@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
-from ergonaut.events import RunFinished, RunPreempted, RunProgressed, RunStarted
+from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut.events.runs import RunEvent
 from ergonaut.workflows import RunJobResult
 from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
 from ergonaut_scheduler.domain.records import (
     run_finished,
+    run_paused,
     run_preempted,
     run_progressed,
     run_started,
@@ -53,6 +54,10 @@ class Following:
     async def preempted(self, event: RunPreempted) -> None:
         """A run was lost."""
         await self._apply(event, run_preempted)
+
+    async def paused(self, event: RunPaused) -> None:
+        """A run has saved its state and given its machine back."""
+        await self._apply(event, run_paused)
 
     async def finished(self, event: RunFinished) -> None:
         """A run has ended for good."""

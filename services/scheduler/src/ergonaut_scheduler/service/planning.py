@@ -61,6 +61,9 @@ class Planning:
             record = await self._world.change(
                 record.tenant, record.job_id, lambda newest: planned(newest, decision, now)
             )
+            if decision.chosen is None and not record.has_ended and not record.has_plan_for_next_attempt:
+                # It waits, paused; its workflow asks again later.
+                return decision
         return await self._announced(record)
 
     async def admit(self, tenant: str, spec: JobSpec) -> None:

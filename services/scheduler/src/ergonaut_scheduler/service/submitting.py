@@ -13,12 +13,9 @@ from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
 from ergonaut_scheduler.domain.facts import cancellation_of, decision_of, submission_of
 from ergonaut_scheduler.domain.records import cancel_passed_on, cancel_requested, handed_over, refused
-from ergonaut_scheduler.domain.specs import fault_of
+from ergonaut_scheduler.domain.specs import check_reason, fault_of
 from ergonaut_scheduler.service.planning import Planning
 from ergonaut_scheduler.service.world import World
-
-BECAUSE_LETTERS_MAX = 1000
-"""A reason is read by people, and travels in events and records."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -85,8 +82,7 @@ class Submitting:
 
     async def cancel(self, tenant: str, job_id: str, because: str) -> None:
         """Pass on that a job shall stop. Raises Refused, NotFound, and Conflict where it has ended."""
-        if len(because) > BECAUSE_LETTERS_MAX:
-            raise Refused(f"has {len(because)} letters; give {BECAUSE_LETTERS_MAX} at most", field="because")
+        check_reason(because)
         record = await self._world.record_of(tenant, job_id)
         if record.has_ended:
             raise Conflict(f"job {job_id} has ended already: {record.state}")
