@@ -1,6 +1,14 @@
 """Budgets: over which time use counts, what it adds up to, and what follows from that. Used by the service `budgeting`."""
 
-from ergonaut_ledger.domain.budgets.deciding import RunUnderWay, Seen, acts_early, decided, ends_at_expected, needs_runs
+from ergonaut_ledger.domain.budgets.deciding import (
+    RunUnderWay,
+    Seen,
+    acts_early,
+    decided,
+    ends_at_expected,
+    needs_look,
+    needs_runs,
+)
 from ergonaut_ledger.domain.budgets.limits import limits_of_job
 from ergonaut_ledger.domain.budgets.records import BudgetRecord, State, Untold, changed, made, removed, state_of
 from ergonaut_ledger.domain.budgets.tally import (
@@ -38,6 +46,7 @@ __all__ = [
     "ends_at_expected",
     "limits_of_job",
     "made",
+    "needs_look",
     "needs_runs",
     "question_of",
     "removed",

@@ -108,6 +108,14 @@ def decided(
     return record
 
 
+def needs_look(record: BudgetRecord, at: datetime) -> bool:
+    """Whether time alone has changed something, or something is still to be told."""
+    if record.untold or record.owed:
+        return True
+    begun_anew = record.window_started_at not in (None, window_at(record.budget, at).started_at)
+    return (begun_anew and (record.warned or record.exceeded)) or (record.exceeded and _is_over(record.budget, at))
+
+
 def _is_over(budget: BudgetSpec, at: datetime) -> bool:
     return budget.ends_at is not None and at >= budget.ends_at
 

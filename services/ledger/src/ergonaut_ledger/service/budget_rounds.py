@@ -1,0 +1,94 @@
+"""Judges the budgets whose runs have just used something, round after round. Told by `Keeping`, run by `main`."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from ergonaut.errors import ErgonautError
+from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
+from ergonaut_ledger.domain.budgets import needs_look
+from ergonaut_ledger.domain.touched import Touched
+from ergonaut_ledger.service.budget_tallies import Scope, scopes_of
+from ergonaut_ledger.service.budgeting import Budgeting
+
+ROUND_SECONDS = 0.5
+"""Pause between rounds: no budget is asked about more often. A first sample after a pause is judged at once."""
+
+SCOPES_A_ROUND_MAX = 64
+"""Scopes judged in a round, those that wait longest first: at some 10 ms each they leave the engine time for others."""
+
+LOOK_SECONDS = 1.0
+"""How often windows that began anew, and tellings that failed, are looked for."""
+
+BOOK_SECONDS = 10.0
+"""How often the book is read as a whole, for what another ledger has changed in it."""
+
+log = get_logger(__name__)
+
+
+class BudgetRounds:
+    """Fills `UseWatcher`; `run` and `look` are to run beside each other as long as the process lives."""
+
+    def __init__(self, budgeting: Budgeting, clock: Clock) -> None:
+        self._budgeting = budgeting
+        self._clock = clock
+        self._due: OrderedDict[Scope, set[str]] = OrderedDict()
+        self._wake = asyncio.Event()
+
+    def kept(self, touched: Sequence[Touched]) -> None:
+        self._budgeting.tallies.note(touched)
+        for each in touched:
+            for scope in scopes_of(each):
+                if self._budgeting.shelf.has(scope):
+                    self._due.setdefault(scope, set()).add(each.run_id)
+                    self._wake.set()
+
+    async def start(self) -> None:
+        """Read the book, and have every budget in it judged, since a death may have come in between. Raises Unavailable."""
+        await self._budgeting.shelf.look()
+        for stored in self._budgeting.shelf.all():
+            budget = stored.record.budget
+            self._due.setdefault((stored.record.tenant, budget.scope, budget.scope_key), set())
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Judge what is due, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.round()
+            await self._clock.sleep(ROUND_SECONDS)
+
+    async def round(self) -> None:
+        """Judge the budgets of the scopes that wait longest."""
+        for _ in range(min(len(self._due), SCOPES_A_ROUND_MAX)):
+            scope, runs = self._due.popitem(last=False)
+            try:
+                for stored in await self._budgeting.shelf.of_scope(scope):
+                    await self._budgeting.judge(stored, runs)
+            except ErgonautError as error:
+                log.warning("budgets are judged later", tenant=scope[0], scope=scope[1].value, because=str(error))
+                self._due.setdefault(scope, set()).update(runs)
+        if self._due:
+            self._wake.set()
+
+    async def look(self) -> None:
+        """Find windows that began anew, budgets whose time has passed, and tellings that failed, for ever."""
+        read_at = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            try:
+                if self._clock.monotonic() - read_at >= BOOK_SECONDS:
+                    await self._budgeting.shelf.look()
+                    read_at = self._clock.monotonic()
+                await self.look_once()
+            except ErgonautError as error:
+                log.warning("budgets are looked at later", because=str(error))
+
+    async def look_once(self) -> None:
+        """Judge the budgets for which time alone has changed something, or of which something is untold."""
+        now = self._clock.now()
+        for stored in self._budgeting.shelf.all():
+            if needs_look(stored.record, now):
+                await self._budgeting.judge(stored)
