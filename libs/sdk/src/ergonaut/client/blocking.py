@@ -91,6 +91,8 @@ class BlockingJobs:
         self.newest = loop.blocking(area.newest)
         self.watch = loop.iterating(area.watch)
         self.cancel = loop.blocking(area.cancel)
+        self.pause = loop.blocking(area.pause)
+        self.resume = loop.blocking(area.resume)
         self.download = loop.blocking(area.download)
 
 
