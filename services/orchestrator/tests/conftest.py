@@ -6,6 +6,7 @@ import sys
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from temporalio.client import Client
@@ -52,6 +53,24 @@ def archive_of(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
         for member in extra:
             tar.addfile(member)
     return packed.getvalue()
+
+
+def packed_checkpoint(**files: bytes) -> io.BytesIO:
+    """A plain tar of these files, as a checkpoint is kept."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    packed.seek(0)
+    return packed
+
+
+def contents_of(packed: BinaryIO) -> dict[str, bytes]:
+    """What a packed checkpoint holds."""
+    with packed, tarfile.open(fileobj=packed, mode="r:") as tar:
+        return {member.name: file.read() for member in tar if (file := tar.extractfile(member)) is not None}
 
 
 @pytest.fixture

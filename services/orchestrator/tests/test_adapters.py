@@ -13,7 +13,7 @@ from worlds import candidate, job, lease
 
 from ergonaut.errors import Broken, NotFound, Refused, Unavailable
 from ergonaut.jobs import Plan
-from ergonaut.workflows import RunJobInput
+from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.rpc import channel
@@ -88,6 +88,17 @@ async def test_a_file_is_kept_whole_and_the_newest_of_a_name_stands(
     for content in (b"old", large):
         await artifacts.keep("default", "run-1/out/model.onnx", io.BytesIO(content))
     assert await content_of(artifacts, request, "run-1/out/model.onnx") == large
+
+
+async def test_a_file_that_was_kept_is_fetched_whole_until_it_is_dropped(artifacts: Artifacts) -> None:
+    large = bytes(range(256)) * 2000
+    await artifacts.keep("default", "checkpoints/job-1/run-1.tar", io.BytesIO(large))
+    with await artifacts.fetch("default", "checkpoints/job-1/run-1.tar") as content:
+        assert content.read() == large
+    for _ in range(2):
+        await artifacts.drop("default", "checkpoints/job-1/run-1.tar")
+    with pytest.raises(NotFound, match="run-1"):
+        await artifacts.fetch("default", "checkpoints/job-1/run-1.tar")
 
 
 async def test_a_file_from_the_disk_and_an_empty_one_are_kept(bus: Bus, tmp_path: Path) -> None:
@@ -175,6 +186,12 @@ async def test_a_scheduler_that_is_not_there_is_unavailable() -> None:
     async with channel("127.0.0.1:1", PlatformSettings(), service="orchestrator") as opened:
         with pytest.raises(Unavailable, match="placing the job job-1"):
             await SchedulerPlacing(opened).place(REQUEST, "w")
+
+
+async def test_a_wish_reaches_a_workflow_that_runs_and_no_other(workflows: tuple[Workflows, str]) -> None:
+    asked = Asked(because="lunch")
+    assert await workflows[0].signal("job/default/job-1", "pause", asked)
+    assert not await workflows[0].signal("job/default/job-2", "pause", asked)
 
 
 async def live_workflow(tmp_path: Path) -> AsyncIterator[tuple[Any, str, str]]:

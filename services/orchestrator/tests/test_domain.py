@@ -153,9 +153,11 @@ def test_a_program_that_runs_has_not_ended() -> None:
 
 def test_a_run_is_stopped_when_overdue_or_asked() -> None:
     ours = attempt(job("true"), NOW)
-    assert reason_to_stop(ours, None, NOW) is None
-    assert reason_to_stop(ours, None, NOW + timedelta(hours=2)) is StopReason.OVERDUE
-    assert reason_to_stop(ours, StopReason.CANCELLED, NOW + timedelta(hours=2)) is StopReason.CANCELLED
+    late = NOW + timedelta(hours=2)
+    assert reason_to_stop(ours, None, None, NOW) is None
+    assert reason_to_stop(ours, None, StopReason.PAUSED, NOW) is StopReason.PAUSED
+    assert reason_to_stop(ours, None, StopReason.PAUSED, late) is StopReason.OVERDUE
+    assert reason_to_stop(ours, StopReason.CANCELLED, StopReason.PAUSED, late) is StopReason.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,8 @@ def test_a_last_preemption_is_a_failure_unless_the_job_was_cancelled() -> None:
     assert (failed.kind, "taken back" in failed.because) == (EndKind.FAILED, True)
     assert final_end(end, 1, stopped_because="enough").kind is EndKind.CANCELLED
     success = RunEnd(EndKind.SUCCEEDED, NOW)
+    pause = RunEnd(EndKind.PAUSED, NOW, "lunch")
+    assert final_end(pause, 1, stopped_because="budget team is used up").because == "budget team is used up"
     assert final_end(success, 1, stopped_because="enough") == success
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import archive, until
+from conftest import archive, contents_of, packed_checkpoint, until
 from worlds import lease, program
 
 from ergonaut.errors import NotFound
@@ -118,6 +118,52 @@ async def test_a_program_that_is_asked_to_stop_ends_for_the_first_reason_given(p
     await provider.ask_to_stop(ours.lease_id, StopReason.PREEMPTED)
     seen = await ended(provider, ours.lease_id)
     assert (seen.state, seen.exit_code, seen.stopped_for) == (LeaseState.ENDED, None, StopReason.CANCELLED)
+
+
+async def test_a_pause_yields_to_any_other_reason_to_stop(provider: Provider) -> None:
+    ours = lease()
+    await provider.provision(ours, None)
+    # A program that takes its time: in the shell it ignores the request, the fake does what it is told to.
+    await provider.start(ours.lease_id, program("sleep", "60") if isinstance(provider, FakeProvider) else STUBBORN)
+    if isinstance(provider, FakeProvider):
+        provider.obeys = False
+    else:
+        await until(lambda: _is_ready(provider, ours.lease_id))
+    for reason in (StopReason.PAUSED, StopReason.PAUSED):
+        await provider.ask_to_stop(ours.lease_id, reason)
+        assert (await provider.observe(ours.lease_id)).asked_for is StopReason.PAUSED
+    for reason in (StopReason.CANCELLED, StopReason.PREEMPTED, StopReason.PAUSED):
+        await provider.ask_to_stop(ours.lease_id, reason)
+        assert (await provider.observe(ours.lease_id)).asked_for is StopReason.CANCELLED
+    if isinstance(provider, FakeProvider):
+        provider.obey_all()
+    assert (await ended(provider, ours.lease_id)).stopped_for is StopReason.CANCELLED
+
+
+STUBBORN = program("sh", "-c", "trap '' TERM; echo > ready; sleep 60 & wait; sleep 60")
+
+
+async def _is_ready(provider: Provider, lease_id: str) -> bool:
+    return (await provider.files(lease_id, ("ready",))).unmatched == ()
+
+
+async def test_a_checkpoint_that_was_laid_out_is_found_again_on_the_next_machine(provider: Provider) -> None:
+    first, second = lease(), lease()
+    await provider.provision(first, None, packed_checkpoint(step=b"7"))
+    saved = await provider.checkpoint(first.lease_id)
+    assert saved is not None
+    await provider.provision(second, None, saved)
+    again = await provider.checkpoint(second.lease_id)
+    assert again is not None
+    assert contents_of(again) == {"step": b"7"}
+
+
+async def test_a_machine_on_which_nothing_was_saved_has_no_checkpoint(provider: Provider) -> None:
+    ours = lease()
+    await provider.provision(ours, None)
+    assert await provider.checkpoint(ours.lease_id) is None
+    with pytest.raises(NotFound):
+        await provider.checkpoint(lease().lease_id)
 
 
 async def test_asking_after_the_end_changes_nothing(provider: Provider) -> None:
