@@ -3,16 +3,23 @@
 from contextlib import AsyncExitStack
 
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.bus import open_bus, reading
-from ergonaut_common.lifetimes import stop_requested
+from ergonaut_common.bus import Bus, open_bus, reading
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_ledger.adapters.clickhouse import open_store
+from ergonaut_ledger.adapters.announcer import BusAnnouncer
+from ergonaut_ledger.adapters.budget_book import BUCKET, KeyValueBudgetBook
+from ergonaut_ledger.adapters.budget_gauges import PrometheusBudgetGauges
+from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
+from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
 from ergonaut_ledger.adapters.engine import embedded, server
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAMES, door
+from ergonaut_ledger.rpc import SERVICE_NAMES, budget_door, door
 from ergonaut_ledger.service import Keeping, Reporting
+from ergonaut_ledger.service.budget_rounds import BudgetRounds
+from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
 from ergonaut_ledger.settings import Settings
 
 
@@ -32,12 +39,17 @@ async def run(platform: PlatformSettings) -> None:
             )
         )
         bus = await stack.enter_async_context(open_bus(platform, "ledger"))
+        budgeting = Budgeting(await _budget_world(bus, store, settings))
+        budget_rounds = BudgetRounds(budgeting, SystemClock())
+        await budget_rounds.start()
+        await stack.enter_async_context(background(budget_rounds.run()))
+        await stack.enter_async_context(background(budget_rounds.look()))
         await stack.enter_async_context(
             reading(
                 bus,
                 AREAS,
                 DURABLE,
-                keeper(Keeping(store)),
+                keeper(Keeping(store, [budget_rounds])),
                 batch_max=settings.batch_max,
                 wait_seconds=settings.batch_wait_seconds,
             )
@@ -46,9 +58,21 @@ async def run(platform: PlatformSettings) -> None:
             serving(
                 settings.grpc_address,
                 service="ledger",
-                add=door(Reporting(store)),
+                add=door(Reporting(store), budget_door(budgeting)),
                 keys=KeyRing.load(platform.keys_file),
                 names=SERVICE_NAMES,
             )
         )
         await stop_requested()
+
+
+async def _budget_world(bus: Bus, store: ClickHouseStore, settings: Settings) -> BudgetWorld:
+    await bus.ensure_streams("ledger")
+    return BudgetWorld(
+        book=KeyValueBudgetBook(await bus.key_value(BUCKET)),
+        sums=ClickHouseBudgetSums(store.engine, query_seconds=settings.query_seconds_max),
+        store=store,
+        announcer=BusAnnouncer(bus),
+        gauges=PrometheusBudgetGauges(),
+        clock=SystemClock(),
+    )
