@@ -3,9 +3,10 @@
 ROCm's module fits ROCm's library, so that no version of it can be a dependency: pip install /opt/rocm/share/amd_smi.
 """
 
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ergonaut.events.telemetry import Method
@@ -29,7 +30,7 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
         # The module looks for its library while it is imported, and raises whatever it happens upon.
         return [NotMeasured("gpu", f"AMD's module amdsmi finds no library: {error!r}")]
     try:
-        meter = AmdMeter(smi, PidVisibility(host.path("/proc"), "/dev/kfd"))
+        meter = AmdMeter(smi, PidVisibility(host.path("/proc"), "/dev/kfd"), host.seconds)
     except smi.AmdSmiException as error:
         return [NotMeasured("gpu", f"no AMD driver answers: {error}")]
     if not meter.accelerators:
@@ -43,22 +44,27 @@ class _Card:
     component: str
     handle: Any
     name: str
+    summed: PowerSum
     counts: bool = True
-    summed: PowerSum = field(default_factory=PowerSum)
     worked_nanoseconds: Mapping[int, float] | None = None
 
 
 class AmdMeter:
     """Components `gpu-amd0`, `gpu-amd1` and so on, in the driver's order."""
 
-    def __init__(self, smi: Any, visibility: PidVisibility | None = None) -> None:
+    def __init__(
+        self, smi: Any, visibility: PidVisibility | None = None, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         """Open every card; `smi` is the module `amdsmi`. Raises its AmdSmiException where there is no driver."""
         self._smi = smi
         self._visibility = visibility or PidVisibility(device="/dev/kfd")
         smi.amdsmi_init(smi.AmdSmiInitFlags.INIT_AMD_GPUS)
         self._open = True
         handles = smi.amdsmi_get_processor_handles()
-        self._cards = [_Card(f"gpu-amd{index}", handle, self._name(handle)) for index, handle in enumerate(handles)]
+        self._cards = [
+            _Card(f"gpu-amd{index}", handle, self._name(handle), PowerSum(seconds))
+            for index, handle in enumerate(handles)
+        ]
 
     @property
     def accelerators(self) -> tuple[str, ...]:

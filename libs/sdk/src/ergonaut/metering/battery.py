@@ -20,7 +20,8 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
     if not batteries:
         return []
     names = ", ".join(battery.name for battery in batteries)
-    return [SampledPower(PLATFORM, f"battery {names}", _RANGE_FRACTION, _given_by(batteries), intermittent=True)]
+    watts = _given_by(batteries)
+    return [SampledPower(PLATFORM, f"battery {names}", _RANGE_FRACTION, watts, seconds=host.seconds, intermittent=True)]
 
 
 def _is_the_hosts(supply: Path) -> bool:

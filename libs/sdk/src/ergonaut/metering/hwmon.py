@@ -29,9 +29,9 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
         if name == "amd_energy":
             meters.append(_sockets(folder))
         elif name == "power_meter":
-            meters.append(_host_meter(folder))
+            meters.append(_host_meter(folder, host))
         elif name in cards and _is_card(folder, name):
-            meters.append(_card(folder, name, cards[name]))
+            meters.append(_card(folder, name, cards[name], host))
             cards[name] += 1
     return meters
 
@@ -81,13 +81,17 @@ def _sockets(folder: Path) -> Meter:
     return CountedEnergy("cpu", "hwmon amd_energy", _CPU_RANGE_FRACTION, paths)
 
 
-def _host_meter(folder: Path) -> Meter:
+def _host_meter(folder: Path, host: HostContext) -> Meter:
     # The average is over the meter's own interval and misses nothing; a meter without one tells the moment.
     sensor = next((path for name in ("power1_average", "power1_input") if (path := folder / name).exists()), None)
     if sensor is None:
         return NotMeasured(PLATFORM, "hwmon power_meter (ACPI) shows no power")
     return SampledPower(
-        PLATFORM, "hwmon power_meter (ACPI)", _METER_RANGE_FRACTION, lambda: read_number(sensor) * _PER_MILLION
+        PLATFORM,
+        "hwmon power_meter (ACPI)",
+        _METER_RANGE_FRACTION,
+        lambda: read_number(sensor) * _PER_MILLION,
+        seconds=host.seconds,
     )
 
 
@@ -96,12 +100,14 @@ def _is_card(folder: Path, driver: str) -> bool:
     return (folder / ("power1_cap" if driver == "amdgpu" else "energy1_input")).exists()
 
 
-def _card(folder: Path, driver: str, index: int) -> Meter:
+def _card(folder: Path, driver: str, index: int, host: HostContext) -> Meter:
     if driver != "amdgpu":
         source = f"hwmon {driver} energy of card {index}"
         return CountedEnergy(f"gpu-intel{index}", source, _CARD_COUNTER_RANGE_FRACTION, [folder / "energy1_input"])
     source = f"hwmon amdgpu power of card {index}"
-    return SampledPower(f"gpu-amd{index}", source, _CARD_RANGE_FRACTION, lambda: _amd_watts(folder))
+    return SampledPower(
+        f"gpu-amd{index}", source, _CARD_RANGE_FRACTION, lambda: _amd_watts(folder), seconds=host.seconds
+    )
 
 
 def _amd_watts(folder: Path) -> float:

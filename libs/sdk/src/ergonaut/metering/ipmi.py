@@ -32,7 +32,7 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
     if not os.access(device, os.R_OK | os.W_OK):
         rule = f'KERNEL=="{device.name}*", GROUP="ergonaut", MODE="0660"'
         return [NotMeasured(PLATFORM, f"{_SOURCE}: {device} is for root only; grant it by a udev rule such as {rule}")]
-    return [IpmiMeter(program)]
+    return [IpmiMeter(program, host.seconds)]
 
 
 class IpmiMeter:

@@ -29,7 +29,9 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
     for component, labels in _COMPONENTS.items():
         rail = next((label for label in labels if label in rails), None)
         if rail is not None:
-            meters.append(SampledPower(component, f"INA3221 rail {rail}", _RANGE_FRACTION, rails[rail]))
+            meters.append(
+                SampledPower(component, f"INA3221 rail {rail}", _RANGE_FRACTION, rails[rail], seconds=host.seconds)
+            )
     shared = next((label for label in _SHARED_BY_GPU if label in rails), None)
     if shared is not None:
         meters.append(NotMeasured("gpu", f"shares the rail {shared} with the CPU, whose figure holds both"))

@@ -5,6 +5,7 @@ factory, which `discover` calls once with the host's context and which returns t
 """
 
 import importlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,7 @@ class HostContext:
     powercap: Path | None = None
     modules: Mapping[str, Any] = field(default_factory=dict)
     load: Callable[[], HostLoad] = read_load
+    seconds: Callable[[], float] = time.monotonic
     path_variable: str | None = None
 
     def path(self, absolute: str) -> Path:

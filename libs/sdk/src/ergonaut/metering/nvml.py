@@ -24,7 +24,7 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
     except ImportError as error:
         return [NotMeasured("gpu", f"NVIDIA's module pynvml is not installed: {error}")]
     try:
-        meter = NvmlMeter(nvml, PidVisibility(host.path("/proc")))
+        meter = NvmlMeter(nvml, PidVisibility(host.path("/proc")), host.seconds)
     except nvml.NVMLError as error:
         return [NotMeasured("gpu", f"no NVIDIA driver answers: {error}")]
     if not meter.accelerators:

@@ -1,5 +1,6 @@
 """One component whose device tells momentary power: what every meter without a counter has in common."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
@@ -17,13 +18,14 @@ class SampledPower:
         range_fraction: float,
         watts: Callable[[], float],
         *,
+        seconds: Callable[[], float] = time.monotonic,
         intermittent: bool = False,
     ) -> None:
         self._component = component
         self._source = source
         self._range_fraction = range_fraction
         self._watts = watts
-        self._sum = PowerSum()
+        self._sum = PowerSum(seconds)
         self.intermittent = intermittent
 
     def read(self) -> Sequence[Reading]:
