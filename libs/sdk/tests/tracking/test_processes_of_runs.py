@@ -12,7 +12,8 @@ import pytest
 
 import ergonaut
 from ergonaut.events.runs import RunState
-from ergonaut.journal import EntryKind
+from ergonaut.journal import EntryKind, all_entries
+from ergonaut.tracking.recovery import recovered_runs
 from ergonaut.tracking.summary import RunSummary, summary_of
 
 from .programs import JOULES_PER_CPU_SECOND, journals, only_journal, run, start
@@ -132,36 +133,6 @@ def test_a_killed_run_loses_at_most_a_second_and_is_closed_by_recovery(home: Pat
     assert only_journal(home)[-1].kind is EntryKind.FINISHED
 
 
-@pytest.mark.chaos
-def test_a_run_that_sigterm_ends_is_kept_as_well(home: Path) -> None:
-    with start("with ergonaut.track():\n    print('on', flush=True)\n    burn(60)", home) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(1)
-        process.terminate()
-        assert process.wait() == -signal.SIGTERM
-    (summary,) = ergonaut.recover_runs(home)
-    assert summary.state is RunState.FAILED
-    assert (summary.energy_joules or 0) > 0
-
-
-def test_a_program_that_handles_sigterm_itself_ends_its_run_as_it_wishes(home: Path) -> None:
-    program = """
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
-with ergonaut.track():
-    print("on", flush=True)
-    time.sleep(60)
-"""
-    with start(program, home) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.terminate()
-        assert process.wait() == 5
-    last = only_journal(home)[-1]
-    assert (last.state, last.exit_code) == (RunState.FAILED, 5)
-    assert ergonaut.recover_runs(home) == []
-
-
 def test_a_run_of_another_host_that_shares_the_home_is_left_alone(home: Path) -> None:
     program = "with ergonaut.track():\n    print('on', flush=True)\n    time.sleep(60)"
     with start(program, home, {"ERGONAUT_HOST": "elsewhere"}) as process:
@@ -171,13 +142,86 @@ def test_a_run_of_another_host_that_shares_the_home_is_left_alone(home: Path) ->
     assert ergonaut.recover_runs(home) == []
 
 
-def test_runs_that_a_crash_left_behind_do_not_block_the_next(home: Path) -> None:
+def test_the_next_run_closes_what_a_crash_left_behind_and_says_so_once(home: Path) -> None:
     with start("with ergonaut.track():\n    print('on', flush=True)\n    time.sleep(60)", home) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.kill()
-    assert run("with ergonaut.track(): pass", home).returncode == 0
-    assert len(journals(home)) == 2
+    (dead,) = journals(home)
+    first, second = (run("with ergonaut.track(): pass", home) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert f"1 earlier runs had died without an end and were closed, the last one in {dead.parent}" in first.stderr
+    assert len(first.stderr.splitlines()) == 1
+    assert second.stderr == ""
+    assert len(journals(home)) == 3
+    assert [summary.because for summary in recovered_runs(home)] == ["process died"]
+    assert ergonaut.recover_runs(home) == []
+
+
+def test_a_program_that_replaces_itself_leaves_a_run_that_the_new_program_closes(home: Path) -> None:
+    again = "import ergonaut\nwith ergonaut.track(name='after') as run: run.metric('after', 1)"
+    program = f"""
+with ergonaut.track(name="before") as run:
+    burn(0.4)
+    os.execv(sys.executable, [sys.executable, "-c", {again!r}])
+"""
+    done = run(program, home)
+    assert done.returncode == 0, done.stderr
+    before, after = ([*all_entries(journal)] for journal in journals(home))
+    assert (before[-1].state, before[-1].because) == (RunState.FAILED, "process died")
+    assert sum(entry.sampled is not None for entry in before) >= 1
+    assert [entry.name for entry in after if entry.kind is EntryKind.METRIC] == ["after"]
+    assert after[-1].state is RunState.SUCCEEDED
+
+
+def test_a_program_that_exits_at_once_loses_at_most_an_interval(home: Path) -> None:
+    done = run("with ergonaut.track(name='gone'):\n    burn(1)\n    os._exit(3)", home)
+    assert done.returncode == 3
+    (summary,) = ergonaut.recover_runs(home)
+    assert (summary.name, summary.because) == ("gone", "process died")
+    assert summary.energy_joules is not None
+    # A fifth of a second is the interval of these tests.
+    assert summary.energy_joules >= 0.7 * JOULES_PER_CPU_SECOND
+
+
+def test_eight_ranks_that_a_launcher_starts_are_one_record(home: Path) -> None:
+    rank = """
+import ergonaut, os, time
+from pathlib import Path
+import ergonaut.tracking.meterthread as meterthread
+from ergonaut.metering.cpu_model import CpuModel
+meterthread.discover = lambda: [CpuModel()]
+rank, folder = os.environ["LOCAL_RANK"], Path(os.environ["ERGONAUT_HOME"])
+with ergonaut.track(name="ranks") as run:
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    run.count("samples", 10)
+    (folder / f"done-{rank}").touch()
+    deadline = time.monotonic() + 60
+    while rank == "0" and len(list(folder.glob("done-*"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+"""
+    launcher = f"""
+ranks = [
+    subprocess.Popen([sys.executable, "-c", {rank!r}], env=os.environ | {{"LOCAL_RANK": str(number), "RANK": str(number),
+    "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "127.0.0.1"}}) for number in range(8)
+]
+sys.exit(max(each.wait() for each in ranks))
+"""
+    done = run(launcher, home)
+    assert done.returncode == 0, done.stderr
+    (journal,) = journals(home)
+    entries = list(all_entries(journal))
+    assert sum(entry.kind is EntryKind.FINISHED for entry in entries) == 1
+    intervals = [
+        (sample.component, sample.started_at) for one in entries if one.sampled for sample in one.sampled.samples
+    ]
+    assert len(intervals) == len(set(intervals)), "each component of the host is counted once an interval"
+    summary = summary_in(home)
+    # Eight ranks burn 0.3 CPU-seconds each; what they used before rank 0 looked is not seen, importing comes on top.
+    assert summary.energy_joules is not None
+    assert summary.energy_joules > 4 * 0.3 * JOULES_PER_CPU_SECOND
 
 
 def test_a_pid_that_was_used_again_is_not_taken_for_the_runs_process(home: Path) -> None:

@@ -13,6 +13,7 @@ from ergonaut.errors import Refused
 from ergonaut.events.runs import RunState
 from ergonaut.events.telemetry import Method
 from ergonaut.journal import EntryKind, all_entries
+from ergonaut.journal_phases import phases_of
 from ergonaut.metering.cpu_model import CpuModel
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking import meterthread
@@ -180,10 +181,94 @@ def test_a_second_run_follows_the_first(home: Path) -> None:
 
 
 def test_the_programs_own_signal_handlers_are_left_alone(home: Path) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
+    own = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        before = {number: signal.getsignal(number) for number in (*own, signal.SIGINT, signal.SIGCHLD)}
+        with ergonaut.track():
+            during = {number: signal.getsignal(number) for number in before}
+        assert during == before
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
+
+
+def test_what_was_put_in_place_for_signals_is_gone_after_the_run(home: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
     with ergonaut.track():
-        during = {number: signal.getsignal(number) for number in before}
-    assert during == before
+        assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
+    assert {number: signal.getsignal(number) for number in before} == before
+    after = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(after)
+    assert after == woken
+
+
+def test_counted_work_adds_up_and_stands_among_the_metrics(home: Path) -> None:
+    with ergonaut.track() as run:
+        for epoch in range(2):
+            with run.phase("epoch", epoch):
+                for _ in range(1000):
+                    run.count("tokens", 8)
+        run.count("predictions")
+    told = run.summary
+    assert told is not None
+    assert told.metrics == {"tokens": 16_000, "predictions": 1}
+    entries = only_journal(home)
+    read = summary_of(entries, journals(home)[0])
+    assert read is not None
+    assert read.metrics == told.metrics
+    assert [span.metrics["tokens"] for span in phases_of(entries)] == [8000, 8000]
+    lines = sum(entry.kind is EntryKind.METRIC for entry in entries)
+    assert lines < 50, "counting in a loop must not write a line each time"
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
+def test_work_that_cannot_be_is_refused(home: Path, amount: float) -> None:
+    with pytest.raises(ValueError, match="amount"), ergonaut.track() as run:
+        run.count("tokens", amount)
+
+
+def test_a_name_is_either_counted_or_told(home: Path) -> None:
+    with ergonaut.track() as run:
+        run.metric("loss", 1.0)
+        with pytest.raises(ValueError, match="use two names"):
+            run.count("loss")
+
+
+def test_a_run_says_of_which_project_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERGONAUT_PROJECT", "vision")
+    with ergonaut.track(name="by-environment") as first:
+        pass
+    with ergonaut.track(name="by-argument", project="speech") as second:
+        burn(0.05)
+    assert first.summary is not None
+    assert first.summary.project == "vision"
+    assert second.summary is not None
+    assert second.summary.project == "speech"
+    entries = list(all_entries(journals(home)[1]))
+    assert entries[0].started is not None
+    assert entries[0].started.project == "speech"
+    assert {sample.project for entry in entries if entry.sampled for sample in entry.sampled.samples} == {"speech"}
+
+
+def test_an_argument_that_there_is_not_is_a_type_error(home: Path) -> None:
+    with pytest.raises(TypeError, match="nmae"):
+        ergonaut.track(nmae="digits")  # type: ignore[call-overload]
+
+
+def test_a_run_without_an_orchestrator_has_no_checkpoint_folder(home: Path) -> None:
+    with ergonaut.track() as run:
+        assert run.checkpoint_folder is None
+        assert not run.should_stop
+
+
+def test_the_checkpoint_folder_of_a_job_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = RunContext(run_id="run-of-a-job", metered=True, checkpoint_folder=str(home / "kept"))
+    for name, value in context.to_environment().items():
+        monkeypatch.setenv(name, value)
+    with ergonaut.track() as run:
+        assert run.checkpoint_folder == home / "kept"
 
 
 def test_inside_an_orchestrated_run_only_phases_and_metrics_are_told(

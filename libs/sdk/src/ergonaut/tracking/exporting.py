@@ -45,12 +45,17 @@ def exporters_of(given: Iterable["Exporter | str"]) -> tuple[Exporter, ...]:
     return tuple(_found(each) if isinstance(each, str) else _checked(each) for each in wanted)
 
 
-def needed(module: str, extra: str) -> ModuleType:
-    """A library that an integration cannot do without. Raises Refused with how to install it."""
+class LibraryMissing(Refused, ImportError):
+    """An integration needs a library that is not installed; the message says how to install it."""
+
+
+def needed(module: str, extra: str = "") -> ModuleType:
+    """A library that an integration cannot do without; small ones come with an extra. Raises LibraryMissing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise Refused(f"{module} cannot be imported ({error}); pip install 'ergonaut[{extra}]'") from error
+        what = f"'ergonaut[{extra}]'" if extra else module.partition(".")[0]
+        raise LibraryMissing(f"{module} cannot be imported ({error}); pip install {what}") from error
 
 
 def _found(name: str) -> Exporter:

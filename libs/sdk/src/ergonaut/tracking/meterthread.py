@@ -1,6 +1,7 @@
 """The thread that samples the meters every second and writes down what the run used; it never fails the user's program."""
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -86,8 +87,16 @@ class MeterThread:
             # host where sampling is slow the sampling must not be all that goes on.
             took_seconds = time.monotonic() - began
             wait_seconds = max(interval_seconds - took_seconds, took_seconds)
-            if self._look_again_seconds is not None:
-                wait_seconds = min(wait_seconds, self._look_again_seconds(self._totals, began))
+            wait_seconds = min(wait_seconds, self._watched(began))
+
+    def _watched(self, at_seconds: float) -> float:
+        if self._look_again_seconds is None:
+            return math.inf
+        try:
+            return self._look_again_seconds(self._totals, at_seconds)
+        except Exception as error:
+            self._warn(error)
+            return math.inf
 
     def _sample_safely(self) -> None:
         try:

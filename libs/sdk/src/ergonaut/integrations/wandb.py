@@ -1,0 +1,39 @@
+"""Exports runs to Weights & Biases, also offline: on the program's run, or on one of its own."""
+
+import os
+from typing import Any
+
+from ergonaut.integrations.figures import facts_of, figures_of
+from ergonaut.tracking.exporting import needed
+from ergonaut.tracking.summary import RunSummary
+
+# The curves have an axis of their own, so that they never disturb the steps of the program's.
+_AXIS = "ergonaut/duration_seconds"
+
+
+class WandbExporter:
+    """Writes where W&B is set to write: WANDB_MODE, WANDB_PROJECT and so on, or what the program has set."""
+
+    def __init__(self) -> None:
+        self._run: Any = None
+        self._is_own = False
+
+    def begin(self, summary: RunSummary) -> None:
+        """Find the program's run or begin one. Raises Refused without wandb."""
+        wandb = needed("wandb")
+        self._is_own = wandb.run is None
+        settings = wandb.Settings(silent=True)
+        project = os.environ.get("WANDB_PROJECT", "") or summary.project or "ergonaut"
+        self._run = wandb.run or wandb.init(project=project, name=summary.name, id=summary.run_id, settings=settings)
+        self._run.define_metric(_AXIS)
+        self._run.define_metric("ergonaut/*", step_metric=_AXIS)
+        self._run.config.update(dict(facts_of(summary)), allow_val_change=True)
+
+    def progress(self, summary: RunSummary) -> None:
+        self._run.log(dict(figures_of(summary)))
+
+    def finish(self, summary: RunSummary) -> None:
+        self.progress(summary)
+        self._run.summary.update(dict(facts_of(summary)))
+        if self._is_own:
+            self._run.finish(exit_code=summary.exit_code or 0, quiet=True)
