@@ -1,12 +1,16 @@
 """NVML is spoken to at the wire: a stand-in for the driver's module answers as the driver does."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from ergonaut.events.telemetry import Method
-from ergonaut.metering import discover
+from ergonaut.metering import discover, nvml_users
 from ergonaut.metering.nvml import NvmlMeter
+from ergonaut.metering.visibility import PidVisibility
 
 
 class DriverError(Exception):
@@ -24,6 +28,17 @@ class Card:
     holders: list[Any] = field(default_factory=list)
     samples: list[Any] = field(default_factory=list)
     lost: bool = False
+    accounts: dict[int, Any] | None = None
+    accounts_with_sums: bool = True
+    slices: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Slice:
+    """A part of a card (MIG), which has a handle of its own."""
+
+    instance: int
+    size: int
 
 
 class Driver:
@@ -63,15 +78,51 @@ class Driver:
     def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[Any]:
         return card.holders
 
+    def nvmlDeviceGetGraphicsRunningProcesses(self, card: Card) -> list[Any]:
+        return []
+
+    def nvmlDeviceGetAccountingMode(self, card: Card) -> int:
+        return 0 if card.accounts is None else 1
+
+    def nvmlDeviceGetAccountingStats_v2(self, card: Card, pid: int) -> Any:
+        if card.accounts is None or not card.accounts_with_sums:
+            raise DriverError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
+        return SimpleNamespace(sumGpuUtil=card.accounts[pid])
+
+    def nvmlDeviceGetAccountingStats(self, card: Card, pid: int) -> Any:
+        if card.accounts is None:
+            raise DriverError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
+        return card.accounts[pid]
+
+    def nvmlDeviceGetMigMode(self, card: Card) -> list[int]:
+        return [1, 1] if card.slices else [0, 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: Card) -> int:
+        return 7 if card.slices else 0
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: Card, index: int) -> Slice:
+        slices = [Slice(instance, size) for instance, size in card.slices.items()]
+        if index >= len(slices):
+            raise DriverError(6, "Not Found")
+        return slices[index]
+
+    def nvmlDeviceGetGpuInstanceId(self, part: Slice) -> int:
+        return part.instance
+
+    def nvmlDeviceGetAttributes(self, part: Slice) -> Any:
+        return SimpleNamespace(gpuInstanceSliceCount=part.size)
+
     def nvmlDeviceGetProcessUtilization(self, card: Card, since: int) -> list[Any]:
+        if card.slices or card.accounts is not None:
+            raise DriverError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
         newer = [sample for sample in card.samples if sample.timeStamp > since]
         if not newer:
             raise DriverError(6, "Not Found")
         return newer
 
 
-def holder(pid: int, memory: int | None) -> Any:
-    return SimpleNamespace(pid=pid, usedGpuMemory=memory)
+def holder(pid: int, memory: int | None, instance: int = 0) -> Any:
+    return SimpleNamespace(pid=pid, usedGpuMemory=memory, gpuInstanceId=instance)
 
 
 def work(pid: int, at: int, percent: int) -> Any:
@@ -130,3 +181,81 @@ def test_closing_twice_shuts_the_driver_down_once() -> None:
     meter.close()
     meter.close()
     assert driver.shut_down == 1
+
+
+def test_a_process_that_ended_since_pays_for_the_work_it_did() -> None:
+    card = Card(0, holders=[holder(8, 900)], samples=[work(7, 1, 60), work(8, 1, 40)])
+    assert NvmlMeter(Driver(card)).users() == {"gpu0": {7: 60.0, 8: 40.0}}
+
+
+def test_accounting_tells_the_work_where_samples_do_not() -> None:
+    card = Card(0, holders=[holder(7, 100), holder(8, 100)], accounts={7: 5000, 8: 900})
+    meter = NvmlMeter(Driver(card))
+    assert meter.users() == {"gpu0": {7: 100.0, 8: 100.0}}
+    card.holders.append(holder(9, 100))
+    card.accounts = {7: 5060, 8: 930, 9: 10}
+    assert meter.users() == {"gpu0": {7: 60.0, 8: 30.0, 9: 10.0}}
+
+
+def test_an_older_drivers_accounting_is_a_percentage_of_a_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(nvml_users.time, "time", lambda: now[0])
+    began = SimpleNamespace(gpuUtilization=50, startTime=0)
+    late = SimpleNamespace(gpuUtilization=0, startTime=90_000_000)
+    card = Card(0, holders=[holder(7, 1), holder(8, 1)], accounts={7: began, 8: late}, accounts_with_sums=False)
+    meter = NvmlMeter(Driver(card))
+    meter.users()
+    now[0], late.gpuUtilization = 110.0, 25
+    users = meter.users()["gpu0"]
+    assert users[7] == pytest.approx(50 * 10e6)
+    assert users[8] == pytest.approx(25 * 20e6)
+
+
+def test_slices_share_the_cards_counter_by_their_size_and_say_so() -> None:
+    holders = [holder(7, 300, instance=1), holder(8, 100, instance=1), holder(9, 5, instance=2)]
+    meter = NvmlMeter(Driver(Card(0, holders=holders, slices={1: 4, 2: 3})))
+    assert meter.users() == {"gpu0": {7: 3.0, 8: 1.0, 9: 3.0}}
+    (reading,) = meter.read()
+    assert "MIG" in reading.source
+
+
+class Namespace:
+    """A container's /proc: its own process numbers, and which of them have the card open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "self" / "ns").mkdir(parents=True)
+        (root / "self" / "ns" / "pid").symlink_to("pid:[4026532200]")
+
+    def put(self, pid: int, *, opens: str) -> None:
+        (self.root / str(pid) / "fd").mkdir(parents=True)
+        (self.root / str(pid) / "fd" / "3").symlink_to(opens)
+
+
+def test_in_a_container_only_processes_that_have_the_card_open_are_believed(tmp_path: Path) -> None:
+    proc = Namespace(tmp_path)
+    proc.put(7, opens="/dev/nvidia0")
+    proc.put(8, opens="/dev/null")
+    card = Card(0, holders=[holder(7, 60), holder(8, 30), holder(4711, 10)])
+    meter = NvmlMeter(Driver(card), PidVisibility(tmp_path))
+    assert meter.users() == {"gpu0": {7: 60.0, -8: 30.0, -4711: 10.0}}
+    (reading,) = meter.read()
+    assert "charged to others" in reading.source
+
+
+def test_an_older_module_without_the_newer_functions_is_enough() -> None:
+    class Older(Driver):
+        def __getattribute__(self, name: str) -> Any:
+            if "Accounting" in name or "Mig" in name or "Graphics" in name:
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    meter = NvmlMeter(Older(Card(5_000, holders=[holder(7, 60)])))
+    assert meter.users() == {"gpu0": {7: 60.0}}
+    assert meter.read()[0].energy_joules == 5.0
+
+
+def test_two_cards_are_two_components_with_users_of_their_own() -> None:
+    meter = NvmlMeter(Driver(Card(1, holders=[holder(7, 1)]), Card(2, holders=[holder(8, 1)])))
+    assert meter.users() == {"gpu0": {7: 1.0}, "gpu1": {8: 1.0}}
+    assert meter.accelerators == ("NVIDIA H200", "NVIDIA H200")

@@ -1,0 +1,271 @@
+"""Clouds are asked at the wire: servers that answer, and refuse, as each cloud's metadata service does."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ergonaut.errors import Refused
+from ergonaut.metering import Place, intensity_from, place_of_host
+from ergonaut.metering.clouds import MetadataService, known_clouds
+from ergonaut.metering.clouds.asking import ADDRESS, ANSWER_SECONDS_MAX
+from ergonaut.metering.meters import HostContext
+
+Answers = Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], str]]
+
+
+@contextmanager
+def serving(answers: Answers) -> Iterator[MetadataService]:
+    """A metadata service on a port of this machine."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, text = answers(self)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def do_PUT(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield MetadataService("127.0.0.1", server.server_address[1], seconds_max=20)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def aws(region: str = "eu-north-1") -> Answers:
+    def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+        if asked.path == "/latest/api/token":
+            lifetime = asked.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+            if asked.command != "PUT" or not lifetime.isdecimal():
+                return 400, {}, ""
+            return 200, {"X-aws-ec2-metadata-token-ttl-seconds": lifetime}, "AQAAA-token=="
+        if asked.headers.get("X-aws-ec2-metadata-token") != "AQAAA-token==":
+            return 401, {}, "Unauthorized"
+        if asked.path != "/latest/dynamic/instance-identity/document":
+            return 404, {}, "Not Found"
+        return 200, {}, json.dumps({"region": region, "instanceType": "m7a.large", "availabilityZone": f"{region}a"})
+
+    return answer
+
+
+def gcp(zone: str = "europe-west1-b") -> Answers:
+    told = {
+        "/computeMetadata/v1/instance/zone": f"projects/4711/zones/{zone}",
+        "/computeMetadata/v1/instance/machine-type": "projects/4711/machineTypes/n2-standard-4",
+    }
+
+    def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+        if asked.headers.get("Metadata-Flavor") != "Google":
+            return 403, {}, "Missing Metadata-Flavor:Google header."
+        if asked.path not in told:
+            return 404, {"Metadata-Flavor": "Google"}, ""
+        return 200, {"Metadata-Flavor": "Google"}, told[asked.path]
+
+    return answer
+
+
+def azure(location: str = "westeurope") -> Answers:
+    def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+        if asked.headers.get("Metadata") != "true" or asked.headers.get("X-Forwarded-For"):
+            return 400, {}, '{"error": "Bad request"}'
+        if not asked.path.startswith("/metadata/instance/compute?api-version=20"):
+            return 404, {}, ""
+        return 200, {}, json.dumps({"location": location, "vmSize": "Standard_D2s_v5", "osType": "Linux"})
+
+    return answer
+
+
+def hetzner(centre: str = "hel1-dc2") -> Answers:
+    def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+        return (200, {}, centre) if asked.path == "/hetzner/v1/metadata/availability-zone" else (404, {}, "")
+
+    return answer
+
+
+def host(root: Path, vendor: str = "", *, guest: bool = True, boot_id: str = "boot-1") -> HostContext:
+    for path, text in (
+        ("sys/class/dmi/id/sys_vendor", vendor),
+        ("proc/cpuinfo", f"processor : 0\nflags : fpu sse{' hypervisor' if guest else ''}\n\n"),
+        ("proc/sys/kernel/random/boot_id", boot_id),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{text}\n")
+    return HostContext(root=root)
+
+
+@pytest.mark.parametrize(
+    ("answers", "zone", "provider", "region", "instance_type"),
+    [
+        (aws(), "SE", "aws", "eu-north-1", "m7a.large"),
+        (gcp(), "BE", "gcp", "europe-west1", "n2-standard-4"),
+        (azure(), "NL", "azure", "westeurope", "Standard_D2s_v5"),
+        (hetzner(), "FI", "hetzner", "hel1", ""),
+    ],
+)
+def test_each_cloud_is_understood_and_never_taken_for_another(
+    answers: Answers, zone: str, provider: str, region: str, instance_type: str, tmp_path: Path
+) -> None:
+    with serving(answers) as service:
+        place = place_of_host({}, host=host(tmp_path), service=service)
+    assert (place.zone, place.provider, place.region, place.instance_type) == (zone, provider, region, instance_type)
+    assert "https://" in place.source
+
+
+def test_a_region_of_no_table_is_told_without_a_zone(tmp_path: Path) -> None:
+    with serving(aws("mars-north-1")) as service:
+        place = place_of_host({}, host=host(tmp_path), service=service)
+    assert (place.zone, place.provider, place.region) == ("", "aws", "mars-north-1")
+    assert "ERGONAUT_ZONE" in place.source
+
+
+def refusing(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+    return 404, {}, "not here"
+
+
+def agreeing(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+    """A captive portal: says yes to everything."""
+    return 200, {}, "<html>Please sign in</html>"
+
+
+def sending_elsewhere(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+    return 302, {"Location": "http://example.org/"}, ""
+
+
+@pytest.mark.parametrize("answers", [refusing, agreeing, sending_elsewhere])
+def test_what_answers_like_no_cloud_leaves_the_place_unknown(answers: Answers, tmp_path: Path) -> None:
+    with serving(answers) as service:
+        place = place_of_host({}, host=host(tmp_path), service=service)
+    assert (place.zone, place.provider) == ("", "")
+    assert place.source.startswith("unknown")
+    intensity = intensity_from({}, place.zone)
+    assert (intensity.grams_per_kwh, intensity.kind) == (475.0, "world-average")
+
+
+def test_a_service_that_never_answers_costs_a_second_at_most(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        service = MetadataService("127.0.0.1", silent.getsockname()[1])
+        began = time.monotonic()
+        place = place_of_host({}, host=host(tmp_path), service=service)
+        took = time.monotonic() - began
+    assert place.zone == ""
+    # The bound, and some for a busy machine to wake up.
+    assert took < ANSWER_SECONDS_MAX + 1.0
+
+
+def test_only_the_link_local_address_is_asked() -> None:
+    assert ADDRESS == "169.254.169.254"
+    assert MetadataService()._host == ADDRESS
+
+
+class Nobody(MetadataService):
+    """Fails the test when it is asked."""
+
+    def ask(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+        raise AssertionError("nobody may be asked")
+
+
+@pytest.mark.parametrize(
+    ("environment", "zone"), [({"ERGONAUT_ZONE": "DE"}, "DE"), ({"ERGONAUT_CLOUD_METADATA": "off"}, "")]
+)
+def test_a_place_that_is_set_or_may_not_be_asked_for_is_not_asked_for(
+    environment: dict[str, str], zone: str, tmp_path: Path
+) -> None:
+    place = place_of_host(environment, host=host(tmp_path, "Amazon EC2"), service=Nobody())
+    assert (place.zone, place.provider) == (zone, "")
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="neither on nor off") as refused:
+        place_of_host({"ERGONAUT_CLOUD_METADATA": "maybe"}, host=host(tmp_path), service=Nobody())
+    assert refused.value.field == "ERGONAUT_CLOUD_METADATA"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a guest of its hypervisor")
+def test_a_computer_of_its_own_asks_nobody(tmp_path: Path) -> None:
+    place = place_of_host({}, host=host(tmp_path, "LENOVO", guest=False), service=Nobody())
+    assert "no cloud's machine" in place.source
+
+
+def test_firmware_that_names_its_cloud_lets_only_that_be_asked(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
+        asked.append(request.path)
+        return hetzner()(request)
+
+    with serving(answer) as service:
+        place = place_of_host({}, host=host(tmp_path, "Hetzner"), service=service)
+    assert place.region == "hel1"
+    assert asked == ["/hetzner/v1/metadata/availability-zone"]
+
+
+def test_a_place_that_was_found_is_asked_for_once_a_boot(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(gcp("us-central1-a")) as service:
+        first = place_of_host({}, home, host=host(tmp_path), service=service)
+    assert first.zone == "US-IA"
+    assert place_of_host({}, home, host=host(tmp_path), service=Nobody()) == first
+    with serving(gcp("europe-north1-a")) as service:
+        after = place_of_host({}, home, host=host(tmp_path, boot_id="boot-2"), service=service)
+    assert after.zone == "FI"
+
+
+def test_an_answer_of_nobody_is_believed_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    with serving(refusing) as service:
+        unknown = place_of_host({}, home, host=host(tmp_path), service=service)
+    assert place_of_host({}, home, host=host(tmp_path), service=Nobody()) == unknown
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    with serving(hetzner()) as service:
+        assert place_of_host({}, home, host=host(tmp_path), service=service).zone == "FI"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"boot_id": "boot-1", "place": {"planet": "Mars"}, "asked_at": 1}'])
+def test_a_damaged_memory_only_means_to_ask_again(text: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(hetzner()) as service:
+        place_of_host({}, home, host=host(tmp_path), service=service)
+        (kept,) = home.glob("place-*.json")
+        kept.write_text(text)
+        assert place_of_host({}, home, host=host(tmp_path), service=service).zone == "FI"
+
+
+def test_a_home_that_cannot_be_written_to_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where a folder should be")
+    with serving(hetzner()) as service:
+        assert place_of_host({}, tmp_path / "home", host=host(tmp_path), service=service).zone == "FI"
+
+
+def test_every_region_lies_in_a_zone_of_a_country_or_state() -> None:
+    for cloud in known_clouds():
+        assert cloud.source.startswith("https://")
+        assert len(cloud.zones) >= 5
+        for region, zone in cloud.zones.items():
+            country, _, state = zone.partition("-")
+            assert len(country) == 2, (region, zone)
+            assert not state or (country == "US" and len(state) == 2), (region, zone)
+
+
+def test_nothing_is_a_place_by_itself() -> None:
+    assert Place() == Place("", "", "", "", "unknown")
