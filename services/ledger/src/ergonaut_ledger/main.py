@@ -9,6 +9,7 @@ from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
+from ergonaut_ledger.adapters.analysis_books import ClickHouseAnalysisBooks
 from ergonaut_ledger.adapters.announcer import BusAnnouncer
 from ergonaut_ledger.adapters.budget_book import BUCKET, KeyValueBudgetBook
 from ergonaut_ledger.adapters.budget_gauges import PrometheusBudgetGauges
@@ -16,10 +17,12 @@ from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
 from ergonaut_ledger.adapters.engine import embedded, server
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAMES, budget_door, door
+from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door
 from ergonaut_ledger.service import Keeping, Reporting
+from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.budget_rounds import BudgetRounds
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
+from ergonaut_ledger.service.watching_anomalies import AnomalyWatching
 from ergonaut_ledger.settings import Settings
 
 
@@ -44,6 +47,9 @@ async def run(platform: PlatformSettings) -> None:
         await budget_rounds.start()
         await stack.enter_async_context(background(budget_rounds.run()))
         await stack.enter_async_context(background(budget_rounds.look()))
+        books = ClickHouseAnalysisBooks(store.engine, query_seconds=settings.query_seconds_max)
+        anomalies = AnomalyWatching(books, BusAnnouncer(bus), SystemClock())
+        await stack.enter_async_context(background(anomalies.watch()))
         await stack.enter_async_context(
             reading(
                 bus,
@@ -58,7 +64,9 @@ async def run(platform: PlatformSettings) -> None:
             serving(
                 settings.grpc_address,
                 service="ledger",
-                add=door(Reporting(store), budget_door(budgeting)),
+                add=door(
+                    Reporting(store), budget_door(budgeting), analysis_door(Analysing(store, books, SystemClock()))
+                ),
                 keys=KeyRing.load(platform.keys_file),
                 names=SERVICE_NAMES,
             )

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from statistics import median
 
+from ergonaut.events import AnomalyFound
 from ergonaut.ids import derived_id
 
 POWER_SPIKE, IDLE_ACCELERATOR, DRIFT = "power-spike", "idle-accelerator", "drift"
@@ -154,6 +155,41 @@ def drift(subject: Subject, steps: Sequence[Step]) -> list[Anomaly]:
         "look for data that grows, memory that leaks, or a machine that has become hot."
     )
     return [Anomaly(DRIFT, subject, told[0].started_at, told[-1].ended_at, now, usual, "joules_per_step", because)]
+
+
+def anomaly_of(event: AnomalyFound) -> Anomaly:
+    """The anomaly that an event tells of."""
+    return Anomaly(
+        kind=event.kind,
+        subject=Subject(event.run_id, event.host, event.component),
+        started_at=event.started_at,
+        ended_at=event.ended_at,
+        value=event.value,
+        expected=event.expected,
+        unit=event.unit,
+        because=event.because,
+    )
+
+
+def event_of(anomaly: Anomaly, tenant: str, occurred_at: datetime) -> AnomalyFound:
+    """The event that tells of an anomaly; the same one for the same anomaly, but for the time of telling."""
+    of = anomaly.subject
+    return AnomalyFound(
+        event_id=derived_id("event", tenant, anomaly.anomaly_id),
+        tenant=tenant,
+        occurred_at=occurred_at,
+        anomaly_id=anomaly.anomaly_id,
+        kind=anomaly.kind,
+        run_id=of.run_id,
+        host=of.host,
+        component=of.component,
+        started_at=anomaly.started_at,
+        ended_at=anomaly.ended_at,
+        value=anomaly.value,
+        expected=anomaly.expected,
+        unit=anomaly.unit,
+        because=anomaly.because,
+    )
 
 
 def not_yet_told(found: Iterable[Anomaly], known: Iterable[Anomaly]) -> list[Anomaly]:

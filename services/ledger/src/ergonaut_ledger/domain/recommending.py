@@ -218,8 +218,8 @@ def cap_power(facts: RunFacts) -> Recommendation | None:
         kind="cap-power",
         subject=facts.run.run_id,
         sentence=(
-            f"Limit {', '.join(sorted(busy))} to {CAP_OF_BOARD * board:.0f} W for {facts.run.name} (nvidia-smi -pl); it will take "
-            f"about {CAP_TIME_FRACTION:.0%} longer."
+            f"Limit {', '.join(sorted(busy))} to {CAP_OF_BOARD * board:.0f} W for {facts.run.name} (nvidia-smi -pl); it will "
+            f"take about {CAP_TIME_FRACTION:.0%} longer."
         ),
         basis=CAP_BASIS,
         saving_fraction=saved / facts.footprint.energy_joules,
@@ -258,9 +258,10 @@ def right_size(facts: RunFacts) -> Recommendation | None:
         subject=facts.run.run_id,
         sentence=f"Run {facts.run.name} on {instead}.",
         basis=(
-            f"While it ran, {shares.idle_fraction:.0%} of its machine's CPU energy was for being on and {shares.run_fraction:.0%} "
-            f"the run's; the smaller one has twice that share of processors and the {need.memory_gib:g} GiB that the job asks "
-            f"for, at the price of {best.offer_id}. Time is taken to be unchanged; energy is not estimated."
+            f"While it ran, {shares.idle_fraction:.0%} of its machine's CPU energy was for being on and "
+            f"{shares.run_fraction:.0%} the run's; the smaller one has twice that share of processors and the "
+            f"{need.memory_gib:g} GiB that the job asks for, at the price of {best.offer_id}. Time is taken to be unchanged; "
+            "energy is not estimated."
         ),
         saving_fraction=saved / paid,
         saving_usd=saved,
@@ -310,7 +311,7 @@ def stop_idle(idle: IdleAccelerator) -> Recommendation | None:
 
 
 def ranked(found: Iterable[Recommendation], names: Mapping[str, str], limit: int) -> list[Recommendation]:
-    """Largest saving first. Runs of one name are one job that comes again: their savings are added, the largest speaks for all."""
+    """Largest saving first. Runs of one name are one job that comes again: savings are added, the largest speaks for all."""
     groups: dict[tuple[str, str], list[Recommendation]] = {}
     for each in found:
         groups.setdefault((each.kind, names.get(each.subject, each.subject)), []).append(each)

@@ -1,0 +1,284 @@
+"""What the analysis asks of ClickHouse, as SQL; every value is a bound parameter. Built by `main`.
+
+FINAL makes a sample count once, however often it was told; a sample never moves to another month's partition, so that each may
+be read by itself.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from ergonaut.errors import Broken
+from ergonaut.events import AnomalyFound
+from ergonaut.events.runs import PhaseSpan
+from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
+from ergonaut_ledger.domain.efficiency import Slice
+from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
+from ergonaut_ledger.ports.analysis import Stretch
+
+_BY_PARTITION = "SETTINGS do_not_merge_across_partitions_select_final = 1"
+
+_DURING = """
+    started_at >= {starts_at:DateTime64(6, 'UTC')} AND started_at < {ends_at:DateTime64(6, 'UTC')}
+"""
+
+PHASES_COUNT = """
+SELECT sum(JSONLength(body, 'phases')) AS phases
+FROM events FINAL
+WHERE tenant = {tenant:String} AND area = 'runs' AND key = {run_id:String} AND type = 'runs.phase.finished'
+"""
+
+PHASES = """
+SELECT phase
+FROM
+(
+    SELECT arrayJoin(JSONExtractArrayRaw(body, 'phases')) AS phase
+    FROM events FINAL
+    WHERE tenant = {tenant:String} AND area = 'runs' AND key = {run_id:String} AND type = 'runs.phase.finished'
+)
+ORDER BY parseDateTime64BestEffortOrNull(JSONExtractString(phase, 'started_at'), 6, 'UTC'), phase
+LIMIT {limit:UInt32}
+"""
+
+# A meter's samples follow each other, so those of one step stand for the time from the first one's beginning to the last's end.
+SLICES = f"""
+WITH
+    (
+        SELECT (
+            min(started_at),
+            greatest(dateDiff('microsecond', min(started_at), max(ended_at)), 1),
+            greatest(uniqExact(host, producer, component), 1)
+        )
+        FROM power_samples
+        WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
+    ) AS span,
+    greatest(intDiv(span.2 * span.3, {{slices_max:UInt32}}) + 1, 1) AS width
+SELECT
+    min(started_at) AS first_at,
+    max(ended_at) AS last_at,
+    if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
+    if(count(energy_joules * range_fraction) = 0, NULL, sumKahan(energy_joules * range_fraction)) AS energy_range,
+    if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
+    if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost
+FROM power_samples FINAL
+WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
+GROUP BY host, producer, component, energy_joules IS NULL, intDiv(dateDiff('microsecond', span.1, started_at), width)
+ORDER BY first_at
+{_BY_PARTITION}
+"""  # noqa: S608 - only a constant above is put in
+
+PREDICTIONS = """
+SELECT sum(JSONExtractUInt(body, 'rows')) AS predictions
+FROM events FINAL
+WHERE tenant = {tenant:String} AND area = 'inference' AND type = 'inference.request.served'
+    AND parseDateTime64BestEffortOrNull(JSONExtractString(body, 'started_at'), 6, 'UTC') >= {starts_at:DateTime64(6, 'UTC')}
+    AND parseDateTime64BestEffortOrNull(JSONExtractString(body, 'ended_at'), 6, 'UTC') <= {ends_at:DateTime64(6, 'UTC')}
+"""
+
+HEAVIEST = f"""
+SELECT run_id, sum(energy_joules) AS energy
+FROM power_samples FINAL
+WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run' AND {_DURING}
+GROUP BY run_id
+HAVING energy > 0
+ORDER BY energy DESC, run_id
+LIMIT {{limit:UInt32}}
+{_BY_PARTITION}
+"""  # noqa: S608 - only constants above are put in
+
+HOST_SHARES = f"""
+SELECT
+    sumIf(energy_joules, share = 'run' AND run_id = {{run_id:String}}) AS run_joules,
+    sumIf(energy_joules, share = 'others' OR (share = 'run' AND run_id != {{run_id:String}})) AS others_joules,
+    sumIf(energy_joules, share = 'idle') AS idle_joules
+FROM power_samples FINAL
+WHERE tenant = {{tenant:String}} AND host = {{host:String}} AND component = 'cpu' AND {_DURING}
+{_BY_PARTITION}
+"""  # noqa: S608 - only constants above are put in
+
+IDLE_ACCELERATORS = f"""
+SELECT
+    host, component,
+    sumIf(seconds, NOT held) AS idle_seconds,
+    sum(seconds) AS seen_seconds,
+    sumIf(joules, NOT held) AS energy,
+    if(countIf(grams IS NOT NULL AND NOT held) = 0, NULL, sumIf(grams, NOT held)) AS carbon,
+    if(countIf(usd IS NOT NULL AND NOT held) = 0, NULL, sumIf(usd, NOT held)) AS cost,
+    if(energy > 0, sumIf(joules_range, NOT held) / energy, NULL) AS range
+FROM
+(
+    SELECT
+        host, component,
+        countIf(share = 'run' AND energy_joules > 0) > 0 AS held,
+        least(3600, dateDiff('microsecond', min(started_at), max(ended_at)) / 1e6) AS seconds,
+        ifNull(sum(energy_joules), 0) AS joules,
+        ifNull(sum(energy_joules * range_fraction), 0) AS joules_range,
+        sum(carbon_grams_co2e) AS grams,
+        sum(cost_usd) AS usd
+    FROM power_samples FINAL
+    WHERE tenant = {{tenant:String}} AND startsWith(component, 'gpu') AND energy_joules IS NOT NULL AND {_DURING}
+    GROUP BY host, component, toStartOfHour(started_at)
+)
+GROUP BY host, component
+HAVING energy > 0
+ORDER BY energy DESC, host, component
+LIMIT {{limit:UInt32}}
+{_BY_PARTITION}
+"""  # noqa: S608 - only constants above are put in
+
+TENANTS = """
+SELECT DISTINCT tenant
+FROM power_samples
+WHERE started_at >= {since:DateTime64(6, 'UTC')}
+ORDER BY tenant
+LIMIT {limit:UInt32}
+"""
+
+POWER_OF_RUNS = f"""
+SELECT
+    run_id, host, component, at,
+    sum(seconds) / uniqExact(producer) AS seconds,
+    sum(joules) / seconds AS watts
+FROM
+(
+    SELECT
+        run_id, host, component, producer,
+        toStartOfInterval(started_at, toIntervalSecond({{step_seconds:UInt32}})) AS at,
+        sum(energy_joules) AS joules,
+        sum(dateDiff('microsecond', started_at, ended_at)) / 1e6 AS seconds
+    FROM power_samples FINAL
+    WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run'
+        AND energy_joules IS NOT NULL AND ended_at > started_at AND {_DURING}
+        AND (run_id, host, component) IN
+        (
+            SELECT run_id, host, component
+            FROM power_samples
+            WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run' AND energy_joules IS NOT NULL AND {_DURING}
+            GROUP BY run_id, host, component
+            ORDER BY sum(energy_joules) DESC, run_id, host, component
+            LIMIT {{series_max:UInt32}}
+        )
+    GROUP BY run_id, host, component, producer, at
+)
+GROUP BY run_id, host, component, at
+ORDER BY run_id, host, component, at
+{_BY_PARTITION}
+"""  # noqa: S608 - only constants above are put in
+
+RUNS_WITH_PHASES = """
+SELECT key AS run_id
+FROM events
+WHERE tenant = {tenant:String} AND area = 'runs' AND type = 'runs.phase.finished'
+    AND occurred_at >= {since:DateTime64(6, 'UTC')}
+GROUP BY key
+ORDER BY max(occurred_at) DESC, key
+LIMIT {limit:UInt32}
+"""
+
+ANOMALIES = """
+SELECT argMin(body, occurred_at) AS told
+FROM events
+WHERE tenant = {tenant:String} AND area = 'ledger' AND type = 'ledger.anomaly.found'
+    AND occurred_at >= {since:DateTime64(6, 'UTC')}
+    AND ({run_id:String} = '' OR JSONExtractString(body, 'run_id') = {run_id:String})
+GROUP BY key
+ORDER BY min(occurred_at) DESC, key
+LIMIT {limit:UInt32}
+"""
+
+
+class ClickHouseAnalysisBooks:
+    """Fills `AnalysisBooks`."""
+
+    def __init__(self, engine: Engine, *, query_seconds: float) -> None:
+        self._engine = engine
+        self._query_seconds = query_seconds
+
+    async def phases(self, tenant: str, run_id: str, limit: int) -> tuple[list[PhaseSpan], int]:
+        [count] = await self._ask("counting phases", PHASES_COUNT, tenant=tenant, run_id=run_id)
+        rows = await self._ask("reading phases", PHASES, tenant=tenant, run_id=run_id, limit=limit)
+        try:
+            return [PhaseSpan.model_validate_json(row["phase"]) for row in rows], int(count["phases"] or 0)
+        except ValidationError as error:
+            raise Broken(f"phases of {run_id} were kept in a form that this ledger cannot read: {error}") from error
+
+    async def slices(self, tenant: str, run_id: str, slices_max: int) -> list[Slice]:
+        rows = await self._ask("reading a run's samples", SLICES, tenant=tenant, run_id=run_id, slices_max=slices_max)
+        names = ("first_at", "last_at", "energy", "energy_range", "carbon", "cost")
+        return [Slice(*(row[name] for name in names)) for row in rows]
+
+    async def predictions(self, tenant: str, during: Stretch) -> int:
+        [row] = await self._ask("counting predictions", PREDICTIONS, tenant=tenant, **_bounds(during))
+        return int(row["predictions"] or 0)
+
+    async def heaviest_runs(self, tenant: str, during: Stretch, limit: int) -> list[str]:
+        rows = await self._ask("ranking runs", HEAVIEST, tenant=tenant, limit=limit, **_bounds(during))
+        return [row["run_id"] for row in rows]
+
+    async def host_shares(self, tenant: str, host: str, run_id: str, during: Stretch) -> HostShares | None:
+        [row] = await self._ask(
+            "summing a host", HOST_SHARES, tenant=tenant, host=host, run_id=run_id, **_bounds(during)
+        )
+        shares = HostShares(*(row[name] or 0.0 for name in ("run_joules", "others_joules", "idle_joules")))
+        # Without an idle share nobody measured the host: a tracker alone knows its own run only.
+        return shares if shares.idle_joules else None
+
+    async def idle_accelerators(self, tenant: str, during: Stretch, limit: int) -> list[IdleAccelerator]:
+        rows = await self._ask(
+            "finding idle accelerators", IDLE_ACCELERATORS, tenant=tenant, limit=limit, **_bounds(during)
+        )
+        return [
+            IdleAccelerator(
+                host=row["host"],
+                component=row["component"],
+                idle_seconds=row["idle_seconds"],
+                seen_seconds=row["seen_seconds"],
+                energy_joules=row["energy"],
+                carbon_grams_co2e=row["carbon"],
+                cost_usd=row["cost"],
+                range_fraction=row["range"],
+            )
+            for row in rows
+        ]
+
+    async def tenants(self, since: datetime, limit: int) -> list[str]:
+        rows = await self._ask("listing tenants", TENANTS, since=since, limit=limit)
+        return [row["tenant"] for row in rows]
+
+    async def power_of_runs(
+        self, tenant: str, during: Stretch, step_seconds: int, series_max: int
+    ) -> dict[Subject, list[Watts]]:
+        rows = await self._ask(
+            "reading power of runs",
+            POWER_OF_RUNS,
+            tenant=tenant,
+            step_seconds=step_seconds,
+            series_max=series_max,
+            **_bounds(during),
+        )
+        series: dict[Subject, list[Watts]] = {}
+        for row in rows:
+            subject = Subject(row["run_id"], row["host"], row["component"])
+            series.setdefault(subject, []).append(Watts(row["at"], row["seconds"], row["watts"]))
+        return series
+
+    async def runs_with_phases(self, tenant: str, since: datetime, limit: int) -> list[str]:
+        rows = await self._ask("listing runs with phases", RUNS_WITH_PHASES, tenant=tenant, since=since, limit=limit)
+        return [row["run_id"] for row in rows]
+
+    async def anomalies(self, tenant: str, run_id: str, since: datetime, limit: int) -> list[Anomaly]:
+        rows = await self._ask("listing anomalies", ANOMALIES, tenant=tenant, run_id=run_id, since=since, limit=limit)
+        try:
+            return [anomaly_of(AnomalyFound.model_validate_json(row["told"])) for row in rows]
+        except ValidationError as error:
+            raise Broken(f"an anomaly was kept in a form that this ledger cannot read: {error}") from error
+
+    async def _ask(self, what: str, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
+        return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _bounds(during: Stretch) -> dict[str, datetime]:
+    return {"starts_at": during.starts_at, "ends_at": during.ends_at}

@@ -1,0 +1,64 @@
+"""What the analysis asks of the books beyond `Store`: samples by phase and host, phases, and anomalies that were told."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ergonaut.events.runs import PhaseSpan
+from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts
+from ergonaut_ledger.domain.efficiency import Slice
+from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time, its end left out."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+class AnalysisBooks(Protocol):
+    """The tenant's books, asked for what the analysis needs. All raise Unavailable when busy."""
+
+    async def phases(self, tenant: str, run_id: str, limit: int) -> tuple[list[PhaseSpan], int]:
+        """A run's first phases in order of their beginnings, and how many there are in all."""
+        ...
+
+    async def slices(self, tenant: str, run_id: str, slices_max: int) -> list[Slice]:
+        """A run's samples; where there are more than so many, neighbours of one meter are put together."""
+        ...
+
+    async def predictions(self, tenant: str, during: Stretch) -> int:
+        """Predictions that the gateway told of within a time."""
+        ...
+
+    async def heaviest_runs(self, tenant: str, during: Stretch, limit: int) -> list[str]:
+        """The runs that used most energy in a time, most first."""
+        ...
+
+    async def host_shares(self, tenant: str, host: str, run_id: str, during: Stretch) -> HostShares | None:
+        """What a host's CPU used in a time, by whom it was charged to; None where it was not measured."""
+        ...
+
+    async def idle_accelerators(self, tenant: str, during: Stretch, limit: int) -> list[IdleAccelerator]:
+        """Accelerators and what they used in the hours in which no run held them; most first."""
+        ...
+
+    async def tenants(self, since: datetime, limit: int) -> list[str]:
+        """Tenants of which power was sampled since a time, in order."""
+        ...
+
+    async def power_of_runs(
+        self, tenant: str, during: Stretch, step_seconds: int, series_max: int
+    ) -> dict[Subject, list[Watts]]:
+        """Power of each run, host and component in steps, in order of time."""
+        ...
+
+    async def runs_with_phases(self, tenant: str, since: datetime, limit: int) -> list[str]:
+        """Runs that told of phases since a time, newest first."""
+        ...
+
+    async def anomalies(self, tenant: str, run_id: str, since: datetime, limit: int) -> list[Anomaly]:
+        """Anomalies that were told since a time, newest first; an empty run does not narrow."""
+        ...

@@ -1,0 +1,172 @@
+"""Tells what measurements say beyond sums: efficiency, recommendations, anomalies. Called by the gRPC door, for one tenant."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from ergonaut.errors import Broken
+from ergonaut.events import PUBLIC_TENANT, HostReported, JobSubmitted
+from ergonaut.jobs import JobSpec
+from ergonaut_common.clock import Clock
+from ergonaut_ledger.domain.anomalies import Anomaly
+from ergonaut_ledger.domain.efficiency import (
+    GATEWAY,
+    PHASES_MAX,
+    PhaseFootprint,
+    UnitFootprint,
+    counted,
+    phase_footprints,
+    unit_footprints,
+)
+from ergonaut_ledger.domain.elsewhere import Need, Offer
+from ergonaut_ledger.domain.footprints import Footprint, RunRecord
+from ergonaut_ledger.domain.recommending import (
+    HostShares,
+    Recommendation,
+    RunFacts,
+    ranked,
+    recommendations_for,
+    stop_idle,
+)
+from ergonaut_ledger.ports import Store
+from ergonaut_ledger.ports.analysis import AnalysisBooks, Stretch
+from ergonaut_ledger.service.reporting import Reporting
+
+SLICES_MAX = 50_000
+"""Samples of a run that are looked at one by one; up to 3 hours of 4 meters at 1 s each keeps its own edges, and the work stays
+below half a second."""
+
+RUNS_WEIGHED_MAX = 20
+"""Runs that a tenant's recommendations are drawn from, those that used most: little is to be saved in the others, and each takes
+some seven questions of the 10 s of a call."""
+
+HOSTS_MAX = 1_000
+BUSY_POINTS = 600
+"""Points of a run's power from which its busy watts are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """What a run used by phase and by unit."""
+
+    phases: list[PhaseFootprint]
+    units: list[UnitFootprint]
+    phases_omitted: int
+
+
+class Analysing:
+    """Answers what could be better, always for one tenant."""
+
+    def __init__(self, store: Store, books: AnalysisBooks, clock: Clock) -> None:
+        self._store = store
+        self._books = books
+        self._clock = clock
+        self._reporting = Reporting(store)
+
+    async def efficiency(self, tenant: str, run_id: str) -> Efficiency:
+        """What a run used by phase and by unit. Raises NotFound."""
+        footprint = await self._reporting.footprint(tenant, run_id)
+        spans, count = await self._books.phases(tenant, run_id, PHASES_MAX)
+        slices = await self._books.slices(tenant, run_id, SLICES_MAX) if spans else []
+        served = await self._predictions(tenant, footprint)
+        # Many phases and samples take a few tenths of a second, which would hold up all other questions.
+        phases = await asyncio.to_thread(phase_footprints, spans, slices)
+        units = unit_footprints(footprint, counted(footprint.run.metrics, spans, served))
+        return Efficiency(phases, units, phases_omitted=max(count - len(spans), 0))
+
+    async def recommendations(self, tenant: str, run_id: str, days: int, limit: int) -> list[Recommendation]:
+        """What could be done about one run, or about those that used most lately and hosts. Raises NotFound."""
+        if run_id:
+            facts = await self._facts(tenant, await self._reporting.footprint(tenant, run_id))
+            return ranked(recommendations_for(facts), {}, limit)
+        lately = self._lately(days)
+        found, names = [], {}
+        for heavy in await self._books.heaviest_runs(tenant, lately, RUNS_WEIGHED_MAX):
+            footprint = await self._reporting.footprint(tenant, heavy)
+            names[heavy] = footprint.run.name
+            found += recommendations_for(await self._facts(tenant, footprint))
+        hosts = [stop_idle(idle) for idle in await self._books.idle_accelerators(tenant, lately, HOSTS_MAX)]
+        return ranked([*found, *(each for each in hosts if each is not None)], names, limit)
+
+    async def anomalies(self, tenant: str, run_id: str, days: int, limit: int) -> list[Anomaly]:
+        """What was found, newest first."""
+        return await self._books.anomalies(tenant, run_id, self._lately(days).starts_at, limit)
+
+    def _lately(self, days: int) -> Stretch:
+        now = self._clock.now()
+        return Stretch(now - timedelta(days=days), now)
+
+    async def _predictions(self, tenant: str, footprint: Footprint) -> int:
+        """What the gateway served while the run ran, for a run that meters the gateway; 0 for all others."""
+        if footprint.run.name != GATEWAY:
+            return 0
+        return await self._books.predictions(tenant, _time_of(footprint, self._clock.now()))
+
+    async def _facts(self, tenant: str, footprint: Footprint) -> RunFacts:
+        run = footprint.run
+        estimates = await self._reporting.elsewhere(tenant, run.run_id)
+        offers = await self._store.offers((tenant, PUBLIC_TENANT), run.started_at)
+        job = await self._job(tenant, run.job_id)
+        return RunFacts(
+            footprint=footprint,
+            places=estimates.places,
+            hours=estimates.hours,
+            own_offer=_own_offer(run, offers, estimates.hours[0].offer if estimates.hours else None),
+            offers=offers,
+            need=_need(job) if job else None,
+            deadline=job.deadline if job else None,
+            accelerator=await self._accelerator(tenant, run.host),
+            busy_watts=await self._busy_watts(tenant, footprint),
+            shares=await self._shares(tenant, footprint),
+        )
+
+    async def _job(self, tenant: str, job_id: str) -> JobSpec | None:
+        body = await self._store.newest_body(tenant, JobSubmitted.TYPE, job_id) if job_id else None
+        try:
+            return JobSubmitted.model_validate_json(body).job if body else None
+        except ValidationError as error:
+            raise Broken(f"the job {job_id} was kept in a form that this ledger cannot read: {error}") from error
+
+    async def _accelerator(self, tenant: str, host: str) -> str:
+        """The accelerators of a host by name, as its agent told; empty where none did."""
+        body = await self._store.newest_body(tenant, HostReported.TYPE, host) if host else None
+        try:
+            return HostReported.model_validate_json(body).accelerator if body else ""
+        except ValidationError as error:
+            raise Broken(f"the host {host} was kept in a form that this ledger cannot read: {error}") from error
+
+    async def _busy_watts(self, tenant: str, footprint: Footprint) -> Mapping[str, float]:
+        """The power that each accelerator of a run reached for a quarter of the time."""
+        if not any(part.component.startswith("gpu") and part.energy_joules for part in footprint.components):
+            return {}
+        watts: dict[str, list[float]] = {}
+        for point in await self._store.power(tenant, footprint.run.run_id, BUSY_POINTS):
+            if point.component.startswith("gpu"):
+                watts.setdefault(point.component, []).append(point.power_watts)
+        return {name: sorted(values)[len(values) * 3 // 4] for name, values in watts.items()}
+
+    async def _shares(self, tenant: str, footprint: Footprint) -> HostShares | None:
+        run = footprint.run
+        if not run.host or not run.price_microusd_per_hour:
+            return None
+        during = _time_of(footprint, self._clock.now())
+        return await self._books.host_shares(tenant, run.host, run.run_id, during)
+
+
+def _time_of(footprint: Footprint, now: datetime) -> Stretch:
+    return Stretch(footprint.run.started_at, footprint.run.ended_at or now)
+
+
+def _own_offer(run: RunRecord, offers: list[Offer], estimated: Offer | None) -> Offer | None:
+    """The offer that the run ran under, as the estimates have it: at the prices that it was started with."""
+    if estimated is not None:
+        return estimated
+    return next((offer for offer in offers if run.offer_id and offer.offer_id == run.offer_id), None)
+
+
+def _need(job: JobSpec) -> Need:
+    asked = job.resources
+    return Need(asked.vcpus, asked.memory_gib, asked.accelerator, asked.accelerator_count)
