@@ -1,7 +1,9 @@
 """Windows, tallies and decisions of budgets: tables and properties, with no world around them."""
 
+import doctest
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,14 +29,17 @@ from ergonaut_ledger.domain.budgets import (
     changed,
     decided,
     ends_at_expected,
+    limits,
     limits_of_job,
     made,
     needs_look,
     question_of,
     removed,
     state_of,
+    tally,
     to_ask,
     window_at,
+    windows,
     with_answer,
 )
 
@@ -359,3 +364,9 @@ def test_in_each_window_a_budget_warns_once_and_is_exceeded_once(
     assert len({event.event_id for event in told(one)}) == len(one.untold)
     starts = [event.window_started_at for event in told(one)]
     assert all(earlier <= later for earlier, later in pairwise(starts))
+
+
+@pytest.mark.parametrize("module", [limits, tally, windows])
+def test_the_examples_in_docstrings_are_true(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert (found.failed, found.attempted > 0) == (0, True)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ergonaut.client.blocking import (
+    BlockingBudgets,
     BlockingJobs,
     BlockingLedger,
     BlockingMeters,
@@ -21,6 +22,7 @@ from ergonaut.client.blocking import (
     BlockingVectors,
     Loop,
 )
+from ergonaut.client.budgets import Budgets
 from ergonaut.client.connection import Connection
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
@@ -41,6 +43,7 @@ class AsyncClient:
         self.models = Models(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
+        self.budgets = Budgets(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,6 +76,7 @@ class Client:
         self.models = BlockingModels(self._client.models, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
+        self.budgets = BlockingBudgets(self._client.budgets, self._loop)
 
     def __enter__(self) -> Self:
         return self

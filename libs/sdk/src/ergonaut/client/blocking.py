@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar
 
+from ergonaut.client.budgets import Budgets
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
@@ -142,6 +143,16 @@ class BlockingLedger:
         self.power_series = loop.blocking(area.power_series)
         self.elsewhere = loop.blocking(area.elsewhere)
         self.events = loop.blocking(area.events)
+
+
+class BlockingBudgets:
+    """`Budgets` whose methods block."""
+
+    def __init__(self, area: Budgets, loop: Loop) -> None:
+        self.set = loop.blocking(area.set)
+        self.get = loop.blocking(area.get)
+        self.all = loop.blocking(area.all)
+        self.remove = loop.blocking(area.remove)
 
 
 async def _next(items: AsyncIterator[T]) -> T:
