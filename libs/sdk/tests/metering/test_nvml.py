@@ -157,8 +157,9 @@ def test_a_card_that_is_lost_is_not_measured_and_says_why() -> None:
 
 
 def test_who_works_on_a_card_holds_it_and_past_work_counts_once() -> None:
-    card = Card(0, holders=[holder(7, 100), holder(8, 900)], samples=[work(7, 1, 60), work(7, 2, 20), work(8, 2, 20)])
+    card = Card(0, holders=[holder(7, 100), holder(8, 900)], samples=[work(8, 1, 99)])
     meter = NvmlMeter(Driver(card))
+    card.samples += [work(7, 2, 60), work(7, 3, 20), work(8, 3, 20)]
     assert meter.users() == {"gpu0": {7: 80.0, 8: 20.0}}
     assert meter.users() == {"gpu0": {7: 100.0, 8: 900.0}}
 
@@ -184,8 +185,10 @@ def test_closing_twice_shuts_the_driver_down_once() -> None:
 
 
 def test_a_process_that_ended_since_pays_for_the_work_it_did() -> None:
-    card = Card(0, holders=[holder(8, 900)], samples=[work(7, 1, 60), work(8, 1, 40)])
-    assert NvmlMeter(Driver(card)).users() == {"gpu0": {7: 60.0, 8: 40.0}}
+    card = Card(0, holders=[holder(8, 900)])
+    meter = NvmlMeter(Driver(card))
+    card.samples = [work(7, 1, 60), work(8, 1, 40)]
+    assert meter.users() == {"gpu0": {7: 60.0, 8: 40.0}}
 
 
 def test_accounting_tells_the_work_where_samples_do_not() -> None:

@@ -1,6 +1,6 @@
 """Finds the meters of this host by entry points, and picks the best for each component."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,8 @@ def discover(
         for offer in _offers(name, factory, host)
     ]
     chosen = _standing_alone(_best(offers))
-    _close_all_but({id(offer.meter) for offer in chosen.values()}, offers)
+    kept = {id(offer.meter) for offer in chosen.values()}
+    _close_quietly(offer.meter for offer in offers if id(offer.meter) not in kept)
     meters = _grouped(chosen, offers)
     return [WithRest(meters)] if PLATFORM in chosen and len(chosen) > 1 and not _alone(chosen) else meters
 
@@ -106,8 +107,7 @@ def _offers(name: str, factory: MeterFactory, host: HostContext) -> list[_Offer]
         return [_Offer(meter, reading) for meter in meters for reading in meter.read()]
     except Exception as error:
         # A factory is anybody's code over anybody's driver; whatever it raises, the others are to be opened.
-        for meter in meters:
-            meter.close()
+        _close_quietly(meters)
         failed = NotMeasured(name, f"the meter {name!r} could not be opened: {error!r}")
         return [_Offer(failed, failed.read()[0])]
 
@@ -137,14 +137,14 @@ def _alone(chosen: Mapping[str, _Offer]) -> bool:
 def _standing_alone(chosen: dict[str, _Offer]) -> dict[str, _Offer]:
     if PLATFORM not in chosen or not _alone(chosen):
         return chosen
-    return {name: offer for name, offer in chosen.items() if name == PLATFORM or name.startswith("gpu")}
+    return {name: offer for name, offer in chosen.items() if offer.reading.method is not Method.MODEL}
 
 
-def _close_all_but(kept: set[int], offers: Sequence[_Offer]) -> None:
-    for offer in offers:
-        if id(offer.meter) not in kept:
-            with suppress(Exception):
-                offer.meter.close()
+def _close_quietly(meters: Iterable[Meter]) -> None:
+    for meter in meters:
+        # What somebody's meter raises on its way out concerns nobody any more.
+        with suppress(Exception):
+            meter.close()
 
 
 def _grouped(chosen: Mapping[str, _Offer], offers: Sequence[_Offer]) -> list[Meter]:

@@ -29,6 +29,8 @@ class CardUsers:
         self._accounted: Mapping[int, float] | None = None
         self._sliced = self._enabled("nvmlDeviceGetMigMode")
         self._met_foreign = False
+        # The driver keeps samples of some time; what was done before this beginning is not of the first interval.
+        self._sampled_work()
 
     @property
     def caveat(self) -> str:
