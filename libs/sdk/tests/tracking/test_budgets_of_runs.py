@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ergonaut
@@ -46,7 +46,9 @@ class Watched:
         self.said: list[str] = []
         self.stopped: list[BudgetExceeded] = []
         self.totals = Totals()
-        self._watch = BudgetWatch(ergonaut.Budget(**limits), tell=self.said.append, exceeded=self.stopped.append)  # type: ignore[arg-type]
+        self._watch = BudgetWatch(
+            ergonaut.Budget(**limits), began_seconds=0.0, tell=self.said.append, exceeded=self.stopped.append
+        )  # type: ignore[arg-type]
 
     def step(self, at_seconds: float, entry: JournalEntry) -> float:
         self.totals.add(entry)
@@ -96,18 +98,31 @@ def test_a_budget_that_cannot_be_watched_is_told_of_and_never_stops() -> None:
     assert "ERGONAUT_ELECTRICITY_USD_PER_KWH" in watched.said[0]
 
 
-@given(watts=st.floats(1, 1000), seconds=st.floats(20, 10_000), interval=st.sampled_from([0.2, 1.0, 10.0]))
-def test_a_steady_run_passes_its_limit_by_at_most_a_hundredth(watts: float, seconds: float, interval: float) -> None:
+@settings(deadline=None)
+@given(watts=st.floats(1, 1000), seconds=st.floats(15, 300), interval=st.sampled_from([0.2, 1.0, 10.0]))
+def test_a_steady_run_is_stopped_at_most_a_hundredth_early_and_never_late(
+    watts: float, seconds: float, interval: float
+) -> None:
     limit = watts * seconds
-    watched, now, total = Watched(energy_joules=limit), 0.0, 0.0
-    wait = interval
+    watched, now, wait = Watched(energy_joules=limit), 0.0, interval
     while not watched.stopped:
         now += wait
-        total += watts * wait
         wait = min(interval, watched.step(now, used(watts * wait)))
-        assert total <= 1.01 * limit
-    # A tenth of a second for the program to stop is what the margin is for.
-    assert 0.989 * limit <= total <= 1.01 * limit - watts * 0.1 + 1e-6 * limit or total <= limit
+    assert 0.99 * limit - 1e-6 * limit <= watts * now <= 1.0 * limit + 1e-6 * limit
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 500), min_size=60, max_size=60))
+def test_a_run_whose_power_changes_every_second_is_stopped_within_two_intervals(watts: list[float]) -> None:
+    limit = max(sum(watts) * 0.5, 1.0)
+    watched, now, wait, total, passed_at = Watched(energy_joules=limit), 0.0, 1.0, 0.0, None
+    while not watched.stopped and now < len(watts) - 1:
+        power = watts[int(now)]
+        if passed_at is None and total + power * wait > limit:
+            passed_at = now
+        now, total = now + wait, total + power * wait
+        wait = min(1.0, watched.step(now, used(power * wait)))
+    assert passed_at is None or now - passed_at <= 2
 
 
 def test_a_budget_cannot_ask_for_a_pause_where_nobody_resumes(home: Path) -> None:

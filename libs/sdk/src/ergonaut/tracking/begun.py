@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,12 @@ def _budget_watch(run: Run, budget: Budget) -> BudgetWatch:
         tell(f"{run.name} ({run.run_id}) is asked to stop: {error}")
         run.stop_wish.ask(str(error), error)
 
-    return BudgetWatch(budget, tell=lambda sentence: tell(f"{run.name} ({run.run_id}): {sentence}"), exceeded=exceeded)
+    return BudgetWatch(
+        budget,
+        began_seconds=time.monotonic(),
+        tell=lambda sentence: tell(f"{run.name} ({run.run_id}): {sentence}"),
+        exceeded=exceeded,
+    )
 
 
 def _tell_of_dead_runs(options: Options) -> None:

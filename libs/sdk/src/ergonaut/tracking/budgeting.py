@@ -40,15 +40,15 @@ def checked_budget(budget: Budget | None) -> Budget | None:
 @dataclass(slots=True)
 class _Use:
     limit: float
+    at_seconds: float
     used: float = 0.0
-    at_seconds: float | None = None
     rate: float = 0.0
     warned: bool = False
     over: bool = False
     unknown_told: bool = False
 
     def take(self, used: float, at_seconds: float) -> None:
-        if self.at_seconds is not None and at_seconds > self.at_seconds:
+        if at_seconds > self.at_seconds:
             newest = (used - self.used) / (at_seconds - self.at_seconds)
             # A short look may find a counter that has not moved; half of the old rate is still believed then.
             self.rate = max(newest, self.rate / 2)
@@ -68,13 +68,19 @@ class BudgetWatch:
     """Compares what a run has used with its budget after each sample. `exceeded` is called once, at the first limit."""
 
     def __init__(
-        self, budget: Budget, *, tell: Callable[[str], None], exceeded: Callable[[BudgetExceeded], None]
+        self,
+        budget: Budget,
+        *,
+        began_seconds: float,
+        tell: Callable[[str], None],
+        exceeded: Callable[[BudgetExceeded], None],
     ) -> None:
+        """`began_seconds` is when nothing had been used yet, by the clock that `after_sample` is told."""
         self._stops = budget.action is not BudgetAction.TELL
         self._tell = tell
         self._exceeded = exceeded
         limits = {name: getattr(budget, name) for name in _LIMITS}
-        self._uses = {name: _Use(limit) for name, limit in limits.items() if limit is not None}
+        self._uses = {name: _Use(limit, began_seconds) for name, limit in limits.items() if limit is not None}
 
     def after_sample(self, totals: Totals, at_seconds: float) -> float:
         """Take in the newest totals; gives the seconds after which to look again at the latest."""

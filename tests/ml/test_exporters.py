@@ -1,0 +1,117 @@
+"""What is exported to MLflow, W&B, TensorBoard and Neptune is read back by those themselves, with no network."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ergonaut
+from ergonaut.tracking import RunSummary
+
+ENERGY, ACCURACY = "ergonaut/energy_joules", "ergonaut/metrics/accuracy"
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def work(*exporters: Any) -> RunSummary:
+    with ergonaut.track(name="exported", exporters=exporters) as run:
+        until = time.process_time() + 0.6
+        while time.process_time() < until:
+            pass
+        run.metric("accuracy", 0.5)
+    assert run.summary is not None
+    assert run.summary.energy_joules is not None
+    return run.summary
+
+
+@pytest.fixture
+def mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    library = pytest.importorskip("mlflow", reason="run by make test-ml, which installs mlflow")
+    library.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    library.set_experiment("tests")
+    return library
+
+
+def test_a_run_of_its_own_is_in_mlflow_with_curves_and_facts(mlflow: Any) -> None:
+    summary = work("mlflow")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("tests")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("exported", "FINISHED")
+    assert run.data.metrics[ENERGY] == pytest.approx(summary.energy_joules)
+    assert run.data.metrics[ACCURACY] == 0.5
+    assert run.data.tags["ergonaut/run_id"] == summary.run_id
+    assert run.data.tags["ergonaut/cpu_method"].split(":")[0] in ("model", "counter", "power-samples")
+    assert "ergonaut/cost_usd" not in run.data.metrics, "what is not known is left out, never 0"
+    values = [point.value for point in client.get_metric_history(run.info.run_id, ENERGY)]
+    assert len(values) >= 2
+    assert values == sorted(values)
+
+
+def test_the_programs_own_mlflow_run_is_added_to_and_left_open(mlflow: Any) -> None:
+    with mlflow.start_run() as own:
+        summary = work("mlflow")
+        assert mlflow.active_run().info.status == "RUNNING"
+    run = mlflow.MlflowClient().get_run(own.info.run_id)
+    assert run.data.metrics[ENERGY] == pytest.approx(summary.energy_joules)
+    assert run.info.status == "FINISHED"
+
+
+def history_of(file: Path) -> list[dict[str, float]]:
+    """The rows that an offline run of W&B keeps, read by its own reader."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, rows = DataStore(), []
+    store.open_for_scan(str(file))
+    while (block := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(block)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+def test_a_run_is_in_weights_and_biases_offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="run by make test-ml, which installs wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(home))
+    summary = work("wandb")
+    (file,) = home.glob("wandb/offline-run-*/*.wandb")
+    rows = [row for row in history_of(file) if ENERGY in row]
+    assert len(rows) >= 2
+    assert rows[-1][ENERGY] == pytest.approx(summary.energy_joules)
+    assert rows[-1][ACCURACY] == 0.5
+    assert "ergonaut/cost_usd" not in rows[-1]
+
+
+def test_a_run_is_in_tensorboard(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulators = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="run by make test-ml, which installs it"
+    )
+    monkeypatch.setenv("ERGONAUT_TENSORBOARD_FOLDER", str(home / "board"))
+    summary = work("tensorboard")
+    events = accumulators.EventAccumulator(str(home / "board" / summary.run_id))
+    events.Reload()
+    values = [event.value for event in events.Scalars(ENERGY)]
+    assert len(values) >= 2
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(summary.energy_joules, rel=1e-6)
+    assert "ergonaut/cost_usd" not in events.Tags()["scalars"]
+    (facts,) = events.Tensors("ergonaut/facts/text_summary") if "ergonaut/facts/text_summary" in events.Tags()[
+        "tensors"
+    ] else events.Tensors("ergonaut/facts")  # fmt: skip
+    assert summary.run_id in facts.tensor_proto.string_val[0].decode()
+
+
+def test_a_run_is_in_neptune_offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("neptune", reason="run by make test-ml, which installs neptune")
+    monkeypatch.setenv("NEPTUNE_MODE", "offline")
+    summary = work("neptune")
+    written = [path for path in (home / ".neptune").rglob("*") if path.is_file()]
+    text = b"\n".join(path.read_bytes() for path in written if path.suffix == ".log").decode(errors="replace")
+    assert summary.run_id in text
+    assert '"energy_joules"' in text
+    assert str(summary.energy_joules) in text
