@@ -21,7 +21,7 @@ from ergonaut_common.rpc import caller, serving
 from ergonaut_common.testing import free_port, key_ring_file
 
 NAME = "ergonaut.api.scheduling.v1.SchedulingService"
-AREAS = ("jobs", "meters", "prices", "models", "vectors", "ledger", "budgets")
+AREAS = ("jobs", "meters", "prices", "models", "vectors", "ledger", "statements", "budgets")
 SPEC = JobSpec(name="hello", command=("true",), duration_seconds_expected=1)
 
 

@@ -16,12 +16,15 @@ from ergonaut_ledger.adapters.budget_gauges import PrometheusBudgetGauges
 from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
 from ergonaut_ledger.adapters.engine import embedded, server
+from ergonaut_ledger.adapters.residual_mix import load_residual_mix
+from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door
+from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door, statement_door
 from ergonaut_ledger.service import Keeping, Reporting
 from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.budget_rounds import BudgetRounds
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
+from ergonaut_ledger.service.statements import Statements
 from ergonaut_ledger.service.watching_anomalies import AnomalyWatching
 from ergonaut_ledger.settings import Settings
 
@@ -65,7 +68,10 @@ async def run(platform: PlatformSettings) -> None:
                 settings.grpc_address,
                 service="ledger",
                 add=door(
-                    Reporting(store), budget_door(budgeting), analysis_door(Analysing(store, books, SystemClock()))
+                    Reporting(store),
+                    budget_door(budgeting),
+                    analysis_door(Analysing(store, books, SystemClock())),
+                    statement_door(_statements(store, settings)),
                 ),
                 keys=KeyRing.load(platform.keys_file),
                 names=SERVICE_NAMES,
@@ -83,4 +89,14 @@ async def _budget_world(bus: Bus, store: ClickHouseStore, settings: Settings) ->
         announcer=BusAnnouncer(bus),
         gauges=PrometheusBudgetGauges(),
         clock=SystemClock(),
+    )
+
+
+def _statements(store: ClickHouseStore, settings: Settings) -> Statements:
+    seconds = settings.query_seconds_max
+    return Statements(
+        ClickHouseStatementBooks(store.engine, query_seconds=seconds),
+        ClickHouseCertificateBook(store.engine, insert_seconds=settings.insert_seconds_max, query_seconds=seconds),
+        SystemClock(),
+        load_residual_mix(settings.residual_mix) if settings.residual_mix else {},
     )

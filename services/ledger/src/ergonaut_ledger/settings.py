@@ -48,6 +48,11 @@ class Settings(DoorSettings):
     query_seconds_max: float = Field(
         default=8.0, gt=0, description="Deadline of one question to ClickHouse, seconds; below the 10 s of a gRPC call."
     )
+    residual_mix: Path | None = Field(
+        default=None,
+        description="CSV of residual mixes, `zone,intensity_grams_per_kwh,year,source`, for the market-based method; set it "
+        "where your registry publishes them, such as AIB's European Residual Mixes. Unset, the location's average stands in.",
+    )
 
     def folder(self, platform: PlatformSettings) -> Path:
         """Where the embedded engine keeps its files."""

@@ -12,13 +12,16 @@ ERGONAUT_<SERVICE>_ADDRESS point it elsewhere. Every failure is one of `ergonaut
 from types import TracebackType
 from typing import Self
 
+from ergonaut.client.analysis import Analysis
 from ergonaut.client.blocking import (
+    BlockingAnalysis,
     BlockingBudgets,
     BlockingJobs,
     BlockingLedger,
     BlockingMeters,
     BlockingModels,
     BlockingPrices,
+    BlockingStatements,
     BlockingVectors,
     Loop,
 )
@@ -28,6 +31,7 @@ from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
 from ergonaut.client.pricing import Prices
+from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
 from ergonaut.client.vectors import Vectors
 
@@ -43,6 +47,8 @@ class AsyncClient:
         self.models = Models(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
+        self.statements = Statements(self._connection)
+        self.analysis = Analysis(self._connection)
         self.budgets = Budgets(self._connection)
 
     async def __aenter__(self) -> Self:
@@ -76,6 +82,8 @@ class Client:
         self.models = BlockingModels(self._client.models, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
+        self.statements = BlockingStatements(self._client.statements, self._loop)
+        self.analysis = BlockingAnalysis(self._client.analysis, self._loop)
         self.budgets = BlockingBudgets(self._client.budgets, self._loop)
 
     def __enter__(self) -> Self:

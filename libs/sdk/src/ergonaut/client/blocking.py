@@ -7,11 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar
 
+from ergonaut.client.analysis import Analysis
 from ergonaut.client.budgets import Budgets
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
 from ergonaut.client.pricing import Prices
+from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
 from ergonaut.client.vectors import Vectors
 from ergonaut.errors import Refused
@@ -134,6 +136,15 @@ class BlockingVectors:
         self.search = loop.blocking(area.search)
 
 
+class BlockingAnalysis:
+    """`Analysis` whose methods block."""
+
+    def __init__(self, area: Analysis, loop: Loop) -> None:
+        self.efficiency = loop.blocking(area.efficiency)
+        self.recommendations = loop.blocking(area.recommendations)
+        self.anomalies = loop.blocking(area.anomalies)
+
+
 class BlockingLedger:
     """`Ledger` whose methods block."""
 
@@ -143,6 +154,17 @@ class BlockingLedger:
         self.power_series = loop.blocking(area.power_series)
         self.elsewhere = loop.blocking(area.elsewhere)
         self.events = loop.blocking(area.events)
+
+
+class BlockingStatements:
+    """`Statements` whose methods block."""
+
+    def __init__(self, area: Statements, loop: Loop) -> None:
+        self.statement = loop.blocking(area.statement)
+        self.compliance = loop.blocking(area.compliance)
+        self.record = loop.blocking(area.record)
+        self.certificates = loop.blocking(area.certificates)
+        self.void = loop.blocking(area.void)
 
 
 class BlockingBudgets:
