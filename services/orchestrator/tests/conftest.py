@@ -19,8 +19,9 @@ from ergonaut_common.testing import temporal_server
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from engines import Engines, running_engines
 from temporal_world import SOURCE, working
-from worlds import FakeWorld
+from worlds import FakeWorld, archive
 
 PATIENCE_SECONDS = 30.0
 
@@ -34,25 +35,6 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"it did not come to be within {PATIENCE_SECONDS:g} s")
-
-
-def archive(**files: bytes) -> bytes:
-    """A gzipped tar of these files, a double underscore standing for a dot."""
-    return archive_of({name.replace("__", "."): content for name, content in files.items()})
-
-
-def archive_of(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
-    """A gzipped tar of these files and these further members."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            member.mode = 0o755
-            tar.addfile(member, io.BytesIO(content))
-        for member in extra:
-            tar.addfile(member)
-    return packed.getvalue()
 
 
 def packed_checkpoint(**files: bytes) -> io.BytesIO:
@@ -101,3 +83,9 @@ async def queue(client: Client, fakes: FakeWorld) -> AsyncIterator[str]:
     name = new_id("queue")
     async with working(client, fakes, name):
         yield name
+
+
+@pytest.fixture
+async def engines(tmp_path: Path) -> AsyncIterator[Engines]:
+    async with running_engines(tmp_path) as made:
+        yield made

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import archive_of, contents_of, packed_checkpoint, until
-from worlds import lease, program
+from conftest import contents_of, packed_checkpoint, until
+from worlds import archive_of, lease, program
 
 from ergonaut.errors import Refused
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider

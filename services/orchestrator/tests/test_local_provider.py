@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import archive_of, until
-from worlds import lease, program
+from conftest import until
+from worlds import archive_of, lease, program
 
 from ergonaut.errors import NotFound, Refused
 from ergonaut.ids import new_id
@@ -187,7 +187,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.runner import EXIT_BUSY
-from worlds import lease, program
+from worlds import archive_of, lease, program
 async def main():
     provider = LocalProvider(Path({str(leases_folder)!r}), "host", LocalLimits())
     ours = lease(run_id="run-x")

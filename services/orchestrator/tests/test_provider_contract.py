@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conftest import archive, contents_of, packed_checkpoint, until
-from worlds import lease, program
+from conftest import contents_of, packed_checkpoint, until
+from worlds import archive, lease, program
 
 from ergonaut.errors import NotFound
 from ergonaut_common.clock import SystemClock

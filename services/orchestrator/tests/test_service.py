@@ -4,8 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from conftest import archive
-from worlds import FakeWorld, attempt, job, lease
+from worlds import FakeWorld, archive, attempt, job, lease
 
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.journal import EntryKind, JournalEntry

@@ -1,5 +1,7 @@
 """Things that several tests build: leases, attempts, programs, and a world of fakes."""
 
+import io
+import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -101,3 +103,22 @@ class FakeWorld:
             workflows=self.workflows,
             clock=self.clock,
         )
+
+
+def archive(**files: bytes) -> bytes:
+    """A gzipped tar of these files, a double underscore standing for a dot."""
+    return archive_of({name.replace("__", "."): content for name, content in files.items()})
+
+
+def archive_of(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
+    """A gzipped tar of these files and these further members."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o755
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member)
+    return packed.getvalue()

@@ -12,7 +12,7 @@ from ergonaut.jobs import Plan
 from ergonaut.workflows import RunJobInput
 from ergonaut_common.temporal import application_error
 from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, Saved, StopReason
-from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest
+from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest, Told
 
 BEAT_SECONDS = 2.0
 """Several beats fit into the workflow's heartbeat timeout, so that a busy machine is not taken for a dead one."""
@@ -62,8 +62,8 @@ class Activities:
     @activity.defn
     async def watch(self, attempt: Attempt) -> RunEnd:
         """Stay with the program until it has ended, through cancellation and through this worker's own leaving."""
-        stop = StopRequest()
-        watching = asyncio.create_task(self._running.watch(attempt, _beat_for(stop), stop))
+        stop, told = StopRequest(), Told(_phases_told_before())
+        watching = asyncio.create_task(self._running.watch(attempt, _beat_for(stop, told), stop, told))
         while True:
             try:
                 with _translated():
@@ -129,11 +129,17 @@ async def _at_work() -> AsyncIterator[None]:
         beating.cancel()
 
 
-def _beat_for(stop: StopRequest) -> Callable[[], None]:
+def _phases_told_before() -> int:
+    """How many phases the watch before this one had told, as its last heartbeat says."""
+    details = activity.info().heartbeat_details
+    return details[0] if details and isinstance(details[0], int) else 0
+
+
+def _beat_for(stop: StopRequest, told: Told) -> Callable[[], None]:
     """A heartbeat that also notices that this worker is told to leave: what runs here must not outlive it."""
 
     def beat() -> None:
-        activity.heartbeat()
+        activity.heartbeat(told.phases)
         if activity.is_worker_shutdown():
             stop.reason = stop.reason or StopReason.PREEMPTED
 

@@ -1,12 +1,12 @@
 """Starts programs and watches over them until they have ended."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from prometheus_client import Counter
 
 from ergonaut.errors import Unavailable
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_orchestrator.domain import (
     Attempt,
@@ -21,6 +21,7 @@ from ergonaut_orchestrator.domain import (
     reason_to_stop,
 )
 from ergonaut_orchestrator.ports import Provider
+from ergonaut_orchestrator.service.phases import Phases, Told
 from ergonaut_orchestrator.service.world import Bounds, StopRequest, World
 
 STOP_PATIENCE_SECONDS = 900.0
@@ -44,27 +45,38 @@ class Running:
         log.info("run started", run_id=lease.run_id, job_id=lease.job_id, attempt=attempt.number)
         await self._world.announcer.tell(facts.run_started(attempt, host=started.host, at=started.at))
 
-    async def watch(self, attempt: Attempt, beat: Callable[[], None], stop: StopRequest) -> RunEnd:
-        """Return when the program has ended. `beat` is called at every look; `stop` may be filled in meanwhile."""
+    async def watch(
+        self, attempt: Attempt, beat: Callable[[], None], stop: StopRequest, told: Told | None = None
+    ) -> RunEnd:
+        """Return when the program has ended. `beat` is called at every look; `stop` and `told` may change meanwhile.
+
+        Raises Unavailable where the phases of a run that has ended cannot be told now; watching it again tells them.
+        """
+        phases = Phases(self._world, attempt.lease, told or Told())
+        ear = Ear(self._world.provider(attempt.lease.provider), attempt.lease.lease_id, phases)
         newest = Newest()
-        telling = asyncio.create_task(self._tell_progress(attempt.lease, newest))
+        telling = [
+            asyncio.create_task(self._tell_progress(attempt.lease, newest)),
+            asyncio.create_task(self._tell_phases(phases)),
+        ]
         try:
-            end = await self._watch(attempt, beat, stop, newest)
+            end = await self._watch(attempt, beat, stop, ear, newest)
         finally:
-            telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await telling
+            for task in telling:
+                await stopped(task)
+        await phases.tell_all()
         _ended.labels(end.kind).inc()
         log.info("run ended", run_id=attempt.lease.run_id, kind=end.kind, because=end.because)
         return end
 
-    async def _watch(self, attempt: Attempt, beat: Callable[[], None], stop: StopRequest, newest: "Newest") -> RunEnd:
+    async def _watch(
+        self, attempt: Attempt, beat: Callable[[], None], stop: StopRequest, ear: "Ear", newest: "Newest"
+    ) -> RunEnd:
         provider, lease_id, clock = (
             self._world.provider(attempt.lease.provider),
             attempt.lease.lease_id,
             self._world.clock,
         )
-        ear = Ear(provider, lease_id)
         asked_at: float | None = None
         while True:
             beat()
@@ -93,13 +105,20 @@ class Running:
                 log.warning("progress not told", run_id=lease.run_id, error=str(error))
             await self._world.clock.sleep(self._bounds.look_interval_seconds)
 
+    async def _tell_phases(self, phases: Phases) -> None:
+        """Tell which phases have ended, now and again."""
+        while True:
+            await self._world.clock.sleep(self._bounds.look_interval_seconds)
+            await phases.tell_due(self._world.clock.now())
+
 
 class Ear:
     """Listens to a run's journal."""
 
-    def __init__(self, provider: Provider, lease_id: str) -> None:
+    def __init__(self, provider: Provider, lease_id: str, phases: Phases) -> None:
         self._provider = provider
         self._lease_id = lease_id
+        self.phases = phases
         self.telling = Telling()
         self.offset = 0
 
@@ -109,6 +128,7 @@ class Ear:
             entries, offset = await self._provider.told(self._lease_id, self.offset)
             is_end = offset == self.offset
             self.telling, self.offset = self.telling.after(entries), offset
+            self.phases.hear(entries)
             if is_end or not to_the_end:
                 return
             beat()
