@@ -16,9 +16,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Be the command line."""
-    from ergonaut.cli import budgets, jobs, models, platform, reports, track
+    from ergonaut.cli import budgets, jobs, models, platform, reports, statements, track
 
-    for group in (platform, jobs, models, reports, budgets, track):
+    for group in (platform, jobs, models, reports, statements, budgets, track):
         group.register(app)
     app()
 

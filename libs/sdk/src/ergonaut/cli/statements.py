@@ -1,0 +1,322 @@
+"""`ergonaut statement`, `compliance`, `certificate add|list|void`: for those who pay and those who must report."""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from ergonaut.api.ledger.v1 import statements_pb2 as pb
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.client.statements import period_of
+from ergonaut.errors import Refused
+from ergonaut.reports.numbers import NOT_KNOWN, carbon, energy, money
+
+JsonFlag = Annotated[bool, JSON_OPTION]
+CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Time = Annotated[
+    str,
+    typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO with TO left out; all in UTC."),
+]
+OptionalTime = Annotated[
+    str, typer.Option("--period", help="Only those that may be used in it, such as 2026 or 2026-03.")
+]
+Project = Annotated[str, typer.Option("--project", help="Only this project.")]
+CertificateId = Annotated[str, typer.Argument(help="The registry's serial number, or a name of your own.")]
+
+_PARTS = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
+_LINE_FIGURES = (
+    "energy_joules",
+    "energy_joules_range",
+    "carbon_grams_co2e_location",
+    "embodied_grams_co2e",
+    "electricity_usd",
+    "rent_usd",
+)
+_FACTOR_COLUMNS = (
+    "zone",
+    "intensity_grams_per_kwh",
+    "kind",
+    "year",
+    "signal",
+    "accounting",
+    "boundary",
+    "energy_joules",
+    "source",
+)
+_CERTIFICATE_COLUMNS = (
+    "certificate_id",
+    "kind",
+    "registry",
+    "zone",
+    "energy_kwh",
+    "intensity_grams_per_kwh",
+    "offset_grams_co2e",
+    "cost_usd",
+    "principal",
+    "voided",
+)
+
+certificate_app = typer.Typer(
+    help="Certificates, power purchases and offsets on record.\n\nExample: ergonaut certificate list",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the CLI."""
+    panel = "Accounts"
+    app.command("statement", rich_help_panel=panel)(statement)
+    app.command("compliance", rich_help_panel=panel)(compliance)
+    app.add_typer(certificate_app, name="certificate", rich_help_panel=panel)
+
+
+def statement(
+    period: Time,
+    by: Annotated[str, typer.Option("--by", help="What a line is of: project, job, run, host or day.")] = "project",
+    project: Project = "",
+    as_csv: CsvFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what was used and what it cost, line by line, before certificates and offsets.
+
+    Example: ergonaut statement --period 2026-03 --by project
+    """
+    with telling_errors():
+        starts_at, ends_at = period_from(period)
+        told = ask(lambda client: client.statements.statement(starts_at, ends_at, project=project, line_by=by))
+        if as_json:
+            print_json(told)
+        elif as_csv:
+            lines = [*told.lines, told.total]
+            _print_csv(("label", "name", *_LINE_FIGURES, "runs", "samples"), lines)
+        else:
+            _print_statement(told, by)
+
+
+def compliance(
+    period: Time,
+    unit: Annotated[str, typer.Option("--unit", help="Functional unit of the SCI: a figure that runs tell.")] = "",
+    project: Project = "",
+    as_csv: CsvFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell emissions by the GHG Protocol, scope 2 by both methods and scope 3 for hardware, and the SCI of ISO/IEC 21031.
+
+    With --csv it prints the factors.
+
+    Example: ergonaut compliance --period 2026 --unit tokens
+    """
+    with telling_errors():
+        starts_at, ends_at = period_from(period)
+        told = ask(
+            lambda client: client.statements.compliance(starts_at, ends_at, project=project, functional_unit=unit)
+        )
+        if as_json:
+            print_json(told)
+        elif as_csv:
+            _print_csv(_FACTOR_COLUMNS, told.factors)
+        else:
+            _print_compliance(told)
+
+
+@certificate_app.command("add")
+def add(  # noqa: PLR0913, PLR0917 - each is an option of the command line
+    certificate_id: CertificateId,
+    period: Annotated[str, typer.Option("--period", help="The time it may be used for, such as 2026 or FROM..TO.")],
+    registry: Annotated[str, typer.Option("--registry", help="Registry and programme, such as GO or I-REC.")],
+    kind: Annotated[str, typer.Option("--kind", help="renewable, power-purchase or offset.")] = "renewable",
+    zone: Annotated[str, typer.Option("--zone", help="Grid zone of the plant; not for offsets.")] = "",
+    kwh: Annotated[float, typer.Option("--kwh", help="Energy, kWh; not for offsets.")] = 0.0,
+    intensity: Annotated[float, typer.Option("--intensity", help="The plant's g CO2e/kWh; 0 for most.")] = 0.0,
+    offset_grams: Annotated[float, typer.Option("--offset-grams", help="Grams of CO2e; for offsets.")] = 0.0,
+    cost_usd: Annotated[float | None, typer.Option("--cost-usd", help="What it cost, US dollars.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a certificate or offset on record; the same again changes nothing.
+
+    Example: ergonaut certificate add GO-0815 --period 2026 --registry GO --zone DE --kwh 1000
+    """
+    with telling_errors():
+        told = pb.Certificate(
+            certificate_id=certificate_id,
+            kind=kind,
+            registry=registry,
+            zone=zone,
+            period=period_of(*period_from(period)),
+            energy_kwh=kwh,
+            intensity_grams_per_kwh=intensity,
+            offset_grams_co2e=offset_grams,
+            cost_usd=cost_usd,
+        )
+        ask(lambda client: client.statements.record(told))
+        _told(certificate_id, "is on record", as_json=as_json)
+
+
+@certificate_app.command("list")
+def list_certificates(period: OptionalTime = "", as_csv: CsvFlag = False, as_json: JsonFlag = False) -> None:
+    """List certificates and offsets on record, those that were taken out too.
+
+    Example: ergonaut certificate list --period 2026
+    """
+    with telling_errors():
+        starts_at, ends_at = period_from(period) if period else (None, None)
+        found = ask(lambda client: client.statements.certificates(starts_at, ends_at))
+        if as_json:
+            print_json(found)
+        elif as_csv:
+            _print_csv(_CERTIFICATE_COLUMNS, found)
+        else:
+            _print_certificates(found)
+
+
+@certificate_app.command("void")
+def void(certificate_id: CertificateId, as_json: JsonFlag = False) -> None:
+    """Take a certificate out of the books; that it was there stays on record.
+
+    Example: ergonaut certificate void GO-0815
+    """
+    with telling_errors():
+        ask(lambda client: client.statements.void(certificate_id))
+        _told(certificate_id, "is out of the books", as_json=as_json)
+
+
+def period_from(text: str) -> tuple[datetime, datetime]:
+    """A time from how people write it, UTC: a year, a month, a day, or two days. Raises Refused.
+
+    >>> [f"{moment:%F}" for moment in period_from("2026-02")]
+    ['2026-02-01', '2026-03-01']
+    >>> [f"{moment:%F}" for moment in period_from("2026-02-28..2026-03-02")]
+    ['2026-02-28', '2026-03-02']
+    """
+    first, between, last = text.strip().partition("..")
+    starts_at, ends_at = _span(first)
+    return (starts_at, _span(last)[0]) if between else (starts_at, ends_at)
+
+
+def _span(text: str) -> tuple[datetime, datetime]:
+    """The first moment of a year, month or day, and that of the next."""
+    found = _PARTS.fullmatch(text.strip())
+    year, month, day = (int(part) if part else 0 for part in found.groups()) if found else (0, 0, 0)
+    try:
+        starts_at = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        if day:
+            return starts_at, starts_at + timedelta(days=1)
+        if month:
+            return starts_at, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        return starts_at, datetime(year + 1, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise Refused(
+            f"{text!r} is no year, month or day such as 2026, 2026-03 or 2026-03-31", field="--period"
+        ) from error
+
+
+def _print_statement(told: pb.GetStatementResponse, by: str) -> None:
+    columns = (by, "name", "energy", "CO2e, location", "CO2e, embodied", "electricity", "rent", "runs")
+    lines = [*told.lines, told.total]
+    print_table(_heading("Statement", told.period), columns, [_cells(line) for line in lines], right=columns[2:])
+    if told.lines_omitted:
+        out.print(f"{told.lines_omitted} more lines are in the total alone.", markup=False)
+    if told.certificates:
+        _print_certificates(told.certificates)
+    _print_notes(told.notes)
+
+
+def _cells(line: pb.StatementLine) -> tuple[str, ...]:
+    known = {field.name: value for field, value in line.ListFields()}.get
+    grams, embodied = known("carbon_grams_co2e_location"), known("embodied_grams_co2e")
+    dollars = (known("electricity_usd"), known("rent_usd"))
+    return (
+        line.label,
+        line.name,
+        energy(known("energy_joules")),
+        carbon(grams),
+        NOT_KNOWN if embodied is None else carbon(embodied),
+        *(NOT_KNOWN if usd is None else money(usd) for usd in dollars),
+        str(line.runs),
+    )
+
+
+def _print_compliance(told: pb.GetComplianceReportResponse) -> None:
+    embodied = told.scope3_embodied_grams_co2e if told.HasField("scope3_embodied_grams_co2e") else None
+    score = told.sci_grams_co2e if told.HasField("sci_grams_co2e") else None
+    unit = f"{told.functional_units:,.6g} {told.functional_unit}"
+    rows = [
+        ("energy, building included", f"{told.energy_kwh:,.6g} kWh ± {told.energy_kwh_range:,.3g}"),
+        ("scope 2, location-based", carbon(told.scope2_location_grams_co2e)),
+        ("scope 2, market-based", carbon(told.scope2_market_grams_co2e)),
+        ("covered by certificates", f"{told.certified_kwh:,.6g} kWh"),
+        ("scope 3, making of machines", NOT_KNOWN if embodied is None else carbon(embodied)),
+        (f"SCI, for each of {unit}", NOT_KNOWN if score is None else f"{score:,.6g} g"),
+        ("offsets, subtracted from nothing", carbon(told.offset_grams_co2e)),
+    ]
+    print_table(_heading("Compliance report", told.period), ("what", "how much"), rows, right=("how much",))
+    columns = ("zone", "g CO2e/kWh", "year", "rests on", "kWh", "source")
+    factors = [
+        (
+            one.zone or "unknown",
+            f"{one.intensity_grams_per_kwh:.4g}",
+            str(one.year or ""),
+            f"{one.kind}, {one.signal}, {one.accounting}, {one.boundary}",
+            f"{one.energy_joules / 3.6e6:,.6g}",
+            one.source,
+        )
+        for one in told.factors
+    ]
+    print_table("Factors", columns, factors, right=("g CO2e/kWh", "kWh"))
+    if told.certificates:
+        _print_certificates(told.certificates)
+    _print_notes(told.notes)
+
+
+def _print_certificates(found: Iterable[pb.Certificate]) -> None:
+    columns = ("certificate", "kind", "registry", "zone", "from", "to", "amount", "by", "")
+    rows = [
+        (
+            one.certificate_id,
+            one.kind,
+            one.registry,
+            one.zone,
+            f"{one.period.starts_at.ToDatetime():%F}",
+            f"{one.period.ends_at.ToDatetime():%F}",
+            f"{one.energy_kwh:,.6g} kWh" if one.energy_kwh else carbon(one.offset_grams_co2e),
+            one.principal,
+            "voided" if one.voided else "",
+        )
+        for one in found
+    ]
+    print_table("Certificates and offsets", columns, rows, right=("amount",))
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        out.print(f"- {note}", markup=False, soft_wrap=True)
+
+
+def _heading(what: str, period: pb.Period) -> str:
+    return f"{what}, {period.starts_at.ToDatetime():%F} to before {period.ends_at.ToDatetime():%F}, UTC"
+
+
+def _told(certificate_id: str, what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"certificate_id": certificate_id})
+    else:
+        out.print(f"{certificate_id} {what}", markup=False)
+
+
+def _print_csv(columns: Sequence[str], messages: Iterable[Any]) -> None:
+    """Rows of messages; a cell is empty where the message does not say."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for message in messages:
+        fields = message.DESCRIPTOR.fields_by_name
+        writer.writerow(
+            "" if fields[name].has_presence and not message.HasField(name) else getattr(message, name)
+            for name in columns
+        )
+    sys.stdout.write(text.getvalue())
