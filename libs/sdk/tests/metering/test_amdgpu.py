@@ -99,7 +99,7 @@ def test_power_is_summed_up_on_a_card_without_a_counter(count: dict[str, Any] | 
 
 
 def test_a_card_that_is_lost_or_tells_no_power_is_not_measured_and_says_why() -> None:
-    cards = Card(ticks(5)), Card(None, {"current_socket_power": "N/A"})
+    cards = Card(ticks(5)), Card(None, {"current_socket_power": "N/A", "average_socket_power": 2**32 - 1})
     meter = AmdMeter(Smi(*cards))
     cards[0].lost = True
     lost, mute = meter.read()

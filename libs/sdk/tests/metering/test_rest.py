@@ -75,6 +75,27 @@ def test_time_without_the_supplys_meter_is_not_measured_and_not_taken_off_later(
     assert rest_of(meter).energy_joules == pytest.approx(20.0)
 
 
+def test_a_part_that_could_not_be_read_for_a_while_is_taken_off_when_it_is_back() -> None:
+    parts, platform = Set(cpu=0.0), Set(platform=0.0)
+    meter = WithRest([parts, platform])
+    meter.read()
+    parts.joules, platform.joules = {"cpu": None}, {"platform": 100.0}
+    meter.read()
+    parts.joules, platform.joules = {"cpu": 120.0}, {"platform": 200.0}
+    meter.read()
+    parts.joules, platform.joules = {"cpu": 140.0}, {"platform": 300.0}
+    # All of the first 100 J seemed to be rest, and 20 of them too much, which the next interval makes good.
+    assert rest_of(meter).energy_joules == pytest.approx(300.0 - 140.0)
+
+
+def test_a_parts_counter_that_was_set_back_makes_up_no_rest() -> None:
+    parts, platform = Set(gpu0=5000.0), Set(platform=0.0)
+    meter = WithRest([parts, platform])
+    meter.read()
+    parts.joules, platform.joules = {"gpu0": 3.0}, {"platform": 50.0}
+    assert rest_of(meter).energy_joules == pytest.approx(50.0)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 1000)), min_size=1, max_size=20))
 def test_the_rest_never_runs_backwards_and_never_exceeds_the_supply(steps: list[tuple[float, float]]) -> None:
     parts, platform = Set(cpu=0.0), Set(platform=0.0)

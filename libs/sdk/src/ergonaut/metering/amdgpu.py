@@ -18,6 +18,8 @@ from ergonaut.metering.visibility import PidVisibility
 _COUNTER_RANGE_FRACTION = 0.1
 _POWER_SAMPLES_RANGE_FRACTION = 0.15
 _JOULES_PER_MICROJOULE = 1e-6
+# No card comes near it: the largest take 1.4 kW (AMD Instinct MI355X).
+_CARD_WATTS_MAX = 10_000
 
 
 def open_meters(host: HostContext) -> Sequence[Meter]:
@@ -140,8 +142,9 @@ def _worked(holder: Mapping[str, Any]) -> float:
 
 
 def _watts(info: Mapping[str, Any]) -> float:
-    # What a card does not tell is `N/A`, or zero; MI300 tells the moment, older cards an average.
+    # What a card does not tell is `N/A`, zero, or the largest number of 16 or 32 bits, by the module's version. MI300 tells the
+    # moment, older cards an average.
     for name in ("current_socket_power", "average_socket_power", "socket_power"):
-        if isinstance(info.get(name), (int, float)) and info[name] > 0:
+        if isinstance(info.get(name), (int, float)) and 0 < info[name] < _CARD_WATTS_MAX:
             return float(info[name])
     raise ValueError("the card tells no power")

@@ -45,16 +45,20 @@ class WithRest:
         now = {reading.component: reading for reading in (platform, *parts) if reading.measured}
         if self._before is not None:
             self._advance(self._before, now)
-        self._before = now
+        # A part that could not be read this time is bridged by its next reading, and is taken off then.
+        self._before = {**(self._before or {}), **now}
         source = f"{platform.source}, less {', '.join(name for name in now if name != PLATFORM) or 'nothing'}"
         range_fraction = self._off_joules / self._rest_joules if self._rest_joules else None
         return Reading(REST, platform.method, source, range_fraction, self._rest_joules, idle_fraction=1.0)
 
     def _advance(self, before: Mapping[str, Reading], now: Mapping[str, Reading]) -> None:
         for component in before.keys() & now.keys():
-            step = (now[component].energy_joules or 0.0) - (before[component].energy_joules or 0.0)
+            if now[component].method is not before[component].method:
+                continue
+            # A counter that a driver's restart set back has lost what it had; nothing is made up for it.
+            step = max(0.0, (now[component].energy_joules or 0.0) - (before[component].energy_joules or 0.0))
             self._owed_joules += step if component == PLATFORM else -step
             # The rest is off by what all that it is the difference of is off by.
-            self._off_joules += abs(step) * (now[component].range_fraction or 0.0)
+            self._off_joules += step * (now[component].range_fraction or 0.0)
         self._rest_joules += max(0.0, self._owed_joules)
         self._owed_joules = min(0.0, self._owed_joules)
