@@ -51,6 +51,27 @@ def test_a_pricing_that_is_away_leaves_the_yearly_factor_and_is_asked_again_only
     assert asked == ["DE", "DE"]
 
 
+def test_the_place_of_a_host_that_nobody_set_is_found_out_once_and_then_its_hours() -> None:
+    asked = []
+
+    def place() -> str:
+        asked.append("place")
+        return "DE"
+
+    hours = GridHours(yearly_intensity(""), told, place=place)
+    assert hours.at(NOON).kind == "world-average"
+    hours.wait(10)
+    assert (hours.at(NOON).zone, hours.at(NOON).grams_per_kwh) == ("DE", 300)
+    assert (hours.at(NOON - timedelta(days=1)).kind, asked) == ("yearly", ["place"])
+
+
+def test_a_host_whose_place_nobody_tells_stays_at_the_worlds_average() -> None:
+    hours = GridHours(yearly_intensity(""), None, place=lambda: "")
+    hours.at(NOON)
+    hours.wait(10)
+    assert (hours.at(NOON).kind, hours.at(NOON).zone) == ("world-average", "")
+
+
 @pytest.mark.parametrize("fallback", [yearly_intensity(""), Intensity("DE", 20, "yearly", "settings")])
 def test_neither_an_unknown_place_nor_a_figure_set_by_hand_is_asked_for(fallback: Intensity) -> None:
     def never(zone: str) -> IntensityChanged:

@@ -1,15 +1,17 @@
 """The grid's intensity at the time of use: hourly from `pricing` where one is named, else the zone's yearly factor.
 
-Asked for in a thread of its own that is given little time, so that neither start nor sampling ever waits for the network.
+Asked for in a thread of its own that is given little time, as is the place of a host that nobody set, so that neither start nor
+sampling ever waits for the network.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from ergonaut.carbon import Intensity, hourly_intensity
+from ergonaut.carbon import Intensity, hourly_intensity, yearly_intensity
 from ergonaut.events.pricing import IntensityChanged, IntensityKind
 
 PRICING_VARIABLE = "ERGONAUT_PRICING_ADDRESS"
@@ -24,17 +26,28 @@ HOURS_ASKED = 48
 """Two days, so that a run over midnight asks once a day or so."""
 
 Ask = Callable[[str], IntensityChanged]
+Place = Callable[[], str]
+"""Finds out the zone of this host; empty where nobody tells. May take a second."""
+
 _SET_BY_HAND = "settings"
 
 
 class GridHours:
     """Tells the intensity of any moment at once, by what is known by then."""
 
-    def __init__(self, fallback: Intensity, ask: Ask | None, now_seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fallback: Intensity,
+        ask: Ask | None,
+        now_seconds: Callable[[], float] = time.monotonic,
+        *,
+        place: Place | None = None,
+    ) -> None:
         self._fallback = fallback
-        # What was set by hand is what the operator wants to hear; of an unknown zone nobody knows the hours.
-        known_place = fallback.kind != IntensityKind.WORLD_AVERAGE.value and fallback.source != _SET_BY_HAND
-        self._ask = ask if known_place else None
+        # What was set by hand is what the operator wants to hear.
+        set_by_hand = fallback.source == _SET_BY_HAND
+        self._ask = None if set_by_hand else ask
+        self._place = None if set_by_hand or fallback.zone else place
         self._now_seconds = now_seconds
         self._told: IntensityChanged | None = None
         self._asked_at: float | None = None
@@ -43,9 +56,11 @@ class GridHours:
     def at(self, moment: datetime) -> Intensity:
         """The intensity of the hour that holds a moment; the yearly factor until somebody has told of that hour."""
         told = hourly_intensity(self._told, moment)
-        if told is None:
-            self._ask_in_background()
-        return told or self._fallback
+        if told is not None:
+            return told
+        fallback = self._fallback
+        self._ask_in_background()
+        return fallback
 
     def wait(self, seconds: float) -> None:
         """Wait for a question that is under way."""
@@ -55,20 +70,25 @@ class GridHours:
     def _ask_in_background(self) -> None:
         now = self._now_seconds()
         lately = self._asked_at is not None and now < self._asked_at + ASK_AGAIN_SECONDS
-        if self._ask is None or lately:
+        if lately or not (self._place or (self._ask and self._knows_place)):
             return
         self._asked_at = now
         self._asking = threading.Thread(target=self._take_in, name="ergonaut-grid", daemon=True)
         self._asking.start()
 
+    @property
+    def _knows_place(self) -> bool:
+        """Of an unknown zone nobody knows the hours."""
+        return self._fallback.kind != IntensityKind.WORLD_AVERAGE.value
+
     def _take_in(self) -> None:
-        assert self._ask is not None
-        try:
-            told = self._ask(self._fallback.zone)
-        except Exception:
-            # A meter must never fail the program it meters; each sample says by its kind that this was the yearly factor.
-            return
-        self._told = told
+        # A meter must never fail the program it meters; each sample says by its kind what was known.
+        with contextlib.suppress(Exception):
+            if self._place is not None:
+                place, self._place = self._place, None
+                self._fallback = yearly_intensity(place())
+            if self._ask is not None and self._knows_place:
+                self._told = self._ask(self._fallback.zone)
 
 
 def asker_from(environment: Mapping[str, str]) -> Ask | None:

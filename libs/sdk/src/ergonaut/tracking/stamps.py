@@ -6,7 +6,7 @@ from typing import Any
 
 from ergonaut.carbon import Intensity, electricity_usd, operational_grams, rent_usd
 from ergonaut.events.telemetry import Method, PowerSample, Share
-from ergonaut.metering import Charge
+from ergonaut.metering import Charge, place_of_host
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.gridhours import GridHours, asker_from
 from ergonaut.tracking.options import Options
@@ -20,11 +20,14 @@ class Stamps:
     def __init__(self, context: RunContext, options: Options) -> None:
         self._context = context
         self._options = options
-        self._hours = GridHours(options.intensity, asker_from(os.environ))
+        self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._place)
 
     def intensity_at(self, moment: datetime) -> Intensity:
         """The grid's intensity at the time of use."""
         return self._hours.at(moment)
+
+    def _place(self) -> str:
+        return place_of_host(os.environ, self._options.home).zone
 
     def bases(self, intensity: Intensity) -> dict[str, Any]:
         """What `PowerSampled` says of an intensity and of the building."""
