@@ -1,7 +1,9 @@
 """What is exported to MLflow, W&B, TensorBoard and Neptune is read back by those themselves, with no network."""
 
 import json
+import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,34 @@ def test_the_programs_own_mlflow_run_is_added_to_and_left_open(mlflow: Any) -> N
     assert run.info.status == "FINISHED"
 
 
-def history_of(file: Path) -> list[dict[str, float]]:
-    """The rows that an offline run of W&B keeps, read by its own reader."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+# An offline run is a log of LevelDB's format (blocks of 32 KiB; checksum, length, type) behind seven bytes of W&B's own.
+BLOCK_BYTES, HEADER_BYTES, OWN_BYTES = 32 * 1024, 7, 7
+WHOLE, LAST = 1, 4
 
-    store, rows = DataStore(), []
-    store.open_for_scan(str(file))
-    while (block := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(block)
+
+def records_of(file: Path) -> Iterator[bytes]:
+    content, at, parts = file.read_bytes(), OWN_BYTES, b""
+    assert content.startswith(b":W&B")
+    while at + HEADER_BYTES <= len(content):
+        left_in_block = BLOCK_BYTES - at % BLOCK_BYTES
+        if left_in_block < HEADER_BYTES:
+            at += left_in_block
+            continue
+        _checksum, length, kind = struct.unpack_from("<IHB", content, at)
+        parts += content[at + HEADER_BYTES : at + HEADER_BYTES + length]
+        at += HEADER_BYTES + length
+        if kind in (WHOLE, LAST):
+            yield parts
+            parts = b""
+
+
+def history_of(file: Path) -> list[dict[str, float]]:
+    """The rows that an offline run of W&B keeps, as its own messages tell them."""
+    from wandb.proto import wandb_internal_pb2
+
+    rows = []
+    for block in records_of(file):
+        record = wandb_internal_pb2.Record.FromString(block)
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from ergonaut.events.runs import RunState
 from ergonaut.integrations.figures import facts_of, figures_of
 from ergonaut.tracking.exporting import needed
 from ergonaut.tracking.summary import RunSummary
@@ -36,4 +37,4 @@ class WandbExporter:
         self.progress(summary)
         self._run.summary.update(dict(facts_of(summary)))
         if self._is_own:
-            self._run.finish(exit_code=summary.exit_code or 0, quiet=True)
+            self._run.finish(exit_code=int(summary.state is not RunState.SUCCEEDED))
