@@ -14,6 +14,7 @@ from nats.js.api import StreamConfig
 
 import ergonaut
 from ergonaut.events import STREAMS
+from ergonaut.journal import all_entries
 from ergonaut.local.home import Home
 from ergonaut.local.secrets import SERVICES_USER, ensure_secrets, password_file, write_nats_config
 from ergonaut.tracking import stream
@@ -78,6 +79,53 @@ async def test_a_run_is_told_from_its_start_to_its_end(
     assert {event["producer"] for event in sampled} == {run_id}
     assert {sample["share"] for event in sampled for sample in event["samples"]} == {"run"}
     assert not list(home.glob("runs/*/sent"))
+
+
+@pytest.mark.integration
+async def test_phases_are_told_with_what_was_done_in_them(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> None:
+        with ergonaut.track(name="phased", project="vision") as run, run.phase("train"):
+            for epoch in range(1200):
+                with run.phase("epoch", epoch):
+                    run.count("tokens", 8)
+
+    with nats_server(tmp_path / "nats") as url:
+        async with bus(url) as jetstream:
+            monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+            await asyncio.to_thread(train)
+            events = await told(jetstream)
+    batches = [event for event in events if ".runs.phase.finished." in event["subject"]]
+    spans = [span for event in batches for span in event["phases"]]
+    assert [(span["phase"], span["step"]) for span in spans] == [
+        *(("train/epoch", number) for number in range(1200)),
+        ("train", None),
+    ]
+    assert {span["metrics"]["tokens"] for span in spans[:-1]} == {8}
+    assert spans[-1]["metrics"]["tokens"] == 8 * 1200
+    assert max(len(event["phases"]) for event in batches) <= 500
+    assert len(batches) < 40, "phases are told in batches, not one by one"
+    assert len({event["headers"]["Nats-Msg-Id"] for event in batches}) == len(batches)
+    (finished,) = [event for event in events if ".runs.run.finished." in event["subject"]]
+    assert finished["metrics"] == {"tokens": 8 * 1200}
+    assert events[0]["project"] == "vision"
+
+
+def test_a_journal_that_is_read_again_tells_the_same_phases_under_the_same_ids(home: Path) -> None:
+    with ergonaut.track() as run:
+        for epoch in range(3):
+            with run.phase("epoch", epoch):
+                time.sleep(0.15)
+    assert run.summary is not None
+    assert run.summary.journal is not None
+
+    def ids() -> list[str]:
+        teller = stream._Teller()
+        return [each.event_id for entry in all_entries(run.summary.journal) for each in teller.events(entry)]
+
+    assert ids() == ids()
+    assert len(set(ids())) == len(ids())
 
 
 @pytest.mark.integration
