@@ -232,19 +232,19 @@ async def test_a_budget_stops_a_running_job_naming_itself(client: Client, queue:
     await record(handle, "stopped-by-a-budget")
 
 
-async def test_a_budget_lets_go_of_its_own_pause_only_and_a_person_of_all(
+async def test_a_budget_lets_go_of_no_later_pause_and_a_person_of_all(
     client: Client, queue: str, fakes: FakeWorld
 ) -> None:
     handle = await running(client, queue)
     await handle.signal("pause", by_budget("team"))
     await paused(handle)
-    await handle.signal("pause", by_budget("month"))
+    await handle.signal("pause", by_budget("month", minute=2))
     await handle.signal("resume", by_budget("team", minute=1))
     await handle.signal("resume", by_budget("other", minute=1))
     assert await step_of(handle) is JobStep.PAUSED
     await handle.signal("resume", {"because": "I pay"})
     await until(lambda: is_at(handle, JobStep.RUNNING))
-    await handle.signal("pause", by_budget("month"))
+    await handle.signal("pause", by_budget("month", minute=2))
     assert await step_of(handle) is JobStep.RUNNING
     fakes.provider.finish_all()
     assert (await handle.result()).state == "succeeded"

@@ -88,8 +88,8 @@ def asked(budget_id: str, minute: int) -> Asked:
 WISHES = [
     (Wishes.with_pause, asked("a", 1)),
     (Wishes.with_resume, asked("a", 2)),
-    (Wishes.with_pause, asked("b", 1)),
-    (Wishes.with_resume, asked("c", 3)),
+    (Wishes.with_pause, asked("b", 3)),
+    (Wishes.with_resume, asked("c", 4)),
 ]
 
 
@@ -99,6 +99,16 @@ def test_budgets_wishes_may_come_twice_and_in_any_order(first: list[Any], again:
     for wish, by in [*first, *again]:
         wishes = wish(wishes, by)
     assert (set(wishes.held_by), wishes.resumed_count <= 2) == ({"b"}, True)
+
+
+def test_a_budget_that_lets_go_speaks_for_all_budgets_that_held_before_and_for_none_that_holds_since() -> None:
+    both = Wishes().with_pause(asked("a", 1)).with_pause(asked("b", 2))
+    assert both.with_resume(asked("b", 3)).hold is None
+    assert both.with_pause(asked("c", 5)).with_resume(asked("b", 3)).hold == asked("c", 5)
+
+
+def test_a_budget_that_holds_nothing_lets_nothing_go() -> None:
+    assert Wishes().with_pause(asked("a", 1)).with_resume(asked("b", 3)).hold == asked("a", 1)
 
 
 def test_a_person_s_pause_outlasts_a_budget_s_renewal() -> None:

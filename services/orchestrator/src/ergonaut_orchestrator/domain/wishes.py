@@ -15,10 +15,11 @@ A_PERSON = ""
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """A job goes on when nobody holds it any more: each budget lets go of its own hold only, a person of all.
+    """A job goes on when nobody holds it any more.
 
-    Of one budget's wishes the newest counts by the time at which it was asked, so that wishes may come twice and in any
-    order. A person's always counts, as the newest.
+    A person lets go of all holds, and only a person of a person's. A budget that holds the job and lets it go on speaks for
+    all budgets: the ledger names only jobs that none of them holds any more. Of one budget's wishes the newest counts, by
+    the time at which it was asked, so that wishes may come twice and in any order. A person's always counts, as the newest.
     """
 
     held_by: Mapping[str, Asked] = field(default_factory=dict)
@@ -49,8 +50,7 @@ class Wishes:
         """Somebody wants it to go on."""
         if not self._is_news(asked):
             return self
-        by_a_person = asked.budget_id == A_PERSON
-        held_by = {who: why for who, why in self.held_by.items() if not by_a_person and who != asked.budget_id}
+        held_by = {who: why for who, why in self.held_by.items() if not self._lets_go(asked, who, why)}
         return replace(self, held_by=held_by, resumed_count=self.resumed_count + 1, asked_at=self._noting(asked))
 
     def with_stop(self, asked: Asked) -> "Wishes":
@@ -58,6 +58,14 @@ class Wishes:
         if not self._is_news(asked):
             return self
         return replace(self, stop=self.stop or asked, asked_at=self._noting(asked))
+
+    def _lets_go(self, asked: Asked, who: str, why: Asked) -> bool:
+        """Whether a wish to go on ends this hold: a budget's does so only for holds that are older than it."""
+        if asked.budget_id == A_PERSON:
+            return True
+        if who == A_PERSON or asked.budget_id not in self.held_by:
+            return False
+        return asked.asked_at is None or why.asked_at is None or why.asked_at <= asked.asked_at
 
     def _is_news(self, asked: Asked) -> bool:
         known = self.asked_at.get(asked.budget_id)
