@@ -8,10 +8,10 @@ import pytest
 
 from ergonaut.events import IntensityChanged, PowerSample
 from ergonaut.events.telemetry import Method, Share
-from ergonaut.metering import Reading
+from ergonaut.metering import CounterMark, Reading
 from ergonaut.metering.processtable import ProcessStat
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.domain import ComponentReading, HostReading, Mark, Memory, RunTotals, Terms, Turn, account
+from ergonaut_telemetry.domain import ComponentReading, HostReading, Memory, RunTotals, Terms, Turn, account
 from ergonaut_telemetry.domain.accounting import SAMPLES_PER_EVENT_MAX
 from ergonaut_telemetry.domain.charging import joules_between
 from ergonaut_telemetry.fakes import IDLE_WATTS, WATTS_PER_BUSY_CPU, FakeMeters
@@ -389,8 +389,14 @@ def test_a_hardware_counter_is_bridged_by_where_it_stands(
 ) -> None:
     readings = [
         ComponentReading(
-            Reading("cpu", Method.COUNTER, "RAPL package-0", 0.05, 0.0),
-            marks=tuple(Mark(f"package-{n}", value, 100_000_000) for n, value in enumerate(values)),
+            Reading(
+                "cpu",
+                Method.COUNTER,
+                "RAPL package-0",
+                0.05,
+                0.0,
+                marks=tuple(CounterMark(f"package-{n}", value, 100_000_000) for n, value in enumerate(values)),
+            )
         )
         for values in (before, now)
     ]

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ergonaut.ids import new_id
-from ergonaut.metering import discover
+from ergonaut.metering import CounterMark, discover
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
-from ergonaut_telemetry.adapters.rapl_marks import RaplMarks
-from ergonaut_telemetry.domain import HostReading, Mark
+from ergonaut_telemetry.domain import HostReading
 
 RUN_ID = new_id("run")
 """Of this test session alone: the meters see every process of the machine, those of another session too."""
@@ -100,14 +99,13 @@ def test_rapl_counters_are_marked_by_component(tmp_path: Path) -> None:
         (tmp_path / folder / "energy_uj").write_text(f"{microjoules}\n")
         (tmp_path / folder / "max_energy_range_uj").write_text("262143328850\n")
 
-    meters = HostMeters(discover(powercap=tmp_path), powercap=tmp_path)
-    marks = {part.reading.component: part.marks for part in meters.read().components}
+    meters = HostMeters(discover(powercap=tmp_path))
+    marks = {part.reading.component: part.reading.marks for part in meters.read().components}
     meters.close()
 
     wraps_at = 262_143_328_850
-    assert marks["cpu"] == (Mark("intel-rapl:0", 5_000_000, wraps_at), Mark("intel-rapl:1", 6_000_000, wraps_at))
-    assert marks["dram"] == (Mark("intel-rapl:0:1", 7_000_000, wraps_at),)
-
-
-def test_a_host_without_rapl_has_no_marks(tmp_path: Path) -> None:
-    assert RaplMarks(tmp_path).of("cpu") == ()
+    assert marks["cpu"] == (
+        CounterMark("intel-rapl:0", 5_000_000, wraps_at),
+        CounterMark("intel-rapl:1", 6_000_000, wraps_at),
+    )
+    assert marks["dram"] == (CounterMark("intel-rapl:0:1", 7_000_000, wraps_at),)

@@ -1,16 +1,17 @@
 """The use cases over fakes: sampling, sending, reporting, and watching in good and bad times."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from ergonaut.errors import NotFound, Unavailable
-from ergonaut.events import HostReported, IntensityChanged, PowerSampled
+from ergonaut.events import Event, HostReported, IntensityChanged, PowerSampled
 from ergonaut.events.telemetry import Method
 from ergonaut.runcontext import RunContext
 from ergonaut_common.clock import FakeClock
-from ergonaut_telemetry.domain import RunTotals, Terms, Turn
+from ergonaut_telemetry.domain import HostReading, RunTotals, Terms, Turn
 from ergonaut_telemetry.fakes import FakeAnnouncer, FakeMeters, FakeSpool
 from ergonaut_telemetry.service import Reporting, Sampling, Sending, Watching
 
@@ -57,18 +58,43 @@ async def test_samples_are_sent_in_order_and_only_once(
     assert sequences(bus) == [1, 2, 3, 4, 5]
 
 
-async def test_what_the_spool_could_not_forget_is_sent_again_under_the_same_ids(
-    meters: FakeMeters, sampling: Sampling, spool: FakeSpool, bus: FakeAnnouncer
+async def test_what_the_bus_took_before_it_went_away_is_not_sent_again(
+    meters: FakeMeters, sampling: Sampling, spool: FakeSpool
 ) -> None:
-    sampled(meters, sampling, times=3)
-    spool.broken = True
-    with pytest.raises(Unavailable):
-        await Sending(spool, bus).send_waiting()
-    spool.broken = False
+    class GoesAway(FakeAnnouncer):
+        """Takes two events, then none."""
 
-    assert await Sending(spool, bus).send_waiting() == 2
-    assert spool.waiting() == 0
-    assert sequences(bus) == [1, 2]
+        async def tell(self, event: Event, body: bytes = b"") -> None:
+            self.away = len(self.told) == 2
+            await super().tell(event, body)
+
+    sampled(meters, sampling, times=5)
+    with pytest.raises(Unavailable):
+        await Sending(spool, GoesAway()).send_waiting()
+
+    assert [spooled.event.sequence for spooled in spool.oldest(10)] == [3, 4]
+
+
+async def test_meters_that_may_block_are_read_beside_the_loop(
+    meters: FakeMeters, sampling: Sampling, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters.may_block = True
+    read, answered = meters.read, threading.Event()
+
+    def hang() -> HostReading:
+        assert answered.wait(20), "the loop stood still while the meters were read"
+        return read()
+
+    monkeypatch.setattr(meters, "read", hang)
+    shown: asyncio.Queue[Turn] = asyncio.Queue()
+    loop = asyncio.create_task(sampling.run(clock, 1.0, shown.put_nowait))
+    try:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(answered.set)
+        async with asyncio.timeout(20):
+            assert (await shown.get()).memory.reading is not None
+    finally:
+        loop.cancel()
 
 
 async def test_samples_wait_while_the_bus_is_away_and_none_is_missing_afterwards(

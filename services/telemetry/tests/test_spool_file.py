@@ -1,8 +1,11 @@
 """What only the spool on disk must survive: being killed, being opened twice, and a disk that is full or damaged."""
 
+import contextlib
 import os
 import resource
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ import pytest
 from ergonaut.errors import Broken, Conflict, Unavailable
 from ergonaut.events import IntensityChanged
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
-from ergonaut_telemetry.domain import Terms, account
+from ergonaut_telemetry.domain import Memory, Terms, account
 from ergonaut_telemetry.fakes import FakeMeters
 
 BYTES_MAX = 64 * 1024 * 1024
@@ -23,7 +26,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
-from ergonaut_telemetry.domain import Terms, account
+from ergonaut_telemetry.domain import Memory, Terms, account
 from ergonaut_telemetry.fakes import FakeMeters
 
 meters = FakeMeters()
@@ -142,14 +145,50 @@ def test_every_write_to_a_disk_that_takes_nothing_says_so_and_changes_nothing(
         with disk_taking_nothing():
             with pytest.raises(Unavailable, match="takes no sample"):
                 spool.record(turn)
-            with pytest.raises(Unavailable, match="cannot forget what was sent"):
-                spool.sent(waiting[-1].position)
             with pytest.raises(Unavailable, match="takes no intensities"):
                 spool.keep_intensity(make_intensity())
 
         assert (spool.oldest(10), spool.intensities(), spool.waiting()) == (waiting, [], 1)
         spool.sent(waiting[-1].position)
         assert spool.waiting() == 0
+
+
+def test_what_was_sent_and_not_yet_forgotten_on_disk_is_sent_again_by_the_next_life(
+    tmp_path: Path, meters: FakeMeters, terms: Terms
+) -> None:
+    folder, copy = tmp_path / "spool", tmp_path / "as-killed"
+    with open_spool(folder / "spool.db", bytes_max=BYTES_MAX) as spool:
+        memory = spool.remembered()
+        for _ in range(4):
+            meters.pass_time(1.0)
+            turn = account(memory, meters.read(), terms, {})
+            spool.record(turn)
+            memory = turn.memory
+        spool.sent(spool.oldest(2)[-1].position)
+        shutil.copytree(folder, copy)
+        meters.pass_time(1.0)
+        spool.record(account(memory, meters.read(), terms, {}))
+        waiting = [spooled.event.sequence for spooled in spool.oldest(10)]
+    with open_spool(copy / "spool.db", bytes_max=BYTES_MAX) as spool:
+        again = [spooled.event.sequence for spooled in spool.oldest(10)]
+
+    assert waiting == [3, 4]
+    assert again == [1, 2, 3]
+
+
+def test_a_spool_of_the_version_before_goes_on_with_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            "CREATE TABLE identity (only INTEGER PRIMARY KEY CHECK (only = 1), producer TEXT NOT NULL);"
+            "CREATE TABLE reading (only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL);"
+            "CREATE TABLE numbers (tenant TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;"
+            "INSERT INTO identity VALUES (1, 'agent-old'); INSERT INTO numbers VALUES ('default', 41), ('acme', 7);"
+        )
+    for _ in range(2):
+        with open_spool(path, bytes_max=BYTES_MAX) as spool:
+            assert spool.producer == "agent-old"
+            assert spool.remembered() == Memory(sequences={"default": 41, "acme": 7})
 
 
 def test_a_place_that_can_hold_no_spool_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from ergonaut.metering import ProcessScan
 from ergonaut.metering.processtable import LinuxProcessTable, ProcessStat, open_process_table
 from ergonaut.runcontext import RunContext
 
+RUN_1 = ("default", "run-1")
+
 
 class Table:
     """A host's processes, set by the test."""
@@ -35,8 +37,15 @@ class Table:
     def read(self, pid: int) -> ProcessStat | None:
         return self.stats.get(pid)
 
-    def environment(self, pid: int) -> Mapping[str, str]:
-        return self.environments.get(pid, {})
+    def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
+        variables = self.environments.get(pid, {})
+        return {name: value for name, value in variables.items() if name.startswith(beginning)}
+
+    def newest(self) -> int:
+        return 0
+
+    def begun(self, after: int, until: int) -> set[int] | None:
+        return None
 
 
 def scan_of(table: Table) -> ProcessScan:
@@ -50,9 +59,9 @@ def test_a_process_belongs_to_the_run_that_its_environment_tells_of() -> None:
     table.put(10, cpu=2.0, run="run-1")
     table.put(11, cpu=5.0)
     uses = scan.scan()
-    assert {run_id: use.cpu_seconds for run_id, use in uses.items()} == {"run-1": 2.0}
-    assert uses["run-1"].pids == {10}
-    assert uses["run-1"].resident_bytes == 1000
+    assert {key: use.cpu_seconds for key, use in uses.items()} == {RUN_1: 2.0}
+    assert uses[RUN_1].pids == {10}
+    assert uses[RUN_1].resident_bytes == 1000
 
 
 def test_a_child_belongs_to_its_parents_run_whatever_it_says_itself() -> None:
@@ -61,7 +70,7 @@ def test_a_child_belongs_to_its_parents_run_whatever_it_says_itself() -> None:
     scan = scan_of(table)
     scan.scan()
     table.put(11, parent=10, cpu=1.0, run="run-2")
-    assert {run_id: use.pids for run_id, use in scan.scan().items()} == {"run-1": {10, 11}}
+    assert {key: use.pids for key, use in scan.scan().items()} == {RUN_1: {10, 11}}
 
 
 def test_a_child_whose_pid_wrapped_below_its_new_parents_is_placed_all_the_same() -> None:
@@ -71,7 +80,7 @@ def test_a_child_whose_pid_wrapped_below_its_new_parents_is_placed_all_the_same(
     table.put(300, run="run-1")
     table.put(5, parent=300, run="run-2")
     scan.scan()
-    assert scan.scan()["run-1"].pids == {5, 300}
+    assert scan.scan()[RUN_1].pids == {5, 300}
 
 
 def test_an_orphan_stays_in_its_run() -> None:
@@ -82,7 +91,7 @@ def test_an_orphan_stays_in_its_run() -> None:
     scan.scan()
     del table.stats[10]
     table.put(11, parent=1, started=11, cpu=3.0)
-    assert scan.scan()["run-1"].cpu_seconds == 3.0
+    assert scan.scan()[RUN_1].cpu_seconds == 3.0
 
 
 def test_a_reaped_child_counts_once() -> None:
@@ -91,10 +100,10 @@ def test_a_reaped_child_counts_once() -> None:
     scan = scan_of(table)
     scan.scan()
     table.put(11, parent=10, cpu=4.0)
-    assert scan.scan()["run-1"].cpu_seconds == 4.0
+    assert scan.scan()[RUN_1].cpu_seconds == 4.0
     del table.stats[11]
     table.put(10, cpu=1.5, reaped=6.0, run="run-1")
-    assert scan.scan()["run-1"].cpu_seconds == pytest.approx(4.0 + 0.5 + 2.0)
+    assert scan.scan()[RUN_1].cpu_seconds == pytest.approx(4.0 + 0.5 + 2.0)
 
 
 def test_a_child_that_lived_only_between_two_scans_counts() -> None:
@@ -103,7 +112,7 @@ def test_a_child_that_lived_only_between_two_scans_counts() -> None:
     scan = scan_of(table)
     scan.scan()
     table.put(10, reaped=0.8, run="run-1")
-    assert scan.scan()["run-1"].cpu_seconds == pytest.approx(0.8)
+    assert scan.scan()[RUN_1].cpu_seconds == pytest.approx(0.8)
 
 
 def test_a_grandchild_and_its_parent_that_end_together_count_once() -> None:
@@ -115,14 +124,14 @@ def test_a_grandchild_and_its_parent_that_end_together_count_once() -> None:
     scan.scan()
     del table.stats[11], table.stats[12]
     table.put(10, reaped=3.5, run="run-1")
-    assert scan.scan()["run-1"].cpu_seconds == pytest.approx(0.5)
+    assert scan.scan()[RUN_1].cpu_seconds == pytest.approx(0.5)
 
 
 def test_what_was_used_before_the_first_scan_is_not_charged() -> None:
     table = Table()
     table.put(10, cpu=100.0, reaped=50.0, run="run-1")
     scan = scan_of(table)
-    assert scan.scan()["run-1"].cpu_seconds == 0.0
+    assert scan.scan()[RUN_1].cpu_seconds == 0.0
 
 
 def test_a_pid_that_is_used_again_does_not_carry_its_run_along() -> None:
@@ -132,7 +141,7 @@ def test_a_pid_that_is_used_again_does_not_carry_its_run_along() -> None:
     scan.scan()
     table.put(10, started=2.0, cpu=7.0)
     uses = scan.scan()
-    assert uses["run-1"].pids == frozenset()
+    assert uses[RUN_1].pids == frozenset()
     assert scan.scan() == {}
 
 
@@ -143,7 +152,7 @@ def test_a_program_that_was_seen_between_fork_and_exec_is_found_by_the_next_scan
     table.put(10)
     scan.scan()
     table.put(10, cpu=1.0, run="run-1")
-    assert scan.scan()["run-1"].cpu_seconds == 1.0
+    assert scan.scan()[RUN_1].cpu_seconds == 1.0
 
 
 def test_a_long_known_stranger_that_turns_into_a_run_is_found_in_the_end() -> None:
@@ -155,7 +164,7 @@ def test_a_long_known_stranger_that_turns_into_a_run_is_found_in_the_end() -> No
         scan.scan()
     table.put(30, run="run-1")
     found = [scan.scan() for _ in range(20)]
-    assert any("run-1" in uses for uses in found)
+    assert any(RUN_1 in uses for uses in found)
 
 
 def test_a_run_that_ended_is_told_once_more_and_then_forgotten() -> None:
@@ -164,7 +173,7 @@ def test_a_run_that_ended_is_told_once_more_and_then_forgotten() -> None:
     scan = scan_of(table)
     scan.scan()
     del table.stats[10]
-    assert scan.scan()["run-1"].pids == frozenset()
+    assert scan.scan()[RUN_1].pids == frozenset()
     assert scan.scan() == {}
 
 
@@ -174,7 +183,7 @@ def test_a_zombie_is_not_alive_but_its_time_is_kept() -> None:
     scan = scan_of(table)
     scan.scan()
     table.put(10, cpu=2.0, run="run-1", ended=True)
-    use = scan.scan()["run-1"]
+    use = scan.scan()[RUN_1]
     assert (use.pids, use.resident_bytes, use.cpu_seconds) == (frozenset(), 0, 2.0)
 
 

@@ -30,8 +30,14 @@ class World:
     def pids(self) -> set[int]:
         return {10}
 
-    def environment(self, pid: int) -> Mapping[str, str]:
+    def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
         return RunContext(run_id="run-1").to_environment()
+
+    def newest(self) -> int:
+        return 0
+
+    def begun(self, after: int, until: int) -> set[int] | None:
+        return None
 
     def read(self, pid: int) -> ProcessStat | None:
         return ProcessStat(pid, 1, 1.0, self.cpu_of_run, 0.0, 100, ended=False)

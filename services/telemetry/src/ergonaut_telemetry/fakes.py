@@ -39,6 +39,7 @@ class FakeMeters:
         self._runs: dict[str, RunReading] = {}
         self.cpu = Reading("cpu", Method.MODEL, "fake model", 0.4)
         self.lasting = True
+        self.may_block = False
 
     def facts(self) -> HostFacts:
         return HostFacts("Fake CPU", LOGICAL_CPUS, 8.0, ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"))
@@ -127,7 +128,6 @@ class FakeSpool:
         return self._events[:count]
 
     def sent(self, position: int) -> None:
-        self._check_works()
         self._events = [spooled for spooled in self._events if spooled.position > position]
 
     def waiting(self) -> int:
@@ -162,7 +162,7 @@ class FakeAnnouncer:
         self.told: list[Event] = []
         self.away = False
 
-    async def tell(self, event: Event) -> None:
+    async def tell(self, event: Event, body: bytes = b"") -> None:  # noqa: ARG002 - the port's contract
         if self.away:
             raise Unavailable("the fake bus was told to be away")
         if event.event_id not in {known.event_id for known in self.told}:

@@ -1,13 +1,14 @@
 """The agent's whole life, in reading order. Sampling needs no bus: what cannot be sent waits in the spool."""
 
 import asyncio
+import os
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from ergonaut.carbon import Embodied, PueSource
 from ergonaut.errors import Broken, Unavailable
-from ergonaut.metering import discover
+from ergonaut.metering import discover, place_of_host
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.bus import listening, open_bus
+from ergonaut_common.bus import following, open_bus
 from ergonaut_common.clock import Clock, SystemClock
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
@@ -26,12 +27,15 @@ from ergonaut_telemetry.settings import Settings
 BUS_RETRY_SECONDS = 1.0
 """Pause before the bus is looked for again; looking itself waits patiently."""
 
+PING_INTERVAL_SECONDS = 60
+"""A sample is told every second and its acknowledgement awaited for two, which notices a dead link sooner than any ping."""
+
 log = get_logger(__name__)
 
 
 async def main(platform: PlatformSettings) -> None:
     """Meter this host until told to stop."""
-    settings, clock = Settings(), SystemClock()
+    settings, clock = await asyncio.to_thread(placed, Settings(), platform), SystemClock()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         path = platform.data_dir / "telemetry" / "spool.db"
@@ -88,10 +92,9 @@ class _Agent:
         """Send, report and listen for ever; a bus that is away when the agent starts is waited for."""
         while True:
             try:
-                async with open_bus(self._platform, "telemetry") as bus:
+                async with open_bus(self._platform, "telemetry", ping_interval_seconds=PING_INTERVAL_SECONDS) as bus:
                     await bus.ensure_streams("telemetry", "pricing")
-                    hears = listeners(self._sampling, self._settings.host)
-                    async with listening(hears, self._platform, bus), asyncio.TaskGroup() as group:
+                    async with following(listeners(self._sampling), bus), asyncio.TaskGroup() as group:
                         announcer = BusAnnouncer(bus)
                         sending = Sending(self._spool, announcer)
                         group.create_task(sending.run(self._clock, self._sampled))
@@ -104,6 +107,14 @@ class _Agent:
         reported = self._reporting.run(announcer, self._clock, self._settings.report_interval_seconds)
         async for _ in reported:
             await opened.set_serving(True)
+
+
+def placed(settings: Settings, platform: PlatformSettings) -> Settings:
+    """The settings with the zone that the host's cloud tells, where none is set; takes a second at most, once a boot."""
+    if settings.zone:
+        return settings
+    zone = place_of_host(os.environ, platform.data_dir / "telemetry").zone
+    return settings.model_copy(update={"zone": zone})
 
 
 def terms_of(settings: Settings, producer: str) -> Terms:

@@ -1,4 +1,4 @@
-"""What the agent needs of the world. The meters and the spool are called from the sampling thread, the rest from the loop."""
+"""What the agent needs of the world, all called from the loop; only meters that may block are read in a thread."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,6 +10,11 @@ from ergonaut_telemetry.domain import HostReading, Memory, RunTotals, Spooled, T
 
 class Meters(Protocol):
     """The host's meters and processes."""
+
+    @property
+    def may_block(self) -> bool:
+        """Whether a reading may take longer than the loop can wait; then it must be done in a thread, which costs more."""
+        ...
 
     def read(self) -> HostReading:
         """Everything at one moment: cumulative energy of each component, and the processes that belong to runs."""
@@ -45,7 +50,10 @@ class Spool(Protocol):
         ...
 
     def sent(self, position: int) -> None:
-        """Forget the event at this position and all before it."""
+        """Forget the event at this position and all before it: at once, and on disk with the next record at the latest.
+
+        Of an agent that is killed before that, they are sent again, under the same ids.
+        """
         ...
 
     def waiting(self) -> int:
@@ -72,6 +80,6 @@ class Spool(Protocol):
 class Announcer(Protocol):
     """Tells events to everybody."""
 
-    async def tell(self, event: Event) -> None:
-        """Return once the event is stored by the bus. Raises Unavailable."""
+    async def tell(self, event: Event, body: bytes = b"") -> None:
+        """Return once the event is stored by the bus; `body` is the event in JSON where that is at hand. Raises Unavailable."""
         ...

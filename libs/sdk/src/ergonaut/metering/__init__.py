@@ -4,7 +4,8 @@ Used by the tracker in a program of its own and by the telemetry agent of a host
 reads them takes differences, so that a reading that was missed is bridged by the next.
 """
 
-from ergonaut.metering.attribution import HostUse, Split, attribute
+from ergonaut.metering.attribution import HostUse, RunKey, Split, attribute
+from ergonaut.metering.cgroups import Cgroups, Workload
 from ergonaut.metering.discovery import discover
 from ergonaut.metering.hosts import HostFacts, host_facts, host_name
 from ergonaut.metering.load import HostLoad, read_load
@@ -16,6 +17,7 @@ from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
 
 __all__ = [
     "WORLD_AVERAGE_GRAMS_PER_KWH",
+    "Cgroups",
     "Charge",
     "CounterMark",
     "HostFacts",
@@ -29,8 +31,10 @@ __all__ = [
     "Place",
     "ProcessScan",
     "Reading",
+    "RunKey",
     "RunUse",
     "Split",
+    "Workload",
     "attribute",
     "claimed_by_environment",
     "discover",

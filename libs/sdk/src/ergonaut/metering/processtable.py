@@ -11,6 +11,11 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _STAT_BYTES_MAX = 4096
 # The kernel takes no larger environment together with its arguments by default (a quarter of an 8 MiB stack).
 _ENVIRONMENT_BYTES_MAX = 2 * 1024 * 1024
+# Most environments are a few KiB; a buffer for the largest, each time anew, would cost more than all else about reading one.
+_ENVIRONMENT_BYTES_FIRST = 16 * 1024
+# Up to so many new pids are looked up one by one; listing all processes is cheaper from a few dozen on.
+_LOOKED_UP_MAX = 48
+_EXIT_SIGNAL_OF_THREADS = b"-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,17 @@ class ProcessTable(Protocol):
         """One process, or None where it has gone."""
         ...
 
-    def environment(self, pid: int) -> Mapping[str, str]:
-        """The environment that its program was started with; empty where it may not be seen."""
+    def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
+        """The environment that its program was started with, or of it the variables of such a beginning; empty where it may
+        not be seen."""
+        ...
+
+    def newest(self) -> int:
+        """A mark of the process that began last, for `begun`; 0 where the system tells none."""
+        ...
+
+    def begun(self, after: int, until: int) -> set[int] | None:
+        """The processes that began after one mark, up to another, and still live; None where only a look at all can tell."""
         ...
 
 
@@ -52,6 +66,7 @@ class LinuxProcessTable:
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
+        self._loadavg = f"{proc}/loadavg"
 
     def pids(self) -> set[int]:
         return {int(name) for name in os.listdir(self._proc) if name.isdecimal()}  # noqa: PTH208 - twice as fast as Path.iterdir
@@ -72,10 +87,34 @@ class LinuxProcessTable:
             ended=fields[0] in (b"Z", b"X"),
         )
 
-    def environment(self, pid: int) -> Mapping[str, str]:
-        text = self._content(f"{self._proc}/{pid}/environ", _ENVIRONMENT_BYTES_MAX)
-        pairs = (item.partition(b"=") for item in text.split(b"\0"))
+    def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
+        text = self._environment(f"{self._proc}/{pid}/environ")
+        start = os.fsencode(beginning)
+        # Nearly every process has no such variable, and splitting its environment would be most of the work.
+        if start and start not in text:
+            return {}
+        pairs = (item.partition(b"=") for item in text.split(b"\0") if item.startswith(start))
         return {os.fsdecode(name): os.fsdecode(value) for name, is_pair, value in pairs if is_pair}
+
+    def newest(self) -> int:
+        """The last number of /proc/loadavg: the pid that the kernel gave out last, to a process or to a thread."""
+        fields = self._content(self._loadavg, _STAT_BYTES_MAX).split()
+        return int(fields[4]) if len(fields) == 5 else 0
+
+    def begun(self, after: int, until: int) -> set[int] | None:
+        # Without marks, or when the numbers began anew at 1 in between, nothing follows from them.
+        if not after or not until or not 0 <= until - after <= _LOOKED_UP_MAX:
+            return None
+        return {pid for pid in range(after + 1, until + 1) if self._is_process(pid)}
+
+    def _is_process(self, pid: int) -> bool:
+        """Whether a pid is a process rather than one of its threads, which have pids of the same sequence."""
+        fields = self._content(f"{self._proc}/{pid}/stat", _STAT_BYTES_MAX).rpartition(b")")[2].split(None, 36)
+        return len(fields) > 35 and fields[35] != _EXIT_SIGNAL_OF_THREADS
+
+    def _environment(self, path: str) -> bytes:
+        text = self._content(path, _ENVIRONMENT_BYTES_FIRST)
+        return text if len(text) < _ENVIRONMENT_BYTES_FIRST else self._content(path, _ENVIRONMENT_BYTES_MAX)
 
     def _content(self, path: str, bytes_max: int) -> bytes:
         try:
@@ -117,13 +156,20 @@ class PortableProcessTable:
         except psutil.Error:
             return None
 
-    def environment(self, pid: int) -> Mapping[str, str]:
+    def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
         import psutil
 
         try:
-            return psutil.Process(pid).environ()
+            environment = psutil.Process(pid).environ()
         except (psutil.Error, OSError):
             return {}
+        return {name: value for name, value in environment.items() if name.startswith(beginning)}
+
+    def newest(self) -> int:
+        return 0
+
+    def begun(self, after: int, until: int) -> set[int] | None:  # noqa: ARG002 - the table's contract
+        return None
 
 
 def open_process_table() -> ProcessTable:

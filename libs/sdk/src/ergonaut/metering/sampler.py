@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ergonaut.events.telemetry import Method, Share
-from ergonaut.metering.attribution import OTHERS, HostUse, attribute
+from ergonaut.metering.attribution import OTHERS, HostUse, RunKey, attribute
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.meters import Meter, Reading
 from ergonaut.metering.processes import ProcessScan, RunUse
@@ -22,6 +22,7 @@ class Charge:
     started_at: datetime
     ended_at: datetime
     energy_joules: float | None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,14 @@ class HostInterval:
     started_at: datetime
     ended_at: datetime
     charges: tuple[Charge, ...]
-    runs: Mapping[str, RunUse]
+    runs: Mapping[RunKey, RunUse]
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     at: datetime
     load: HostLoad
-    runs: Mapping[str, RunUse]
+    runs: Mapping[RunKey, RunUse]
 
 
 class HostSampler:
@@ -106,14 +107,14 @@ class HostSampler:
             busy_cpu_seconds=look.load.busy_cpu_seconds - before.load.busy_cpu_seconds,
             memory_bytes=look.load.memory_bytes,
             memory_used_bytes=look.load.memory_used_bytes,
-            run_cpu_seconds={run_id: _used_since(before.runs.get(run_id), use) for run_id, use in look.runs.items()},
-            run_resident_bytes={run_id: use.resident_bytes for run_id, use in look.runs.items()},
+            run_cpu_seconds={key: _used_since(before.runs.get(key), use) for key, use in look.runs.items()},
+            run_resident_bytes={key: use.resident_bytes for key, use in look.runs.items()},
             gpu_weights=self._gpu_weights(look.runs),
         )
 
-    def _gpu_weights(self, runs: Mapping[str, RunUse]) -> Mapping[str, Mapping[str, float]]:
-        run_of = {pid: run_id for run_id, use in runs.items() for pid in use.pids}
-        weights: dict[str, dict[str, float]] = {}
+    def _gpu_weights(self, runs: Mapping[RunKey, RunUse]) -> Mapping[str, Mapping[RunKey, float]]:
+        run_of = {pid: key for key, use in runs.items() for pid in use.pids}
+        weights: dict[str, dict[RunKey, float]] = {}
         for meter in self._meters:
             for component, users in meter.users().items():
                 weights[component] = defaultdict(float)
@@ -133,10 +134,15 @@ def _charges(
     reading: Reading, energy_joules: float | None, use: HostUse, interval: tuple[datetime, datetime]
 ) -> list[Charge]:
     started_at, ended_at = interval
+    shares: list[tuple[Share, RunKey, float | None]]
     if energy_joules is None:
-        unmeasured = Reading(reading.component, Method.NOT_MEASURED, reading.source)
-        return [Charge(Share.RUN, run_id, unmeasured, started_at, ended_at, None) for run_id in use.run_cpu_seconds]
-    split = attribute(reading.component, energy_joules, use)
-    shares = [(Share.RUN, run_id, joules) for run_id, joules in split.runs.items()]
-    shares += [(Share.OTHERS, "", split.others), (Share.IDLE, "", split.idle)]
-    return [Charge(share, run_id, reading, started_at, ended_at, joules) for share, run_id, joules in shares]
+        reading = Reading(reading.component, Method.NOT_MEASURED, reading.source)
+        shares = [(Share.RUN, key, None) for key in use.run_cpu_seconds]
+    else:
+        split = attribute(reading.component, energy_joules, use, reading.idle_fraction)
+        shares = [(Share.RUN, key, joules) for key, joules in split.runs.items()]
+        shares += [(Share.OTHERS, OTHERS, split.others), (Share.IDLE, OTHERS, split.idle)]
+    return [
+        Charge(share, run_id, reading, started_at, ended_at, joules, tenant)
+        for share, (tenant, run_id), joules in shares
+    ]

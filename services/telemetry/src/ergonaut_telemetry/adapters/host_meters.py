@@ -12,10 +12,12 @@ from pathlib import Path
 from ergonaut.events.telemetry import Method
 from ergonaut.ids import new_id
 from ergonaut.metering import (
+    Cgroups,
     HostFacts,
     Meter,
     ProcessScan,
     Reading,
+    RunKey,
     RunUse,
     claimed_by_environment,
     host_facts,
@@ -23,30 +25,43 @@ from ergonaut.metering import (
 )
 from ergonaut.metering.attribution import OTHERS
 from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_process_table
-from ergonaut.metering.rapl import POWERCAP
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.adapters.rapl_marks import RaplMarks
 from ergonaut_telemetry.domain import ComponentReading, Holder, HostReading, RunReading
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+QUICK_SECONDS_MAX = 0.05
+"""A host whose reading once took longer has a meter that asks some program or bus, and may do so again."""
 
 
 class HostMeters:
-    """The Meters port over real devices and /proc."""
+    """The Meters port over real devices, /proc and the control groups."""
 
-    def __init__(self, meters: Sequence[Meter], table: ProcessTable | None = None, powercap: Path = POWERCAP) -> None:
+    def __init__(
+        self, meters: Sequence[Meter], table: ProcessTable | None = None, cgroups: Cgroups | None = None
+    ) -> None:
         self._meters = meters
         self._facts = host_facts(meters)
         self._table = _Remembering(table or open_process_table())
-        self._scan = ProcessScan(claim=self._claimed, table=self._table)
-        self._marks = RaplMarks(powercap)
+        self._scan = ProcessScan(claim=self._claimed, table=self._table, cgroups=cgroups or Cgroups())
         self._boot_id = _boot_id()
         self._agent = new_id("agent")
+        # The driver of a card may hang; files of the kernel do not.
+        self._may_block = any(getattr(meter, "accelerators", ()) for meter in meters)
+
+    @property
+    def may_block(self) -> bool:
+        return self._may_block
 
     def facts(self) -> HostFacts:
         return self._facts
 
     def read(self) -> HostReading:
+        began = time.perf_counter()
+        reading = self._read()
+        self._may_block = self._may_block or time.perf_counter() - began > QUICK_SECONDS_MAX
+        return reading
+
+    def _read(self) -> HostReading:
         uses = self._scan.scan()
         reading = HostReading(
             boot_id=self._boot_id,
@@ -54,8 +69,8 @@ class HostMeters:
             at=datetime.now(UTC),
             load=read_load(),
             process_clock_seconds=_process_clock_seconds(),
-            components=tuple(self._component(reading) for meter in self._meters for reading in meter.read()),
-            runs=tuple(self._run(use) for use in uses.values() if use.pids),
+            components=tuple(_component(reading) for meter in self._meters for reading in meter.read()),
+            runs=tuple(self._run(use) for use in uses.values() if use.pids or use.used_cpu_seconds),
             holders=tuple(self._holders(uses)),
         )
         self._table.forget()
@@ -71,24 +86,24 @@ class HostMeters:
         context = claimed_by_environment(pid, self._table)
         return context if context is not None and context.metered else None
 
-    def _component(self, reading: Reading) -> ComponentReading:
-        marks = self._marks.of(reading.component) if reading.method == Method.COUNTER else ()
-        # A model counts from the boot and a GPU's own counter from its driver's start; sums made by a meter end with it.
-        counts_by_itself = reading.method == Method.COUNTER and reading.component.startswith("gpu")
-        return ComponentReading(reading, lasting=reading.method == Method.MODEL or counts_by_itself, marks=marks)
-
     def _run(self, use: RunUse) -> RunReading:
         members = tuple(stat for pid in use.pids if (stat := self._table.seen(pid)) is not None)
-        return RunReading(use.context, use.cpu_seconds, use.resident_bytes, members)
+        context, slurm_job_id = use.context, use.workload.slurm_job_id
+        if slurm_job_id and not context.job_id:
+            # All ranks and steps of one Slurm job are one job, whoever started them.
+            context = context.model_copy(update={"job_id": f"slurm-{slurm_job_id}"})
+        return RunReading(
+            context, use.cpu_seconds, use.resident_bytes, members, use.workload, use.group, use.group_cpu_seconds
+        )
 
-    def _holders(self, uses: Mapping[str, RunUse]) -> Iterable[Holder]:
-        run_of = {pid: run_id for run_id, use in uses.items() for pid in use.pids}
-        weights: dict[tuple[str, str], float] = defaultdict(float)
+    def _holders(self, uses: Mapping[RunKey, RunUse]) -> Iterable[Holder]:
+        run_of = {pid: key for key, use in uses.items() for pid in use.pids}
+        weights: dict[tuple[str, RunKey], float] = defaultdict(float)
         for meter in self._meters:
             for component, users in meter.users().items():
                 for pid, weight in users.items():
                     weights[(component, run_of.get(pid, OTHERS))] += weight
-        return (Holder(component, run_id, weight) for (component, run_id), weight in weights.items())
+        return (Holder(component, key, weight) for (component, key), weight in weights.items())
 
 
 class _Remembering:
@@ -97,18 +112,16 @@ class _Remembering:
     def __init__(self, table: ProcessTable) -> None:
         self._table = table
         self._seen: dict[int, ProcessStat] = {}
-
-    def pids(self) -> set[int]:
-        return self._table.pids()
+        self.pids = table.pids
+        self.environment = table.environment
+        self.newest = table.newest
+        self.begun = table.begun
 
     def read(self, pid: int) -> ProcessStat | None:
         stat = self._table.read(pid)
         if stat is not None:
             self._seen[pid] = stat
         return stat
-
-    def environment(self, pid: int) -> Mapping[str, str]:
-        return self._table.environment(pid)
 
     def seen(self, pid: int) -> ProcessStat | None:
         """What was read of a process in this scan."""
@@ -118,6 +131,12 @@ class _Remembering:
     def forget(self) -> None:
         """Begin another scan."""
         self._seen.clear()
+
+
+def _component(reading: Reading) -> ComponentReading:
+    # A model counts from the boot and a GPU's own counter from its driver's start; sums made by a meter end with it.
+    counts_by_itself = reading.method == Method.COUNTER and reading.component.startswith("gpu")
+    return ComponentReading(reading, lasting=reading.method == Method.MODEL or counts_by_itself)
 
 
 # Linux tells start times in ticks since boot, psutil elsewhere in Unix seconds.

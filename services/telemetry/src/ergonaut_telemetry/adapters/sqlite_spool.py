@@ -1,8 +1,9 @@
 """The spool in a SQLite file. Its write-ahead log makes each transaction whole or absent whenever the agent is killed."""
 
 import contextlib
+import json
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,17 +28,20 @@ PAGE_BYTES = 4096
 DROPPED_FRACTION = 10
 """A full spool drops a tenth of its events at once; one at a time would make every later sample pay for it."""
 
+FRESH_MAX = 100
+"""Events that are kept in memory as well as on disk: what is sent within seconds need not be read back."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 1), producer TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS reading (only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (tenant TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS state (only INTEGER PRIMARY KEY CHECK (only = 1), numbers TEXT NOT NULL, reading BLOB);
+CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
     tenant TEXT NOT NULL, run_id TEXT NOT NULL, ended INTEGER NOT NULL, touched REAL NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (tenant, run_id)
 );
 CREATE TABLE IF NOT EXISTS intensities (zone TEXT PRIMARY KEY, told REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 """
+
 
 _READINGS = TypeAdapter(HostReading)
 _RUNS = TypeAdapter(RunTotals)
@@ -56,7 +60,7 @@ def open_spool(path: Path, *, bytes_max: int) -> Iterator["SqliteSpool"]:
 def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     except (OSError, sqlite3.OperationalError) as error:
         raise Unavailable(f"the spool {path} cannot be opened: {error}") from error
     try:
@@ -68,6 +72,7 @@ def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
         connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES_CHECKPOINTED}")
         connection.execute(f"PRAGMA max_page_count = {bytes_max // PAGE_BYTES}")
         connection.executescript(_SCHEMA)
+        _take_over(connection)
         connection.execute("INSERT OR IGNORE INTO identity VALUES (1, ?)", (new_id("agent"),))
     except sqlite3.OperationalError as error:
         connection.close()
@@ -80,71 +85,91 @@ def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
     return connection
 
 
+def _take_over(connection: sqlite3.Connection) -> None:
+    """Carry the numbers over from the form that spools had in version 0.1, so that they go on."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'numbers'").fetchone():
+        numbers = dict(connection.execute("SELECT tenant, sequence FROM numbers").fetchall())
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?, NULL)", (json.dumps(numbers),))
+        connection.execute("DROP TABLE numbers")
+        connection.execute("DROP TABLE IF EXISTS reading")
+        connection.execute("COMMIT")
+
+
 class SqliteSpool:
-    """The Spool port over one connection, which the sampling thread and the sender share in turn."""
+    """The Spool port over one connection.
+
+    Events stand at positions without a gap: those up to `_gone` were sent or dropped and are deleted by the next write, those up
+    to `_last` wait.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._turn = threading.Lock()
         self._producer = str(connection.execute("SELECT producer FROM identity").fetchone()[0])
+        first, last = connection.execute("SELECT min(position), max(position) FROM events").fetchone()
+        self._gone, self._last = int(first or 1) - 1, int(last or 0)
         self._dropped = 0
-        self._waiting = int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+        self._fresh: deque[Spooled] = deque(maxlen=FRESH_MAX)
 
     def close(self) -> None:
-        """Let another agent have the spool; waits for a sample that is being written."""
-        with self._turn:
-            self._connection.close()
+        """Let another agent have the spool."""
+        with contextlib.suppress(Unavailable), _written("forgets nothing"), self._transaction() as connection:
+            self._forget(connection)
+        self._connection.close()
 
     @property
     def producer(self) -> str:
         return self._producer
 
     def remembered(self) -> Memory:
-        with self._turn:
-            reading = self._connection.execute("SELECT body FROM reading").fetchone()
-            numbers = self._connection.execute("SELECT tenant, sequence FROM numbers").fetchall()
-            runs = self._connection.execute("SELECT body FROM runs WHERE NOT ended").fetchall()
+        row = self._connection.execute("SELECT numbers, reading FROM state").fetchone()
+        runs = self._connection.execute("SELECT body FROM runs WHERE NOT ended").fetchall()
         totals = [_RUNS.validate_json(body) for (body,) in runs]
         return Memory(
-            reading=_reading(reading[0]) if reading else None,
-            sequences=dict(numbers),
+            reading=_reading(row[1]) if row and row[1] else None,
+            sequences=json.loads(row[0]) if row else {},
             runs={(total.tenant, total.run_id): total for total in totals},
         )
 
     def record(self, turn: Turn) -> None:
-        bodies = [(event.model_dump_json(exclude_none=True).encode(),) for event in turn.events]
+        fresh = [
+            Spooled(self._last + number, event, event.model_dump_json(exclude_none=True).encode())
+            for number, event in enumerate(turn.events, start=1)
+        ]
         with _written("takes no sample"):
             try:
-                self._write(turn, bodies)
+                self._write(turn, fresh)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                     raise
                 self._make_room()
-                self._write(turn, bodies)
+                self._write(turn, fresh)
+        self._last += len(fresh)
+        self._fresh.extend(fresh)
 
     def oldest(self, count: int) -> Sequence[Spooled]:
-        with self._turn:
-            rows = self._connection.execute(
-                "SELECT position, body FROM events ORDER BY position LIMIT ?", (count,)
-            ).fetchall()
-        return [Spooled(position, PowerSampled.model_validate_json(body)) for position, body in rows]
+        fresh = [spooled for spooled in self._fresh if spooled.position > self._gone]
+        if len(fresh) == self.waiting():
+            return fresh[:count]
+        rows = self._connection.execute(
+            "SELECT position, body FROM events WHERE position > ? ORDER BY position LIMIT ?", (self._gone, count)
+        ).fetchall()
+        return [Spooled(position, PowerSampled.model_validate_json(body), body) for position, body in rows]
 
     def sent(self, position: int) -> None:
-        with _written("cannot forget what was sent"), self._transaction() as connection:
-            gone = connection.execute("DELETE FROM events WHERE position <= ?", (position,)).rowcount
-        self._waiting -= gone
+        # Deleted with the next sample rather than at once: a transaction of its own would double what a second costs.
+        self._gone = max(self._gone, min(position, self._last))
 
     def waiting(self) -> int:
-        return self._waiting
+        return self._last - self._gone
 
     def dropped(self) -> int:
         return self._dropped
 
     def run(self, tenant: str, run_id: str) -> RunTotals | None:
-        with self._turn:
-            row = self._connection.execute(
-                "SELECT body FROM runs WHERE tenant = ? AND run_id = ?", (tenant, run_id)
-            ).fetchone()
+        row = self._connection.execute(
+            "SELECT body FROM runs WHERE tenant = ? AND run_id = ?", (tenant, run_id)
+        ).fetchone()
         return _RUNS.validate_json(row[0]) if row else None
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
@@ -162,51 +187,52 @@ class SqliteSpool:
         return kept > 0
 
     def intensities(self) -> Sequence[IntensityChanged]:
-        with self._turn:
-            rows = self._connection.execute("SELECT body FROM intensities").fetchall()
+        rows = self._connection.execute("SELECT body FROM intensities").fetchall()
         return [IntensityChanged.model_validate_json(body) for (body,) in rows]
 
-    def _write(self, turn: Turn, bodies: Sequence[tuple[bytes]]) -> None:
-        reading = turn.memory.reading
+    def _write(self, turn: Turn, fresh: Sequence[Spooled]) -> None:
+        numbers = json.dumps(dict(turn.memory.sequences))
+        reading = None if turn.memory.reading is None else _READINGS.dump_json(turn.memory.reading)
         runs = [
             (run.tenant, run.run_id, run.ended, run.sampled_at.timestamp(), _RUNS.dump_json(run)) for run in turn.runs
         ]
         with self._transaction() as connection:
-            if reading is not None:
-                connection.execute("INSERT OR REPLACE INTO reading VALUES (1, ?)", (_READINGS.dump_json(reading),))
-            connection.executemany("INSERT OR REPLACE INTO numbers VALUES (?, ?)", turn.memory.sequences.items())
-            connection.executemany("INSERT INTO events (body) VALUES (?)", bodies)
-            connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", runs)
+            self._forget(connection)
+            connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (numbers, reading))
+            connection.executemany(
+                "INSERT INTO events VALUES (?, ?)", [(spooled.position, spooled.body) for spooled in fresh]
+            )
+            if runs:
+                connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", runs)
             if any(run.ended for run in turn.runs):
                 connection.execute(
                     "DELETE FROM runs WHERE ended AND (tenant, run_id) NOT IN "
                     "(SELECT tenant, run_id FROM runs ORDER BY touched DESC LIMIT ?)",
                     (RUNS_KEPT_MAX,),
                 )
-        self._waiting += len(bodies)
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM events WHERE position <= ?", (self._gone,))
 
     def _make_room(self) -> None:
         """Drop the oldest tenth, so that newer samples fit; their numbers are missing from then on, which tells of it."""
+        count = min(max(1, self.waiting() // DROPPED_FRACTION), self.waiting())
         with self._transaction() as connection:
-            dropped = connection.execute(
-                "DELETE FROM events WHERE position IN (SELECT position FROM events ORDER BY position LIMIT ?)",
-                (max(1, self._waiting // DROPPED_FRACTION),),
-            ).rowcount
-        self._waiting -= dropped
-        self._dropped += dropped
+            connection.execute("DELETE FROM events WHERE position <= ?", (self._gone + count,))
+        self._gone += count
+        self._dropped += count
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk may have rolled back already; a second time is an error then.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # A full disk may have rolled back already; a second time is an error then.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
 
 
 @contextlib.contextmanager

@@ -6,13 +6,12 @@ from ergonaut_telemetry.domain.readings import (
     ComponentReading,
     Holder,
     HostReading,
-    Mark,
     RunKey,
     RunReading,
     accelerator_name,
 )
 from ergonaut_telemetry.domain.stamping import Grid, intensity_at
-from ergonaut_telemetry.domain.totals import ComponentTotal, HostTotals, RunTotals
+from ergonaut_telemetry.domain.totals import ComponentTotal, HostTotals, RunTotals, mean_watts
 from ergonaut_telemetry.domain.turns import Memory, Spooled, Turn
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Holder",
     "HostReading",
     "HostTotals",
-    "Mark",
     "Memory",
     "RunKey",
     "RunReading",
@@ -35,4 +33,5 @@ __all__ = [
     "account",
     "charges_between",
     "intensity_at",
+    "mean_watts",
 ]

@@ -14,6 +14,8 @@ from ergonaut_telemetry.domain.stamping import Grid, Interval, Machine, Site, he
 from ergonaut_telemetry.domain.totals import HostTotals, RunTotals, added, summed
 from ergonaut_telemetry.domain.turns import Memory, Turn
 
+_HOUR = timedelta(hours=1)
+
 SAMPLES_PER_EVENT_MAX = 1_000
 """At about 500 bytes a sample, an event stays under the bus's limit of 1 MiB a message."""
 
@@ -42,10 +44,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Sampled:
-    """A sample, whose it is, and where it was used."""
+    """A sample, whose it is, where it was used, and how clean the electricity was then."""
 
     tenant: str
     site: Site
+    intensity: Intensity
     sample: PowerSample
 
 
@@ -67,9 +70,8 @@ def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
     seconds = now.load.at_seconds - before.load.at_seconds
     interval = Interval(now.at - timedelta(seconds=seconds), now.at)
     charges = charges_between(before, now)
-    intensities = {terms.site(payer): intensity_at(grid, terms.site(payer).zone, now.at) for payer in _payers(now)}
-    sampled = [*_stamped(charges, interval, terms, intensities), *_held(now, interval, seconds, terms)]
-    events = _events(sampled, now, terms, intensities, memory.sequences)
+    sampled = [*_stamped(charges, interval, terms, grid), *_held(now, interval, terms, grid)]
+    events = _events(sampled, now, terms, memory.sequences)
     sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
     host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
     runs = _runs_after(memory.runs, now, _by_run(sampled), grid, terms)
@@ -81,24 +83,44 @@ def _bridged(before: HostReading, now: HostReading, bridge_seconds_max: float) -
     return before.boot_id == now.boot_id and 0 < seconds <= bridge_seconds_max
 
 
-def _payers(now: HostReading) -> Iterable[RunContext | None]:
-    return (None, *(run.context for run in now.runs))
+def hours_of(interval: Interval) -> tuple[Interval, ...]:
+    """An interval's parts by the hours of the clock, each of which has an intensity of its own."""
+    parts, started_at = [], interval.started_at
+    while started_at < interval.ended_at:
+        next_hour = started_at.replace(minute=0, second=0, microsecond=0) + _HOUR
+        parts.append(Interval(started_at, min(next_hour, interval.ended_at)))
+        started_at = next_hour
+    return tuple(parts)
 
 
-def _stamped(
-    charges: Iterable[Charge], interval: Interval, terms: Terms, intensities: Mapping[Site, Intensity]
-) -> Iterable[_Sampled]:
-    for charge in charges:
-        site, run = terms.site(charge.run), charge.run
-        price = run.electricity_microusd_per_kwh if run else terms.electricity_microusd_per_kwh
-        sample = stamped(charge, interval, site, intensities[site], price)
-        yield _Sampled(run.tenant if run else terms.tenant, site, sample)
+def _stamped(charges: Sequence[Charge], interval: Interval, terms: Terms, grid: Grid) -> Iterable[_Sampled]:
+    for part in hours_of(interval):
+        # Within one interval nothing tells when the energy was used, so the hours share it by their time.
+        fraction = (part.ended_at - part.started_at) / (interval.ended_at - interval.started_at)
+        intensities: dict[Site, Intensity] = {}
+        for charge in charges:
+            site, run = terms.site(charge.run), charge.run
+            if site not in intensities:
+                intensities[site] = intensity_at(grid, site.zone, part.started_at)
+            price = run.electricity_microusd_per_kwh if run else terms.electricity_microusd_per_kwh
+            owed = charge if charge.energy_joules is None or fraction == 1 else _scaled(charge, fraction)
+            sample = stamped(owed, part, site, intensities[site], price)
+            yield _Sampled(run.tenant if run else terms.tenant, site, intensities[site], sample)
 
 
-def _held(now: HostReading, interval: Interval, seconds: float, terms: Terms) -> Iterable[_Sampled]:
+def _scaled(charge: Charge, fraction: float) -> Charge:
+    return replace(charge, energy_joules=(charge.energy_joules or 0.0) * fraction)
+
+
+def _held(now: HostReading, interval: Interval, terms: Terms, grid: Grid) -> Iterable[_Sampled]:
     """Rent and embodied carbon: those of a run's own lease, else an even part of the host's making for each run on it."""
-    # A run's first interval began before it did; its oldest process says when it came.
-    ages = [now.process_clock_seconds - min(stat.started for stat in run.members) for run in now.runs]
+    seconds = (interval.ended_at - interval.started_at).total_seconds()
+    # A run's first interval began before it did; its oldest process says when it came. Of one without a process left nothing
+    # tells how long it was there.
+    ages = [
+        now.process_clock_seconds - min(stat.started for stat in run.members) if run.members else 0.0
+        for run in now.runs
+    ]
     present = [min(seconds, max(0.0, age)) for age in ages]
     part = terms.embodied_grams_co2e_per_hour * seconds / (sum(present) or 1.0)
     for run, run_seconds in zip((run.context for run in now.runs), present, strict=True):
@@ -106,30 +128,32 @@ def _held(now: HostReading, interval: Interval, seconds: float, terms: Terms) ->
         embodied = run.embodied_grams_co2e_per_hour or part
         machine = Machine(run_seconds, run.price_microusd_per_hour, embodied)
         if machine.counts:
-            yield _Sampled(run.tenant, terms.site(run), held(run, interval, machine))
+            yield _placed(run.tenant, terms.site(run), held(run, interval, machine), grid)
     if terms.embodied_grams_co2e_per_hour and not sum(present):
         idle = Machine(seconds, embodied_grams_co2e_per_hour=terms.embodied_grams_co2e_per_hour)
-        yield _Sampled(terms.tenant, terms.site(None), held(None, interval, idle))
+        yield _placed(terms.tenant, terms.site(None), held(None, interval, idle), grid)
+
+
+def _placed(tenant: str, site: Site, sample: PowerSample, grid: Grid) -> _Sampled:
+    """A sample whose grams no hour changes, beside those of the interval's last hour."""
+    last_moment = sample.ended_at - timedelta(microseconds=1)
+    return _Sampled(tenant, site, intensity_at(grid, site.zone, last_moment), sample)
 
 
 def _events(
-    sampled: Sequence[_Sampled],
-    now: HostReading,
-    terms: Terms,
-    intensities: Mapping[Site, Intensity],
-    sequences: Mapping[str, int],
+    sampled: Sequence[_Sampled], now: HostReading, terms: Terms, sequences: Mapping[str, int]
 ) -> tuple[PowerSampled, ...]:
-    """One event for each tenant, or more where its runs are at different sites or its samples are very many."""
-    groups: dict[tuple[str, Site], list[PowerSample]] = {}
+    """One event for each tenant; more where its runs are at different sites, an hour was full, or the samples are very many."""
+    groups: dict[tuple[str, Site, Intensity], list[PowerSample]] = {}
     for one in sampled:
-        groups.setdefault((one.tenant, one.site), []).append(one.sample)
+        groups.setdefault((one.tenant, one.site, one.intensity), []).append(one.sample)
     events, last = [], dict(sequences)
-    for (tenant, site), samples in groups.items():
+    for (tenant, site, intensity), samples in groups.items():
         for first in range(0, len(samples), SAMPLES_PER_EVENT_MAX):
             last[tenant] = last.get(tenant, 0) + 1
             part = tuple(samples[first : first + SAMPLES_PER_EVENT_MAX])
             numbered = _Numbered(tenant, last[tenant], part)
-            events.append(_event(numbered, site, intensities[site], now, terms))
+            events.append(_event(numbered, site, intensity, now, terms))
     return tuple(events)
 
 

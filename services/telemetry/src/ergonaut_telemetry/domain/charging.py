@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ergonaut.events.telemetry import Method, Share
-from ergonaut.metering import HostUse, Reading, Split, attribute
+from ergonaut.metering import CounterMark, HostUse, Reading, RunKey, Split, attribute
 from ergonaut.metering.processes import used_between
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.domain.readings import ComponentReading, HostReading, Mark, RunReading
+from ergonaut_telemetry.domain.readings import ComponentReading, HostReading, RunReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Charge:
 def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]:
     """All charges of the interval between two readings of one boot."""
     use = _use(before, now)
-    contexts = {run.context.run_id: run.context for run in now.runs}
+    contexts = {run.key: run.context for run in now.runs}
     same_agent = before.agent == now.agent
     earlier = {(known.reading.component, known.reading.method): known for known in before.components}
     charges: list[Charge] = []
@@ -38,7 +38,7 @@ def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]
         if joules is None:
             charges += _unmeasured(reading, contexts.values())
         else:
-            charges += _shared(reading, attribute(reading.component, joules, use), contexts)
+            charges += _shared(reading, attribute(reading.component, joules, use, reading.idle_fraction), contexts)
     return tuple(charges)
 
 
@@ -46,30 +46,30 @@ def joules_between(before: ComponentReading | None, now: ComponentReading, *, sa
     """What a component used between two readings; None where there is no meter, or its counter began anew in between."""
     if before is None or before.reading.energy_joules is None or now.reading.energy_joules is None:
         return None
-    if not same_agent and now.marks:
-        return _between_marks(before.marks, now.marks)
+    if not same_agent and now.reading.marks:
+        return _between_marks(before.reading.marks, now.reading.marks)
     if not same_agent and not now.lasting:
         return None
     joules = now.reading.energy_joules - before.reading.energy_joules
     return joules if joules >= 0 else None
 
 
-def _between_marks(before: tuple[Mark, ...], now: tuple[Mark, ...]) -> float | None:
+def _between_marks(before: tuple[CounterMark, ...], now: tuple[CounterMark, ...]) -> float | None:
     """Joules between marks; a counter may have wrapped once, since it takes far longer for that than is ever bridged."""
     if [mark.name for mark in before] != [mark.name for mark in now]:
         return None
-    steps = [later.microjoules - mark.microjoules for mark, later in zip(before, now, strict=True)]
+    steps = [later.value_microjoules - mark.value_microjoules for mark, later in zip(before, now, strict=True)]
     wraps = [mark.wraps_at_microjoules for mark in now]
     return sum(step if step >= 0 else step + wrap for step, wrap in zip(steps, wraps, strict=True)) / 1e6
 
 
-def cpu_seconds_between(before: HostReading, now: HostReading) -> dict[str, float]:
-    """Each run's CPU-seconds in the interval, by run id."""
+def cpu_seconds_between(before: HostReading, now: HostReading) -> dict[RunKey, float]:
+    """Each run's CPU-seconds in the interval."""
     earlier = {run.key: run for run in before.runs}
     if before.agent == now.agent:
-        return {run.context.run_id: _counted_on(earlier.get(run.key), run) for run in now.runs}
+        return {run.key: _counted_on(earlier.get(run.key), run) for run in now.runs}
     since_seconds = before.process_clock_seconds
-    return {run.context.run_id: _bridged(earlier.get(run.key), run, since_seconds) for run in now.runs}
+    return {run.key: _bridged(earlier.get(run.key), run, since_seconds) for run in now.runs}
 
 
 def _counted_on(before: RunReading | None, now: RunReading) -> float:
@@ -80,7 +80,9 @@ def _counted_on(before: RunReading | None, now: RunReading) -> float:
 
 
 def _bridged(before: RunReading | None, now: RunReading, since_seconds: float) -> float:
-    """What a run's living processes used while the agent was away; what began and ended in that time is lost."""
+    """What a run used while the agent was away. Without a control group of its own, what began and ended then is lost."""
+    if before is not None and before.group == now.group and before.group_cpu_seconds and now.group_cpu_seconds:
+        return max(0.0, now.group_cpu_seconds - before.group_cpu_seconds)
     then = {stat.pid: stat for stat in before.members} if before else {}
     same = {stat.pid: stat for stat in now.members if stat.pid in then and then[stat.pid].started == stat.started}
     gone = {pid: stat for pid, stat in then.items() if pid not in same}
@@ -89,9 +91,9 @@ def _bridged(before: RunReading | None, now: RunReading, since_seconds: float) -
 
 
 def _use(before: HostReading, now: HostReading) -> HostUse:
-    weights: dict[str, dict[str, float]] = defaultdict(dict)
+    weights: dict[str, dict[RunKey, float]] = defaultdict(dict)
     for holder in now.holders:
-        weights[holder.component][holder.run_id] = holder.weight
+        weights[holder.component][holder.run] = holder.weight
     return HostUse(
         seconds=now.load.at_seconds - before.load.at_seconds,
         logical_cpus=now.load.logical_cpus,
@@ -99,7 +101,7 @@ def _use(before: HostReading, now: HostReading) -> HostUse:
         memory_bytes=now.load.memory_bytes,
         memory_used_bytes=now.load.memory_used_bytes,
         run_cpu_seconds=cpu_seconds_between(before, now),
-        run_resident_bytes={run.context.run_id: run.resident_bytes for run in now.runs},
+        run_resident_bytes={run.key: run.resident_bytes for run in now.runs},
         gpu_weights=weights,
     )
 
@@ -113,9 +115,9 @@ def _unmeasured(reading: Reading, runs: Iterable[RunContext]) -> Iterable[Charge
     yield Charge(Share.IDLE, None, component, method, source, None, None)
 
 
-def _shared(reading: Reading, split: Split, contexts: Mapping[str, RunContext]) -> Iterable[Charge]:
+def _shared(reading: Reading, split: Split, contexts: Mapping[RunKey, RunContext]) -> Iterable[Charge]:
     component, method, source, span = reading.component, reading.method, reading.source, reading.range_fraction
-    for run_id, context in contexts.items():
-        yield Charge(Share.RUN, context, component, method, source, span, split.runs.get(run_id, 0.0))
+    for key, context in contexts.items():
+        yield Charge(Share.RUN, context, component, method, source, span, split.runs.get(key, 0.0))
     yield Charge(Share.OTHERS, None, component, method, source, span, split.others)
     yield Charge(Share.IDLE, None, component, method, source, span, split.idle)

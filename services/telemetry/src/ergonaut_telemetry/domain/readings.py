@@ -1,43 +1,39 @@
 """What the meters and the process table say at one moment. Two of these make an interval, and an interval makes charges."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from ergonaut.metering import HostLoad, Reading
+from ergonaut.metering import HostLoad, Reading, RunKey, Workload
 from ergonaut.metering.processtable import ProcessStat
 from ergonaut.runcontext import RunContext
 
-RunKey = tuple[str, str]
-"""Tenant and run id: two tenants may use the same id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where a counter in hardware stands, and where it begins again; it counts on while the agent is away."""
-
-    name: str
-    microjoules: int
-    wraps_at_microjoules: int
+__all__ = ["ComponentReading", "Holder", "HostReading", "RunKey", "RunReading", "accelerator_name"]
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentReading:
-    """One component's meter. A figure that is `lasting` means the same after the agent was restarted, as marks always do."""
+    """One component's meter. A figure that is `lasting` means the same after the agent was restarted, as a reading's marks do."""
 
     reading: Reading
     lasting: bool = False
-    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RunReading:
-    """One run with living processes; `cpu_seconds` counts since this agent process first saw it."""
+    """One run that uses the host; `cpu_seconds` counts since this agent process first saw it.
+
+    Without members it used something since the last reading all the same, as its control group tells. `group` is one that the
+    run has for itself alone, and `group_cpu_seconds` that group's own counting, which goes on while the agent is away.
+    """
 
     context: RunContext
     cpu_seconds: float
     resident_bytes: int
     members: tuple[ProcessStat, ...]
+    workload: Workload = field(default_factory=Workload)
+    group: str = ""
+    group_cpu_seconds: float | None = None
 
     @property
     def key(self) -> RunKey:
@@ -47,10 +43,10 @@ class RunReading:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """How much of a GPU's work since the last reading was a run's; an empty run id stands for all other processes."""
+    """How much of a GPU's work since the last reading was a run's; an empty key stands for all other processes."""
 
     component: str
-    run_id: str
+    run: RunKey
     weight: float
 
 

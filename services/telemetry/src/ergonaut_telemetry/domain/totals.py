@@ -1,5 +1,6 @@
 """What a run or the host has used so far: sums over samples, kept in the spool so that they outlive the agent."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -60,22 +61,40 @@ class HostTotals:
 def added(totals: tuple[ComponentTotal, ...], samples: tuple[PowerSample, ...]) -> tuple[ComponentTotal, ...]:
     """The sums after these samples; a component that has no sample now has no power now."""
     sums = {total.component: replace(total, power_watts=None) for total in totals}
+    by_component: dict[str, list[PowerSample]] = {}
     for sample in samples:
-        if sample.component == MACHINE:
-            continue
-        sums[sample.component] = _with(sums.get(sample.component), sample)
+        if sample.component != MACHINE:
+            by_component.setdefault(sample.component, []).append(sample)
+    for component, mine in by_component.items():
+        sums[component] = _with(sums.get(component), mine)
     return tuple(sums.values())
 
 
-def _with(total: ComponentTotal | None, sample: PowerSample) -> ComponentTotal:
-    energy_joules, power_watts = total.energy_joules if total else None, total.power_watts if total else None
-    if sample.energy_joules is not None:
-        seconds = (sample.ended_at - sample.started_at).total_seconds()
-        energy_joules = (energy_joules or 0.0) + sample.energy_joules
-        power_watts = (power_watts or 0.0) + (sample.energy_joules / seconds if seconds > 0 else 0.0)
-    return ComponentTotal(
-        sample.component, sample.method, sample.source, sample.range_fraction, power_watts, energy_joules
-    )
+def _with(total: ComponentTotal | None, samples: Sequence[PowerSample]) -> ComponentTotal:
+    """A component's sums after its samples of one interval."""
+    last, joules = samples[-1], joules_of(samples)
+    before = total.energy_joules if total else None
+    energy_joules = before if joules is None else (before or 0.0) + joules
+    watts = mean_watts(samples)
+    return ComponentTotal(last.component, last.method, last.source, last.range_fraction, watts, energy_joules)
+
+
+def joules_of(samples: Iterable[PowerSample]) -> float | None:
+    """The sum of what was measured; None where nothing was."""
+    measured = [sample.energy_joules for sample in samples if sample.energy_joules is not None]
+    return sum(measured) if measured else None
+
+
+def mean_watts(samples: Sequence[PowerSample]) -> float | None:
+    """Power over the time of all samples together, which an interval across a full hour is told in parts of; None where nothing
+    was measured."""
+    joules = joules_of(samples)
+    if joules is None:
+        return None
+    seconds = (
+        max(sample.ended_at for sample in samples) - min(sample.started_at for sample in samples)
+    ).total_seconds()
+    return joules / seconds if seconds > 0 else 0.0
 
 
 def summed(before: RunTotals, samples: tuple[PowerSample, ...]) -> RunTotals:

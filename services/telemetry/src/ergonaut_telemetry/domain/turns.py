@@ -33,3 +33,5 @@ class Spooled:
 
     position: int
     event: PowerSampled
+    body: bytes = field(default=b"", compare=False)
+    """The event in JSON, where it has been made already."""

@@ -14,7 +14,7 @@ from ergonaut_telemetry.ports import Announcer, Meters
 LOOK_SECONDS_FIRST = 0.2
 """How often it is looked whether there is a sample to report; others wait for the first report."""
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 30.0
 """How often it is looked whether a report is due; every waking costs the host, and meters seldom change."""
 
 log = get_logger(__name__)

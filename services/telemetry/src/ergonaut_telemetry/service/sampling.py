@@ -28,7 +28,9 @@ class Sampling:
 
     def sample(self) -> Turn:
         """Take one sample. Raises Unavailable where the spool takes none; the next sample then covers the time of this one."""
-        reading = self._meters.read()
+        return self._kept(self._meters.read())
+
+    def _kept(self, reading: HostReading) -> Turn:
         memory = self._recalled(reading)
         turn = account(memory, reading, self._terms, self._grid)
         self._spool.record(turn)
@@ -40,8 +42,12 @@ class Sampling:
         due = clock.monotonic()
         while True:
             try:
-                # Reading /proc and committing to the disk may block, so neither is done on the loop.
-                show(await asyncio.to_thread(self.sample))
+                # A thread that wakes beside the loop costs as much as the sample, so only meters that may block get one. The
+                # spool's commits wait for no disk but when its log is moved, every few minutes.
+                if self._meters.may_block:
+                    show(self._kept(await asyncio.to_thread(self._meters.read)))
+                else:
+                    show(self.sample())
             except Unavailable as error:
                 figures.failures.inc()
                 log.error("a sample could not be kept; the next will cover its time", error=str(error))
@@ -51,8 +57,10 @@ class Sampling:
 
     def learn_intensity(self, event: IntensityChanged) -> None:
         """Use these intensities from the next sample on, unless newer ones are known; only public ones count."""
+        known = self._grid.get(event.zone)
+        if known is not None and known.event_id == event.event_id:
+            return
         if event.tenant == PUBLIC_TENANT and self._spool.keep_intensity(event):
-            # A new mapping rather than a changed one: the sampling thread may be reading the old one.
             self._grid = {**self._grid, event.zone: event}
 
     def _recalled(self, reading: HostReading) -> Memory:

@@ -1,7 +1,6 @@
 """Sends what is in the spool, in order, and forgets an event only once the bus has stored it."""
 
 import asyncio
-import contextlib
 
 from ergonaut.errors import Broken, Unavailable
 from ergonaut_common.clock import Clock
@@ -27,22 +26,13 @@ class Sending:
         self._announcer = announcer
 
     async def send_waiting(self) -> int:
-        """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take, or where
-        the spool cannot forget what was sent: that is sent again, under the same ids."""
-        waiting = await asyncio.to_thread(self._spool.oldest, BATCH_MAX)
-        sent_to = 0
-        try:
-            for spooled in waiting:
-                await self._announcer.tell(spooled.event)
-                sent_to = spooled.position
-        except BaseException:
-            # Also when stopped half-way: what the bus has is not sent again. A spool that fails here must not hide why.
-            with contextlib.suppress(Unavailable):
-                self._spool.sent(sent_to)
-            raise
-        if waiting:
-            self._spool.sent(sent_to)
-        figures.sent.inc(len(waiting))
+        """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take."""
+        waiting = self._spool.oldest(BATCH_MAX)
+        for spooled in waiting:
+            await self._announcer.tell(spooled.event, spooled.body)
+            # One by one: what the bus has is not sent again, even when this is stopped half-way.
+            self._spool.sent(spooled.position)
+            figures.sent.inc()
         return len(waiting)
 
     async def run(self, clock: Clock, sampled: asyncio.Event) -> None:
