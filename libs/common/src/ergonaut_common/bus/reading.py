@@ -14,9 +14,9 @@ from ergonaut_common.bus.pulling import ConsumerGone, Pull, open_pull
 from ergonaut_common.bus.settling import delay_seconds, park
 from ergonaut_common.observe import get_logger
 
-BATCH_BYTES_MAX = 16 * 1024 * 1024
-"""Bytes of one batch at most, whatever its number of messages, so that memory is bounded: a batch that is handled, one that is
-being fetched meanwhile, and what the handler makes of them. Larger batches were no faster."""
+BATCH_BYTES_MAX = 32 * 1024 * 1024
+"""Bytes of one batch at most, whatever its number of messages, so that memory is bounded: those that are handled, one that is
+being fetched meanwhile, and what the handler makes of them."""
 
 log = get_logger(__name__)
 
@@ -40,6 +40,9 @@ class Malformed:
     because: str
 
 
+HANDLING_MAX = 2
+"""Batches of one stream that are handled at once: while one is written, the next one is read. More would only cost memory."""
+
 Handle = Callable[[Sequence[Delivery]], Awaitable[Sequence[Malformed]]]
 
 
@@ -49,9 +52,9 @@ async def reading(
 ) -> AsyncIterator[None]:
     """Hand over the messages of these areas in batches, an area at a time, while the block runs.
 
-    While a batch is handled the next one is fetched. A batch is acknowledged when `handle` returns, but for what it says is
-    malformed, which is parked; when it raises, the whole batch comes again after a growing delay, for ever: what the stream
-    still holds is never given up.
+    `handle` may be called with a batch while it is still at work on the one before, and in any order after a failure. A batch
+    is acknowledged when it returns, but for what it says is malformed, which is parked; when it raises, the whole batch comes
+    again after a growing delay, for ever: what the stream still holds is never given up.
     """
     await bus.ensure_streams(*areas)
     async with asyncio.TaskGroup() as group:
@@ -79,18 +82,14 @@ class _Reader:
     async def run(self, batch_max: int, wait_seconds: float) -> None:
         """Read for ever; an outage of NATS is waited out."""
         this_task = asyncio.current_task()
-        ahead = asyncio.create_task(self._fetched(batch_max, wait_seconds))
-        try:
+        room = asyncio.Semaphore(HANDLING_MAX)
+        async with asyncio.TaskGroup() as group:
             # nats-py may turn a cancellation that meets its own timeout into that timeout; asked once, we must not go on.
             while not (this_task and this_task.cancelling()):
-                messages = await ahead
-                ahead = asyncio.create_task(self._fetched(batch_max, wait_seconds))
+                messages = await self._fetched(batch_max, wait_seconds)
                 if messages:
-                    await self._settled(messages)
-        finally:
-            ahead.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ahead
+                    await room.acquire()
+                    group.create_task(self._settled(messages)).add_done_callback(lambda _: room.release())
 
     async def _fetched(self, batch_max: int, wait_seconds: float) -> list[Msg]:
         """The next batch; empty when none came in time, or when NATS is away."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
+from ergonaut_ledger.domain.rolling import touched_minutes
 from ergonaut_ledger.domain.rows import Batch, Row, Told
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -51,10 +53,25 @@ def arrow_tables(batch: Batch) -> Iterator[tuple[str, Any]]:
     for readings in batch.readings:
         if readings.samples.num_rows:
             yield "power_samples", readings.samples
+    touched = touched_minutes(batch)
+    if touched:
+        # After the samples: whoever sees the touch sees them too. Before the events: what is acknowledged will be rolled up.
+        yield "touched_minutes", _touch_table(touched)
     if batch.events:
         yield "events", arrow_table(batch.events)
     for readings in batch.readings:
         yield "events", readings.events
+
+
+def _touch_table(touched: Sequence[tuple[str, datetime]]) -> Any:
+    tenants, minutes = zip(*touched, strict=True)
+    return pa.table(
+        {
+            "tenant": pa.array(tenants, pa.string()),
+            "minute": pa.array(minutes, pa.timestamp("s", tz="UTC")),
+            "sign": pa.array([1] * len(touched), pa.int8()),
+        }
+    )
 
 
 def arrow_table(rows: Sequence[Row]) -> Any:

@@ -46,6 +46,6 @@ def _spans(batch: Batch) -> Iterator[tuple[Run, Span]]:
         of_runs = readings.samples.filter(pc.equal(readings.samples["share"], SHARE_OF_RUNS))
         plain = of_runs.select([*labels, "started_at", "ended_at"])
         found = plain.group_by(labels).aggregate([("started_at", "min"), ("ended_at", "max")])
-        for row in found.to_pylist():
-            tenant, project, job_id, run_id = (row[label] for label in labels)
-            yield (tenant, project, job_id, run_id), (row["started_at_min"], row["ended_at_max"])
+        columns = (found.column(name).to_pylist() for name in (*labels, "started_at_min", "ended_at_max"))
+        for tenant, project, job_id, run_id, oldest, newest in zip(*columns, strict=True):
+            yield (tenant, project, job_id, run_id), (oldest, newest)

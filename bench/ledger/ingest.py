@@ -1,0 +1,161 @@
+"""How many samples a second come from a publisher through JetStream into ClickHouse, all on one machine. Called by `run.py`."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fleet import Fleet
+from nats.js.errors import NotFoundError
+
+from ergonaut.events import PowerSampled
+from ergonaut.events.envelope import headers_of
+from ergonaut_common.bus import open_bus
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_common.testing import ServiceProcess, nats_server
+
+OUTSTANDING_MAX = 64
+"""Messages that the publisher has told and JetStream has not yet acknowledged."""
+
+STREAM, DURABLE = "ERGONAUT_TELEMETRY", "ledger"
+PATIENCE_SECONDS = 600.0
+
+Encoded = tuple[str, bytes, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What was seen: `seconds` from the first message told to the last one acknowledged by the ledger."""
+
+    samples: int
+    messages: int
+    body_bytes: int
+    seconds: float
+    published_seconds: float
+    ledger_cpu_seconds: float
+    ledger_memory_mib: float
+
+    @property
+    def samples_per_second(self) -> float:
+        """From the first message told to the last one kept."""
+        return self.samples / self.seconds
+
+
+def ingest(fleet: Fleet, seconds_of_fleet: int, *, encode_first: bool) -> Ingested:
+    """Tell the fleet's samples and wait until the ledger has kept and acknowledged all. Raises where the books do not hold them."""
+    with tempfile.TemporaryDirectory(prefix="ergonaut-bench-") as text:
+        folder = Path(text)
+        with nats_server(folder / "nats") as url:
+            process = ServiceProcess("ledger", folder / "ledger", {"ERGONAUT_NATS_URL": url}, patience_seconds=60)
+            with process.running():
+                ingested = asyncio.run(_measured(url, process, fleet, seconds_of_fleet, encode_first))
+                process.terminate()
+                process.exit_code()
+        kept = _kept(folder / "ledger" / "data" / "ledger")
+    if kept != ingested.samples:
+        raise RuntimeError(f"{ingested.samples} samples were told and {kept} are in the books")
+    return ingested
+
+
+async def _measured(
+    url: str, process: ServiceProcess, fleet: Fleet, seconds_of_fleet: int, encode_first: bool
+) -> Ingested:
+    await process.wait_healthy("ergonaut.api.ledger.v1.LedgerService")
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    publisher = multiprocessing.get_context("spawn").Process(
+        target=_publisher, args=(there, url, fleet, seconds_of_fleet, encode_first), daemon=True
+    )
+    publisher.start()
+    ledger = process._process
+    assert ledger is not None
+    async with open_bus(PlatformSettings(nats_url=url), "bench") as bus:
+        await asyncio.to_thread(here.recv)
+        before, began = _cpu_seconds(ledger.pid), time.perf_counter()
+        here.send("go")
+        messages, body_bytes = await asyncio.to_thread(here.recv)
+        published = time.perf_counter() - began
+        while True:
+            assert time.perf_counter() - began < PATIENCE_SECONDS, "the ledger does not keep up"
+            with contextlib.suppress(NotFoundError, TimeoutError):
+                told = await bus.jetstream.consumer_info(STREAM, DURABLE)
+                if told.ack_floor and told.ack_floor.stream_seq >= messages:
+                    break
+            await asyncio.sleep(0.02)
+        seconds = time.perf_counter() - began
+    publisher.join()
+    return Ingested(
+        samples=messages * fleet.samples_per_message,
+        messages=messages,
+        body_bytes=body_bytes,
+        seconds=seconds,
+        published_seconds=published,
+        ledger_cpu_seconds=_cpu_seconds(ledger.pid) - before,
+        ledger_memory_mib=_peak_memory_mib(ledger.pid),
+    )
+
+
+def _publisher(pipe: Connection, url: str, fleet: Fleet, seconds_of_fleet: int, encode_first: bool) -> None:
+    """A process of its own: says when it is ready, is told to go, says how much it has told."""
+    events: Iterable[PowerSampled] = fleet.seconds(seconds_of_fleet)
+    encoded: Iterable[Encoded] = map(_encoded, events)
+    if encode_first:
+        encoded = [*encoded]
+    pipe.send("ready")
+    pipe.recv()
+    pipe.send(asyncio.run(_publish(url, encoded)))
+
+
+def _encoded(event: PowerSampled) -> Encoded:
+    return event.subject, event.model_dump_json().encode(), headers_of(event)
+
+
+async def _publish(url: str, encoded: Iterable[Encoded]) -> tuple[int, int]:
+    """Every message acknowledged by JetStream, so many at a time."""
+    messages = body_bytes = 0
+    async with open_bus(PlatformSettings(nats_url=url), "publisher") as bus, asyncio.TaskGroup() as group:
+        room = asyncio.Semaphore(OUTSTANDING_MAX)
+
+        async def tell(message: Encoded) -> None:
+            subject, body, headers = message
+            try:
+                await bus.jetstream.publish(subject, body, timeout=60, headers=headers)
+            finally:
+                room.release()
+
+        for message in encoded:
+            await room.acquire()
+            group.create_task(tell(message))
+            messages, body_bytes = messages + 1, body_bytes + len(message[1])
+    return messages, body_bytes
+
+
+def _kept(folder: Path) -> int:
+    """Samples in the books, by the engine itself, once the ledger has left them."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_count, (folder,))
+
+
+def _count(folder: Path) -> int:
+    from ergonaut_ledger.adapters.engine import embedded
+
+    client = embedded(folder)()
+    rows: Sequence[Sequence[int]] = client.query("SELECT count() FROM power_samples FINAL").result_rows
+    client.close()
+    return int(rows[0][0])
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _peak_memory_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
