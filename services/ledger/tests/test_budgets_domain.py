@@ -145,6 +145,18 @@ def test_a_tally_is_the_sum_of_all_samples_in_whatever_order_they_came(data: st.
         assert tally.used.energy_joules == pytest.approx(sum(within))
 
 
+def test_a_late_sample_of_the_partial_first_day_counts_once() -> None:
+    since = NOON - timedelta(days=6, minutes=17)
+    question = Question("t", BudgetScope.TENANT, "", since, NOON + timedelta(days=30))
+    books = [(since + timedelta(minutes=1), 5.0)]
+    tally = with_answer(None, first := to_ask(None, question, NOON, NOON, NOON), _answer(books, question, first), NOON)
+    at = NOON + timedelta(hours=5)
+    tally = with_answer(tally, next_one := to_ask(tally, question, at, at, at), _answer(books, question, next_one), at)
+    books.append((since + timedelta(minutes=2), 7.0))
+    late = to_ask(tally, question, since + timedelta(minutes=2), at, at)
+    assert with_answer(tally, late, _answer(books, question, late), at).used.energy_joules == 12.0
+
+
 def _answer(books: list[tuple[datetime, float]], question: Question, asked: Asked) -> Answer:
     def chunks(since: datetime, until: datetime, **begin: int) -> list[Chunk]:
         found: dict[datetime, float] = {}

@@ -82,6 +82,8 @@ class Asked:
     minutes_from: datetime
     recent_after: datetime
     """Samples that ended after this make the pace."""
+    hours_replaced_from: datetime | None = None
+    """Sums by hour or day that begin here or later are replaced; the first of a window may begin before the window does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +154,19 @@ def to_ask(tally: Tally | None, question: Question, oldest: datetime, newest: da
     recent_after = newest - timedelta(seconds=PACE_SECONDS)
     if tally is None:
         minutes_from = max(question.since, _hour_of(at) - _HOUR)
-        hours_from = question.since if question.since < minutes_from else None
+        hours_from = _day_of(question.since) if question.since < minutes_from else None
     else:
         minutes_from = max(question.since, tally.minutes_from, _minute_of(oldest))
-        late = oldest < tally.minutes_from
         begin = _hour_of(oldest) if oldest >= _day_of(at) - HOURS_KEPT else _day_of(oldest)
-        hours_from = max(question.since, begin) if late else None
+        hours_from = max(begin, _day_of(question.since)) if oldest < tally.minutes_from else None
     # The pace is read from the same rows, so they must reach back as far as it does.
     reach = max(question.since, tally.minutes_from if tally else minutes_from, _minute_of(recent_after))
-    return Asked(hours_from, min(minutes_from, reach), recent_after)
+    return Asked(
+        hours_from=max(question.since, hours_from) if hours_from else None,
+        minutes_from=min(minutes_from, reach),
+        recent_after=recent_after,
+        hours_replaced_from=_day_of(question.since) if hours_from and hours_from <= question.since else hours_from,
+    )
 
 
 def with_answer(tally: Tally | None, asked: Asked, answer: Answer, at: datetime) -> Tally:
@@ -169,10 +175,10 @@ def with_answer(tally: Tally | None, asked: Asked, answer: Answer, at: datetime)
     minutes = {start: use for start, use in before.minutes.items() if start < _minute_of(asked.minutes_from)}
     minutes |= {chunk.starts_at: chunk.use for chunk in answer.minutes}
     hours = dict(before.hours)
-    if asked.hours_from is not None:
-        hours = {start: use for start, use in hours.items() if start < _hour_of(asked.hours_from)}
+    if asked.hours_replaced_from is not None:
+        hours = {start: use for start, use in hours.items() if start < asked.hours_replaced_from}
         hours |= {chunk.starts_at: chunk.use for chunk in answer.hours}
-    hours_total = total(hours.values()) if asked.hours_from is not None else before.hours_total
+    hours_total = total(hours.values()) if asked.hours_replaced_from is not None else before.hours_total
     renewed = replace(before, hours=hours, hours_total=hours_total, minutes=minutes, pace=answer.pace)
     return _folded(renewed, at)
 
