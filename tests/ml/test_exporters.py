@@ -120,9 +120,7 @@ def test_a_run_is_in_tensorboard(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert values == sorted(values)
     assert values[-1] == pytest.approx(summary.energy_joules, rel=1e-6)
     assert "ergonaut/cost_usd" not in events.Tags()["scalars"]
-    (facts,) = events.Tensors("ergonaut/facts/text_summary") if "ergonaut/facts/text_summary" in events.Tags()[
-        "tensors"
-    ] else events.Tensors("ergonaut/facts")  # fmt: skip
+    (facts,) = events.Tensors("ergonaut/facts")
     assert summary.run_id in facts.tensor_proto.string_val[0].decode()
 
 

@@ -18,8 +18,9 @@ from ergonaut.events.telemetry import PowerSampled
 
 # Also the longest line that is believed: a line is a few kilobytes, so one longer than this is damage.
 READ_BYTES_MAX = 8 * 1024 * 1024
-# A killed process loses nothing that was written; the disk is only forced for the sake of a machine that loses power.
-FSYNC_SECONDS_MIN = 1.0
+# A killed process loses nothing that was written; the disk is only forced for the sake of a machine that loses power. Each
+# second it would be a tenth of what the tracker itself costs.
+FSYNC_SECONDS_MIN = 5.0
 
 
 class EntryKind(StrEnum):

@@ -120,3 +120,26 @@ def test_a_killed_tracker_is_told_by_recover(home: Path) -> None:
     assert "1 runs were closed" in output
     assert "doomed" in errors
     assert "failed" in errors
+
+
+def test_a_command_is_of_a_project_and_is_exported_where_that_is_asked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    done = track(home, "--project", "vision", "--export", "csv", "--json", "--", "true")
+    assert json.loads(done.stderr)["project"] == "vision"
+    assert ",vision,succeeded," in (home / "ergonaut-runs.csv").read_text()
+
+
+@pytest.mark.chaos
+def test_recover_tells_again_of_what_was_closed_before(home: Path) -> None:
+    with start(home, ["track", "--name", "doomed", "--", "sh", "-c", "echo $$; exec sleep 60"]) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+    os.kill(child, signal.SIGKILL)
+    assert "1 earlier runs had died" in track(home, "--", "true").stderr
+    with start(home, ["recover", "--all"]) as process:
+        output, errors = process.communicate()
+    assert "0 runs were closed, 1 in all" in output
+    assert "doomed" in errors

@@ -10,10 +10,10 @@ import pytest
 
 import ergonaut
 from ergonaut.events.runs import RunState
-from ergonaut.journal import EntryKind, JournalEntry
+from ergonaut.journal import EntryKind, JournalEntry, all_entries
 from ergonaut.journal_phases import phases_of
 
-from .programs import JOULES_PER_CPU_SECOND, only_journal, run, start
+from .programs import JOULES_PER_CPU_SECOND, journals, only_journal, run, start
 
 
 def ended_by(program: str, home: Path, number: signal.Signals = signal.SIGTERM) -> tuple[int, list[JournalEntry], str]:
@@ -101,6 +101,43 @@ asyncio.run(main())
 """
     code, entries, _ = ended_by(program, home)
     assert (code, entries[-1].because) == (-signal.SIGTERM, "ended by SIGTERM")
+
+
+@pytest.mark.chaos
+def test_a_run_after_a_coroutines_is_watched_as_well(home: Path) -> None:
+    # A coroutine's run ends in another thread, where Python lets nobody put handlers back.
+    program = """
+import asyncio
+@ergonaut.track
+async def first():
+    pass
+asyncio.run(first())
+with ergonaut.track(name="second"):
+    print("on", flush=True)
+    time.sleep(60)
+"""
+    with start(program, home) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+    ends = [list(all_entries(journal))[-1] for journal in journals(home)]
+    assert [end.because for end in ends] == ["", "ended by SIGTERM"]
+
+
+@pytest.mark.chaos
+def test_a_signal_after_a_coroutines_run_still_ends_the_process(home: Path) -> None:
+    program = """
+import asyncio
+@ergonaut.track
+async def first():
+    pass
+asyncio.run(first())
+print("on", flush=True)
+time.sleep(60)
+"""
+    code, entries, _ = ended_by(program, home)
+    assert (code, entries[-1].state) == (-signal.SIGTERM, RunState.SUCCEEDED)
 
 
 def test_a_program_that_handles_sigterm_itself_ends_its_run_as_it_wishes(home: Path) -> None:
