@@ -55,9 +55,11 @@ async def step_of(handle: WorkflowHandle[Any, RunJobResult]) -> JobStep:
 
 
 async def record(handle: WorkflowHandle[Any, RunJobResult], name: str) -> None:
-    if os.environ.get("ERGONAUT_RECORD_HISTORIES"):
+    """Keep the history where none of that name is kept: those of older versions are what an upgrade must go on from."""
+    path = HISTORIES / f"{name}.json"
+    if os.environ.get("ERGONAUT_RECORD_HISTORIES") and not path.exists():
         HISTORIES.mkdir(exist_ok=True)
-        (HISTORIES / f"{name}.json").write_text((await handle.fetch_history()).to_json() + "\n")
+        path.write_text((await handle.fetch_history()).to_json() + "\n")
 
 
 async def is_at(handle: WorkflowHandle[Any, RunJobResult], step: JobStep) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from worlds import attempt, candidate, job
 
 from ergonaut.errors import Refused
+from ergonaut.events.runs import PhaseSpan
 from ergonaut.ids import is_name
 from ergonaut.journal import EntryKind, JournalEntry
 from ergonaut.workflows import RunJobInput
@@ -45,6 +46,7 @@ from ergonaut_orchestrator.domain import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SPAN = PhaseSpan(phase="epoch", step=1, started_at=NOW, ended_at=NOW)
 GOOD = {"name": "hello", "command": ["true"], "duration_seconds_expected": 5}
 
 
@@ -116,9 +118,9 @@ def test_a_run_may_last_four_times_as_long_as_expected_ten_minutes_more_or_to_it
 
 
 def test_a_programs_processes_carry_run_price_and_zone_and_are_metered_from_outside() -> None:
-    made = program_of(attempt(job("train", environment={"A": "1"}), NOW, run_id="run-1")).context
+    made = program_of(attempt(job("train", environment={"A": "1"}, project="search"), NOW, run_id="run-1")).context
     assert (made.run_id, made.job_id, made.metered, made.zone) == ("run-1", "job-1", True, "DE")
-    assert (made.pue, made.price_microusd_per_hour) == (1.2, 50_000)
+    assert (made.pue, made.price_microusd_per_hour, made.project) == (1.2, 50_000, "search")
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,10 @@ def test_a_run_cannot_tell_more_figures_than_an_event_holds() -> None:
     assert len(Telling().after(entries).metrics) == 256
 
 
+def test_a_run_s_project_is_told_with_its_start() -> None:
+    assert facts.run_started(attempt(job(project="search"), NOW), host="h", at=NOW).project == "search"
+
+
 def test_a_fact_told_twice_is_one_fact_and_two_facts_are_two() -> None:
     ours = attempt(job("true"), NOW)
     ending = Ending("default", "job-1", ours.lease.run_id, RunEnd(EndKind.PREEMPTED, NOW, "lost"))
@@ -274,6 +280,9 @@ def test_a_fact_told_twice_is_one_fact_and_two_facts_are_two() -> None:
             facts.run_progressed(ours.lease, Telling(), offset=1, at=NOW).event_id,
             facts.run_progressed(ours.lease, Telling(), offset=2, at=NOW).event_id,
             facts.run_preempted(ending).event_id,
+            facts.run_paused(ending).event_id,
+            facts.phases_finished(ours.lease, (SPAN,), first=0, at=NOW).event_id,
+            facts.phases_finished(ours.lease, (SPAN,), first=1, at=NOW).event_id,
             facts.run_finished(finished).event_id,
         ]
 

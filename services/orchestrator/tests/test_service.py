@@ -1,6 +1,7 @@
 """The use cases over fakes: what is told, in which order, and what a repeat, an absence or a stop changes."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -149,6 +150,44 @@ async def test_files_and_outputs_are_kept_under_the_runs_name(fakes: FakeWorld, 
         ("default", f"logs/{run_id}/stderr.log"),
         ("default", f"logs/{run_id}/stdout.log"),
     ]
+
+
+async def test_what_an_interrupted_attempt_saved_is_laid_out_for_the_next_one(
+    fakes: FakeWorld, clock: FakeClock
+) -> None:
+    first = attempt(job("sleep", "60"), NOW)
+    await begun(fakes, first)
+    fakes.provider.save(step=b"7")
+    saved = await Keeping(fakes.world, Bounds()).save(first)
+    second = replace(attempt(job("sleep", "60"), NOW), checkpoint=saved.checkpoint)
+    await Leasing(fakes.world).provision(second)
+    assert saved.checkpoint == f"checkpoints/job-1/{first.lease.run_id}.tar"
+    assert fakes.provider.saved(second.lease.lease_id) == {"step": b"7"}
+    assert ("default", f"logs/{first.lease.run_id}/stdout.log") in fakes.artifacts.kept
+
+
+async def test_a_machine_that_is_gone_saves_nothing_and_says_so(fakes: FakeWorld) -> None:
+    saved = await Keeping(fakes.world, Bounds()).save(attempt(job("true"), NOW))
+    assert (saved.checkpoint, "the machine is gone" in saved.because) == ("", True)
+
+
+async def test_a_checkpoint_that_may_not_be_kept_is_told_and_not_kept(
+    fakes: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_large(_: str) -> None:
+        raise Refused("the checkpoint has more than 10 bytes", field="checkpoint_folder")
+
+    ours = attempt(job("sleep", "60"), NOW)
+    await begun(fakes, ours)
+    monkeypatch.setattr(fakes.provider, "checkpoint", too_large)
+    saved = await Keeping(fakes.world, Bounds()).save(ours)
+    assert (saved.checkpoint, saved.because) == ("", "checkpoint_folder: the checkpoint has more than 10 bytes")
+
+
+async def test_a_job_whose_checkpoint_is_lost_begins_again(fakes: FakeWorld) -> None:
+    ours = replace(attempt(job("sleep", "60"), NOW), checkpoint="checkpoints/job-1/run-0.tar")
+    await begun(fakes, ours)
+    assert (fakes.provider.starts, fakes.provider.saved(ours.lease.lease_id)) == (1, {})
 
 
 async def test_a_release_that_could_not_be_told_is_told_by_the_repeat(fakes: FakeWorld) -> None:
