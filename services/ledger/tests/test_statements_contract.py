@@ -10,6 +10,7 @@ from ergonaut.errors import Conflict, NotFound, Refused
 from ergonaut.events.pricing import Accounting
 from ergonaut.events.telemetry import Share
 from ergonaut_common.clock import FakeClock
+from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.domain.certificates import Certificate, Period
 from ergonaut_ledger.domain.statements import Asked
@@ -17,6 +18,7 @@ from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_statements import FakeCertificateBook, FakeStatementBooks
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.statements import CertificateBook, StatementBooks
+from ergonaut_ledger.service.rolling import Rolling
 from ergonaut_ledger.service.statements import Statements
 
 from .told import RUN, T0, batch_of, cpu_sample, finished, gpu_sample, reading, rent_sample, started
@@ -239,3 +241,28 @@ async def test_what_no_statement_can_be_of_is_refused(statements: Statements, te
         await statements.statement(Asked(tenant, TODAY), "colour")
     with pytest.raises(Refused, match=r"^period: "):
         await statements.compliance(Asked(tenant, Period(TODAY.ends_at, TODAY.starts_at)), "")
+
+
+async def test_a_statement_is_the_same_from_roll_ups_and_from_samples(
+    store: Store, books: StatementBooks, tenant: str, request: pytest.FixtureRequest
+) -> None:
+    if isinstance(store, FakeStore):
+        pytest.skip("a fake has no roll-ups")
+    await keep_a_day(store, tenant)
+    asked = Asked(tenant, Period(TODAY.starts_at - timedelta(days=2), TODAY.ends_at))
+    days, units = await books.grid_days(asked), await books.functional_units(asked, "tokens")
+    before = (await books.lines(asked, "run", 10), await books.unattributed(asked), await books.unmeasured(asked))
+    rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=20)
+    await Rolling(rollups, FakeClock(TODAY.ends_at + timedelta(days=1))).catch_up()
+    usage = ClickHouseUsage(request.getfixturevalue("engine"), query_seconds=8)
+    assert await usage.touched_minutes(tenant, asked.period.starts_at, asked.period.ends_at) == []
+    assert (
+        await books.lines(asked, "run", 10),
+        await books.unattributed(asked),
+        await books.unmeasured(asked),
+    ) == before
+    assert await books.functional_units(asked, "tokens") == units
+    after = await books.grid_days(asked)
+    assert [(one.day, one.basis, one.energy_joules, one.grams_co2e) for one in after] == [
+        (one.day, one.basis, pytest.approx(one.energy_joules), pytest.approx(one.grams_co2e)) for one in days
+    ]

@@ -4,43 +4,39 @@ FINAL makes rows that a repeat has doubled count once, as everywhere in the ledg
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.adapters.rollups import DIMENSIONS, FIGURES, OF_SAMPLES, TABLES, ClickHouseUsage
 from ergonaut_ledger.domain.certificates import Certificate, Period
 from ergonaut_ledger.domain.compliance import Basis, GridDay, Hardware
 from ergonaut_ledger.domain.statements import Asked, LineSums, Unmeasured
+from ergonaut_ledger.domain.usage import EPOCH, Level, Span, parts
 from ergonaut_ledger.ports.statements import CERTIFICATES_MAX, GRID_DAYS_MAX, UNMEASURED_MAX
-
-_SCOPE = """
-    tenant = {tenant:String}
-    AND started_at >= {starts_at:DateTime64(6, 'UTC')} AND started_at < {ends_at:DateTime64(6, 'UTC')}
-    AND ({project:String} = '' OR project = {project:String})
-"""
 
 _LABELS = {
     "project": "project",
     "job": "job_id",
     "run": "run_id",
     "host": "host",
-    "day": "toString(toDate(started_at, 'UTC'))",
+    "day": "toString(toDate(at, 'UTC'))",
 }
 
 # As location-based statements ask for the average signal, energy under any other intensity is summed by zone, to be weighed anew.
 _SUMS = """
     if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
-    if(count(energy_joules) = 0, NULL, sumKahan(energy_joules * ifNull(range_fraction, 0))) AS energy_range,
+    if(count(energy_joules) = 0, NULL, sumKahan(ifNull(energy_joules_range, 0))) AS energy_range,
     if(
         countIf(carbon_grams_co2e IS NOT NULL AND intensity_accounting = 'location-based' AND intensity_signal = 'average') = 0,
         NULL,
         sumKahanIf(carbon_grams_co2e, intensity_accounting = 'location-based' AND intensity_signal = 'average')
     ) AS location_grams,
     sumMapIf(
-        [zone], [ifNull(energy_joules, 0) * pue],
+        [zone], [ifNull(building_joules, 0)],
         energy_joules IS NOT NULL AND NOT (intensity_accounting = 'location-based' AND intensity_signal = 'average')
     ) AS other,
     if(count(embodied_grams_co2e) = 0, NULL, sumKahan(embodied_grams_co2e)) AS embodied,
@@ -49,41 +45,40 @@ _SUMS = """
     if(countIf(cost_usd IS NOT NULL AND component = 'machine') = 0, NULL, sumKahanIf(cost_usd, component = 'machine'))
         AS rent,
     uniqExactIf(run_id, run_id != '') AS runs,
-    count() AS samples
+    sum(samples) AS samples_told
 """
 
-_WHOLE = f"SELECT '' AS label, {_SUMS} FROM power_samples FINAL WHERE {_SCOPE}"  # noqa: S608 - constants only
+_WHOLE = f"SELECT '' AS label, {_SUMS} FROM @use"  # noqa: S608 - constants only
 
 _GRID_DAYS = f"""
 SELECT
-    toDate(started_at, 'UTC') AS day, zone, intensity_kind, intensity_source, intensity_signal, intensity_accounting,
+    toDate(at, 'UTC') AS day, zone, intensity_kind, intensity_source, intensity_signal, intensity_accounting,
     intensity_boundary,
-    sumKahan(energy_joules * pue) AS joules,
-    sumKahan(energy_joules * pue * ifNull(range_fraction, 0)) AS joules_range,
+    sumKahan(ifNull(building_joules, 0)) AS joules,
+    sumKahan(ifNull(energy_joules_range, 0) * if(energy_joules > 0, building_joules / energy_joules, 1)) AS joules_range,
     sumKahan(ifNull(carbon_grams_co2e, 0)) AS grams,
-    sumKahanIf(ifNull(energy_joules, 0), pue = 1) AS joules_without_pue
-FROM power_samples FINAL
-WHERE {_SCOPE} AND energy_joules IS NOT NULL
+    sumKahanIf(ifNull(energy_joules, 0), building_joules = energy_joules) AS joules_without_pue
+FROM @use
+WHERE energy_joules IS NOT NULL
 GROUP BY ALL
 ORDER BY ALL
 LIMIT {GRID_DAYS_MAX + 1}
 """  # noqa: S608 - constants only
 
-_HARDWARE = f"""
+_HARDWARE = """
 SELECT
     if(count(embodied_grams_co2e) = 0, NULL, sumKahan(embodied_grams_co2e)) AS embodied,
     uniqExact(host) AS hosts,
     uniqExactIf(host, embodied_grams_co2e IS NOT NULL) AS hosts_known
-FROM power_samples FINAL
-WHERE {_SCOPE}
-"""  # noqa: S608 - constants only
+FROM @use
+"""
 
 _UNMEASURED = f"""
-SELECT component, source, count() AS samples
-FROM power_samples FINAL
-WHERE {_SCOPE} AND method = 'not-measured' AND component != 'machine'
+SELECT component, source, sum(samples) AS samples_told
+FROM @use
+WHERE method = 'not-measured' AND component != 'machine'
 GROUP BY component, source
-ORDER BY samples DESC, component, source
+ORDER BY samples_told DESC, component, source
 LIMIT {UNMEASURED_MAX}
 """  # noqa: S608 - constants only
 
@@ -99,12 +94,11 @@ FROM
 )
 """
 
-_UNITS = f"""
-SELECT sum(arrayFirst(metric -> metric.1 = {{unit:String}}, metrics).2) AS units
+_UNITS = """
+SELECT sum(arrayFirst(metric -> metric.1 = {unit:String}, metrics).2) AS units
 FROM runs
-WHERE tenant = {{tenant:String}}
-    AND run_id IN (SELECT run_id FROM power_samples WHERE {_SCOPE} AND run_id != '')
-"""  # noqa: S608 - constants only
+WHERE tenant = {tenant:String} AND run_id IN (SELECT run_id FROM @use WHERE run_id != '')
+"""
 
 _NAMES = {
     "run": "SELECT run_id AS label, any(name) AS title FROM runs"
@@ -129,31 +123,45 @@ LIMIT {CERTIFICATES_MAX}
 """  # noqa: S608 - constants only
 
 
+# The outermost ends choose the parts of the table that are read, the arrays the rows within them.
+_USED = """(
+    SELECT {dimensions}, toDateTime({at}, 'UTC') AS at, {figures}
+    FROM {table} FINAL
+    WHERE tenant = {{tenant:String}} AND ({{project:String}} = '' OR project = {{project:String}})
+        AND {at} >= {{{level}_first:{kind}}} AND {at} < {{{level}_last:{kind}}}
+        AND arrayExists(
+            (start, end) -> {micros} >= start AND {micros} < end,
+            {{{level}_starts:Array(Int64)}}, {{{level}_ends:Array(Int64)}}
+        )
+)"""
+
+
 class ClickHouseStatementBooks:
-    """Fills `StatementBooks`."""
+    """Fills `StatementBooks`: from days, hours and minutes where these are rolled up, and from samples for the rest."""
 
     def __init__(self, engine: Engine, *, query_seconds: float) -> None:
         self._engine = engine
         self._query_seconds = query_seconds
+        self._usage = ClickHouseUsage(engine, query_seconds=query_seconds)
 
     async def lines(self, asked: Asked, line_by: str, limit: int) -> list[LineSums]:
         sql = f"""
-            SELECT {_LABELS[line_by]} AS label, {_SUMS} FROM power_samples FINAL WHERE {_SCOPE} AND share = 'run'
+            SELECT {_LABELS[line_by]} AS label, {_SUMS} FROM @use WHERE share = 'run'
             GROUP BY label ORDER BY energy DESC NULLS LAST, label LIMIT {{limit:UInt32}}
         """  # noqa: S608 - constants only
         return [_sums(row) for row in await self._ask("summing a statement", sql, asked, limit=limit)]
 
     async def labels(self, asked: Asked, line_by: str) -> int:
-        sql = f"SELECT uniqExact({_LABELS[line_by]}) AS labels FROM power_samples WHERE {_SCOPE} AND share = 'run'"  # noqa: S608
+        sql = f"SELECT uniqExact({_LABELS[line_by]}) AS labels FROM @use WHERE share = 'run'"  # noqa: S608 - constants
         [row] = await self._ask("counting a statement's lines", sql, asked)
         return int(row["labels"])
 
     async def whole(self, asked: Asked) -> LineSums:
-        [row] = await self._ask("summing a statement", f"{_WHOLE} AND share = 'run'", asked)
+        [row] = await self._ask("summing a statement", f"{_WHOLE} WHERE share = 'run'", asked)
         return _sums(row)
 
     async def unattributed(self, asked: Asked) -> LineSums:
-        [row] = await self._ask("summing idling and others", f"{_WHOLE} AND share != 'run'", asked)
+        [row] = await self._ask("summing idling and others", f"{_WHOLE} WHERE share != 'run'", asked)
         return _sums(row)
 
     async def names(self, tenant: str, line_by: str, labels: Sequence[str]) -> Mapping[str, str]:
@@ -172,7 +180,8 @@ class ClickHouseStatementBooks:
         return Hardware(row["embodied"], row["hosts"], row["hosts_known"])
 
     async def unmeasured(self, asked: Asked) -> list[Unmeasured]:
-        return [Unmeasured(**row) for row in await self._ask("listing what was not measured", _UNMEASURED, asked)]
+        rows = await self._ask("listing what was not measured", _UNMEASURED, asked)
+        return [Unmeasured(row["component"], row["source"], row["samples_told"]) for row in rows]
 
     async def messages_missing(self, asked: Asked) -> int:
         [row] = await self._ask("counting missing messages", _MISSING, asked)
@@ -185,14 +194,53 @@ class ClickHouseStatementBooks:
         return float(row["units"] or 0.0)
 
     async def _ask(self, what: str, sql: str, asked: Asked, **more: Any) -> list[Mapping[str, Any]]:
-        parameters = {
+        period = asked.period
+        parameters: dict[str, Any] = {
             "tenant": asked.tenant,
-            "starts_at": asked.period.starts_at,
-            "ends_at": asked.period.ends_at,
+            "starts_at": period.starts_at,
+            "ends_at": period.ends_at,
             "project": asked.project,
             **more,
         }
+        if "@use" in sql:
+            touched = await self._usage.touched_minutes(asked.tenant, period.starts_at, period.ends_at)
+            use, spans = _use(parts(Span(period.starts_at, period.ends_at), Level.DAY, touched))
+            sql, parameters = sql.replace("@use", use), parameters | spans
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _use(pieces: Mapping[Level, Sequence[Span]]) -> tuple[str, dict[str, Any]]:
+    """What was used, as one table in the form of a roll-up, and the bound ends of its spans; each sample is in one span."""
+    selects: list[str] = []
+    ends: dict[str, Any] = {}
+    for level, spans in pieces.items():
+        if spans:
+            selects.append(_used(level))
+            ends |= {
+                f"{level}_first": spans[0].starts_at,
+                f"{level}_last": spans[-1].ends_at,
+                f"{level}_starts": [_microseconds(span.starts_at) for span in spans],
+                f"{level}_ends": [_microseconds(span.ends_at) for span in spans],
+            }
+    return f"({' UNION ALL '.join(selects)})", ends
+
+
+def _used(level: Level) -> str:
+    of_samples = level is Level.SAMPLE
+    at = "started_at" if of_samples else "at"
+    return _USED.format(
+        level=level,
+        table="power_samples" if of_samples else TABLES[level],
+        dimensions=", ".join(name for name in DIMENSIONS if name != "tenant"),
+        at=at,
+        kind="DateTime64(6, 'UTC')" if of_samples else "DateTime('UTC')",
+        micros=f"toUnixTimestamp64Micro(toDateTime64({at}, 6, 'UTC'))",
+        figures=OF_SAMPLES if of_samples else f"{', '.join(FIGURES)}, seconds, samples",
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 class ClickHouseCertificateBook:
@@ -238,7 +286,7 @@ def _sums(row: Mapping[str, Any]) -> LineSums:
         electricity_usd=row["electricity"],
         rent_usd=row["rent"],
         runs=row["runs"],
-        samples=row["samples"],
+        samples=row["samples_told"],
     )
 
 
