@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,13 @@ from ergonaut.budgets import BudgetMetric, BudgetScope, BudgetSpec
 from ergonaut.events import RunPaused
 from ergonaut.events.telemetry import Share
 from ergonaut_common.bus import open_bus
+from ergonaut_common.clock import FakeClock
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import nats_server
 from ergonaut_ledger.adapters.budget_book import BUCKET, KeyValueBudgetBook
 from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
+from ergonaut_ledger.adapters.rollups import ClickHouseRollUps
 from ergonaut_ledger.domain.budgets import (
     BEGINNING,
     Asked,
@@ -26,12 +28,15 @@ from ergonaut_ledger.domain.budgets import (
     Seen,
     decided,
     made,
+    total,
 )
+from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_budgets import FakeBudgetBook, FakeBudgetSums
 from ergonaut_ledger.ports import BudgetBook, BudgetSums, Store, StoredBudget
+from ergonaut_ledger.service.rolling import Rolling
 
-from .told import T0, batch, batch_of, cpu_sample, finished, gpu_sample, message, reading, rent_sample, started
+from .told import RUN, T0, batch, batch_of, cpu_sample, finished, gpu_sample, message, reading, rent_sample, started
 
 
 @pytest.fixture(params=["fake", pytest.param("nats", marks=pytest.mark.integration)])
@@ -156,6 +161,35 @@ async def test_hours_are_asked_up_to_the_minutes(sums: BudgetSums, store: Store,
         T0.replace(minute=0),
     ]
     assert [chunk.starts_at for chunk in answer.minutes] == [T0]
+
+
+@pytest.mark.parametrize("scope", [("tenant", ""), ("job", "job-1"), ("project", "vision"), ("run", RUN)])
+async def test_a_long_window_is_the_sum_of_its_samples_whether_rolled_up_or_not(
+    sums: BudgetSums, store: Store, tenant: str, scope: tuple[str, str]
+) -> None:
+    def kept(n: int, at: datetime) -> Batch:
+        mine = {"job_id": "job-1", "project": "vision", "started_at": at, "ended_at": at + timedelta(seconds=1)}
+        told = reading(
+            tenant, n, cpu_sample(0, float(n), **mine), rent_sample(0, 0.5).model_copy(update=mine), occurred_at=at
+        )
+        return batch_of(told, first=n)
+
+    moments = [T0 - timedelta(hours=7 * n, minutes=n) for n in range(1, 30)]
+    for n, at in enumerate(moments, 1):
+        await store.keep(kept(n, at))
+    if isinstance(store, ClickHouseStore):
+        await Rolling(ClickHouseRollUps(store.engine, seconds=20), FakeClock(T0 + timedelta(days=1))).catch_up()
+    # One minute of an hour that is rolled up by now is touched again.
+    await store.keep(kept(30, moments[4] + timedelta(seconds=2)))
+    since = moments[-3] + timedelta(seconds=30)
+    answer = await sums.answer(question(tenant, *scope), asked(hours_from=since, minutes_from=T0))
+    whole = total(chunk.use for chunk in answer.hours)
+    assert whole.energy_joules == pytest.approx(sum(range(1, 27)) + 30)
+    assert whole.energy_joules_range == pytest.approx(0.3 * whole.energy_joules)
+    assert whole.carbon_grams_co2e_range == pytest.approx(0.3 * whole.carbon_grams_co2e)
+    assert whole.cost_usd == pytest.approx(whole.energy_joules / 3.6e6 * 0.15 + 27 * 0.5)
+    starts = [chunk.starts_at for chunk in answer.hours]
+    assert len(set(starts)) == len(starts)
 
 
 async def test_what_is_told_again_is_summed_once(sums: BudgetSums, store: Store, tenant: str) -> None:

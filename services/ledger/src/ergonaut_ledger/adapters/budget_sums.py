@@ -1,16 +1,19 @@
 """What budgets ask of ClickHouse: sums by hour and by minute, the present pace, and runs under way.
 
 FINAL makes a sample count once, however often it was told; a sample never moves to another month's partition, so that each
-may be read by itself.
+may be read by itself. What is long past comes out of the roll-ups, but for minutes that were touched since they were rolled up,
+which are summed from their samples; so a year is asked for in moments, also when samples are dropped by age.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ergonaut.budgets import BudgetScope
 from ergonaut_ledger.adapters.engine import Engine
-from ergonaut_ledger.domain.budgets import Answer, Asked, Chunk, Pace, Question, RunUnderWay, Use, total
+from ergonaut_ledger.adapters.rollups import ClickHouseUsage
+from ergonaut_ledger.domain.budgets import HOURS_KEPT, Answer, Asked, Chunk, Pace, Question, RunUnderWay, Use, total
+from ergonaut_ledger.domain.usage import EPOCH, Level, Span, parts
 
 _OF_SCOPE = {
     BudgetScope.TENANT: "",
@@ -43,11 +46,14 @@ ORDER BY starts_at
 SETTINGS do_not_merge_across_partitions_select_final = 1
 """
 
-_HOURS = f"""
-SELECT
-    toStartOfHour(started_at) AS starts_at,
-    {_USE}
-{_OF_QUESTION}"""
+_ROLLED = {Level.MINUTE: "power_minutes", Level.HOUR: "power_hours", Level.DAY: "power_days"}
+
+# A roll-up keeps ways of measuring apart, so that the range of its joules is that of its grams and dollars too.
+_SUMS_ROLLED = ", ".join(
+    f"ifNull(sumKahan({metric}), 0) AS {metric}_used, "
+    f"ifNull(sumKahan({metric} * ranged / nullIf(energy_joules, 0)), 0) AS {metric}_range"
+    for metric in _METRICS
+)
 
 _MINUTES = f"""
 SELECT
@@ -95,25 +101,79 @@ class ClickHouseBudgetSums:
     def __init__(self, engine: Engine, *, query_seconds: float) -> None:
         self._engine = engine
         self._query_seconds = query_seconds
+        self._usage = ClickHouseUsage(engine, query_seconds=query_seconds)
 
     async def answer(self, question: Question, asked: Asked) -> Answer:
-        of_scope = _OF_SCOPE[question.scope] + _GROUPED
-        hours: Sequence[Mapping[str, Any]] = ()
-        if asked.hours_from is not None:
-            span = {"since": asked.hours_from, "until": min(asked.minutes_from, question.until)}
-            hours = await self._ask(_HOURS + of_scope, question, **span)
+        hours = await self._long_past(question, asked.hours_from, min(asked.minutes_from, question.until))
+        of_minutes = _MINUTES + _OF_SCOPE[question.scope] + _GROUPED
         span = {"since": asked.minutes_from, "until": question.until}
-        minutes = await self._ask(_MINUTES + of_scope, question, recent_after=asked.recent_after, **span)
-        return Answer([_chunk(row) for row in hours], [_chunk(row) for row in minutes], _pace(minutes))
+        minutes = await self._ask(of_minutes, question, recent_after=asked.recent_after, **span)
+        return Answer(hours, [_chunk(row) for row in minutes], _pace(minutes))
 
     async def runs_under_way(self, question: Question, started_after: datetime, limit: int) -> list[RunUnderWay]:
         sql = _UNDER_WAY + _RUN_OF_SCOPE[question.scope] + _NEWEST_FIRST
         rows = await self._ask(sql, question, started_after=started_after, limit=limit)
         return [RunUnderWay(row["run_id"], row["job"], row["newest_start_at"]) for row in rows]
 
+    async def _long_past(self, question: Question, since: datetime | None, until: datetime) -> list[Chunk]:
+        """Sums by hour for the last two days, by day before."""
+        if since is None or since >= until:
+            return []
+        by_hour_from = until.replace(hour=0, minute=0, second=0, microsecond=0) - HOURS_KEPT
+        spans = [
+            (Level.DAY, Span(since, min(by_hour_from, until))),
+            (Level.HOUR, Span(max(since, by_hour_from), until)),
+        ]
+        touched = await self._usage.touched_minutes(question.tenant, since, until)
+        chunks: list[Chunk] = []
+        for level, span in spans:
+            if span.starts_at < span.ends_at:
+                sql, parameters = _rolled(question, level, parts(span, level, touched))
+                chunks += [_chunk(row) for row in await self._ask(sql, question, **parameters)]
+        return chunks
+
     async def _ask(self, sql: str, question: Question, **parameters: Any) -> list[Mapping[str, Any]]:
         asked = {"tenant": question.tenant, "scope_key": question.scope_key, **parameters}
         return await self._engine.ask(sql, asked, what="summing for a budget", seconds=self._query_seconds)
+
+
+def _rolled(question: Question, coarsest: Level, pieces: Mapping[Level, Sequence[Span]]) -> tuple[str, dict[str, Any]]:
+    """The question over each level's spans, summed by hour or by day, and its bound values."""
+    selects: list[str] = []
+    parameters: dict[str, Any] = {}
+    for level, spans in pieces.items():
+        if spans:
+            parameters |= {
+                f"{level}_first": spans[0].starts_at,
+                f"{level}_last": spans[-1].ends_at,
+                f"{level}_starts": [_microseconds(span.starts_at) for span in spans],
+                f"{level}_ends": [_microseconds(span.ends_at) for span in spans],
+            }
+            selects.append(_select(question, level))
+    start = "toStartOfDay" if coarsest is Level.DAY else "toStartOfHour"
+    union = "\n    UNION ALL\n".join(selects)
+    return f"SELECT {start}(at, 'UTC') AS starts_at, {_SUMS_ROLLED}\nFROM\n(\n{union}\n)\n{_GROUPED}", parameters
+
+
+def _select(question: Question, level: Level) -> str:
+    """One level's rows. Its spans may be many after late samples, so they are one condition and not one question each."""
+    sampled = level is Level.SAMPLE
+    table, at = ("power_samples", "started_at") if sampled else (_ROLLED[level], "at")
+    ranged = "range_fraction * energy_joules" if sampled else "energy_joules_range"
+    microseconds = f"toUnixTimestamp64Micro(toDateTime64({at}, 6, 'UTC'))"
+    return f"""
+    SELECT toDateTime({at}, 'UTC') AS at, cost_usd, carbon_grams_co2e, energy_joules, {ranged} AS ranged
+    FROM {table} FINAL
+    WHERE tenant = {{tenant:String}} AND share = 'run' {_OF_SCOPE[question.scope]}
+        AND {at} >= {{{level}_first:DateTime64(6, 'UTC')}} AND {at} < {{{level}_last:DateTime64(6, 'UTC')}}
+        AND arrayExists(
+            (start, end) -> {microseconds} >= start AND {microseconds} < end,
+            {{{level}_starts:Array(Int64)}}, {{{level}_ends:Array(Int64)}}
+        )"""  # noqa: S608 - constants only
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def _chunk(row: Mapping[str, Any]) -> Chunk:

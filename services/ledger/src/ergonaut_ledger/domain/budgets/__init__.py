@@ -12,6 +12,7 @@ from ergonaut_ledger.domain.budgets.deciding import (
 from ergonaut_ledger.domain.budgets.limits import limits_of_job
 from ergonaut_ledger.domain.budgets.records import BudgetRecord, State, Untold, changed, made, removed, state_of
 from ergonaut_ledger.domain.budgets.tally import (
+    HOURS_KEPT,
     Answer,
     Asked,
     Chunk,
@@ -27,6 +28,7 @@ from ergonaut_ledger.domain.budgets.windows import BEGINNING, Window, question_o
 
 __all__ = [
     "BEGINNING",
+    "HOURS_KEPT",
     "Answer",
     "Asked",
     "BudgetRecord",
