@@ -169,3 +169,15 @@ def test_a_period_is_understood_as_people_write_it(
 def test_what_is_no_period_is_refused(text: str) -> None:
     with pytest.raises(Refused, match=r"^--period: "):
         statements.period_from(text)
+
+
+COMMANDS = typer.main.get_command(APP).commands  # type: ignore[attr-defined]
+CERTIFICATE = typer.main.get_command(statements.certificate_app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["statement", "compliance", *(f"certificate {name}" for name in CERTIFICATE)])
+def test_every_command_has_help_with_an_example_and_speaks_json(name: str) -> None:
+    group, _, leaf = name.partition(" ")
+    command = CERTIFICATE[leaf] if leaf else COMMANDS[group]
+    assert f"ergonaut {name}" in command.help.partition("Example: ")[2]
+    assert any("--json" in parameter.opts for parameter in command.params)
