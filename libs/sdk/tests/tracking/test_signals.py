@@ -54,6 +54,36 @@ with ergonaut.track() as run, run.phase("epoch", 7):
 
 
 @pytest.mark.chaos
+def test_exporters_have_the_end_of_a_run_that_a_signal_ended(home: Path) -> None:
+    program = """
+os.chdir(os.environ["ERGONAUT_HOME"])
+with ergonaut.track(exporters=["csv", "json"]):
+    print("on", flush=True)
+    time.sleep(60)
+"""
+    code, entries, _ = ended_by(program, home)
+    assert code == -signal.SIGTERM
+    assert entries[0].started is not None
+    assert ",failed,ended by SIGTERM," in (home / "ergonaut-runs.csv").read_text()
+    assert '"because": "ended by SIGTERM"' in (home / f"{entries[0].started.run_id}.json").read_text()
+
+
+@pytest.mark.chaos
+def test_a_bus_that_is_away_keeps_a_signalled_process_for_seconds_only(home: Path) -> None:
+    program = """
+os.environ["ERGONAUT_NATS_URL"] = "nats://127.0.0.1:9"
+with ergonaut.track():
+    print("on", flush=True)
+    time.sleep(60)
+"""
+    began = time.monotonic()
+    code, entries, errors = ended_by(program, home)
+    assert (code, entries[-1].because) == (-signal.SIGTERM, "ended by SIGTERM")
+    assert "could be sent" in errors
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.chaos
 def test_a_program_that_is_deep_in_native_code_is_ended_too(home: Path) -> None:
     # The hash takes minutes in native code that looks at no signal meanwhile, as a long kernel of a training would.
     program = """
