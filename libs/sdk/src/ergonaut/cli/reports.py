@@ -15,7 +15,9 @@ from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.jobs import Placement
 from ergonaut.jobs_proto import candidate_from_proto
 from ergonaut.reports import (
+    Analysis,
     RunReport,
+    analysis_of,
     compare,
     comparison_to_csv,
     comparison_to_json,
@@ -133,7 +135,19 @@ async def gathered(client: AsyncClient, run_id: str) -> RunReport:
     """All that the ledger knows of a run; one that has only just ended is given the time to settle."""
     footprint = await _settled(client, run_id)
     power, elsewhere = await asyncio.gather(client.ledger.power_series(run_id), client.ledger.elsewhere(run_id))
-    return report_of(footprint, power, elsewhere, await _expected(client, footprint.run.job_id))
+    analysis = await _analysis(client, footprint.run)
+    return report_of(footprint, power, elsewhere, await _expected(client, footprint.run.job_id), analysis)
+
+
+async def _analysis(client: AsyncClient, run: pb.Run) -> Analysis:
+    """Phases, units, what would save, and what was odd since the run began."""
+    days = min((datetime.now(UTC) - run.started_at.ToDatetime(UTC)).days + 2, 366)
+    efficiency, recommendations, anomalies = await asyncio.gather(
+        client.analysis.efficiency(run.run_id),
+        client.analysis.recommendations(run.run_id),
+        client.analysis.anomalies(run.run_id, days=days),
+    )
+    return analysis_of(efficiency, recommendations, anomalies)
 
 
 async def _expected(client: AsyncClient, job_id: str) -> Placement | None:

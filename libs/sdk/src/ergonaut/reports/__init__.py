@@ -11,24 +11,54 @@ console.print(render_comparison_terminal(comparison))
 from typing import TYPE_CHECKING
 
 from ergonaut.errors import Refused
+from ergonaut.reports.accounts import Compliance, Statement, compliance_of, statement_of
+from ergonaut.reports.analysis import Analysis, analysis_of
 from ergonaut.reports.comparison import Comparison, compare
-from ergonaut.reports.exports import comparison_to_csv, comparison_to_json, to_csv, to_json
+from ergonaut.reports.exports import (
+    comparison_to_csv,
+    comparison_to_json,
+    compliance_to_csv,
+    compliance_to_json,
+    efficiency_to_csv,
+    statement_to_csv,
+    statement_to_json,
+    to_csv,
+    to_json,
+)
 from ergonaut.reports.report import RunReport, report_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = [
+    "Analysis",
     "Comparison",
+    "Compliance",
     "RunReport",
+    "Statement",
+    "analysis_of",
     "compare",
     "comparison_to_csv",
     "comparison_to_json",
+    "compliance_of",
+    "compliance_to_csv",
+    "compliance_to_json",
+    "efficiency_to_csv",
+    "render_anomalies_terminal",
     "render_comparison_html",
     "render_comparison_terminal",
+    "render_compliance_html",
+    "render_compliance_terminal",
+    "render_efficiency_terminal",
     "render_html",
+    "render_recommendations_terminal",
+    "render_statement_html",
+    "render_statement_terminal",
     "render_terminal",
     "report_of",
+    "statement_of",
+    "statement_to_csv",
+    "statement_to_json",
     "to_csv",
     "to_json",
 ]
@@ -48,6 +78,27 @@ def render_comparison_terminal(comparison: Comparison) -> "RenderableType":
     return comparison_for_terminal(comparison)
 
 
+def render_efficiency_terminal(analysis: Analysis) -> "RenderableType":
+    """Units and phases of a run for a terminal."""
+    from ergonaut.reports.terminal import efficiency_for_terminal
+
+    return efficiency_for_terminal(analysis)
+
+
+def render_recommendations_terminal(analysis: Analysis) -> "RenderableType":
+    """What would save, for a terminal."""
+    from ergonaut.reports.terminal import recommendations_for_terminal
+
+    return recommendations_for_terminal(analysis.recommendations)
+
+
+def render_anomalies_terminal(analysis: Analysis) -> "RenderableType":
+    """Anomalies for a terminal."""
+    from ergonaut.reports.terminal import anomalies_for_terminal
+
+    return anomalies_for_terminal(analysis.anomalies)
+
+
 def render_html(report: RunReport) -> str:
     """The report as one HTML file that needs nothing else. Raises Refused where the extra `report` is not installed."""
     _need_jinja()
@@ -62,6 +113,36 @@ def render_comparison_html(comparison: Comparison) -> str:
     from ergonaut.reports.pages import comparison_page
 
     return comparison_page(comparison)
+
+
+def render_statement_terminal(statement: Statement) -> "RenderableType":
+    """The statement for a terminal."""
+    from ergonaut.reports.terminal_accounts import statement_for_terminal
+
+    return statement_for_terminal(statement)
+
+
+def render_statement_html(statement: Statement) -> str:
+    """The statement as one HTML file. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages import statement_page
+
+    return statement_page(statement)
+
+
+def render_compliance_terminal(report: Compliance) -> "RenderableType":
+    """The compliance report for a terminal."""
+    from ergonaut.reports.terminal_accounts import compliance_for_terminal
+
+    return compliance_for_terminal(report)
+
+
+def render_compliance_html(report: Compliance) -> str:
+    """The compliance report as one HTML file. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages import compliance_page
+
+    return compliance_page(report)
 
 
 def _need_jinja() -> None:

@@ -12,6 +12,9 @@ from ergonaut.reports.svg import Canvas, Scale, path, text_width, ticks
 WIDE, NARROW = 760.0, 360.0
 """Pixels; a page shows one or the other."""
 
+BROAD = 1110.0
+"""Pixels of a page of tables, in place of WIDE."""
+
 LETTERS = 12.0
 COLOURS = 8
 """CSS classes `c0` to `c7`; more components than that share them."""
@@ -20,6 +23,9 @@ GAP_FACTOR = 3.0
 """A pause longer than this many usual intervals is drawn as a gap, not bridged."""
 
 PLACES_DRAWN = 60
+ANOMALIES_DRAWN = 20
+"""More bands than this hide the power under them; the list below the chart has all."""
+
 LABEL_ROOM = 16.0
 LABEL_CHARACTERS = 40
 
@@ -28,7 +34,7 @@ def power_chart(report: RunReport, width: float) -> str:
     """Power over time, the components on top of each other."""
     if not report.power:
         return ""
-    height, left, right, top, bottom = (240.0 if width > NARROW else 200.0), 46.0, 10.0, 10.0, 30.0
+    height, left, right, top, bottom = (240.0 if width > NARROW else 200.0), 46.0, 10.0, 14.0, 30.0
     components = drawn_components(report)
     stacks = _stacked(report.power, components)
     times = sorted(stacks)
@@ -43,6 +49,7 @@ def power_chart(report: RunReport, width: float) -> str:
     _power_axes(canvas, (x, y), marks, seconds)
     for segment in _segments(times, interval):
         _power_areas(canvas, (x, y), segment, stacks, (components, begin, interval))
+    _power_anomalies(canvas, (x, y), report, begin, seconds)
     return canvas.markup()
 
 
@@ -188,6 +195,35 @@ def _power_areas(
         colour = colour_of(component, components)
         canvas.add("path", d=path(shape, close=True), class_=f"area {colour}", title=label_of(component))
         canvas.add("path", d=path(top), class_=f"edge {colour}")
+
+
+def _power_anomalies(
+    canvas: Canvas, scales: tuple[Scale, Scale], report: RunReport, begin: datetime, seconds: float
+) -> None:
+    """A band over the time of each anomaly and its number above, as the list below the chart counts them."""
+    x, y = scales
+    top = y.places[1]
+    taken = -math.inf
+    for number, anomaly in enumerate(report.analysis.anomalies[:ANOMALIES_DRAWN], 1):
+        start = (anomaly.started_at - begin).total_seconds()
+        end = (anomaly.ended_at - begin).total_seconds()
+        if end < 0 or start > seconds:
+            continue
+        left, right = x(max(start, 0.0)), x(min(max(end, start), seconds))
+        width = max(right - left, 3.0)
+        canvas.add(
+            "rect",
+            x=left,
+            y=top,
+            width=width,
+            height=y(0.0) - top,
+            class_="anomaly",
+            title=f"{number}: {anomaly.because}",
+        )
+        middle = min(max(left + width / 2, left + 4), x(seconds) - 6)
+        if middle - taken > LABEL_ROOM:
+            canvas.label(middle, top - 2, str(number), anchor="middle", class_="tick warned")
+            taken = middle
 
 
 def _energy_row(canvas: Canvas, x: Scale, part: Component, top: float, colour: str) -> None:

@@ -7,6 +7,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+from ergonaut.reports.accounts import Compliance, Factor, Statement
+from ergonaut.reports.analysis import Analysis
 from ergonaut.reports.comparison import Comparison
 from ergonaut.reports.report import RunReport
 
@@ -16,7 +18,7 @@ _DANGEROUS_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def to_json(report: RunReport) -> str:
     """The whole report; times are ISO 8601, units are in the names."""
-    return _json(_values(report))
+    return json_of(_values(report))
 
 
 def comparison_to_json(comparison: Comparison) -> str:
@@ -31,13 +33,27 @@ def comparison_to_json(comparison: Comparison) -> str:
                     "plus_minus": cell.figure.plus_minus,
                     "change_fraction": cell.change_fraction,
                     "verdict": cell.verdict.value,
+                    "standing": cell.standing.value,
                 }
                 for report, cell in zip(comparison.reports, row.cells, strict=True)
             ],
         }
         for row in comparison.rows
     ]
-    return _json({"rows": rows, "notes": list(comparison.notes)})
+    pairs = [
+        {
+            "figure": pair.figure,
+            "first_run_id": comparison.reports[pair.first].run_id,
+            "second_run_id": comparison.reports[pair.second].run_id,
+            "change_fraction": pair.change_fraction,
+            "plus_minus_fraction": pair.plus_minus_fraction,
+            "measured_alike": pair.is_shared,
+            "verdict": pair.verdict.value,
+            "sentence": comparison.sentence(pair),
+        }
+        for pair in comparison.pairs
+    ]
+    return json_of({"rows": rows, "pairs": pairs, "notes": list(comparison.notes)})
 
 
 def to_csv(report: RunReport) -> str:
@@ -49,17 +65,84 @@ def to_csv(report: RunReport) -> str:
         rows.append([report.run_id, part.component, part.method, part.source, *figures])
     totals = [report.energy.range_fraction, report.energy.value, report.carbon.value, report.cost.value]
     rows.append([report.run_id, "total", "", "", *totals, report.samples])
-    return _csv(rows)
+    return csv_of(rows)
 
 
 def comparison_to_csv(comparison: Comparison) -> str:
     """One row a figure and run."""
-    rows: list[list[Any]] = [["figure", "run_id", "name", "value", "plus_minus", "change_fraction", "verdict"]]
+    rows: list[list[Any]] = [
+        ["figure", "run_id", "name", "value", "plus_minus", "change_fraction", "verdict", "standing"]
+    ]
     for row in comparison.rows:
         for report, cell in zip(comparison.reports, row.cells, strict=True):
-            figure = [cell.figure.value, cell.figure.plus_minus, cell.change_fraction, cell.verdict.value]
+            figure = [
+                cell.figure.value,
+                cell.figure.plus_minus,
+                cell.change_fraction,
+                cell.verdict.value,
+                cell.standing.value,
+            ]
             rows.append([row.name, report.run_id, report.name, *figure])
-    return _csv(rows)
+    return csv_of(rows)
+
+
+def efficiency_to_csv(run_id: str, analysis: Analysis) -> str:
+    """One row a phase, then one row a unit; an empty cell is not measured."""
+    head = [
+        "run_id",
+        "kind",
+        "name",
+        "step",
+        "started_at",
+        "ended_at",
+        "count",
+        "energy_joules",
+        "energy_joules_plus_minus",
+    ]
+    rows: list[list[Any]] = [[*head, "carbon_grams_co2e", "cost_usd", "sci_grams_co2e"]]
+    for phase in analysis.phases:
+        when = [phase.started_at.isoformat(), phase.ended_at.isoformat(), None]
+        figures = [phase.energy.value, phase.energy.plus_minus, phase.carbon_grams_co2e, phase.cost_usd, None]
+        rows.append([run_id, "phase", phase.phase, phase.step, *when, *figures])
+    for unit in analysis.units:
+        figures = [unit.energy.value, unit.energy.plus_minus, unit.carbon.value, unit.cost.value, unit.sci_grams_co2e]
+        rows.append([run_id, "unit", unit.unit, None, None, None, unit.count, *figures])
+    return csv_of(rows)
+
+
+def statement_to_json(statement: Statement) -> str:
+    """Every line and certificate of a statement."""
+    return json_of(dataclasses.asdict(statement))
+
+
+def statement_to_csv(statement: Statement) -> str:
+    """One row a line, then the total; an empty cell is not measured or not known."""
+    head = [
+        "label",
+        "name",
+        "energy_joules",
+        "energy_joules_range",
+        "carbon_grams_co2e_location",
+        "embodied_grams_co2e",
+    ]
+    rows: list[list[Any]] = [[*head, "electricity_usd", "rent_usd", "runs", "samples"]]
+    for line in (*statement.lines, statement.total):
+        figures = [line.energy.value, line.energy.plus_minus, line.carbon_grams_co2e_location, line.embodied_grams_co2e]
+        rows.append([line.label, line.name, *figures, line.electricity_usd, line.rent_usd, line.runs, line.samples])
+    return csv_of(rows)
+
+
+def compliance_to_json(report: Compliance) -> str:
+    """Every figure, factor and certificate of a compliance report."""
+    values = dataclasses.asdict(report)
+    energy = values.pop("energy_kwh")
+    return json_of(values | {"energy_kwh": energy["value"], "energy_kwh_plus_minus": energy["plus_minus"]})
+
+
+def compliance_to_csv(report: Compliance) -> str:
+    """One row a factor; the factors are what an auditor recomputes the figures from."""
+    names = [field.name for field in dataclasses.fields(Factor)]
+    return csv_of([names, *([getattr(factor, name) for name in names] for factor in report.factors)])
 
 
 def _values(report: RunReport) -> dict[str, Any]:
@@ -73,7 +156,9 @@ def _values(report: RunReport) -> dict[str, Any]:
     return values
 
 
-def _json(value: Any) -> str:
+def json_of(value: Any) -> str:
+    """JSON for programs; times are ISO 8601."""
+
     def plain(other: Any) -> str:
         if isinstance(other, datetime):
             return other.isoformat()
@@ -82,7 +167,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, default=plain, ensure_ascii=False) + "\n"
 
 
-def _csv(rows: list[list[Any]]) -> str:
+def csv_of(rows: list[list[Any]]) -> str:
+    """CSV in which no cell is taken for a formula; None is an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()

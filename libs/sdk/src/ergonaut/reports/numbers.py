@@ -31,6 +31,16 @@ class Figure:
         return self.plus_minus / self.value if self.value and self.plus_minus is not None else None
 
 
+def scaled(of: Figure, factor: float) -> Figure:
+    """A figure and its range so many times as large.
+
+    >>> scaled(Figure(0.5, 0.1), 1000)
+    Figure(value=500.0, plus_minus=100.0)
+    """
+    value = None if of.value is None else of.value * factor
+    return Figure(value, None if of.plus_minus is None else of.plus_minus * factor)
+
+
 def significant(value: float, digits: int = DIGITS) -> str:
     """A number with so many digits that count, never in powers of ten.
 
@@ -72,6 +82,18 @@ def kilowatt_hours(joules: float | None) -> str:
     '0.000343 kWh'
     """
     return NOT_MEASURED if joules is None else f"{significant(joules / 3.6e6)} kWh"
+
+
+def kilowatt_hours_figure(of: Figure) -> str:
+    """kWh with their range.
+
+    >>> kilowatt_hours_figure(Figure(912.7, 109.5))
+    '913 ± 110 kWh'
+    """
+    if of.value is None:
+        return NOT_MEASURED
+    text = significant(of.value)
+    return f"{text} ± {_like(text, of.plus_minus)} kWh" if of.plus_minus else f"{text} kWh"
 
 
 def carbon(grams: float | None) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ergonaut.reports.analysis import Analysis, told
 from ergonaut.reports.numbers import Figure
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _METHODS = {
     "model": "model",
     "not-measured": "not measured",
 }
-_NAMES = {"cpu": "CPU", "dram": "Memory", RENT: "Machine (rent)"}
+_NAMES = {"cpu": "CPU", "dram": "Memory", "psys": "Platform", "core": "CPU cores", RENT: "Machine (rent)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Component:
     carbon_grams_co2e: float | None
     cost_usd: float | None
     samples: int
+    embodied_grams_co2e: float | None = None
+    """Grams of making the machine; part of no sum of operational grams."""
 
     @property
     def label(self) -> str:
@@ -128,6 +131,12 @@ class RunReport:
     hours: tuple[Place, ...] = ()
     method: str = ""
     expected: Expected | None = None
+    project: str = ""
+    embodied_grams_co2e: float | None = None
+    electricity_usd: float | None = None
+    rent_usd: float | None = None
+    intensity_bases: tuple[str, ...] = ()
+    analysis: Analysis = field(default_factory=Analysis)
 
     @property
     def duration_seconds(self) -> float | None:
@@ -158,8 +167,9 @@ def report_of(
     power: "Sequence[pb.PowerPoint]" = (),
     elsewhere: "pb.EstimateElsewhereResponse | None" = None,
     placement: "Placement | None" = None,
+    analysis: Analysis | None = None,
 ) -> RunReport:
-    """Put a report together from the ledger's answers and, where known, what the scheduler expected."""
+    """Put a report together from the ledger's answers and, where known, what the scheduler expected and the analysis."""
     run = footprint.run
     components = tuple(_component(part) for part in footprint.components)
     measured = any(part.energy_joules is not None for part in components)
@@ -188,6 +198,12 @@ def report_of(
         hours=tuple(_place(hour) for hour in elsewhere.hours) if elsewhere else (),
         method=elsewhere.method if elsewhere else "",
         expected=_expected(placement) if placement else None,
+        project=run.project,
+        embodied_grams_co2e=told(footprint, "embodied_grams_co2e"),
+        electricity_usd=told(footprint, "electricity_usd"),
+        rent_usd=told(footprint, "rent_usd"),
+        intensity_bases=tuple(footprint.intensity_bases),
+        analysis=analysis or Analysis(),
     )
 
 
@@ -219,11 +235,12 @@ def _component(part: "pb.ComponentFootprint") -> Component:
         component=part.component,
         method=part.method,
         source=part.source,
-        range_fraction=part.range_fraction if part.HasField("range_fraction") else None,
-        energy_joules=part.energy_joules if part.HasField("energy_joules") else None,
-        carbon_grams_co2e=part.carbon_grams_co2e if part.HasField("carbon_grams_co2e") else None,
-        cost_usd=part.cost_usd if part.HasField("cost_usd") else None,
+        range_fraction=told(part, "range_fraction"),
+        energy_joules=told(part, "energy_joules"),
+        carbon_grams_co2e=told(part, "carbon_grams_co2e"),
+        cost_usd=told(part, "cost_usd"),
         samples=part.samples,
+        embodied_grams_co2e=told(part, "embodied_grams_co2e"),
     )
 
 

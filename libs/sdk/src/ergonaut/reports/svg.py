@@ -43,14 +43,14 @@ class Scale:
 
     def __init__(self, values: tuple[float, float], places: tuple[float, float], *, logarithmic: bool = False) -> None:
         self._low, self._high = (math.log10(value) for value in values) if logarithmic else values
-        self._places = places
+        self.places = places
         self._logarithmic = logarithmic
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """The place of a value, between the two `places`."""
         at = math.log10(value) if self._logarithmic else value
         share = (at - self._low) / ((self._high - self._low) or 1.0)
-        return self._places[0] + share * (self._places[1] - self._places[0])
+        return self.places[0] + share * (self.places[1] - self.places[0])
 
 
 def ticks(high: float, count: int) -> list[float]:
