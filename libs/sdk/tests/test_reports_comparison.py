@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from ergonaut.api.ledger.v1 import analysis_pb2
 from ergonaut.errors import Refused
 from ergonaut.reports import (
+    RunReport,
+    analysis_of,
     compare,
     comparison_to_csv,
     comparison_to_json,
@@ -18,9 +21,11 @@ from ergonaut.reports import (
     render_comparison_terminal,
     report_of,
 )
-from ergonaut.reports.comparison import Verdict, verdict_of
-from ergonaut.reports.numbers import Figure, carbon, energy, energy_figure, money, significant
+from ergonaut.reports.comparison import Standing, Verdict, verdict_of
+from ergonaut.reports.doubts import doubt_between
+from ergonaut.reports.numbers import MINUS, Figure, carbon, energy, energy_figure, money, significant
 
+from .made_up_analysis import efficiency
 from .made_up_runs import component, footprint, report
 
 
@@ -41,7 +46,8 @@ def test_a_difference_is_worth_what_the_ranges_leave(first: Figure, other: Figur
 
 
 def test_each_run_is_held_against_the_first() -> None:
-    comparison = compare([report(), report(1.2), report(2.5)])
+    elsewhere = {"region": "lab"}
+    comparison = compare([report(), report(1.2, **elsewhere), report(2.5, **elsewhere)])
     energy_row = comparison.rows[0]
     assert [cell.verdict for cell in energy_row.cells] == [Verdict.BASE, Verdict.WITHIN_RANGE, Verdict.BEYOND_RANGE]
     assert [cell.change_text for cell in energy_row.cells] == ["", "+20 %", "+150 %"]
@@ -77,7 +83,7 @@ def test_fewer_than_two_and_more_than_twenty_runs_are_refused(count: int) -> Non
 
 
 def test_it_is_shown_in_every_form() -> None:
-    comparison = compare([report(name="<b>first</b>"), report(1.2)])
+    comparison = compare([report(name="<b>first</b>"), report(1.2, region="lab")])
     html = render_comparison_html(comparison)
     assert "<b>first</b>" not in html
     assert "&lt;b&gt;first&lt;/b&gt;" in html
@@ -89,6 +95,93 @@ def test_it_is_shown_in_every_form() -> None:
     assert values["rows"][0]["runs"][1]["change_fraction"] == pytest.approx(0.2)
     rows = list(csv.DictReader(io.StringIO(comparison_to_csv(comparison))))
     assert rows[1]["verdict"] == "within the error range"
+
+
+def test_runs_that_were_measured_alike_can_be_told_apart_by_less_than_their_ranges() -> None:
+    strangers = compare([report(), report(1.2, region="lab")]).pairs[0]
+    alike = compare([report(), report(1.2)]).pairs[0]
+    assert (strangers.verdict, strangers.is_shared) == (Verdict.WITHIN_RANGE, False)
+    assert (alike.verdict, alike.is_shared) == (Verdict.BEYOND_RANGE, True)
+    assert (alike.plus_minus_fraction or 0) < (strangers.plus_minus_fraction or 0)
+
+
+@given(
+    fixed=st.tuples(st.floats(1, 100), st.floats(1, 100)),
+    loads=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    errors=st.tuples(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3)),
+)
+def test_what_a_common_error_leaves_open_holds_the_truth(
+    fixed: tuple[float, float], loads: tuple[float, float], errors: tuple[float, float]
+) -> None:
+    """A model of a fixed and a following part, each off by up to 30 %: the true difference lies within the doubt."""
+    seconds, (idle, span) = 28.4, fixed
+    told = [(idle + span * load) * seconds for load in loads]
+    true = [(idle * (1 + errors[0]) + span * load * (1 + errors[1])) * seconds for load in loads]
+    runs = [one_component(joules) for joules in told]
+    doubt = doubt_between(runs[0], runs[1], lambda part: part.energy_joules)
+    assert doubt is not None
+    # What both have in common scales the difference and does not turn its sign.
+    common = (true[0] / told[0] + true[1] / told[1]) / 2
+    off_by = abs((true[1] - true[0]) / common - (told[1] - told[0]))
+    assert off_by <= doubt.plus_minus / min(1.0, common) + 1e-6
+
+
+def one_component(joules: float) -> RunReport:
+    given_ = footprint()
+    del given_.components[1:]
+    given_.components[0].energy_joules = given_.energy_joules = joules
+    return report_of(given_)
+
+
+def test_the_best_run_is_marked_with_those_that_cannot_be_told_from_it() -> None:
+    comparison = compare([report(2.0), report(1.0), report(1.01)])
+    assert [cell.standing for cell in comparison.rows[0].cells] == [Standing.OTHER, Standing.BEST, Standing.AS_GOOD]
+    scores = compare([report(metrics={"val_accuracy": 0.9, "loss": 0.2, "epochs": 3.0}), report(metrics={"val_accuracy": 0.8, "loss": 0.1, "epochs": 4.0})])  # fmt: skip  # noqa: E501
+    rows = {row.name: [cell.standing for cell in row.cells] for row in scores.rows}
+    assert rows["val_accuracy"] == [Standing.BEST, Standing.OTHER]
+    assert rows["loss"] == [Standing.OTHER, Standing.BEST]
+    assert rows["epochs"] == [Standing.OTHER, Standing.OTHER]
+
+
+def test_pairs_are_told_in_words() -> None:
+    near, far = compare([report(name="a"), report(1.01, name="b")]), compare([report(name="a"), report(3.0, name="b")])
+    assert near.words()[0].startswith("b (2) used 1.0 % more energy than a (1); that is within the error range of ± ")
+    assert near.words()[0].endswith("for runs that were measured alike and may be no difference at all.")
+    assert "200 % more energy than a (1); that is beyond the error range" in far.words()[0]
+    many = compare([report(1 + n / 100, name=f"r{n}") for n in range(20)])
+    assert len(many.pairs) == 3 * 190
+    assert [sentence.partition(":")[0] for sentence in many.words()] == [
+        "Energy against r0 (1), beyond the error range", "Energy against r0 (1), within the error range",
+    ]  # fmt: skip
+
+
+def test_units_are_compared_where_two_runs_counted_them() -> None:
+    both = [report_of(footprint(scale=scale), analysis=analysis_of(scaled_efficiency(scale))) for scale in (1.0, 0.5)]
+    rows = {row.name: row for row in compare(both).rows}
+    assert rows["Energy per million tokens"].cells[1].change_text == f"{MINUS}50 %"
+    assert rows["Energy per million tokens"].cells[1].verdict is Verdict.BEYOND_RANGE
+    assert "29.2" in rows["Energy per 1,000 predictions"].cells[0].text
+    alone = compare([both[0], report()])
+    assert not any("per" in row.name for row in alone.rows)
+
+
+def scaled_efficiency(scale: float) -> analysis_pb2.GetEfficiencyResponse:
+    told = efficiency()
+    for unit in told.units:
+        unit.energy_joules *= scale
+    return told
+
+
+def test_twenty_runs_fit_a_page_and_a_screen() -> None:
+    many = compare([report(1 + n / 50, name=f"run-{n}") for n in range(20)])
+    html = render_comparison_html(many)
+    assert html.count('class="bar') >= 40
+    assert "Each against each" in html
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    console.print(render_comparison_terminal(many))
+    assert max(map(len, console.file.getvalue().splitlines())) <= 120  # type: ignore[attr-defined]
+    pairs = json.loads(comparison_to_json(many))["pairs"]
+    assert (len(pairs), pairs[0]["measured_alike"]) == (570, True)
 
 
 @given(st.floats(1e-12, 1e15))

@@ -166,11 +166,9 @@ def sentence_of(comparison: Comparison, pair: Pair) -> str:
     if pair.plus_minus_fraction is None:
         return f"{second} used {more} than {first}; {Verdict.PLAIN}."
     off_by = numbers.plus_minus(pair.plus_minus_fraction)
-    alike = ", since both were measured alike" if pair.is_shared else ""
-    worth = (
-        "which may be no difference at all" if pair.verdict is Verdict.WITHIN_RANGE else "which is a real difference"
-    )
-    return f"{second} used {more} than {first}, {worth}: a difference may be off by {off_by}{alike}."
+    alike = " for runs that were measured alike" if pair.is_shared else ""
+    maybe_none = " and may be no difference at all" if pair.verdict is Verdict.WITHIN_RANGE else ""
+    return f"{second} used {more} than {first}; that is {pair.verdict} of {off_by}{alike}{maybe_none}."
 
 
 def _grouped_words(comparison: Comparison, pairs: Sequence[Pair]) -> list[str]:
