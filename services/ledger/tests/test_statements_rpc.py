@@ -20,12 +20,12 @@ from ergonaut_common.testing import key_ring_file
 from ergonaut_ledger.adapters.residual_mix import load_residual_mix
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_statements import FakeCertificateBook, FakeStatementBooks
-from ergonaut_ledger.rpc import SERVICE_NAMES, door, statement_door
-from ergonaut_ledger.service import Reporting
+from ergonaut_ledger.rpc import SERVICE_NAMES, statement_door
 from ergonaut_ledger.service.statements import Statements
 
 from .told import T0, batch_of, cpu_sample, reading, started
 
+NAME = pb.DESCRIPTOR.services_by_name["StatementService"].full_name
 DAY = (T0.replace(hour=0, minute=0), T0.replace(hour=0, minute=0) + timedelta(days=1))
 
 
@@ -40,8 +40,8 @@ async def clients(books: FakeStore, tmp_path: Path) -> AsyncIterator[dict[str, S
     statements = Statements(
         FakeStatementBooks(books), FakeCertificateBook(), FakeClock(datetime(2026, 4, 1, tzinfo=UTC))
     )
-    add, ring = door(Reporting(books), statement_door(statements)), KeyRing.load(path)
-    async with serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=SERVICE_NAMES) as server:
+    add, ring = statement_door(statements), KeyRing.load(path)
+    async with serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=[NAME]) as server:
         connections = {
             tenant: Connection({"ledger": f"127.0.0.1:{server.port}"}, keys[tenant]) for tenant in ("alpha", "beta")
         }
@@ -156,3 +156,7 @@ def test_a_nonsensical_residual_mix_is_refused_by_file_line_and_field(tmp_path: 
     with pytest.raises(Refused) as refusal:
         load_residual_mix(path)
     assert refusal.value.field == wrong
+
+
+def test_the_ledger_tells_that_it_answers_statements() -> None:
+    assert NAME in SERVICE_NAMES
