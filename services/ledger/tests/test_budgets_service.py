@@ -338,6 +338,15 @@ async def test_a_round_asks_so_much_and_the_rest_in_the_next(ledger: Ledger) -> 
     assert ledger.kinds.count("Exceeded") == SCOPES_A_ROUND_MAX + 10
 
 
+async def test_budgets_of_one_scope_and_window_share_one_question(ledger: Ledger) -> None:
+    for name in ("a", "b", "c"):
+        await ledger.budgeting.set("t", budget(budget_id=name), "ada")
+    before = len(ledger.sums.asked)
+    await ledger.use(1, 150.0)
+    assert len(ledger.sums.asked) == before + 1
+    assert ledger.kinds.count("Exceeded") == 3
+
+
 async def test_a_first_sample_is_judged_at_once_and_those_that_follow_soon_together(ledger: Ledger) -> None:
     await ledger.budgeting.set("t", budget(), "ada")
     await ledger.clock.advance(1)

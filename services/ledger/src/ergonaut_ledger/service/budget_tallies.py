@@ -18,6 +18,9 @@ TALLIES_MAX = 1_000
 LOOK_BACK = timedelta(seconds=60)
 """Always asked again: where several ledgers share the books, this one is not told of what another has kept."""
 
+REUSE_SECONDS = 0.25
+"""An answer stands this long while nothing more was kept: all budgets of a scope and window are judged by one."""
+
 Scope = tuple[str, BudgetScope, str]
 """Tenant, scope, and the run, job or project; empty for the tenant itself."""
 
@@ -39,6 +42,7 @@ class _Entry:
     tally: Tally | None = None
     oldest: datetime | None = None
     newest: datetime | None = None
+    asked_at: float = 0.0
 
 
 class Tallies:
@@ -65,7 +69,9 @@ class Tallies:
         """What was used by now: all that was kept before this was called is in it. Raises Unavailable."""
         async with self._asking:
             at = self._clock.now()
-            entry = self._entry(question)
+            entry, began = self._entry(question), self._clock.monotonic()
+            if entry.tally is not None and entry.oldest is None and began - entry.asked_at < REUSE_SECONDS:
+                return entry.tally
             noted, entry.oldest = entry.oldest, None
             oldest = min(noted or at, at - LOOK_BACK)
             asked = to_ask(entry.tally, question, oldest, entry.newest or at, at)
@@ -74,7 +80,7 @@ class Tallies:
             except BaseException:
                 entry.oldest = min(noted or oldest, entry.oldest or oldest)
                 raise
-            entry.tally = with_answer(entry.tally, asked, answer, at)
+            entry.tally, entry.asked_at = with_answer(entry.tally, asked, answer, at), began
             return entry.tally
 
     def _entry(self, question: Question) -> _Entry:
