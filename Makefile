@@ -66,3 +66,4 @@ proto: setup ## Generate the protobuf code again after a .proto changed
 
 docs: setup ## Write the files in docs/ that are made from code
 	$(RUN) python tools/docs.py
+	$(RUN) python tools/dashboards.py

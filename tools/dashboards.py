@@ -1,7 +1,7 @@
 """Writes Grafana's dashboards, which are described in `dashboard_pages.py`, into `deploy/grafana/dashboards`.
 
-`python tools/dashboards.py` writes them (`make docs` does too); `tools/test_dashboards.py` checks that they are current. Each page
-comes twice where both can answer it: from Prometheus, which sees now, and from ClickHouse, which has every sample.
+`python tools/dashboards.py` writes them (`make docs` does too); `tests/deploy/test_dashboards.py` checks that they are current.
+Each page comes twice: from Prometheus, which sees now, and from ClickHouse, which has every sample.
 """
 
 import json
@@ -146,7 +146,11 @@ def _target(page: Page, panel: Panel) -> dict[str, Any]:
     if page.source == "prometheus":
         told = {"expr": panel.query, "legendFormat": panel.legend or "__auto"}
         instant = panel.kind != "timeseries"
-        shape = {"instant": instant, "range": not instant, "format": "table" if panel.kind == "table" else "time_series"}
+        shape = {
+            "instant": instant,
+            "range": not instant,
+            "format": "table" if panel.kind == "table" else "time_series",
+        }
         return {"refId": "A", "datasource": _source(page), **told, **shape}
     kind = "timeseries" if panel.kind == "timeseries" else "table"
     numbered = 0 if kind == "timeseries" else 1

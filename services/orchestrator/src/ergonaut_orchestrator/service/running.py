@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from ergonaut.errors import Unavailable
 from ergonaut_common.lifetimes import stopped
@@ -28,6 +28,7 @@ STOP_PATIENCE_SECONDS = 900.0
 """Longer than any grace; a program that has not ended then is left to the tear-down, which does not ask."""
 
 log = get_logger(__name__)
+_under_way = Gauge("ergonaut_orchestrator_runs", "Programs that are watched over now.")
 _ended = Counter("ergonaut_orchestrator_runs_ended_total", "Attempts that ended, by how.", ["kind"])
 
 
@@ -60,7 +61,8 @@ class Running:
             asyncio.create_task(self._tell_phases(phases)),
         ]
         try:
-            end = await self._watch(attempt, beat, stop, ear, newest)
+            with _under_way.track_inprogress():
+                end = await self._watch(attempt, beat, stop, ear, newest)
         finally:
             for task in telling:
                 await stopped(task)

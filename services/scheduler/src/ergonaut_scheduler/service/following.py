@@ -1,13 +1,16 @@
 """Follows what becomes of jobs: by the events of their runs, and by looking after those that were left half done."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from prometheus_client import Gauge
+
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut.events import RunFinished, RunPaused, RunPreempted, RunProgressed, RunStarted
 from ergonaut.events.runs import RunEvent
+from ergonaut.jobs import JobState
 from ergonaut.workflows import RunJobResult
 from ergonaut_common.observe import get_logger
 from ergonaut_scheduler.domain import JobRecord
@@ -33,6 +36,7 @@ ENDED_KEPT_MAX = 1000
 """Of one tenant: as many as can be listed. It bounds what a listing reads, and keeps one tenant from filling the book of all."""
 
 log = get_logger(__name__)
+_jobs = Gauge("ergonaut_scheduler_jobs", "Jobs on record by state, as of the last look at all of them.", ["state"])
 E = TypeVar("E", bound=RunEvent)
 
 
@@ -77,6 +81,7 @@ class Following:
     async def look_after(self) -> None:
         """One look at every job. Raises Unavailable where a part is away; what is wrong with one job does not stop others."""
         everything = await self._world.jobs.everything()
+        _show(everything)
         for stored in to_forget(everything, self._world.clock.now()):
             await self._world.jobs.remove(stored)
         for stored in everything:
@@ -121,6 +126,13 @@ class Following:
         except NotFound:
             log.info("event of a job that is not known", job_id=event.job_id, tenant=event.tenant, type=event.TYPE)
             return None
+
+
+def _show(everything: Sequence[Stored]) -> None:
+    """How many jobs are in each state; one without jobs shows 0."""
+    found = Counter(stored.record.state for stored in everything)
+    for state in JobState:
+        _jobs.labels(state.value).set(found[state])
 
 
 def to_forget(everything: Sequence[Stored], now: datetime) -> list[Stored]:
