@@ -110,10 +110,10 @@ def ergonaut(*arguments: str) -> Result:
 def test_a_statement_is_a_table_with_what_is_not_known_said(door: Door) -> None:
     told = ergonaut("statement", "--period", "2026-03", "--by", "project", "--project", "vision")
     assert told.exit_code == 0, told.output
-    assert "Statement, 2026-03-01 to before 2026-04-01, UTC" in told.stdout
+    assert "Statement  2026-03-01 to 2026-03-31, UTC" in told.stdout
     assert "2.00 kWh" in told.stdout
     assert "not known" in told.stdout
-    assert "- gpu0 was not measured [in 3 samples]." in told.stdout
+    assert "gpu0 was not measured [in 3 samples]." in told.stdout
     (asked,) = door.asked
     assert (asked.line_by, asked.project) == ("project", "vision")
 
@@ -130,11 +130,19 @@ def test_a_statement_for_programs_has_empty_cells_where_nothing_is_known(door: D
 def test_a_compliance_report_tells_both_methods_and_its_factors(door: Door) -> None:
     told = ergonaut("compliance", "--period", "2026", "--unit", "tokens")
     assert told.exit_code == 0, told.output
-    for words in ("scope 2, location-based", "762 g", "381 g", "SCI, for each of 1,000 tokens", "not known", "2023"):
+    for words in ("Scope 2, location-based", "762 g", "381 g", "not known for one of 1,000 tokens", "2023"):
         assert words in told.stdout
     (factor,) = csv.DictReader(io.StringIO(ergonaut("compliance", "--period", "2026", "--csv").stdout))
     assert (factor["zone"], factor["year"]) == ("DE", "2023")
     assert json.loads(ergonaut("compliance", "--period", "2026", "--json").stdout)["energy_kwh"] == 2
+
+
+def test_both_are_written_as_pages_that_need_nothing_else(door: Door, tmp_path: Path) -> None:
+    for command, words in (("statement", "Line by line"), ("compliance", "Emission factors")):
+        page = tmp_path / f"{command}.html"
+        assert ergonaut(command, "--period", "2026", "--html", str(page)).exit_code == 0
+        assert words in page.read_text()
+        assert "<script" not in page.read_text()
 
 
 def test_a_certificate_is_added_listed_and_voided(door: Door) -> None:

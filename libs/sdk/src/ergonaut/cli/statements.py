@@ -6,15 +6,26 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ergonaut.api.ledger.v1 import statements_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client.statements import period_of
 from ergonaut.errors import Refused
-from ergonaut.reports.numbers import NOT_KNOWN, carbon, energy, money
+from ergonaut.reports import (
+    compliance_of,
+    compliance_to_csv,
+    render_compliance_html,
+    render_compliance_terminal,
+    render_statement_html,
+    render_statement_terminal,
+    statement_of,
+    statement_to_csv,
+)
+from ergonaut.reports.numbers import carbon
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -25,29 +36,11 @@ Time = Annotated[
 OptionalTime = Annotated[
     str, typer.Option("--period", help="Only those that may be used in it, such as 2026 or 2026-03.")
 ]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file.")]
 Project = Annotated[str, typer.Option("--project", help="Only this project.")]
 CertificateId = Annotated[str, typer.Argument(help="The registry's serial number, or a name of your own.")]
 
 _PARTS = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
-_LINE_FIGURES = (
-    "energy_joules",
-    "energy_joules_range",
-    "carbon_grams_co2e_location",
-    "embodied_grams_co2e",
-    "electricity_usd",
-    "rent_usd",
-)
-_FACTOR_COLUMNS = (
-    "zone",
-    "intensity_grams_per_kwh",
-    "kind",
-    "year",
-    "signal",
-    "accounting",
-    "boundary",
-    "energy_joules",
-    "source",
-)
 _CERTIFICATE_COLUMNS = (
     "certificate_id",
     "kind",
@@ -79,6 +72,7 @@ def statement(
     period: Time,
     by: Annotated[str, typer.Option("--by", help="What a line is of: project, job, run, host or day.")] = "project",
     project: Project = "",
+    html: HtmlFile = None,
     as_csv: CsvFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -89,19 +83,22 @@ def statement(
     with telling_errors():
         starts_at, ends_at = period_from(period)
         told = ask(lambda client: client.statements.statement(starts_at, ends_at, project=project, line_by=by))
+        made = statement_of(told)
+        if html is not None:
+            write_file(html, render_statement_html(made), option="--html")
         if as_json:
             print_json(told)
         elif as_csv:
-            lines = [*told.lines, told.total]
-            _print_csv(("label", "name", *_LINE_FIGURES, "runs", "samples"), lines)
+            sys.stdout.write(statement_to_csv(made))
         else:
-            _print_statement(told, by)
+            out.print(render_statement_terminal(made))
 
 
 def compliance(
     period: Time,
     unit: Annotated[str, typer.Option("--unit", help="Functional unit of the SCI: a figure that runs tell.")] = "",
     project: Project = "",
+    html: HtmlFile = None,
     as_csv: CsvFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -116,12 +113,15 @@ def compliance(
         told = ask(
             lambda client: client.statements.compliance(starts_at, ends_at, project=project, functional_unit=unit)
         )
+        made = compliance_of(told)
+        if html is not None:
+            write_file(html, render_compliance_html(made), option="--html")
         if as_json:
             print_json(told)
         elif as_csv:
-            _print_csv(_FACTOR_COLUMNS, told.factors)
+            sys.stdout.write(compliance_to_csv(made))
         else:
-            _print_compliance(told)
+            out.print(render_compliance_terminal(made))
 
 
 @certificate_app.command("add")
@@ -215,64 +215,6 @@ def _span(text: str) -> tuple[datetime, datetime]:
         ) from error
 
 
-def _print_statement(told: pb.GetStatementResponse, by: str) -> None:
-    columns = (by, "name", "energy", "CO2e, location", "CO2e, embodied", "electricity", "rent", "runs")
-    lines = [*told.lines, told.total]
-    print_table(_heading("Statement", told.period), columns, [_cells(line) for line in lines], right=columns[2:])
-    if told.lines_omitted:
-        out.print(f"{told.lines_omitted} more lines are in the total alone.", markup=False)
-    if told.certificates:
-        _print_certificates(told.certificates)
-    _print_notes(told.notes)
-
-
-def _cells(line: pb.StatementLine) -> tuple[str, ...]:
-    known = {field.name: value for field, value in line.ListFields()}.get
-    grams, embodied = known("carbon_grams_co2e_location"), known("embodied_grams_co2e")
-    dollars = (known("electricity_usd"), known("rent_usd"))
-    return (
-        line.label,
-        line.name,
-        energy(known("energy_joules")),
-        carbon(grams),
-        NOT_KNOWN if embodied is None else carbon(embodied),
-        *(NOT_KNOWN if usd is None else money(usd) for usd in dollars),
-        str(line.runs),
-    )
-
-
-def _print_compliance(told: pb.GetComplianceReportResponse) -> None:
-    embodied = told.scope3_embodied_grams_co2e if told.HasField("scope3_embodied_grams_co2e") else None
-    score = told.sci_grams_co2e if told.HasField("sci_grams_co2e") else None
-    unit = f"{told.functional_units:,.6g} {told.functional_unit}"
-    rows = [
-        ("energy, building included", f"{told.energy_kwh:,.6g} kWh ± {told.energy_kwh_range:,.3g}"),
-        ("scope 2, location-based", carbon(told.scope2_location_grams_co2e)),
-        ("scope 2, market-based", carbon(told.scope2_market_grams_co2e)),
-        ("covered by certificates", f"{told.certified_kwh:,.6g} kWh"),
-        ("scope 3, making of machines", NOT_KNOWN if embodied is None else carbon(embodied)),
-        (f"SCI, for each of {unit}", NOT_KNOWN if score is None else f"{score:,.6g} g"),
-        ("offsets, subtracted from nothing", carbon(told.offset_grams_co2e)),
-    ]
-    print_table(_heading("Compliance report", told.period), ("what", "how much"), rows, right=("how much",))
-    columns = ("zone", "g CO2e/kWh", "year", "rests on", "kWh", "source")
-    factors = [
-        (
-            one.zone or "unknown",
-            f"{one.intensity_grams_per_kwh:.4g}",
-            str(one.year or ""),
-            f"{one.kind}, {one.signal}, {one.accounting}, {one.boundary}",
-            f"{one.energy_joules / 3.6e6:,.6g}",
-            one.source,
-        )
-        for one in told.factors
-    ]
-    print_table("Factors", columns, factors, right=("g CO2e/kWh", "kWh"))
-    if told.certificates:
-        _print_certificates(told.certificates)
-    _print_notes(told.notes)
-
-
 def _print_certificates(found: Iterable[pb.Certificate]) -> None:
     columns = ("certificate", "kind", "registry", "zone", "from", "to", "amount", "by", "")
     rows = [
@@ -290,15 +232,6 @@ def _print_certificates(found: Iterable[pb.Certificate]) -> None:
         for one in found
     ]
     print_table("Certificates and offsets", columns, rows, right=("amount",))
-
-
-def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        out.print(f"- {note}", markup=False, soft_wrap=True)
-
-
-def _heading(what: str, period: pb.Period) -> str:
-    return f"{what}, {period.starts_at.ToDatetime():%F} to before {period.ends_at.ToDatetime():%F}, UTC"
 
 
 def _told(certificate_id: str, what: str, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from ergonaut.reports.accounts import Certificate, Compliance
 
 def figures_of(report: Compliance) -> list[tuple[str, str]]:
     """The report's figures with their names, for people."""
-    sci = f"{numbers.carbon(report.sci_grams_co2e)} for one of {report.functional_units:,.0f} {report.functional_unit}"
+    sci = numbers.carbon(report.sci_grams_co2e) if report.sci_grams_co2e is not None else numbers.NOT_KNOWN
     embodied = report.scope3_embodied_grams_co2e
     return [
         ("Energy, building included", f"{numbers.kilowatt_hours_figure(report.energy_kwh)}"),
@@ -14,7 +14,7 @@ def figures_of(report: Compliance) -> list[tuple[str, str]]:
         ("Scope 2, market-based", numbers.carbon(report.scope2_market_grams_co2e)),
         ("Covered by certificates", f"{numbers.significant(report.certified_kwh)} kWh"),
         ("Scope 3, making of machines", numbers.carbon(embodied) if embodied is not None else numbers.NOT_KNOWN),
-        ("SCI (ISO/IEC 21031)", sci if report.sci_grams_co2e is not None else numbers.NOT_KNOWN),
+        ("SCI (ISO/IEC 21031)", f"{sci} for one of {report.functional_units:,.0f} {report.functional_unit}"),
         ("Offsets, subtracted nowhere", numbers.carbon(report.offset_grams_co2e)),
     ]
 
