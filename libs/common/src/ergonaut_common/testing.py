@@ -169,6 +169,12 @@ class ServiceProcess:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
     def kill(self) -> None:
         """Kill it as `kill -9` does, and wait until it is gone; harmless where it already is."""
         if self._process is not None:

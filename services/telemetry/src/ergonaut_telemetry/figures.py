@@ -69,6 +69,11 @@ class HostFigures(Collector):
     def collect(self) -> Iterable[Metric]:
         turn = self._turn
         yield from self._totals()
+        yield GaugeMetricFamily(
+            "ergonaut_last_sample_timestamp_seconds",
+            "When the newest sample was taken, Unix seconds; 0 before the first.",
+            value=turn.host.sampled_at.timestamp() if turn else 0.0,
+        )
         if turn is None or turn.memory.reading is None:
             return
         power = GaugeMetricFamily(
