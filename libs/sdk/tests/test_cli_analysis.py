@@ -1,0 +1,138 @@
+"""`ergonaut efficiency`, `recommend`, `anomalies`, against a door that answers as a ledger does."""
+
+import asyncio
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from ergonaut.api.ledger.v1 import analysis_pb2 as pb
+from ergonaut.api.ledger.v1.analysis_pb2_grpc import (
+    AnalysisServiceServicer,
+    add_AnalysisServiceServicer_to_server,
+)
+from ergonaut.cli import analysis
+from ergonaut.client import Client
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.rpc import serving
+from ergonaut_common.testing import key_ring_file
+
+from .made_up_analysis import anomalies, efficiency, recommendations
+
+NAME = pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name
+APP = typer.Typer()
+analysis.register(APP)
+
+
+class Door(AnalysisServiceServicer):
+    """A ledger's door with made-up answers, or with none."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.is_empty = False
+
+    async def GetEfficiency(self, request: pb.GetEfficiencyRequest, context: Any) -> pb.GetEfficiencyResponse:
+        self.asked.append(request)
+        return pb.GetEfficiencyResponse() if self.is_empty else efficiency(20)
+
+    async def ListRecommendations(
+        self, request: pb.ListRecommendationsRequest, context: Any
+    ) -> pb.ListRecommendationsResponse:
+        self.asked.append(request)
+        return pb.ListRecommendationsResponse(recommendations=() if self.is_empty else recommendations())
+
+    async def ListAnomalies(self, request: pb.ListAnomaliesRequest, context: Any) -> pb.ListAnomaliesResponse:
+        self.asked.append(request)
+        return pb.ListAnomaliesResponse(anomalies=() if self.is_empty else anomalies())
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """A ledger with that door, in a thread of its own, since each command has an event loop of its own."""
+    path, keys = key_ring_file(tmp_path, ("default",))
+    opened, loop, ready = Door(), asyncio.new_event_loop(), threading.Event()
+    stop, port = asyncio.Event(), 0
+
+    async def serve() -> None:
+        nonlocal port
+        add = lambda server: add_AnalysisServiceServicer_to_server(opened, server)
+        ring = KeyRing.load(path)
+        async with serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=[NAME]) as server:
+            port = server.port
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(20)
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path))
+    monkeypatch.setenv("ERGONAUT_API_KEY", keys["default"])
+    monkeypatch.setenv("ERGONAUT_LEDGER_ADDRESS", f"127.0.0.1:{port}")
+    yield opened
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(20)
+    loop.close()
+
+
+def ergonaut(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(APP, arguments)
+
+
+def test_efficiency_is_told_by_unit_and_by_phase(door: Door) -> None:
+    told = ergonaut("efficiency", "run-1")
+    assert told.exit_code == 0, told.output
+    for words in ("By unit of work", "1,000 predictions", "29.2 ± 9.3 J", "By phase", "epoch 1", "and 6 more"):
+        assert words in told.stdout
+    assert door.asked[0].run_id == "run-1"
+    rows = list(csv.DictReader(io.StringIO(ergonaut("efficiency", "run-1", "--csv").stdout)))
+    assert len(rows) == 24
+    assert len(json.loads(ergonaut("efficiency", "run-1", "--json").stdout)["phases"]) == 21
+
+
+def test_recommendations_are_told_with_their_saving_and_basis(door: Door) -> None:
+    told = ergonaut("recommend", "--days", "7", "--limit", "5")
+    assert told.exit_code == 0, told.output
+    for words in ("Run digits on hetzner hel1", "saves $0.0000100", "14 % ± 100 %", "McDonald"):
+        assert words in told.stdout
+    assert (door.asked[0].run_id, door.asked[0].days, door.asked[0].limit) == ("", 7, 5)
+    [first, second] = json.loads(ergonaut("recommend", "run-1", "--json").stdout)
+    assert ("saving_joules" in first, second["saving_joules"]) == (False, 140.0)
+
+
+def test_anomalies_are_told_with_what_to_do(door: Door) -> None:
+    told = ergonaut("anomalies", "run-1")
+    assert told.exit_code == 0, told.output
+    for words in ("Power spike", "2.6 times the usual 36 W; see what ran then.", "Drift"):
+        assert words in told.stdout
+    assert (door.asked[0].run_id, door.asked[0].days) == ("run-1", 7)
+    assert len(json.loads(ergonaut("anomalies", "--json").stdout)) == 2
+
+
+def test_nothing_to_tell_is_said_in_words(door: Door) -> None:
+    door.is_empty = True
+    assert "run.count" in ergonaut("efficiency", "run-1").stdout
+    assert "Nothing measured here would save" in ergonaut("recommend").stdout
+    assert "last 30 days" in ergonaut("anomalies", "--days", "30").stdout
+
+
+def test_the_blocking_client_answers_the_same(door: Door) -> None:
+    with Client() as client:
+        assert client.analysis.efficiency("run-1") == efficiency(20)
+        assert client.analysis.recommendations() == recommendations()
+        assert client.analysis.anomalies("run-1", days=3) == anomalies()
+    assert [request.run_id for request in door.asked] == ["run-1", "", "run-1"]
+
+
+@pytest.mark.parametrize("name", ["efficiency", "recommend", "anomalies"])
+def test_every_command_has_help_with_an_example_and_speaks_json(name: str) -> None:
+    command = typer.main.get_command(APP).commands[name]  # type: ignore[attr-defined]
+    assert f"ergonaut {name}" in command.help.partition("Example: ")[2]
+    assert any("--json" in parameter.opts for parameter in command.params)
