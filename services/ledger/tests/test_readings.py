@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from ergonaut_ledger.domain.touched import touched_by
 from ergonaut_ledger.domain.understanding import understand, understand_all
 from ergonaut_ledger.fakes import rows_of
 
-from .told import cpu_sample, gpu_sample, message, reading, rent_sample, started
+from .told import T0, cpu_sample, gpu_sample, message, reading, rent_sample, started
 
 
 def plain(number: int, chance: random.Random) -> Message:
@@ -165,3 +166,11 @@ def test_columns_know_every_field_of_the_contract() -> None:
     """A field that is added to the contract must be read as a column too, or a wrong value in it would be accepted."""
     assert {*_SCHEMA.names} == {*PowerSampled.model_fields}
     assert {_SAMPLE[at].name for at in range(_SAMPLE.num_fields)} == {*PowerSample.model_fields}
+
+
+def test_samples_of_a_time_that_was_dropped_by_age_are_refused_in_both_ways() -> None:
+    late, fresh = (message(reading("a", number, cpu_sample(60.0 * number)), number) for number in (1, 2))
+    batch, problems = understand_all([late, fresh], T0 + timedelta(seconds=90))
+    assert [problem is None for problem in problems] == [False, True]
+    assert "dropped by age" in problems[0].because if problems[0] else None
+    assert sum(columns.events.num_rows for columns in batch.readings) + len(batch.events) == 1

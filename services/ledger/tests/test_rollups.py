@@ -3,6 +3,7 @@
 import math
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage,
 from ergonaut_ledger.domain.bounds import Message
 from ergonaut_ledger.domain.rolling import Touch, portions
 from ergonaut_ledger.domain.usage import LABELS, Span, Step, Usage, UsageQuestion
+from ergonaut_ledger.fakes import FakeStore, FakeUsageBooks
 from ergonaut_ledger.service.rolling import Rolling
 from ergonaut_ledger.service.using import Using
 
@@ -62,6 +64,13 @@ def told(tenant: str, chance: random.Random, count: int) -> list[Message]:
         )
         messages.append(message(fact, number))
     return messages
+
+
+async def by_fake(question: UsageQuestion, messages: Sequence[Message]) -> list[Usage]:
+    """The fake's answer, which is held to the same."""
+    store = FakeStore()
+    await store.keep(batch(*messages))
+    return [*await Using(FakeUsageBooks(store)).usage(question)]
 
 
 async def by_samples(engine: Engine, question: UsageQuestion) -> list[Usage]:
@@ -141,6 +150,7 @@ async def test_roll_ups_say_what_the_samples_say_at_every_moment(
     await rolling(engine, MIDNIGHT + 9 * DAY).catch_up()
     for question in questions(tenant, chance):
         assert_alike(await using.usage(question), await by_samples(engine, question))
+        assert_alike(await by_fake(question, messages), await by_samples(engine, question))
     books = ClickHouseUsage(engine, query_seconds=8)
     assert await books.touched_minutes(tenant, SPAN.starts_at, SPAN.ends_at) == []
 

@@ -16,9 +16,9 @@ from ergonaut.jobs import JobSpec, Resources
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes import FakeStore, FakeUsageBooks
 from ergonaut_ledger.rpc import SERVICE_NAMES, door
-from ergonaut_ledger.service import Reporting
+from ergonaut_ledger.service import Reporting, Using
 
 from .told import RUN, T0, batch_of, cpu_sample, day, finished, gpu_sample, offer, reading, rent_sample, started
 
@@ -48,7 +48,7 @@ def books() -> FakeStore:
 @pytest.fixture
 async def visitors(books: FakeStore, tmp_path: Path) -> AsyncIterator[dict[str, Visitor]]:
     path, keys = key_ring_file(tmp_path, ("alpha", "beta"))
-    add, ring = door(Reporting(books)), KeyRing.load(path)
+    add, ring = door(Reporting(books), Using(FakeUsageBooks(books))), KeyRing.load(path)
     async with (
         serving("127.0.0.1:0", service="ledger", add=add, keys=ring, names=SERVICE_NAMES) as server,
         aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
@@ -165,9 +165,31 @@ async def test_events_that_do_not_fit_one_answer_are_left_out(books: FakeStore, 
     assert [event.event_id for event in told.events] == [f"event-run-{n}-started" for n in (5, 4, 3)]
 
 
+def usage_of(hours: float, **changes: Any) -> pb.GetUsageRequest:
+    return pb.GetUsageRequest(starts_at=T0, ends_at=T0 + timedelta(hours=hours), **changes)
+
+
+async def test_usage_is_told_by_step_and_label(books: FakeStore, visitors: dict[str, Visitor]) -> None:
+    await keep_a_run(books)
+    told = await visitors["alpha"].ask("GetUsage", usage_of(1, step="minute", group_by=["run", "component"]))
+    cpu, gpu, machine = told.usage
+    assert (told.step, cpu.run_id, cpu.component, cpu.samples) == ("minute", RUN, "cpu", 30)
+    assert (cpu.energy_joules, cpu.energy_joules_range) == (pytest.approx(600), pytest.approx(180))
+    assert not gpu.HasField("energy_joules")
+    assert machine.HasField("cost_usd")
+    assert cpu.starts_at.ToDatetime(T0.tzinfo) == T0
+    other = await visitors["beta"].ask("GetUsage", usage_of(1))
+    assert (len(other.usage), other.step) == (0, "minute")
+
+
 @pytest.mark.parametrize(
     ("method", "request_", "field"),
     [
+        ("GetUsage", usage_of(0), "ends_at"),
+        ("GetUsage", pb.GetUsageRequest(ends_at=T0), "starts_at"),
+        ("GetUsage", usage_of(1, step="week"), "step"),
+        ("GetUsage", usage_of(1, group_by=["colour"]), "group_by"),
+        ("GetUsage", usage_of(1, host="../etc"), "host"),
         ("ListRuns", pb.ListRunsRequest(limit=1001), "limit"),
         ("ListEvents", pb.ListEventsRequest(limit=1001), "limit"),
         ("ListEvents", pb.ListEventsRequest(area="weather"), "area"),

@@ -12,10 +12,61 @@ from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
 from ergonaut_ledger.domain.readings import Readings
 from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, SampleRow, Told
+from ergonaut_ledger.domain.usage import STEP_SECONDS, Usage, UsageQuestion
 from ergonaut_ledger.ports import KeptEvent
 
 NEAR = timedelta(days=8)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FakeUsageBooks:
+    """Answers from the samples that a `FakeStore` keeps; nothing is ever rolled up, so nothing is out of date."""
+
+    def __init__(self, store: "FakeStore") -> None:
+        self._store = store
+
+    async def touched_minutes(
+        self,
+        tenant: str,  # noqa: ARG002 - the port's words
+        starts_at: datetime,  # noqa: ARG002 - the port's words
+        ends_at: datetime,  # noqa: ARG002 - the port's words
+    ) -> list[datetime]:
+        return []
+
+    async def usage(
+        self,
+        question: UsageQuestion,
+        touched: Sequence[datetime],  # noqa: ARG002 - the port's words
+        rows_max: int,
+    ) -> list[Usage]:
+        width = timedelta(seconds=STEP_SECONDS.get(question.step, 0))
+        columns = [{"run": "run_id", "job": "job_id"}.get(label, label) for label in question.group_by]
+        rows = [
+            row
+            for row in self._store.samples_of(question.tenant)
+            if question.span.starts_at <= row.started_at < question.span.ends_at
+            and all(getattr(question, name) in ("", getattr(row, name)) for name in ("project", "run_id", "host"))
+        ]
+
+        def group(row: SampleRow) -> tuple[Any, ...]:
+            at = row.started_at - (row.started_at - EPOCH) % width if width else question.span.starts_at
+            return at, *(getattr(row, column) for column in columns)
+
+        return [_usage(question, key, of) for key, of in sorted(_grouped(rows, group).items())][:rows_max]
+
+
+def _usage(question: UsageQuestion, key: tuple[Any, ...], rows: Sequence[SampleRow]) -> Usage:
+    ranged = (row for row in rows if row.energy_joules is not None and row.range_fraction is not None)
+    return Usage(
+        starts_at=key[0],
+        labels=dict(zip(question.group_by, key[1:], strict=True)),
+        energy_joules=_sum_of_known(row.energy_joules for row in rows),
+        energy_joules_range=_sum_of_known((row.energy_joules or 0.0) * (row.range_fraction or 0.0) for row in ranged),
+        carbon_grams_co2e=_sum_of_known(row.carbon_grams_co2e for row in rows),
+        embodied_grams_co2e=_sum_of_known(row.embodied_grams_co2e for row in rows),
+        cost_usd=_sum_of_known(row.cost_usd for row in rows),
+        samples=len(rows),
+    )
 
 
 class _HasTold(Protocol):
@@ -133,6 +184,10 @@ class FakeStore:
         ]
         found.sort(key=lambda row: (row.occurred_at, row.told.event_id), reverse=True)
         return [KeptEvent(row.told.event_id, row.subject, row.occurred_at, _body(row)) for row in found[:limit]]
+
+    def samples_of(self, tenant: str) -> list[SampleRow]:
+        """All samples of a tenant."""
+        return [row for row in self._samples.values() if row.tenant == tenant]
 
     def _of_run(self, tenant: str, run_id: str) -> list[SampleRow]:
         wanted = (tenant, run_id, "run")

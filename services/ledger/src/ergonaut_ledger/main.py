@@ -9,18 +9,21 @@ from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
+from ergonaut_ledger.adapters.aging import ClickHouseAges
 from ergonaut_ledger.adapters.analysis_books import ClickHouseAnalysisBooks
 from ergonaut_ledger.adapters.announcer import BusAnnouncer
 from ergonaut_ledger.adapters.budget_book import BUCKET, KeyValueBudgetBook
 from ergonaut_ledger.adapters.budget_gauges import PrometheusBudgetGauges
 from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
-from ergonaut_ledger.adapters.engine import embedded, server
+from ergonaut_ledger.adapters.engine import Engine, embedded, open_engine, server
 from ergonaut_ledger.adapters.residual_mix import load_residual_mix
+from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
 from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door, statement_door
-from ergonaut_ledger.service import Keeping, Reporting
+from ergonaut_ledger.service import Keeping, Reporting, Rolling, Using
+from ergonaut_ledger.service.aging import Aging
 from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.budget_rounds import BudgetRounds
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
@@ -44,6 +47,12 @@ async def run(platform: PlatformSettings) -> None:
                 query_seconds=settings.query_seconds_max,
             )
         )
+        # What takes long has a thread of its own, so that inserts and questions need not wait for it.
+        slow = await stack.enter_async_context(open_engine(connect, what="the ledger once more, for long work"))
+        aging = await _aging(slow, settings)
+        await stack.enter_async_context(background(aging.run()))
+        rollups = ClickHouseRollUps(slow, seconds=settings.roll_seconds_max)
+        await stack.enter_async_context(background(Rolling(rollups, SystemClock()).run()))
         bus = await stack.enter_async_context(open_bus(platform, "ledger"))
         budgeting = Budgeting(await _budget_world(bus, store, settings))
         budget_rounds = BudgetRounds(budgeting, SystemClock())
@@ -58,7 +67,7 @@ async def run(platform: PlatformSettings) -> None:
                 bus,
                 AREAS,
                 DURABLE,
-                keeper(Keeping(store, [budget_rounds])),
+                keeper(Keeping(store, [budget_rounds], aging.not_before)),
                 batch_max=settings.batch_max,
                 wait_seconds=settings.batch_wait_seconds,
             )
@@ -69,6 +78,7 @@ async def run(platform: PlatformSettings) -> None:
                 service="ledger",
                 add=door(
                     Reporting(store),
+                    Using(ClickHouseUsage(store.engine, query_seconds=settings.query_seconds_max)),
                     budget_door(budgeting),
                     analysis_door(Analysing(store, books, SystemClock())),
                     statement_door(_statements(store, settings)),
@@ -78,6 +88,13 @@ async def run(platform: PlatformSettings) -> None:
             )
         )
         await stop_requested()
+
+
+async def _aging(engine: Engine, settings: Settings) -> Aging:
+    ages = ClickHouseAges(engine, seconds=settings.roll_seconds_max)
+    aging = Aging(ages, SystemClock(), samples_days=settings.samples_days, minutes_days=settings.minutes_days)
+    await aging.start()
+    return aging
 
 
 async def _budget_world(bus: Bus, store: ClickHouseStore, settings: Settings) -> BudgetWorld:

@@ -54,6 +54,22 @@ class Settings(DoorSettings):
         "where your registry publishes them, such as AIB's European Residual Mixes. Unset, the location's average stands in.",
     )
 
+    roll_seconds_max: float = Field(
+        default=120.0,
+        gt=0,
+        description="Deadline of rolling up one portion or reading one slice of an export, seconds; in a thread of its own.",
+    )
+    samples_days: int = Field(
+        default=90,
+        ge=7,
+        description="Days that samples are kept at least; they go by whole months, once they are rolled up.",
+    )
+    minutes_days: int = Field(
+        default=400,
+        ge=7,
+        description="Days that sums by minute are kept, at least as long as samples; sums by hour and day are kept for good.",
+    )
+
     def folder(self, platform: PlatformSettings) -> Path:
         """Where the embedded engine keeps its files."""
         return self.path or platform.data_dir / "ledger"

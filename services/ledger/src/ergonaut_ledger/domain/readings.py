@@ -7,6 +7,7 @@ has the last word. Whatever is accepted here, the careful way would accept with 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -86,13 +87,13 @@ def is_reading(message: Message) -> bool:
     return f".{PowerSampled.TYPE}." in message.subject
 
 
-def readings_of(messages: Sequence[Message]) -> Readings | None:
+def readings_of(messages: Sequence[Message], not_before: datetime = EARLIEST) -> Readings | None:
     """The rows of messages whose subjects are those of power samples; None where any of them is odd."""
     try:
         subjects = [_subject_parts(message.subject) for message in messages]
         events = _parsed(messages)
         _check_events(events, subjects)
-        return _tables(messages, events)
+        return _tables(messages, events, not_before)
     except (_Odd, pa.ArrowException, UnicodeDecodeError):
         return None
 
@@ -149,7 +150,7 @@ def _check_events(events: Any, subjects: Sequence[Sequence[str]]) -> None:
     _check_numbers(_column(events, "pue"), least=1.0)
 
 
-def _tables(messages: Sequence[Message], events: Any) -> Readings:
+def _tables(messages: Sequence[Message], events: Any, not_before: datetime) -> Readings:
     listed = _column(events, "samples")
     samples = listed.flatten()
     if listed.null_count or samples.null_count:
@@ -174,6 +175,8 @@ def _tables(messages: Sequence[Message], events: Any) -> Readings:
     columns = {name: column.take(parents) for name, column in shared.items()}
     columns["position"] = pa.array((np.arange(len(samples)) - firsts.repeat(counts)).astype(np.uint32))
     columns |= own | {name: _times(samples.field(name).dictionary_encode()) for name in _SAMPLE_TIMES}
+    if len(samples) and pc.min(columns["started_at"]).as_py() < not_before:
+        raise _Odd
     return Readings(events=_event_table(messages, told, events, producer_sequence), samples=pa.table(columns))
 
 

@@ -10,7 +10,7 @@ from ergonaut_ledger.rpc.analysis import analysis_door
 from ergonaut_ledger.rpc.budgets import budget_door
 from ergonaut_ledger.rpc.runs import LedgerDoor
 from ergonaut_ledger.rpc.statements import statement_door
-from ergonaut_ledger.service import Reporting
+from ergonaut_ledger.service import Reporting, Using
 
 SERVICE_NAMES: tuple[str, ...] = (
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
@@ -20,11 +20,11 @@ SERVICE_NAMES: tuple[str, ...] = (
 )
 
 
-def door(reporting: Reporting, *others: Callable[[aio.Server], None]) -> Callable[[aio.Server], None]:
+def door(reporting: Reporting, using: Using, *others: Callable[[aio.Server], None]) -> Callable[[aio.Server], None]:
     """What puts the ledger's services on a server; `others` put further ones on it, such as `budget_door`."""
 
     def add(server: aio.Server) -> None:
-        add_LedgerServiceServicer_to_server(LedgerDoor(reporting), server)
+        add_LedgerServiceServicer_to_server(LedgerDoor(reporting, using), server)
         for other in others:
             other(server)
 

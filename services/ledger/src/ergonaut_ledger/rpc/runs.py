@@ -4,14 +4,15 @@ from typing import Any
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer
-from ergonaut.errors import Refused, Unavailable
+from ergonaut.errors import Refused
 from ergonaut.events import STREAMS
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut_common.rpc import caller
 from ergonaut_ledger.domain.elsewhere import Elsewhere
 from ergonaut_ledger.domain.footprints import ComponentSum, RunRecord
-from ergonaut_ledger.rpc.translating import run_id_of, timestamp, within
-from ergonaut_ledger.service import Reporting
+from ergonaut_ledger.domain.usage import Span, Usage, UsageQuestion, checked_labels, checked_step
+from ergonaut_ledger.rpc.translating import moment, run_id_of, timestamp, within
+from ergonaut_ledger.service import Reporting, Using
 
 ROWS_MAX, ROWS_DEFAULT = 1_000, 50
 POINTS_MIN, POINTS_MAX, POINTS_DEFAULT = 10, 10_000, 600
@@ -20,11 +21,16 @@ BODIES_BYTES_MAX = 3 * 1024 * 1024
 """Bodies in one answer, since a plain gRPC client takes messages of 4 MiB; older events that do not fit are left out."""
 
 
+_USAGE_FIELDS = {"run": "run_id", "job": "job_id"}
+"""Where a label's field has another name."""
+
+
 class LedgerDoor(LedgerServiceServicer):
     """Answers what was used."""
 
-    def __init__(self, reporting: Reporting) -> None:
+    def __init__(self, reporting: Reporting, using: Using) -> None:
         self._reporting = reporting
+        self._using = using
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
         limit = within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
@@ -74,7 +80,22 @@ class LedgerDoor(LedgerServiceServicer):
         )
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
-        raise Unavailable("roll-ups are not kept yet")
+        span = Span(moment("starts_at", request.starts_at), moment("ends_at", request.ends_at))
+        step = checked_step(request.step, span)
+        for field in ("run_id", "host"):
+            if getattr(request, field) and not is_name(getattr(request, field)):
+                raise Refused(f"must be {NAME_RULE}", field=field)
+        question = UsageQuestion(
+            tenant=caller().tenant,
+            span=span,
+            step=step,
+            group_by=checked_labels(request.group_by),
+            project=request.project,
+            run_id=request.run_id,
+            host=request.host,
+        )
+        found = await self._using.usage(question)
+        return pb.GetUsageResponse(usage=[_usage(each) for each in found], step=step.value)
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Any) -> pb.ListEventsResponse:
         limit = within("limit", request.limit or ROWS_DEFAULT, 1, ROWS_MAX)
@@ -95,6 +116,20 @@ class LedgerDoor(LedgerServiceServicer):
                 body=event.body,
             )
         return response
+
+
+def _usage(usage: Usage) -> pb.Usage:
+    labels = {_USAGE_FIELDS.get(label, label): value for label, value in usage.labels.items()}
+    return pb.Usage(
+        starts_at=timestamp(usage.starts_at),
+        energy_joules=usage.energy_joules,
+        energy_joules_range=usage.energy_joules_range,
+        carbon_grams_co2e=usage.carbon_grams_co2e,
+        embodied_grams_co2e=usage.embodied_grams_co2e,
+        cost_usd=usage.cost_usd,
+        samples=usage.samples,
+        **labels,
+    )
 
 
 def _run(run: RunRecord) -> pb.Run:

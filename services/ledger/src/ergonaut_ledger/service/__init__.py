@@ -2,5 +2,7 @@
 
 from ergonaut_ledger.service.keeping import Keeping
 from ergonaut_ledger.service.reporting import Estimates, Reporting
+from ergonaut_ledger.service.rolling import Rolling
+from ergonaut_ledger.service.using import Using
 
-__all__ = ["Estimates", "Keeping", "Reporting"]
+__all__ = ["Estimates", "Keeping", "Reporting", "Rolling", "Using"]

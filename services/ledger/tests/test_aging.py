@@ -1,0 +1,113 @@
+"""Old measurements go by whole months and days, and never before they are rolled up."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from ergonaut_common.clock import FakeClock
+from ergonaut_ledger.adapters.aging import ClickHouseAges
+from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
+from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
+from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
+from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
+from ergonaut_ledger.service.aging import Aging
+from ergonaut_ledger.service.keeping import Keeping
+from ergonaut_ledger.service.rolling import Rolling
+from ergonaut_ledger.service.using import Using
+
+from .told import T0, cpu_sample, message, reading, started
+
+MAY = datetime(2026, 5, 1, tzinfo=UTC)
+MONTH_SECONDS = 31 * 86_400.0
+
+
+@pytest.fixture
+def books(
+    client: Client, engine_folder: Path, executor: ThreadPoolExecutor, tenant: str
+) -> Iterator[Callable[[], Engine]]:
+    """An engine on a database of its own, since what goes by age goes for all tenants."""
+    database = tenant.replace("-", "_")
+
+    def connect() -> Client:
+        client.command(f"CREATE DATABASE {database}")
+        own = clickhouse_connect.get_client(
+            interface="chdb", path=str(engine_folder), database=database, tz_mode="aware"
+        )
+        migrate(own, packaged_migrations())
+        return own
+
+    own = executor.submit(connect).result()
+    yield lambda: Engine(own, executor)
+    executor.submit(own.close).result()
+
+
+class Site:
+    """The parts that live together in the process."""
+
+    def __init__(self, engine: Engine, now: datetime) -> None:
+        self.clock = FakeClock(now)
+        self.ages = ClickHouseAges(engine, seconds=20)
+        self.aging = Aging(self.ages, self.clock, samples_days=30, minutes_days=60)
+        self.store = ClickHouseStore(engine, insert_seconds=20, query_seconds=8)
+        self.keeping = Keeping(self.store, not_before=self.aging.not_before)
+        self.rolling = Rolling(ClickHouseRollUps(engine, seconds=20), self.clock)
+        self.using = Using(ClickHouseUsage(engine, query_seconds=8))
+
+    async def joules(self, tenant: str) -> float | None:
+        span = Span(T0 - timedelta(days=40), T0 + timedelta(days=80))
+        found = await self.using.usage(UsageQuestion(tenant, span, Step.TOTAL))
+        return found[0].energy_joules if found else None
+
+
+async def test_a_month_of_samples_goes_once_it_is_old_and_rolled_up(books: Callable[[], Engine], tenant: str) -> None:
+    site = Site(books(), MAY)
+    facts = [
+        reading(tenant, n, cpu_sample(second), occurred_at=T0 + timedelta(seconds=second))
+        for n, second in enumerate((0.0, 60.0, MONTH_SECONDS), 1)
+    ]
+    await site.keeping.keep([message(fact, n) for n, fact in enumerate([*facts, started(tenant)], 1)])
+    await site.aging.look()
+    await site.aging.look()
+    assert await site.ages.months_of_samples() == [date(2026, 3, 1), date(2026, 4, 1)], "nothing is rolled up yet"
+    await site.rolling.catch_up()
+    await site.aging.look()
+    assert await site.ages.months_of_samples() == [date(2026, 4, 1)]
+    assert await site.joules(tenant) == 60.0
+    kept = {event.subject.split(".")[3] for event in await site.store.events([tenant], "", "", 10)}
+    assert kept == {"telemetry", "runs"}
+    assert len(await site.store.events([tenant], "telemetry", "", 10)) == 1
+
+
+async def test_a_sample_of_a_dropped_month_is_refused_also_after_a_restart(
+    books: Callable[[], Engine], tenant: str
+) -> None:
+    site = Site(books(), MAY)
+    await site.keeping.keep([message(reading(tenant, 1), 1)])
+    await site.rolling.catch_up()
+    await site.aging.look()
+    again = Site(books(), MAY)
+    await again.aging.start()
+    [problem] = await again.keeping.keep([message(reading(tenant, 2), 2)])
+    assert problem is not None
+    assert "dropped by age" in problem.because
+    await again.aging.look()
+    assert await again.joules(tenant) == 20.0
+
+
+async def test_sums_by_minute_go_later_and_those_by_hour_and_day_stay(books: Callable[[], Engine], tenant: str) -> None:
+    site = Site(books(), T0 + timedelta(days=35))
+    await site.keeping.keep([message(reading(tenant, 1), 1)])
+    await site.rolling.catch_up()
+    kept = []
+    for days in (0, 0, 25, 5, 0):
+        await site.clock.advance(days * 86_400)
+        await site.aging.look()
+        kept.append(len(await site.ages.days_of_minutes()))
+    assert kept == [1, 1, 1, 1, 0]
+    assert await site.joules(tenant) == 20.0
