@@ -59,7 +59,8 @@ def test_a_job_survives_kill_9_of_every_process_in_turn(fragile: Installation, t
     until(lambda: fragile.cli_json("report", run_id)["ended_at"], 30, "the ledger has heard of the end")
     report = fragile.cli_json("report", run_id)
     told = _events(fragile, run_id)
-    assert sorted(set(told)) == ["runs.run.finished", "runs.run.progressed", "runs.run.started"]
+    kinds = ["runs.phase.finished", "runs.run.finished", "runs.run.progressed", "runs.run.started"]
+    assert sorted(set(told)) == kinds
     assert (told.count("runs.run.started"), told.count("runs.run.finished")) == (1, 1)
     assert report["samples_missing"] == 0
     acknowledged = asyncio.run(acknowledged_samples(fragile, run_id))
