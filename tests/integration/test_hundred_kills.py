@@ -151,7 +151,7 @@ async def _told(url: str) -> Kept:
     told: Kept = {}
     async with _jetstream(url) as jetstream:
         last = (await jetstream.stream_info(STREAM)).state.last_seq
-        subscription = await jetstream.subscribe("ergonaut.v1.>", stream=STREAM, ordered_consumer=True)
+        subscription = await jetstream.subscribe("ergonaut.v1.*.telemetry.>", stream=STREAM, ordered_consumer=True)
         sequence = 0
         while sequence < last:
             message = await subscription.next_msg(timeout=10)
