@@ -18,8 +18,7 @@ from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_budgets import FakeAnnouncer, FakeBudgetBook, FakeBudgetGauges, FakeBudgetSums
-from ergonaut_ledger.rpc import SERVICE_NAMES, budget_door, door
-from ergonaut_ledger.service import Reporting
+from ergonaut_ledger.rpc import SERVICE_NAMES, budget_door
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
 
 from .told import T0, batch_of, cpu_sample, reading
@@ -54,7 +53,7 @@ async def visitors(store: FakeStore, tmp_path: Path) -> AsyncIterator[dict[str, 
     world = BudgetWorld(
         FakeBudgetBook(), FakeBudgetSums(store), store, FakeAnnouncer(), FakeBudgetGauges(), FakeClock(NOW)
     )
-    add = door(Reporting(store), budget_door(Budgeting(world)))
+    add = budget_door(Budgeting(world))
     async with (
         serving("127.0.0.1:0", service="ledger", add=add, keys=KeyRing.load(path), names=SERVICE_NAMES) as server,
         aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,

@@ -16,7 +16,7 @@ from ergonaut_ledger.domain.budgets.records import BudgetRecord, Untold, facts_o
 from ergonaut_ledger.domain.budgets.windows import Window, window_at
 
 REACTION_SECONDS = 0.5
-"""From a decision to the program's last use: the event, the workflow's signal, the runner's SIGTERM; measured 0.3 to 0.7 s."""
+"""From a decision to the program's last use: the event, the workflow's signal, the runner's SIGTERM; measured 0.4 to 0.6 s."""
 
 LAG_SECONDS_MAX = 2.0
 """How old the newest sample may be taken to be. One that is older tells of an outage, not of use that goes on unseen."""
