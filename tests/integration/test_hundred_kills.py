@@ -164,7 +164,7 @@ async def _told(url: str) -> Kept:
 
 def _weight(body: Mapping[str, Any]) -> tuple[int, float]:
     samples = body["samples"]
-    return len(samples), sum(sample["energy_joules"] or 0.0 for sample in samples)
+    return len(samples), sum(sample.get("energy_joules") or 0.0 for sample in samples)
 
 
 def _kept(folder: Path) -> Kept:
