@@ -151,7 +151,7 @@ def drift(subject: Subject, steps: Sequence[Step]) -> list[Anomaly]:
         return []
     more = (now - usual) / usual
     because = (
-        f"A step now uses {now:.3g} J, {more:.0%} more than the first ones with {usual:.3g} J, over {len(told)} steps; "
+        f"A step now uses {plain(now)} J, {more:.0%} more than the first ones with {plain(usual)} J, over {len(told)} steps; "
         "look for data that grows, memory that leaks, or a machine that has become hot."
     )
     return [Anomaly(DRIFT, subject, told[0].started_at, told[-1].ended_at, now, usual, "joules_per_step", because)]
@@ -211,6 +211,15 @@ def _is_same(one: Anomaly, other: Anomaly) -> bool:
     return one.started_at <= other.ended_at + slack and other.started_at <= one.ended_at + slack
 
 
+def plain(value: float) -> str:
+    """Three digits that count, never in powers of ten.
+
+    >>> plain(26_012.4), plain(348.7), plain(1.5)
+    ('26,012', '349', '1.5')
+    """
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def _limits(watts: Sequence[float]) -> list[tuple[float, float]]:
     """For each point the median around it and the watts above which it is a spike."""
     half = WINDOW_POINTS // 2
@@ -242,8 +251,8 @@ def _together(indices: Sequence[int]) -> list[tuple[int, int]]:
 
 def _spike(subject: Subject, points: Sequence[Watts], usual: float) -> Anomaly:
     highest = max(point.power_watts for point in points)
-    drew = f"{subject.component} drew {highest:.3g} W for {_length(points):.3g} s"
-    against = f"{highest / usual:.1f} times the usual {usual:.3g} W" if usual else "and nothing before and after"
+    drew = f"{subject.component} drew {plain(highest)} W for {plain(_length(points))} s"
+    against = f"{highest / usual:.1f} times the usual {plain(usual)} W" if usual else "and nothing before and after"
     because = f"{drew}, {against}; see what ran then."
     return Anomaly(POWER_SPIKE, subject, points[0].at, _end(points), highest, usual, "watts", because)
 
@@ -252,9 +261,9 @@ def _idle(subject: Subject, points: Sequence[Watts], busy_watts: float) -> Anoma
     mean = math.fsum(point.power_watts * point.seconds for point in points) / math.fsum(
         point.seconds for point in points
     )
-    against = f"against {busy_watts:.3g} W when busy" if busy_watts > 1.0 else "and was never busy"
+    against = f"against {plain(busy_watts)} W when busy" if busy_watts > 1.0 else "and was never busy"
     because = (
-        f"The run held {subject.component} for {_length(points) / 60:.0f} min at {mean:.3g} W of its own, {against}; "
+        f"The run held {subject.component} for {_length(points) / 60:.0f} min at {plain(mean)} W of its own, {against}; "
         "give it back, or find out what the run waits for."
     )
     return Anomaly(IDLE_ACCELERATOR, subject, points[0].at, _end(points), mean, busy_watts, "watts", because)
