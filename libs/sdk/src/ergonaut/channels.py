@@ -23,6 +23,8 @@ _OPTIONS = (
     # A peer that was killed must be noticed within seconds, and tried again soon after it is back.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
+    # A watch may be silent for hours, and its peer may die at the end of them.
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )

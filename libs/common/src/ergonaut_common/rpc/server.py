@@ -20,6 +20,9 @@ STOP_GRACE_SECONDS = 2.0
 CALLS_MAX = 1_000
 """Calls at work at once; above it callers are told to come back, rather than all becoming slow."""
 
+PING_INTERVAL_MS_MIN = 1_000
+"""Pings that come more often cost their caller the connection."""
+
 log = get_logger(__name__)
 
 
@@ -56,6 +59,9 @@ async def serving(
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),  # two services on one port would each get half of the calls
+            # Callers ping every 10 s to notice that we died; by default that is held to be an attack while a watch is silent.
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
     servicer = health.aio.HealthServicer()
