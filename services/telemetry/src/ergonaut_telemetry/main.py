@@ -94,14 +94,17 @@ class _Agent:
             try:
                 async with open_bus(self._platform, "telemetry", ping_interval_seconds=PING_INTERVAL_SECONDS) as bus:
                     await bus.ensure_streams("telemetry", "pricing")
-                    async with following(listeners(self._sampling), bus), asyncio.TaskGroup() as group:
-                        announcer = BusAnnouncer(bus)
-                        sending = Sending(self._spool, announcer)
-                        group.create_task(sending.run(self._clock, self._sampled))
-                        group.create_task(self._report(announcer, opened))
+                    async with following(listeners(self._sampling), bus):
+                        with BusAnnouncer(bus, self._platform) as announcer:
+                            await self._tell(announcer, opened)
             except (Unavailable, Broken) as error:
                 log.warning("the bus is away; samples wait in the spool", error=str(error))
                 await self._clock.sleep(BUS_RETRY_SECONDS)
+
+    async def _tell(self, announcer: Announcer, opened: RpcServer) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Sending(self._spool, announcer).run(self._clock, self._sampled))
+            group.create_task(self._report(announcer, opened))
 
     async def _report(self, announcer: Announcer, opened: RpcServer) -> None:
         reported = self._reporting.run(announcer, self._clock, self._settings.report_interval_seconds)

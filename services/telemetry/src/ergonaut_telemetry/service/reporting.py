@@ -26,21 +26,21 @@ class Reporting:
     def __init__(self, meters: Meters, terms: Terms) -> None:
         self._facts = meters.facts()
         self._terms = terms
-        self._components: tuple[ComponentReport, ...] = ()
+        self._reading: HostReading | None = None
         self._reported: tuple[ComponentReport, ...] = ()
         self._due_at = 0.0
 
     def notice(self, turn: Turn) -> None:
         """Take notice of how the components are measured now."""
-        if turn.memory.reading is not None:
-            self._components = _components(turn.memory.reading)
+        self._reading = turn.memory.reading
 
     async def report_if_due(self, announcer: Announcer, clock: Clock, interval_seconds: float) -> bool:
         """Report, unless the last report is young and still true, or there was no sample yet."""
-        young = clock.monotonic() < self._due_at
-        if not self._components or (young and self._components == self._reported):
+        if self._reading is None:
             return False
-        components = self._components
+        components = _components(self._reading)
+        if clock.monotonic() < self._due_at and components == self._reported:
+            return False
         await announcer.tell(self._report(components))
         self._reported, self._due_at = components, clock.monotonic() + interval_seconds
         log.info("host reported", host=self._terms.host, components=[part.component for part in components])
