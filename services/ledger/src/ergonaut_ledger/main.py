@@ -17,16 +17,18 @@ from ergonaut_ledger.adapters.budget_gauges import PrometheusBudgetGauges
 from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
 from ergonaut_ledger.adapters.engine import Engine, embedded, open_engine, server
+from ergonaut_ledger.adapters.exports import ClickHouseExportBooks
 from ergonaut_ledger.adapters.residual_mix import load_residual_mix
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door, statement_door
+from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door, export_door, statement_door
 from ergonaut_ledger.service import Keeping, Reporting, Rolling, Using
 from ergonaut_ledger.service.aging import Aging
 from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.budget_rounds import BudgetRounds
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
+from ergonaut_ledger.service.exporting import Exporting
 from ergonaut_ledger.service.statements import Statements
 from ergonaut_ledger.service.watching_anomalies import AnomalyWatching
 from ergonaut_ledger.settings import Settings
@@ -82,6 +84,7 @@ async def run(platform: PlatformSettings) -> None:
                     budget_door(budgeting),
                     analysis_door(Analysing(store, books, SystemClock())),
                     statement_door(_statements(store, settings)),
+                    export_door(Exporting(ClickHouseExportBooks(slow, seconds=settings.roll_seconds_max))),
                 ),
                 keys=KeyRing.load(platform.keys_file),
                 names=SERVICE_NAMES,

@@ -16,6 +16,7 @@ from ergonaut.client.analysis import Analysis
 from ergonaut.client.blocking import (
     BlockingAnalysis,
     BlockingBudgets,
+    BlockingExports,
     BlockingJobs,
     BlockingLedger,
     BlockingMeters,
@@ -27,6 +28,7 @@ from ergonaut.client.blocking import (
 )
 from ergonaut.client.budgets import Budgets
 from ergonaut.client.connection import Connection
+from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
@@ -50,6 +52,7 @@ class AsyncClient:
         self.statements = Statements(self._connection)
         self.analysis = Analysis(self._connection)
         self.budgets = Budgets(self._connection)
+        self.exports = Exports(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,6 +88,7 @@ class Client:
         self.statements = BlockingStatements(self._client.statements, self._loop)
         self.analysis = BlockingAnalysis(self._client.analysis, self._loop)
         self.budgets = BlockingBudgets(self._client.budgets, self._loop)
+        self.exports = BlockingExports(self._client.exports, self._loop)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ergonaut.client.analysis import Analysis
 from ergonaut.client.budgets import Budgets
+from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
@@ -153,6 +154,7 @@ class BlockingLedger:
         self.footprint = loop.blocking(area.footprint)
         self.power_series = loop.blocking(area.power_series)
         self.elsewhere = loop.blocking(area.elsewhere)
+        self.usage = loop.blocking(area.usage)
         self.events = loop.blocking(area.events)
 
 
@@ -165,6 +167,14 @@ class BlockingStatements:
         self.record = loop.blocking(area.record)
         self.certificates = loop.blocking(area.certificates)
         self.void = loop.blocking(area.void)
+
+
+class BlockingExports:
+    """`Exports` whose methods block."""
+
+    def __init__(self, area: Exports, loop: Loop) -> None:
+        self.file = loop.iterating(area.file)
+        self.describe = loop.blocking(area.describe)
 
 
 class BlockingBudgets:

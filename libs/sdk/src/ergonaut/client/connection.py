@@ -3,9 +3,11 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from typing import Self
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
 from ergonaut.channels import open_channel
@@ -70,6 +72,13 @@ def doing(what: str) -> Iterator[None]:
         if isinstance(failure, Unavailable):
             raise type(failure)(f"{failure}; `ergonaut status` tells what runs") from error
         raise failure from error
+
+
+def stamp(moment: datetime) -> Timestamp:
+    """A time as it travels by gRPC; one without a zone is taken to be UTC."""
+    travelling = Timestamp()
+    travelling.FromDatetime(moment)
+    return travelling
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -1,10 +1,12 @@
 """What was used: runs, their footprints, their power over time, and what they would have used elsewhere."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceStub
-from ergonaut.client.connection import Connection, doing
+from ergonaut.client.connection import Connection, doing, stamp
 
 if TYPE_CHECKING:
     from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceAsyncStub
@@ -46,6 +48,27 @@ class Ledger:
             answer: pb.EstimateElsewhereResponse = await self._stub.EstimateElsewhere(
                 pb.EstimateElsewhereRequest(run_id=run_id)
             )
+            return answer
+
+    async def usage(
+        self,
+        starts_at: datetime,
+        ends_at: datetime,
+        *,
+        step: str = "",
+        group_by: Sequence[str] = (),
+        of: Mapping[str, str] | None = None,
+    ) -> pb.GetUsageResponse:
+        """What was used from one moment to before another: in steps of `minute`, `hour`, `day` or `total`, kept apart by any of
+        `run`, `job`, `project`, `host`, `component`, `share`, `zone`.
+
+        `of` narrows it to one `project`, `run_id` or `host`, or to what is of several of them. Raises Refused.
+        """
+        request = pb.GetUsageRequest(
+            starts_at=stamp(starts_at), ends_at=stamp(ends_at), step=step, group_by=group_by, **(of or {})
+        )
+        with doing("asking what was used"):
+            answer: pb.GetUsageResponse = await self._stub.GetUsage(request)
             return answer
 
     async def events(self, *, area: str = "", key: str = "", limit: int = 50) -> list[pb.Event]:

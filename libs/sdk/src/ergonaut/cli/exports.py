@@ -1,0 +1,144 @@
+"""`ergonaut usage` and `ergonaut export`: what was used over time, as a table and as files for research."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ergonaut.api.ledger.v1 import ledger_pb2 as pb
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.statements import period_from
+from ergonaut.client import AsyncClient
+from ergonaut.errors import Refused
+from ergonaut.reports.numbers import carbon, energy, money
+
+JsonFlag = Annotated[bool, JSON_OPTION]
+Period = Annotated[
+    str,
+    typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO with TO left out; all in UTC."),
+]
+FIELDS = {"run": "run_id", "job": "job_id"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the CLI."""
+    panel = "Accounts"
+    app.command("usage", rich_help_panel=panel)(usage)
+    app.command("export", rich_help_panel=panel)(export)
+
+
+def usage(
+    period: Period,
+    step: Annotated[str, typer.Option("--step", help="minute, hour, day or total.")] = "total",
+    by: Annotated[
+        str, typer.Option("--by", help="Any of run, job, project, host, component, share, zone, with commas between.")
+    ] = "",
+    of: Annotated[
+        list[str] | None, typer.Option("--of", help="Only of this: project=NAME, run=ID or host=NAME; may be repeated.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what was used over time.
+
+    Example: ergonaut usage --period 2026-03 --step day --by project,host
+    """
+    with telling_errors():
+        starts_at, ends_at = period_from(period)
+        labels = [label.strip() for label in by.split(",") if label.strip()]
+
+        async def question(client: AsyncClient) -> pb.GetUsageResponse:
+            return await client.ledger.usage(starts_at, ends_at, step=step, group_by=labels, of=_narrowed(of or []))
+
+        told = ask(question)
+        if as_json:
+            print_json(told)
+            return
+        figures = ("energy", "plus or minus", "CO2e", "embodied CO2e", "cost", "samples")
+        rows = [
+            (
+                f"{each.starts_at.ToDatetime():%F %T}",
+                *(getattr(each, FIELDS.get(label, label)) for label in labels),
+                *_figures(each),
+            )
+            for each in told.usage
+        ]
+        print_table("", ("from (UTC)", *labels, *figures), rows, right=figures)
+
+
+def export(
+    table: Annotated[str, typer.Option("--table", help="samples, minutes, hours, days, runs or phases.")],
+    period: Annotated[
+        str, typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO; all in UTC.")
+    ] = "",
+    file: Annotated[Path | None, typer.Option("--out", help="The Parquet file to write.")] = None,
+    run: Annotated[str, typer.Option("--run", help="Only this run.")] = "",
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Name hosts, runs, jobs and projects by digests, to publish the file.")
+    ] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Only tell what the columns mean.")] = False,
+) -> None:
+    """Write the measurements of a time to a Parquet file; what its columns mean is in the file too.
+
+    Example: ergonaut export --table samples --period 2026-03 --out march.parquet --anonymous
+    """
+    with telling_errors():
+        if describe:
+            columns = ask(lambda client: client.exports.describe(table))
+            print_table(
+                "",
+                ("column", "type", "unit", "meaning"),
+                [(each.name, each.type, each.unit, each.description) for each in columns],
+            )
+            return
+        if file is None or not period:
+            raise Refused("must be given, unless --describe is", field="--out" if file is None else "--period")
+        starts_at, ends_at = period_from(period)
+        target = file
+
+        async def work(client: AsyncClient) -> int:
+            return await _written(client, target, table, (starts_at, ends_at), run, anonymous)
+
+        size_bytes = ask(work)
+        out.print(f"{target}: {size_bytes:,} bytes", highlight=False)
+
+
+async def _written(
+    client: AsyncClient, target: Path, table: str, period: tuple[datetime, datetime], run_id: str, anonymous: bool
+) -> int:
+    """Write beside the file first, so that one that was cut off is never taken for whole."""
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        size_bytes = 0
+        with unfinished.open("wb") as file:
+            async for piece in client.exports.file(table, *period, run_id=run_id, anonymous=anonymous):
+                size_bytes += file.write(piece)
+        unfinished.replace(target)
+    except OSError as error:
+        raise Refused(f"{target} cannot be written: {error.strerror}", field="--out") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return size_bytes
+
+
+def _narrowed(of: Sequence[str]) -> dict[str, str]:
+    """What is asked about, from the options. Raises Refused."""
+    found = {}
+    for text in of:
+        label, _, name = text.partition("=")
+        if label not in ("project", "run", "host") or not name:
+            raise Refused(f"{text!r} is not project=NAME, run=ID or host=NAME", field="--of")
+        found[FIELDS.get(label, label)] = name
+    return found
+
+
+def _figures(usage: pb.Usage) -> tuple[str, ...]:
+    return (
+        energy(usage.energy_joules if usage.HasField("energy_joules") else None),
+        energy(usage.energy_joules_range if usage.HasField("energy_joules_range") else None),
+        carbon(usage.carbon_grams_co2e if usage.HasField("carbon_grams_co2e") else None),
+        carbon(usage.embodied_grams_co2e if usage.HasField("embodied_grams_co2e") else None),
+        money(usage.cost_usd if usage.HasField("cost_usd") else None),
+        f"{usage.samples:,}",
+    )
