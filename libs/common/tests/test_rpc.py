@@ -108,10 +108,12 @@ async def test_health_needs_no_key() -> None:
 
 async def test_a_watch_in_which_nothing_happens_outlasts_its_callers_pings() -> None:
     often = (("grpc.keepalive_time_ms", 1_100), ("grpc.http2.max_pings_without_data", 0))
-    async with serving("127.0.0.1:0", service="test", add=lambda _: None, keys=KeyRing([]), names=[NAME]) as server:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=often) as opened:
-            watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(service=NAME))
-            await watch.read()
-            with pytest.raises(TimeoutError):
-                # Three pings that come too often are what gRPC bears; here come six.
-                await asyncio.wait_for(watch.read(), timeout=7)
+    async with (
+        serving("127.0.0.1:0", service="test", add=lambda _: None, keys=KeyRing([]), names=[NAME]) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=often) as opened,
+    ):
+        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(service=NAME))
+        await watch.read()
+        with pytest.raises(TimeoutError):
+            # Three pings that come too often are what gRPC bears; here come six.
+            await asyncio.wait_for(watch.read(), timeout=7)
