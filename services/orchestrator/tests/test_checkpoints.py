@@ -1,5 +1,6 @@
 """What only real programs can show of pauses: what they save, how they end, and what is kept of it."""
 
+import io
 import os
 import textwrap
 from collections.abc import AsyncIterator
@@ -147,11 +148,29 @@ def test_what_leads_out_of_a_checkpoint_is_left_behind(tmp_path: Path) -> None:
     folder.mkdir()
     (tmp_path / "secret").write_text("secret")
     (folder / "out").symlink_to(tmp_path / "secret")
+    (folder / "circle").symlink_to("circle")
     os.mkfifo(folder / "pipe")
     (folder / "step").write_bytes(b"7")
     packed = pack(folder, bytes_max=100_000)
     assert packed is not None
     assert contents_of(packed) == {"step": b"7"}
+
+
+def test_a_checkpoint_that_nobody_may_read_is_refused_rather_than_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "step").write_bytes(b"7")
+
+    def closed(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # The right to read cannot be taken from root, as whom tests may run.
+    monkeypatch.setattr(os, "open", closed)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: io.BytesIO())
+    with pytest.raises(Refused, match=r"cannot be read: .*step: Permission denied"):
+        pack(folder, bytes_max=100_000)
 
 
 async def test_a_checkpoint_that_is_too_large_is_refused_with_its_bound(

@@ -1,9 +1,10 @@
 """Packs what a program saved for its next attempt, and lays it out again: a plain tar, since weights hardly compress."""
 
+import contextlib
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -17,17 +18,28 @@ LINKS_ARE_TAKEN = hasattr(tarfile, "data_filter")
 
 
 def pack(folder: Path, *, bytes_max: int) -> BinaryIO | None:
-    """The folder as a tar, unnamed and beside it on the disk; None where it is empty. Raises Refused where it is too large."""
+    """The folder as a tar, unnamed and beside it on the disk; None where it is empty.
+
+    Raises Refused where it is too large, or holds what its program allows nobody to read: no later try would change that.
+    """
     root = folder.resolve()
-    found = list(_within_bounds(root, bytes_max))
-    if not found:
-        return None
-    packed: IO[bytes] = tempfile.TemporaryFile(dir=folder.parent)  # noqa: SIM115 - whoever asked closes it
-    with tarfile.open(fileobj=packed, mode="w:") as tar:
-        for path in found:
-            _add(tar, path, root)
-    packed.seek(0)
-    return cast(BinaryIO, packed)
+    try:
+        found = list(_within_bounds(root, bytes_max))
+        return _packed(found, root) if found else None
+    except PermissionError as error:
+        told = f"the checkpoint cannot be read: {error.filename}: {error.strerror}"
+        raise Refused(told, field="checkpoint_folder") from error
+
+
+def _packed(found: Sequence[Path], root: Path) -> BinaryIO:
+    with contextlib.ExitStack() as unless_done:
+        packed: IO[bytes] = unless_done.enter_context(tempfile.TemporaryFile(dir=root.parent))
+        with tarfile.open(fileobj=packed, mode="w:") as tar:
+            for path in found:
+                _add(tar, path, root)
+        packed.seek(0)
+        unless_done.pop_all()
+        return cast(BinaryIO, packed)
 
 
 def _within_bounds(root: Path, bytes_max: int) -> Iterator[Path]:
@@ -42,16 +54,29 @@ def _within_bounds(root: Path, bytes_max: int) -> Iterator[Path]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Files, and links to what lies inside, in one order; a link that leads out is left behind."""
-    for parent, folders, names in os.walk(root):
+    """Files, and links to what lies inside, in one order; a link that leads out, or nowhere but to itself, is left behind."""
+    for parent, folders, names in os.walk(root, onerror=_raise):
         folders.sort()
         for name in sorted([*names, *folders]):
             path = Path(parent) / name
             if path.is_symlink():
-                if LINKS_ARE_TAKEN and path.resolve().is_relative_to(root):
+                if LINKS_ARE_TAKEN and (target := _target(path)) and target.is_relative_to(root):
                     yield path
             elif path.is_file():
                 yield path
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed: a checkpoint without its files would be taken for a whole one."""
+    raise error
+
+
+def _target(link: Path) -> Path | None:
+    """Where a link leads; None for one that leads in a circle, for which Python before 3.13 raises."""
+    try:
+        return link.resolve()
+    except RuntimeError:
+        return None
 
 
 def _add(tar: tarfile.TarFile, path: Path, root: Path) -> None:
@@ -61,7 +86,8 @@ def _add(tar: tarfile.TarFile, path: Path, root: Path) -> None:
         member.type, member.linkname = tarfile.SYMTYPE, os.path.relpath(path.resolve(), path.parent)
         tar.addfile(member)
         return
-    with path.open("rb") as content:
+    # Nobody may have put a link in its place since it was found.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as content:
         status = os.fstat(content.fileno())
         member.size, member.mode, member.mtime = status.st_size, 0o600 | (status.st_mode & 0o100), status.st_mtime
         tar.addfile(member, content)
