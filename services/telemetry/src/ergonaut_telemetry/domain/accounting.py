@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ergonaut.carbon import Intensity, PueSource
 from ergonaut.events import PowerSample, PowerSampled
@@ -42,13 +42,35 @@ class Terms:
         return Site(self.zone or (run.zone if run else ""), self.pue, self.pue_source)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sampled:
-    """A sample, whose it is, where it was used, and how clean the electricity was then."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Whose energy it is, where it was used, and how clean the electricity was then: what the samples of an event share."""
 
     tenant: str
     site: Site
     intensity: Intensity
+
+
+class _Places:
+    """The places of one interval, one object each, so that samples are put together without comparing what they share."""
+
+    def __init__(self, terms: Terms, grid: Grid) -> None:
+        self._terms = terms
+        self._grid = grid
+        self._known: dict[tuple[str, Site, Intensity], _Place] = {}
+
+    def of(self, run: RunContext | None, at: datetime) -> _Place:
+        """Where a payer is charged for energy of this moment."""
+        site, tenant = self._terms.site(run), run.tenant if run else self._terms.tenant
+        intensity = intensity_at(self._grid, site.zone, at)
+        return self._known.setdefault((tenant, site, intensity), _Place(tenant, site, intensity))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A sample and where it belongs."""
+
+    place: _Place
     sample: PowerSample
 
 
@@ -56,7 +78,7 @@ class _Sampled:
 class _Numbered:
     """Samples that make one event, and its number."""
 
-    tenant: str
+    place: _Place
     sequence: int
     samples: tuple[PowerSample, ...]
 
@@ -70,7 +92,8 @@ def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
     seconds = now.load.at_seconds - before.load.at_seconds
     interval = Interval(now.at - timedelta(seconds=seconds), now.at)
     charges = charges_between(before, now)
-    sampled = [*_stamped(charges, interval, terms, grid), *_held(now, interval, terms, grid)]
+    places = _Places(terms, grid)
+    sampled = [*_stamped(charges, interval, terms, places), *_held(now, interval, terms, places)]
     events = _events(sampled, now, terms, memory.sequences)
     sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
     host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
@@ -93,27 +116,28 @@ def hours_of(interval: Interval) -> tuple[Interval, ...]:
     return tuple(parts)
 
 
-def _stamped(charges: Sequence[Charge], interval: Interval, terms: Terms, grid: Grid) -> Iterable[_Sampled]:
+def _stamped(charges: Sequence[Charge], interval: Interval, terms: Terms, places: _Places) -> Iterable[_Sampled]:
     for part in hours_of(interval):
         # Within one interval nothing tells when the energy was used, so the hours share it by their time.
         fraction = (part.ended_at - part.started_at) / (interval.ended_at - interval.started_at)
-        intensities: dict[Site, Intensity] = {}
+        # By the payer's identity: each is one object in all its charges, and comparing contexts would cost more than stamping.
+        place_of: dict[int, _Place] = {}
         for charge in charges:
-            site, run = terms.site(charge.run), charge.run
-            if site not in intensities:
-                intensities[site] = intensity_at(grid, site.zone, part.started_at)
+            run = charge.run
+            place = place_of.get(id(run)) or place_of.setdefault(id(run), places.of(run, part.started_at))
             price = run.electricity_microusd_per_kwh if run else terms.electricity_microusd_per_kwh
             owed = charge if charge.energy_joules is None or fraction == 1 else _scaled(charge, fraction)
-            sample = stamped(owed, part, site, intensities[site], price)
-            yield _Sampled(run.tenant if run else terms.tenant, site, intensities[site], sample)
+            yield _Sampled(place, stamped(owed, part, place.site, place.intensity, price))
 
 
 def _scaled(charge: Charge, fraction: float) -> Charge:
     return replace(charge, energy_joules=(charge.energy_joules or 0.0) * fraction)
 
 
-def _held(now: HostReading, interval: Interval, terms: Terms, grid: Grid) -> Iterable[_Sampled]:
+def _held(now: HostReading, interval: Interval, terms: Terms, places: _Places) -> Iterable[_Sampled]:
     """Rent and embodied carbon: those of a run's own lease, else an even part of the host's making for each run on it."""
+    # No hour changes their grams, so they stand beside the samples of the interval's last.
+    last_moment = interval.ended_at - timedelta(microseconds=1)
     seconds = (interval.ended_at - interval.started_at).total_seconds()
     # A run's first interval began before it did; its oldest process says when it came. Of one without a process left nothing
     # tells how long it was there.
@@ -128,37 +152,31 @@ def _held(now: HostReading, interval: Interval, terms: Terms, grid: Grid) -> Ite
         embodied = run.embodied_grams_co2e_per_hour or part
         machine = Machine(run_seconds, run.price_microusd_per_hour, embodied)
         if machine.counts:
-            yield _placed(run.tenant, terms.site(run), held(run, interval, machine), grid)
+            yield _Sampled(places.of(run, last_moment), held(run, interval, machine))
     if terms.embodied_grams_co2e_per_hour and not sum(present):
         idle = Machine(seconds, embodied_grams_co2e_per_hour=terms.embodied_grams_co2e_per_hour)
-        yield _placed(terms.tenant, terms.site(None), held(None, interval, idle), grid)
-
-
-def _placed(tenant: str, site: Site, sample: PowerSample, grid: Grid) -> _Sampled:
-    """A sample whose grams no hour changes, beside those of the interval's last hour."""
-    last_moment = sample.ended_at - timedelta(microseconds=1)
-    return _Sampled(tenant, site, intensity_at(grid, site.zone, last_moment), sample)
+        yield _Sampled(places.of(None, last_moment), held(None, interval, idle))
 
 
 def _events(
     sampled: Sequence[_Sampled], now: HostReading, terms: Terms, sequences: Mapping[str, int]
 ) -> tuple[PowerSampled, ...]:
     """One event for each tenant; more where its runs are at different sites, an hour was full, or the samples are very many."""
-    groups: dict[tuple[str, Site, Intensity], list[PowerSample]] = {}
+    groups: dict[_Place, list[PowerSample]] = {}
     for one in sampled:
-        groups.setdefault((one.tenant, one.site, one.intensity), []).append(one.sample)
+        groups.setdefault(one.place, []).append(one.sample)
     events, last = [], dict(sequences)
-    for (tenant, site, intensity), samples in groups.items():
+    for place, samples in groups.items():
         for first in range(0, len(samples), SAMPLES_PER_EVENT_MAX):
-            last[tenant] = last.get(tenant, 0) + 1
+            last[place.tenant] = last.get(place.tenant, 0) + 1
             part = tuple(samples[first : first + SAMPLES_PER_EVENT_MAX])
-            numbered = _Numbered(tenant, last[tenant], part)
-            events.append(_event(numbered, site, intensity, now, terms))
+            events.append(_event(_Numbered(place, last[place.tenant], part), now, terms))
     return tuple(events)
 
 
-def _event(numbered: _Numbered, site: Site, intensity: Intensity, now: HostReading, terms: Terms) -> PowerSampled:
-    tenant, sequence = numbered.tenant, numbered.sequence
+def _event(numbered: _Numbered, now: HostReading, terms: Terms) -> PowerSampled:
+    tenant, site, intensity = numbered.place.tenant, numbered.place.site, numbered.place.intensity
+    sequence = numbered.sequence
     return PowerSampled(
         event_id=derived_id("event", terms.producer, tenant, str(sequence)),
         tenant=tenant,
@@ -183,7 +201,7 @@ def _by_run(sampled: Iterable[_Sampled]) -> dict[RunKey, tuple[PowerSample, ...]
     grouped: dict[RunKey, tuple[PowerSample, ...]] = {}
     for one in sampled:
         if one.sample.run_id:
-            key = (one.tenant, one.sample.run_id)
+            key = (one.place.tenant, one.sample.run_id)
             grouped[key] = (*grouped.get(key, ()), one.sample)
     return grouped
 

@@ -75,7 +75,7 @@ def _with(total: ComponentTotal | None, samples: Sequence[PowerSample]) -> Compo
     last, joules = samples[-1], joules_of(samples)
     before = total.energy_joules if total else None
     energy_joules = before if joules is None else (before or 0.0) + joules
-    watts = mean_watts(samples)
+    watts = None if joules is None else mean_watts(samples)
     return ComponentTotal(last.component, last.method, last.source, last.range_fraction, watts, energy_joules)
 
 
