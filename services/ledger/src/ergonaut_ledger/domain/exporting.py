@@ -19,8 +19,8 @@ LICENCE_NOTE = (
     "Intensities come from the source that each row names; that source's licence holds for them."
 )
 ANONYMOUS_NOTE = (
-    "Names of hosts, regions, runs, jobs and projects are keyed digests (BLAKE2b-80 with a secret of the tenant that is in no file); the "
-    "same name has the same digest in all exports of the tenant."
+    "Names of hosts, regions, runs, jobs and projects are keyed digests (BLAKE2b-80 with a secret of the tenant that is in no "
+    "file); the same name has the same digest in all exports of the tenant."
 )
 OPEN_NOTE = "Names are as they were told."
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from ergonaut_ledger.domain.rows import Batch
 
 SHARE_OF_RUNS = "run"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ class Touched:
     """Beginning of the oldest sample; only sums from here on can have changed."""
     newest_ended_at: datetime
 
+
+CODE_MAX = 2**62
+"""Above this the numbers that stand for a row's words are made smaller before they no longer fit 64 bits."""
 
 Run = tuple[str, str, str, str]
 Span = tuple[datetime, datetime]
@@ -41,11 +47,36 @@ def _spans(batch: Batch) -> Iterator[tuple[Run, Span]]:
     for row in batch.samples:
         if row.share == SHARE_OF_RUNS:
             yield (row.tenant, row.project, row.job_id, row.run_id), (row.started_at, row.ended_at)
-    labels = ["tenant", "project", "job_id", "run_id"]
     for readings in batch.readings:
-        of_runs = readings.samples.filter(pc.equal(readings.samples["share"], SHARE_OF_RUNS))
-        plain = of_runs.select([*labels, "started_at", "ended_at"])
-        found = plain.group_by(labels).aggregate([("started_at", "min"), ("ended_at", "max")])
-        columns = (found.column(name).to_pylist() for name in (*labels, "started_at_min", "ended_at_max"))
-        for tenant, project, job_id, run_id, oldest, newest in zip(*columns, strict=True):
-            yield (tenant, project, job_id, run_id), (oldest, newest)
+        yield from _spans_of_columns(readings.samples)
+
+
+def _spans_of_columns(samples: Any) -> Iterator[tuple[Run, Span]]:
+    """The same from columns: rows are sorted by the numbers that stand for their words, and words are looked at once a run."""
+    of_runs = samples.filter(pc.equal(samples["share"], SHARE_OF_RUNS)).combine_chunks()
+    if not of_runs.num_rows:
+        return
+    words = [of_runs.column(label).chunk(0) for label in ("tenant", "project", "job_id", "run_id")]
+    code = np.zeros(of_runs.num_rows, np.int64)
+    for each in words:
+        if int(code.max()) * len(each.dictionary) > CODE_MAX:
+            code = np.unique(code, return_inverse=True)[1]
+        code = code * len(each.dictionary) + each.indices.to_numpy()
+    order = np.argsort(code, kind="stable")
+    firsts = np.flatnonzero(np.diff(code[order], prepend=-1))
+    oldest = np.minimum.reduceat(_microseconds(of_runs["started_at"])[order], firsts)
+    newest = np.maximum.reduceat(_microseconds(of_runs["ended_at"])[order], firsts)
+    moments = {each: EPOCH + timedelta(microseconds=each) for each in {*oldest.tolist(), *newest.tolist()}}
+    rows = order[firsts]
+    labels = (_words_at(each, rows) for each in words)
+    for tenant, project, job_id, run_id, start, end in zip(*labels, oldest.tolist(), newest.tolist(), strict=True):
+        yield (tenant, project, job_id, run_id), (moments[start], moments[end])
+
+
+def _words_at(column: Any, rows: Any) -> list[str]:
+    words = column.dictionary.to_pylist()
+    return [words[index] for index in column.indices.to_numpy()[rows].tolist()]
+
+
+def _microseconds(column: Any) -> Any:
+    return column.cast("int64").to_numpy()
