@@ -222,6 +222,12 @@ def test_an_action_is_decided_when_the_limit_would_be_reached_before_it_works(
     assert acts_early(spec(), lagging) is acts
 
 
+def test_a_pace_of_long_ago_uses_nothing_up() -> None:
+    rests = {"pace_per_second": 10.0, "newest_ended_at": NOON - timedelta(minutes=5)}
+    assert not acts_early(spec(), seen(999.9, **rests))
+    assert acts_early(spec(), seen(1000.0, **rests))
+
+
 def test_telling_alone_waits_for_the_limit_itself() -> None:
     nearly = seen(999.9, pace_per_second=10.0)
     assert acts_early(spec(action="stop"), nearly)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ergonaut.budgets import BudgetScope, BudgetSpec
-from ergonaut.errors import NotFound, Refused, Unavailable
-from ergonaut.events import Event, JobSubmitted
+from ergonaut.errors import Broken, NotFound, Refused, Unavailable
+from ergonaut.events import BudgetExceeded, BudgetRenewed, Event, JobSubmitted
 from ergonaut.jobs import Budget, BudgetAction, JobSpec
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.lifetimes import background
@@ -192,6 +192,42 @@ async def test_what_the_bus_did_not_take_is_told_when_it_is_back(ledger: Ledger)
     assert ledger.kinds == ["Changed", "Exceeded"]
 
 
+async def test_a_record_that_cannot_be_read_keeps_no_other_budget_waiting(ledger: Ledger) -> None:
+    for name in ("a", "b", "c"):
+        await ledger.budgeting.set("t", budget(budget_id=name, window="day", action="pause"), "ada")
+    find, keep = ledger.book.find, ledger.book.keep
+
+    async def damaged(tenant: str, budget_id: str) -> StoredBudget | None:
+        if budget_id == "a":
+            raise Broken("the record t.a in the bucket budgets cannot be read")
+        return await find(tenant, budget_id)
+
+    async def outrun(stored: StoredBudget) -> StoredBudget | None:
+        return None if stored.record.budget_id == "a" else await keep(stored)
+
+    ledger.book.find, ledger.book.keep = damaged, outrun  # type: ignore[method-assign]
+    await ledger.use(1, 150.0)
+    told = ledger.announcer.told.values()
+    assert sorted(event.budget_id for event in told if isinstance(event, BudgetExceeded)) == ["b", "c"]
+    await ledger.clock.advance(86_400)
+    await ledger.rounds.look_once()
+    assert sorted(event.budget_id for event in told if isinstance(event, BudgetRenewed)) == ["b", "c"]
+
+
+async def test_a_listing_holds_the_limits_of_the_newest_jobs_beside_all_that_were_set(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_ledger.service.budgeting.JOB_LIMITS_LISTED_MAX", 2)
+    await ledger.budgeting.set("t", budget(budget_id="a", limit=1e6), "ada")
+    limited = JobSpec(name="d", command=("true",), duration_seconds_expected=1, budget=Budget(energy_joules=100))
+    for number in (3, 1, 2):
+        job_id, told_at = f"job-{number}", NOON - timedelta(hours=number)
+        await ledger.keep(JobSubmitted(tenant="t", job_id=job_id, job=limited, occurred_at=told_at))
+        await ledger.use(number, 120.0, run_id=f"run-{number}", job_id=job_id)
+    listed = [standing.record.budget_id for standing in await ledger.budgeting.standings("t")]
+    assert listed == ["a", "job-1-energy", "job-2-energy"]
+
+
 async def test_an_engine_that_is_away_delays_the_judgement_and_loses_nothing(ledger: Ledger) -> None:
     await ledger.budgeting.set("t", budget(), "ada")
     ledger.sums.away = True
@@ -278,10 +314,10 @@ async def test_a_job_that_another_budget_holds_stays_paused(ledger: Ledger) -> N
     await ledger.keep(start(job_id="job-1"))
     await ledger.use(1, 120.0, job_id="job-1")
     await ledger.budgeting.remove("t", "a", "ada")
-    assert [event.job_ids for event in ledger.announcer.told.values() if "Renewed" in type(event).__name__] == [()]
+    assert [event.job_ids for event in ledger.announcer.told.values() if isinstance(event, BudgetRenewed)] == [()]
     await ledger.budgeting.remove("t", "b", "ada")
-    released = [event.job_ids for event in ledger.announcer.told.values() if "Renewed" in type(event).__name__]
-    assert released == [(), ("job-1",)]
+    released = [event for event in ledger.announcer.told.values() if isinstance(event, BudgetRenewed)]
+    assert [(event.job_ids, event.used) for event in released] == [((), 120.0), (("job-1",), 120.0)]
     assert await ledger.budgeting.standings("t") == []
 
 
@@ -291,6 +327,7 @@ async def test_a_budget_may_change_what_it_limits(ledger: Ledger) -> None:
     await ledger.use(1, 120.0, job_id="job-1")
     await ledger.budgeting.set("t", budget(scope="run", scope_key="run-9", action="pause"), "ada")
     assert ledger.kinds == ["Changed", "Exceeded", "Renewed", "Changed", "Changed"]
+    assert [event.used for event in ledger.announcer.told.values() if isinstance(event, BudgetRenewed)] == [120.0]
     assert (await ledger.budgeting.standing("t", "b")).state is State.WITHIN
 
 

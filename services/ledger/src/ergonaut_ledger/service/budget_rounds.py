@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from ergonaut.errors import ErgonautError
+from ergonaut.errors import ErgonautError, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_ledger.domain.budgets import needs_look
 from ergonaut_ledger.domain.touched import Touched
+from ergonaut_ledger.ports import StoredBudget
 from ergonaut_ledger.service.budget_tallies import Scope, scopes_of
 from ergonaut_ledger.service.budgeting import Budgeting
 
@@ -65,8 +66,7 @@ class BudgetRounds:
         for _ in range(min(len(self._due), SCOPES_A_ROUND_MAX)):
             scope, runs = self._due.popitem(last=False)
             try:
-                for stored in await self._budgeting.shelf.of_scope(scope):
-                    await self._budgeting.judge(stored, runs)
+                await self._judge_each(await self._budgeting.shelf.of_scope(scope), runs)
             except ErgonautError as error:
                 log.warning("budgets are judged later", tenant=scope[0], scope=scope[1].value, because=str(error))
                 self._due.setdefault(scope, set()).update(runs)
@@ -89,6 +89,15 @@ class BudgetRounds:
     async def look_once(self) -> None:
         """Judge the budgets for which time alone has changed something, or of which something is untold."""
         now = self._clock.now()
-        for stored in self._budgeting.shelf.all():
-            if needs_look(stored.record, now):
-                await self._budgeting.judge(stored)
+        await self._judge_each(one for one in self._budgeting.shelf.all() if needs_look(one.record, now))
+
+    async def _judge_each(self, budgets: Iterable[StoredBudget], runs: Collection[str] = ()) -> None:
+        """Raises Unavailable where a part is away; what is wrong with one budget keeps no other one waiting."""
+        for stored in budgets:
+            try:
+                await self._budgeting.judge(stored, runs)
+            except Unavailable:
+                raise
+            except ErgonautError as error:
+                record = stored.record
+                log.error("budget not judged", tenant=record.tenant, budget_id=record.budget_id, because=str(error))

@@ -35,6 +35,9 @@ from ergonaut_ledger.service.budget_tallies import Tallies
 BUDGETS_MAX = 200
 """Budgets of one tenant; each is a question to the books a round while its runs use something."""
 
+JOB_LIMITS_LISTED_MAX = 100
+"""Jobs' own limits in a listing, those of the newest jobs: months of jobs would bury the budgets that people set."""
+
 CHANGES_MAX = 5
 """How often a change is tried that others were faster than."""
 
@@ -93,13 +96,14 @@ class Budgeting:
                 return made(tenant, budget, at, principal)
             record = replace(stored.record, of_job=False)
             if (budget.scope, budget.scope_key) != (record.budget.scope, record.budget.scope_key):
-                record = removed(record, at, principal, held=self.shelf.held(record))
+                record = removed(record, at, principal, used=used, held=self.shelf.held(record))
             return changed(record, budget, at, principal)
 
         known = self.shelf.find(tenant, budget.budget_id)
         own = [one for one in self.shelf.of_tenant(tenant) if not one.record.of_job]
         if (known is None or known.record.of_job) and len(own) >= BUDGETS_MAX:
             raise Refused(f"{len(own)} budgets are set and that is all a tenant may have; remove one first")
+        used = await self._used_of_exceeded(tenant, budget.budget_id)
         await self._changed(tenant, budget.budget_id, change)
         return await self.standing(tenant, budget.budget_id)
 
@@ -113,8 +117,9 @@ class Budgeting:
                 raise Refused(
                     "is the job's own limit; set a budget of this name with a higher limit", field="budget_id"
                 )
-            return removed(stored.record, at, principal, held=self.shelf.held(stored.record))
+            return removed(stored.record, at, principal, used=used, held=self.shelf.held(stored.record))
 
+        used = await self._used_of_exceeded(tenant, budget_id)
         await self._changed(tenant, budget_id, change)
 
     async def standing(self, tenant: str, budget_id: str) -> Standing:
@@ -126,8 +131,11 @@ class Budgeting:
         return await self._standing(await self.judge(stored))
 
     async def standings(self, tenant: str) -> list[Standing]:
-        """How the tenant's budgets stand now, in order of their ids; a job's own limits where something was told of them."""
-        return [await self._standing(stored) for stored in self.shelf.of_tenant(tenant) if not stored.record.removed]
+        """How the tenant's budgets stand now, in order of their ids; jobs' own limits where something was told of them lately."""
+        known = [stored for stored in self.shelf.of_tenant(tenant) if not stored.record.removed]
+        of_jobs = sorted((one for one in known if one.record.of_job), key=lambda one: one.record.made_at)
+        left_out = {one.record.budget_id for one in of_jobs[:-JOB_LIMITS_LISTED_MAX]}
+        return [await self._standing(stored) for stored in known if stored.record.budget_id not in left_out]
 
     async def judge(self, stored: StoredBudget, touched: Collection[str] = ()) -> StoredBudget:
         """Ask what was used, decide what follows, remember it, tell it; `touched` are runs that just used something."""
@@ -179,6 +187,13 @@ class Budgeting:
                 self.shelf.put(kept)
                 return await self.tell(kept)
         raise _too_busy(budget_id)
+
+    async def _used_of_exceeded(self, tenant: str, budget_id: str) -> float:
+        """What was used of a budget of which it was told that it is used up: the end of that is told with it too."""
+        stored = await self._world.book.find(tenant, budget_id)
+        if stored is None or not (stored.record.exceeded or stored.record.owed):
+            return 0.0
+        return (await self._seen(stored.record)).used
 
     async def _forget(self, stored: StoredBudget) -> None:
         await self._world.book.forget(stored)

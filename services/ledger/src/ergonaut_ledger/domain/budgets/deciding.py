@@ -21,6 +21,9 @@ REACTION_SECONDS = 0.5
 LAG_SECONDS_MAX = 2.0
 """How old the newest sample may be taken to be. One that is older tells of an outage, not of use that goes on unseen."""
 
+STALE_SECONDS = 60.0
+"""A pace whose newest sample is older is none any more: to look at what came to rest just below its limit uses nothing up."""
+
 ACT_FRACTION_MIN = 0.99
 """An action comes no earlier than at this part of the limit."""
 
@@ -65,7 +68,10 @@ def acts_early(budget: BudgetSpec, seen: Seen) -> bool:
         return True
     if budget.action is BudgetAction.TELL or seen.used < budget.limit * ACT_FRACTION_MIN or not seen.newest_ended_at:
         return False
-    lag_seconds = min(max((seen.at - seen.newest_ended_at).total_seconds(), 0.0), LAG_SECONDS_MAX)
+    age_seconds = (seen.at - seen.newest_ended_at).total_seconds()
+    if age_seconds > STALE_SECONDS:
+        return False
+    lag_seconds = min(max(age_seconds, 0.0), LAG_SECONDS_MAX)
     # The next news comes an interval later: acting half of one early errs as much to this side as to that.
     ahead_seconds = lag_seconds + REACTION_SECONDS + min(seen.interval_seconds, LAG_SECONDS_MAX) / 2
     return seen.used + seen.pace_per_second * ahead_seconds >= limit

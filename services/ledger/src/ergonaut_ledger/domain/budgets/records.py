@@ -109,7 +109,7 @@ def changed(record: BudgetRecord, budget: BudgetSpec, at: datetime, principal: s
 
 
 def removed(
-    record: BudgetRecord, at: datetime, principal: str, *, used: float = 0.0, held: frozenset[str] = frozenset()
+    record: BudgetRecord, at: datetime, principal: str, *, used: float, held: frozenset[str] = frozenset()
 ) -> BudgetRecord:
     """The budget when it limits nothing any more; jobs that it paused may go on, but for those that others hold."""
     told: tuple[Untold, ...] = ()
