@@ -1,10 +1,12 @@
 """The scheduler may die before or after any step; the next process makes good what was left half done, once."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from ergonaut.events import RunPaused, RunStarted
 from ergonaut.jobs import JobSpec, JobState
 
 TENANT = "default"
@@ -60,6 +62,33 @@ async def test_a_decision_that_died_is_made_and_told_once_when_asked_again(
     placed = [event for event in around.announcer.told.values() if event.TYPE == "jobs.job.placed"]
     assert [event.placement.offer_id for event in placed] == [plan.chosen.offer_id]
     assert (await around.scheduling.reading.status(TENANT, "job-1")).state is JobState.PLACED
+
+
+async def test_a_job_that_is_resumed_is_planned_for_the_time_that_is_left(
+    around: Any, make_job: Callable[..., JobSpec]
+) -> None:
+    spec = make_job(duration_seconds_expected=3600, objective="fastest")
+    seed = around.scheduling.submitting.record_for_workflow(TENANT, "job-1", spec, "my-own")
+    first = (await around.scheduling.planning.place(seed)).chosen
+    run = {"tenant": TENANT, "job_id": "job-1", "run_id": "run-1"}
+    begun = RunStarted(
+        **run,
+        name="digits",
+        host="desk",
+        provider="local",
+        region="desk",
+        machine_type="machine",
+        started_at=around.clock.now(),
+    )
+    saved = "checkpoints/job-1/run-1.tar"
+    await around.scheduling.following.started(begun)
+    await around.clock.advance(1800)
+    await around.scheduling.following.paused(
+        RunPaused(**run, because="lunch", checkpoint=saved, ended_at=around.clock.now())
+    )
+    second = (await around.restarted().planning.place(seed)).chosen
+    assert [plan.ends_at - plan.starts_at for plan in (first, second)] == [timedelta(hours=1), timedelta(minutes=30)]
+    assert second.energy_joules_expected == first.energy_joules_expected / 2
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

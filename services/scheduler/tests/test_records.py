@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,8 +58,11 @@ def preempted(attempt: int = 1, second: int = 5) -> RunPreempted:
     )
 
 
-def paused(attempt: int = 1, second: int = 5) -> RunPaused:
-    return RunPaused(tenant="default", job_id="job-1", run_id=f"run-{attempt}", because="lunch", ended_at=at(second))
+def paused(attempt: int = 1, second: int = 5, checkpoint: str = "") -> RunPaused:
+    return RunPaused(
+        tenant="default", job_id="job-1", run_id=f"run-{attempt}", because="lunch", ended_at=at(second),
+        checkpoint=checkpoint and f"checkpoints/job-1/{checkpoint}.tar",
+    )  # fmt: skip
 
 
 def placed(record: JobRecord) -> JobRecord:
@@ -217,6 +222,31 @@ def test_a_job_that_finds_no_place_on_resuming_waits_and_says_why() -> None:
     )  # fmt: skip
     assert planned(waits, Plan(refused_because="budget.cost_usd: too dear"), at(10)) is waits
     assert placed(waits).state is JobState.PLACED
+
+
+LONG = replace(NEW, spec=SPEC.model_copy(update={"duration_seconds_expected": 100}))
+
+
+@pytest.mark.parametrize(
+    ("life", "left_seconds"),
+    [
+        ((started(1, 0), paused(1, 30, "run-1")), 70),
+        ((started(1, 0), paused(1, 30, "run-1"), started(2, 50), paused(2, 70, "run-2")), 50),
+        ((started(1, 0), paused(1, 30, "run-1"), started(2, 50), paused(2, 70, "run-1")), 70),
+        ((started(1, 0), paused(1, 30, "run-1"), started(2, 50), paused(2, 70)), 100),
+        ((started(1, 0), paused(1, 30)), 100),
+        ((paused(1, 30, "run-1"),), 100),
+        ((started(1, 0), paused(1, 99, "run-1")), 10),
+        ((started(1, 0), paused(1, 500, "run-1")), 10),
+    ],
+    ids=["half", "twice", "not-saved-again", "lost", "never-saved", "start-not-heard", "nearly-done", "slower"],
+)
+def test_a_job_that_is_resumed_is_weighed_for_what_its_checkpoint_leaves_to_do(
+    life: tuple[RunEvent, ...], left_seconds: float
+) -> None:
+    pause = after(*life, record=LONG)
+    assert pause.spec_left.duration_seconds_expected == left_seconds
+    assert after(*life[-1:], record=pause).spec_left == pause.spec_left
 
 
 def test_a_paused_job_can_be_cancelled() -> None:

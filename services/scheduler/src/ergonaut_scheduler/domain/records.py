@@ -19,6 +19,9 @@ METRICS_MAX = 100
 RUNS_OVER_MAX = 100
 """Runs remembered as over: a job that is paused each day has many, and news of older ones has long been heard."""
 
+LEFT_FRACTION_MIN = 0.1
+"""Of a job's expected duration, what is taken to be left at least: one that takes longer than expected is never nearly done."""
+
 _END_OF_RUN = MappingProxyType(
     {
         RunState.SUCCEEDED: JobState.SUCCEEDED,
@@ -51,6 +54,9 @@ class JobRecord:
     """How often it was paused; what was decided before a pause is decided anew after it."""
     run_id: str = ""
     attempt: int = 0
+    run_started_at: datetime | None = None
+    done_seconds: float = 0.0
+    """How long runs worked whose checkpoint the next one goes on from."""
     runs_over: tuple[str, ...] = ()
     phase: str = ""
     progressed_at: datetime | None = None
@@ -73,6 +79,15 @@ class JobRecord:
     def may_wait(self) -> bool:
         """Whether no offer for it now means only that it waits, since it has run before or was paused."""
         return self.attempt > 0 or self.state is JobState.PAUSED
+
+    @property
+    def spec_left(self) -> JobSpec:
+        """The job as it is weighed now: what its checkpoint holds need not be done again."""
+        if not self.done_seconds:
+            return self.spec
+        expected = self.spec.duration_seconds_expected
+        left = max(expected - self.done_seconds, expected * LEFT_FRACTION_MIN)
+        return self.spec.model_copy(update={"duration_seconds_expected": left})
 
     def status(self) -> JobStatus:
         """How the job stands, as a person asks for it."""
@@ -149,7 +164,14 @@ def run_started(record: JobRecord, event: RunStarted, at: datetime) -> JobRecord
     same_run = event.run_id == record.run_id
     if same_run and event.attempt == record.attempt:
         return record
-    started = replace(record, state=JobState.RUNNING, run_id=event.run_id, attempt=event.attempt, changed_at=at)
+    started = replace(
+        record,
+        state=JobState.RUNNING,
+        run_id=event.run_id,
+        attempt=event.attempt,
+        run_started_at=event.started_at,
+        changed_at=at,
+    )
     if same_run:
         return started
     because = record.because if record.cancel_requested else ""
@@ -201,11 +223,22 @@ def run_paused(record: JobRecord, event: RunPaused, at: datetime) -> JobRecord:
         over,
         state=JobState.PAUSED,
         pauses=record.pauses + 1,
+        done_seconds=_done_seconds(record, event),
         planned_attempt=0,
         phase="",
         because=because,
         changed_at=at,
     )
+
+
+def _done_seconds(record: JobRecord, pause: RunPaused) -> float:
+    """What of the job is done, as far as its checkpoint holds it; a run without one of its own leaves what was before it."""
+    if not pause.checkpoint:
+        return 0.0
+    is_its_own = pause.run_id == record.run_id and pause.run_id in pause.checkpoint
+    if not is_its_own or record.run_started_at is None:
+        return record.done_seconds
+    return record.done_seconds + max((pause.ended_at - record.run_started_at).total_seconds(), 0.0)
 
 
 def run_finished(record: JobRecord, event: RunFinished, at: datetime) -> JobRecord:

@@ -86,7 +86,7 @@ class Planning:
         fault = await self._fault(record.tenant, record.spec)
         if fault is not None:
             return Plan(refused_because=f"{fault.field}: {fault.message}")
-        return await self._weigh(record.tenant, record.spec)
+        return await self._weigh(record.tenant, record.spec_left)
 
     async def _announced(self, record: JobRecord) -> Plan:
         if record.has_ended and (record.plan is None or record.plan.chosen is not None):
