@@ -112,6 +112,35 @@ def test_a_meter_that_breaks_later_is_not_measured_from_then_on() -> None:
     assert all(users == {} for name, users in chosen[0].users().items() if name == "cpu")
 
 
+def test_a_meter_that_breaks_while_it_is_closed_lets_the_others_be_closed() -> None:
+    class Stuck(Fixed):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError("the driver has gone")
+
+    stuck, other = Stuck(COUNTED), Fixed(says("dram", Method.COUNTER))
+    for meter in discover(factories=factories(stuck=stuck, other=other)):
+        meter.close()
+    assert (stuck.closed, other.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("joules", [float("nan"), float("inf")])
+def test_a_figure_that_is_no_energy_is_not_measured(joules: float) -> None:
+    meter = Fixed(COUNTED)
+    chosen = discover(factories=factories(counter=meter))
+    meter.readings = (says("cpu", Method.COUNTER, joules),)
+    reading = found(chosen)["cpu"]
+    assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
+    assert "which is no energy" in reading.source
+
+
+def test_a_meter_that_reads_no_readings_breaks_no_other_and_is_told() -> None:
+    junk = Fixed("42 W")  # type: ignore[arg-type]
+    readings = found(discover(factories=factories(junk=junk, counter=Fixed(COUNTED))))
+    assert readings["cpu"] == COUNTED
+    assert "which is no Reading" in readings["junk"].source
+
+
 def test_the_model_says_why_nothing_better_is_there() -> None:
     meters = factories(rapl=NotMeasured("cpu", "only root may read it"), model=Fixed(MODELLED))
     assert found(discover(factories=meters))["cpu"].source == f"{MODELLED.source}; only root may read it"

@@ -28,6 +28,7 @@ class Card:
     holders: list[Any] = field(default_factory=list)
     samples: list[Any] = field(default_factory=list)
     lost: bool = False
+    off_the_bus: bool = False
     accounts: dict[int, Any] | None = None
     accounts_with_sums: bool = True
     slices: dict[int, int] = field(default_factory=dict)
@@ -60,6 +61,8 @@ class Driver:
         return len(self.cards)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Card:
+        if self.cards[index].off_the_bus:
+            raise DriverError(15, "GPU is lost")
         return self.cards[index]
 
     def nvmlDeviceGetName(self, card: Card) -> str:
@@ -154,6 +157,15 @@ def test_a_card_that_is_lost_is_not_measured_and_says_why() -> None:
     (reading,) = meter.read()
     assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
     assert "GPU is lost" in reading.source
+
+
+def test_a_card_that_was_lost_before_the_start_keeps_no_other_from_being_read() -> None:
+    meter = NvmlMeter(Driver(Card(off_the_bus=True), Card(millijoules=2_000)))
+    readings = {reading.component: reading for reading in meter.read()}
+    assert readings["gpu0"].method is Method.NOT_MEASURED
+    assert "GPU is lost" in readings["gpu0"].source
+    assert readings["gpu1"].energy_joules == 2.0
+    assert meter.accelerators == ("NVIDIA H200",)
 
 
 def test_who_works_on_a_card_holds_it_and_past_work_counts_once() -> None:

@@ -27,6 +27,13 @@ DCMI = """\
 """
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the interpreters that stand in for the programs take longer to start than the programs."""
+    monkeypatch.setattr(ipmi, "_FIRST_ANSWER_SECONDS_MAX", 20.0)
+    monkeypatch.setattr(apple, "_FIRST_SECONDS_MAX", 20.0)
+
+
 def program(folder: Path, name: str, body: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
@@ -114,6 +121,15 @@ def test_a_controller_that_hangs_is_given_up_and_never_waited_for(tmp_path: Path
     (reading,) = meter.read()
     assert "no answer within" in reading.source
     assert hung.poll() is not None
+
+
+def test_a_controller_that_hangs_at_the_start_is_soon_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipmi, "_FIRST_ANSWER_SECONDS_MAX", 0.05)
+    path = program(tmp_path, "ipmitool", "import time; time.sleep(600)\n")
+    meter = IpmiMeter(str(path))
+    (reading,) = meter.read()
+    assert "no answer within 0.05 s" in reading.source
+    assert meter._asking is None
 
 
 def ipmi_host(tmp_path: Path, *, installed: bool) -> HostContext:
@@ -225,3 +241,23 @@ def test_a_user_who_may_not_start_powermetrics_is_told_how(tmp_path: Path, monke
     meters = apple.open_meters(HostContext(path_variable=str(tmp_path)))
     assert {meter.read()[0].component for meter in meters} == {"cpu", "gpu"}
     assert "sudoers" in meters[0].read()[0].source
+
+
+def test_a_program_of_roots_that_may_not_be_killed_ends_when_it_is_closed(tmp_path: Path) -> None:
+    told = plistlib.dumps({"processor": {"package_joules": 1.0}})
+    talking = program(
+        tmp_path,
+        "powermetrics",
+        f"import os, time\nwhile True:\n    os.write(1, {told!r})\n    time.sleep(0.01)\n",
+    )
+    meter = apple.AppleMeter([str(talking)])
+    running = meter._program
+    assert running is not None
+
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    running.kill = refuse  # type: ignore[method-assign]
+    meter.close()
+    until(lambda: running.poll() is not None)
+    assert "was closed" in meter.read()[0].source

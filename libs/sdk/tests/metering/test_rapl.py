@@ -79,6 +79,27 @@ def test_a_counter_that_wraps_goes_on_counting(tmp_path: Path) -> None:
     assert readings_of(meter)["cpu"].energy_joules == pytest.approx(5.0)
 
 
+def test_a_counter_that_begins_anew_is_taken_for_no_wrap_and_goes_on_from_there(tmp_path: Path) -> None:
+    now = [0.0]
+    counter = add_zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000_000)
+    meter = RaplMeter(tmp_path, lambda: now[0])
+    meter.read()
+    for at_seconds, microjoules, joules in ((1.0, 2_000_000, 0.0), (2.0, 102_000_000, 100.0)):
+        now[0] = at_seconds
+        counter.write_text(str(microjoules))
+        assert readings_of(meter)["cpu"].energy_joules == pytest.approx(joules)
+
+
+def test_a_wrap_over_minutes_is_still_bridged(tmp_path: Path) -> None:
+    now = [0.0]
+    counter = add_zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000_000)
+    meter = RaplMeter(tmp_path, lambda: now[0])
+    meter.read()
+    now[0] = 600.0
+    counter.write_text("2000000")
+    assert readings_of(meter)["cpu"].energy_joules == pytest.approx(262_143.32885 - 5_000 + 2)
+
+
 def test_the_platform_counter_is_used_where_there_is_nothing_finer(tmp_path: Path) -> None:
     add_zone(tmp_path, "intel-rapl:0", "psys", 5)
     components = components_of(discover(tmp_path, NoDriver()))

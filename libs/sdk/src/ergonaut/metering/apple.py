@@ -1,9 +1,11 @@
 """Apple computers: the program `powermetrics` of macOS, which estimates the energy of CPU, GPU and neural engine."""
 
+import contextlib
 import os
 import plistlib
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
@@ -23,6 +25,8 @@ _NO_ROOT = (
 )
 # The first list comes after one interval; a program that has said nothing by then is asked again by the next reading.
 _FIRST_SECONDS_MAX = 3.0
+# A program that cannot write any more ends with its next list.
+_END_SECONDS_MAX = 2 * _INTERVAL_MILLISECONDS / 1000
 
 
 def open_meters(host: HostContext) -> Sequence[Meter]:
@@ -71,19 +75,27 @@ class AppleMeter:
         return {}
 
     def close(self) -> None:
-        if self._program is not None:
-            self._program.kill()
-            self._program.communicate()
-            self._program = None
-            self._ended = self._ended or "was closed"
+        program, self._program = self._program, None
+        if program is None:
+            return
+        self._ended = self._ended or "was closed"
+        assert program.stdout is not None
+        program.stdout.close()
+        # One that sudo started is root's and may not be killed, but has nowhere left to write to.
+        with contextlib.suppress(PermissionError):
+            program.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(_END_SECONDS_MAX)
 
     def _wait_for_first(self) -> None:
         import select
 
         assert self._program is not None
         assert self._program.stdout is not None
+        ends_at = time.monotonic() + _FIRST_SECONDS_MAX
         while not self._joules and not self._ended:
-            if not select.select([self._program.stdout], [], [], _FIRST_SECONDS_MAX)[0]:
+            seconds_left = max(0.0, ends_at - time.monotonic())
+            if not select.select([self._program.stdout], [], [], seconds_left)[0]:
                 return
             self._take_in()
 

@@ -1,5 +1,6 @@
 """Finds the meters of this host by entry points, and picks the best for each component."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -93,9 +94,13 @@ class _Chosen:
             return {}
 
     def close(self) -> None:
-        self._meter.close()
+        _close_quietly([self._meter])
 
     def _explained(self, reading: Reading) -> Reading:
+        if reading.energy_joules is not None and not math.isfinite(reading.energy_joules):
+            # One such figure would make every later sum one, of this component and of all others.
+            because = f"{reading.source} tells {reading.energy_joules} J, which is no energy"
+            return Reading(reading.component, Method.NOT_MEASURED, because)
         reason = self._reasons[reading.component]
         return replace(reading, source=f"{reading.source}; {reason}") if reason else reading
 
@@ -104,12 +109,18 @@ def _offers(name: str, factory: MeterFactory, host: HostContext) -> list[_Offer]
     meters: Sequence[Meter] = ()
     try:
         meters = factory(host)
-        return [_Offer(meter, reading) for meter in meters for reading in meter.read()]
+        return [_Offer(meter, _checked(reading)) for meter in meters for reading in meter.read()]
     except Exception as error:
         # A factory is anybody's code over anybody's driver; whatever it raises, the others are to be opened.
         _close_quietly(meters)
         failed = NotMeasured(name, f"the meter {name!r} could not be opened: {error!r}")
         return [_Offer(failed, failed.read()[0])]
+
+
+def _checked(reading: Reading) -> Reading:
+    if not isinstance(reading, Reading) or reading.method not in _ORDER:
+        raise TypeError(f"it reads {reading!r}, which is no Reading")
+    return reading
 
 
 def _best(offers: Sequence[_Offer]) -> dict[str, _Offer]:

@@ -16,6 +16,8 @@ _DEVICES = ("/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0")
 ASK_EVERY_SECONDS = 30.0
 # A controller answers within a second or two; one that does not is hung, and must not be asked by ever more programs.
 _ANSWER_SECONDS_MAX = 10.0
+# Whoever opens a meter waits for its first answer, and a program that is to be metered waits with it.
+_FIRST_ANSWER_SECONDS_MAX = 2.0
 # DCMI 1.5 states no accuracy; IBM and Dell state 5 % for their controllers' power, and samples are far apart.
 _RANGE_FRACTION = 0.1
 _SOURCE = "IPMI DCMI power"
@@ -79,9 +81,9 @@ class IpmiMeter:
     def _wait(self) -> None:
         if self._asking is not None:
             try:
-                self._asking.wait(_ANSWER_SECONDS_MAX)
+                self._asking.wait(_FIRST_ANSWER_SECONDS_MAX)
             except subprocess.TimeoutExpired:
-                self._give_up()
+                self._give_up(_FIRST_ANSWER_SECONDS_MAX)
             self._take_in()
 
     def _take_in(self) -> None:
@@ -89,7 +91,7 @@ class IpmiMeter:
             return
         if self._asking.poll() is None:
             if self._seconds() - (self._asked_at or 0.0) > _ANSWER_SECONDS_MAX:
-                self._give_up()
+                self._give_up(_ANSWER_SECONDS_MAX)
             return
         said, _ = self._asking.communicate()
         self._asking = None
@@ -99,9 +101,9 @@ class IpmiMeter:
         else:
             self._watts, self._failed = watts, ""
 
-    def _give_up(self) -> None:
+    def _give_up(self, seconds: float) -> None:
         self.close()
-        self._fail(f"no answer within {_ANSWER_SECONDS_MAX:g} s")
+        self._fail(f"no answer within {seconds:g} s")
 
     def _fail(self, because: str) -> None:
         self._watts, self._failed = None, because

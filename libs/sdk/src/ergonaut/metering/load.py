@@ -99,7 +99,7 @@ def memory_of(meminfo: bytes) -> tuple[int, int]:
     (8192, 4096)
     """
     words = meminfo.split(None, 8)
-    if words[6] != b"MemAvailable:":
+    if words[6:7] != [b"MemAvailable:"]:
         raise ValueError("/proc/meminfo does not tell MemAvailable third, as Linux has done since 3.14")
     return int(words[1]) * 1024, int(words[7]) * 1024
 

@@ -27,7 +27,7 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
         meter = NvmlMeter(nvml, PidVisibility(host.path("/proc")), host.seconds)
     except nvml.NVMLError as error:
         return [NotMeasured("gpu", f"no NVIDIA driver answers: {error}")]
-    if not meter.accelerators:
+    if not meter.read():
         meter.close()
         return [NotMeasured("gpu", "the NVIDIA driver shows no card")]
     return [meter]
@@ -57,7 +57,15 @@ class NvmlMeter:
         self._seconds = seconds
         nvml.nvmlInit()
         self._open = True
-        self._gpus = [self._opened(index) for index in range(nvml.nvmlDeviceGetCount())]
+        self._gpus: list[_Gpu] = []
+        self._lost: list[Reading] = []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                self._gpus.append(self._opened(index))
+            except nvml.NVMLError as error:
+                # A card that has fallen off its bus says nothing about the others.
+                because = f"NVML card {index} cannot be opened: {error}"
+                self._lost.append(Reading(f"gpu{index}", Method.NOT_MEASURED, because))
 
     @property
     def accelerators(self) -> tuple[str, ...]:
@@ -65,7 +73,7 @@ class NvmlMeter:
         return tuple(gpu.name for gpu in self._gpus)
 
     def read(self) -> Sequence[Reading]:
-        return [self._read(gpu) for gpu in self._gpus]
+        return [*(self._read(gpu) for gpu in self._gpus), *self._lost]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         """Who holds each card: by the work done on it since the last call, else by the memory held on it."""

@@ -1,6 +1,7 @@
 """The CPU's and memory's own energy counters (RAPL), as Linux shows them under /sys/class/powercap; Intel and AMD."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,12 +15,17 @@ POWERCAP = Path("/sys/class/powercap")
 # Measurements (doi 10.1145/2989081.2989088), for memory.
 _RANGE_FRACTIONS = {"cpu": 0.05, "dram": 0.2, PLATFORM: 0.05}
 _JOULES_PER_MICROJOULE = 1e-6
+# Four times what the hungriest package takes (500 W). A counter that goes back by so much that even this would not explain
+# a wrap has begun anew, as after a suspension or a reload of its driver.
+_WATTS_MAX = 2000
+# Readings may follow one another at once, while the counter goes on in steps of its own; no step is judged by less time.
+_SECONDS_MIN = 1.0
 
 
 def open_meters(host: HostContext) -> Sequence[Meter]:
     """The counters of this host; a component without one says so."""
     powercap = host.powercap or host.path(str(POWERCAP))
-    meter = RaplMeter(powercap)
+    meter = RaplMeter(powercap, host.seconds)
     if not meter.components:
         return [NotMeasured("cpu", "no RAPL on this machine"), NotMeasured("dram", "no RAPL on this machine")]
     if PLATFORM in meter.components:
@@ -39,16 +45,23 @@ class _Zone:
     folder: Path
     wraps_at_microjoules: int = 0
     last_microjoules: int | None = None
+    last_at_seconds: float = 0.0
     counted_microjoules: int = 0
 
-    def advance(self) -> CounterMark:
+    def advance(self, at_seconds: float) -> CounterMark:
         self.wraps_at_microjoules = self.wraps_at_microjoules or read_number(f"{self.folder}/max_energy_range_uj")
         now = read_number(f"{self.folder}/energy_uj")
         if self.last_microjoules is not None:
-            step = now - self.last_microjoules
-            self.counted_microjoules += step if step >= 0 else step + self.wraps_at_microjoules
-        self.last_microjoules = now
+            self.counted_microjoules += self._step(now - self.last_microjoules, at_seconds - self.last_at_seconds)
+        self.last_microjoules, self.last_at_seconds = now, at_seconds
         return CounterMark(self.folder.name, now, self.wraps_at_microjoules)
+
+    def _step(self, difference: int, seconds: float) -> int:
+        if difference >= 0:
+            return difference
+        wrapped = difference + self.wraps_at_microjoules
+        # What a counter had when it began anew is lost; nothing is made up for it.
+        return wrapped if wrapped * _JOULES_PER_MICROJOULE <= _WATTS_MAX * max(seconds, _SECONDS_MIN) else 0
 
 
 class RaplMeter:
@@ -59,7 +72,8 @@ class RaplMeter:
     A counter wraps after some 262 kJ; one wrap between two readings is bridged, so read it every few minutes at least.
     """
 
-    def __init__(self, powercap: Path = POWERCAP) -> None:
+    def __init__(self, powercap: Path = POWERCAP, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
         zones = _zones(powercap)
         packages = [zone for zone in zones if zone.name.startswith("package")]
         found = {
@@ -90,13 +104,14 @@ class RaplMeter:
         return
 
     def _read(self, component: str, zones: Sequence[_Zone]) -> Reading:
+        at_seconds = self._seconds()
         try:
-            marks = tuple(zone.advance() for zone in zones)
+            marks = tuple(zone.advance(at_seconds) for zone in zones)
         except PermissionError:
             return Reading(component, Method.NOT_MEASURED, _how_to_grant(zones[0].folder.parent))
         except (OSError, ValueError) as error:
             return Reading(component, Method.NOT_MEASURED, f"RAPL in {zones[0].folder.parent} cannot be read: {error}")
-        inside = _inside(self._cores) if component == "cpu" else ()
+        inside = _inside(self._cores, at_seconds) if component == "cpu" else ()
         source = f"RAPL {', '.join(zone.name for zone in zones)}"
         return Reading(
             component, Method.COUNTER, source, _RANGE_FRACTIONS[component], _joules(zones), marks, inside=inside
@@ -118,10 +133,10 @@ def _joules(zones: Sequence[_Zone]) -> float:
     return sum(zone.counted_microjoules for zone in zones) * _JOULES_PER_MICROJOULE
 
 
-def _inside(cores: Sequence[_Zone]) -> tuple[tuple[str, float], ...]:
+def _inside(cores: Sequence[_Zone], at_seconds: float) -> tuple[tuple[str, float], ...]:
     try:
         for zone in cores:
-            zone.advance()
+            zone.advance(at_seconds)
     except (OSError, ValueError):
         return ()
     return (("core", _joules(cores)),) if cores else ()
