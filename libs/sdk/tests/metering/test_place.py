@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ergonaut.carbon import yearly_factor
 from ergonaut.errors import Refused
 from ergonaut.metering import Place, intensity_from, place_of_host
 from ergonaut.metering.clouds import MetadataService, known_clouds
@@ -264,7 +265,18 @@ def test_every_region_lies_in_a_zone_of_a_country_or_state() -> None:
         for region, zone in cloud.zones.items():
             country, _, state = zone.partition("-")
             assert len(country) == 2, (region, zone)
-            assert not state or (country == "US" and len(state) == 2), (region, zone)
+            assert not state or (country in ("US", "CA") and len(state) == 2), (region, zone)
+
+
+def test_a_region_of_a_country_whose_parts_differ_lies_in_its_part() -> None:
+    zones = {region: zone for cloud in known_clouds() for region, zone in cloud.zones.items()}
+    assert {zone for zone in zones.values() if zone in ("US", "CA")} == set()
+    assert (zones["ca-central-1"], zones["ca-west-1"]) == ("CA-QC", "CA-AB")
+
+
+def test_every_region_lies_in_a_zone_of_the_table() -> None:
+    zones = {zone for cloud in known_clouds() for zone in cloud.zones.values()}
+    assert {zone for zone in zones if (known := yearly_factor(zone)) is None or known.stands_for} == set()
 
 
 def test_nothing_is_a_place_by_itself() -> None:

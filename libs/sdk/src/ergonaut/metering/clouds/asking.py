@@ -80,8 +80,8 @@ def ask_all(clouds: Sequence[Cloud], service: MetadataService) -> tuple[Cloud, F
     def ask(cloud: Cloud) -> None:
         try:
             answers.put((cloud, cloud.ask(service)))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            # Whatever answers there is not this cloud.
+        except Exception:
+            # Whatever answers there is not this cloud, and who waits for the answer must hear of it.
             answers.put((cloud, None))
 
     for cloud in clouds:

@@ -30,7 +30,7 @@ CLOUD = Cloud(
     # A region's code names its city or state, which AWS lists; the zone is the grid there.
     zones={
         "us-east-1": "US-VA", "us-east-2": "US-OH", "us-west-1": "US-CA", "us-west-2": "US-OR",
-        "us-gov-east-1": "US-OH", "us-gov-west-1": "US-OR", "ca-central-1": "CA", "ca-west-1": "CA",
+        "us-gov-east-1": "US-OH", "us-gov-west-1": "US-OR", "ca-central-1": "CA-QC", "ca-west-1": "CA-AB",
         "mx-central-1": "MX", "sa-east-1": "BR", "eu-central-1": "DE", "eu-central-2": "CH", "eu-north-1": "SE",
         "eu-south-1": "IT", "eu-south-2": "ES", "eu-west-1": "IE", "eu-west-2": "GB", "eu-west-3": "FR",
         "af-south-1": "ZA", "il-central-1": "IL", "me-central-1": "AE", "me-south-1": "BH", "ap-east-1": "HK",

@@ -25,7 +25,7 @@ CLOUD = Cloud(
     zones={
         "eastus": "US-VA", "eastus2": "US-VA", "centralus": "US-IA", "northcentralus": "US-IL",
         "southcentralus": "US-TX", "westus": "US-CA", "westus2": "US-WA", "westus3": "US-AZ", "westcentralus": "US-WY",
-        "canadacentral": "CA", "canadaeast": "CA", "mexicocentral": "MX", "brazilsouth": "BR", "chilecentral": "CL",
+        "canadacentral": "CA-ON", "canadaeast": "CA-QC", "mexicocentral": "MX", "brazilsouth": "BR", "chilecentral": "CL",
         "northeurope": "IE", "westeurope": "NL", "uksouth": "GB", "ukwest": "GB", "francecentral": "FR",
         "francesouth": "FR", "germanywestcentral": "DE", "germanynorth": "DE", "swedencentral": "SE",
         "norwayeast": "NO", "norwaywest": "NO", "switzerlandnorth": "CH", "switzerlandwest": "CH",

@@ -31,7 +31,7 @@ CLOUD = Cloud(
     zones={
         "us-central1": "US-IA", "us-east1": "US-SC", "us-east4": "US-VA", "us-east5": "US-OH", "us-south1": "US-TX",
         "us-west1": "US-OR", "us-west2": "US-CA", "us-west3": "US-UT", "us-west4": "US-NV",
-        "northamerica-northeast1": "CA", "northamerica-northeast2": "CA", "northamerica-south1": "MX",
+        "northamerica-northeast1": "CA-QC", "northamerica-northeast2": "CA-ON", "northamerica-south1": "MX",
         "southamerica-east1": "BR", "southamerica-west1": "CL", "europe-central2": "PL", "europe-north1": "FI",
         "europe-north2": "SE", "europe-southwest1": "ES", "europe-west1": "BE", "europe-west2": "GB",
         "europe-west3": "DE", "europe-west4": "NL", "europe-west6": "CH", "europe-west8": "IT", "europe-west9": "FR",
