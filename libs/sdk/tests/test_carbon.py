@@ -93,7 +93,7 @@ def test_an_estimate_says_that_it_is_one_and_how_far_it_may_be_off() -> None:
     server = embodied_from({"ERGONAUT_EMBODIED_MACHINE": "server"}, memory_gib=100, accelerators={"H100-80GB": 2})
     assert server is not None
     assert server.total_grams_co2e == pytest.approx(1_000_000 + 100 * 1_388 + 2 * 164_000)
-    expected = (0.5 * 1_138_800 + 0.3 * 328_000) / 1_466_800
+    expected = (0.5 * 1_138_800 + 0.7 * 328_000) / 1_466_800
     assert server.range_fraction == pytest.approx(expected)
     assert "estimate" in server.source
 

@@ -75,7 +75,8 @@ def embodied_from(
     if kind not in ("server", "laptop"):
         raise Refused(f"{kind!r} is neither server nor laptop", field=MACHINE_VARIABLE)
     grams, range_fraction = _estimated(kind, memory_gib, accelerators or {})
-    return Embodied(grams, years, share, range_fraction, f"estimate for a {kind} from embodied.csv")
+    what = "server without accelerators" if kind == "server" and not accelerators else kind
+    return Embodied(grams, years, share, range_fraction, f"estimate for a {what} from embodied.csv")
 
 
 def estimated_server(memory_gib: float, accelerators: Mapping[str, int], *, processors: int = 1) -> Embodied:

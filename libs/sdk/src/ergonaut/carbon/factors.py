@@ -69,15 +69,25 @@ def yearly_factor(zone: str) -> YearlyFactor | None:
     >>> yearly_factor("ATLANTIS") is None
     True
     """
-    asked = zone.upper().replace("_", "-")
+    asked = zone_name(zone)
     known = shipped_factors()
-    found = known.get(_OTHER_NAMES.get(asked, asked))
+    found = known.get(asked)
     if found is not None:
         return None if found.zone == WORLD else found
     country = known.get(asked.partition("-")[0])
     if country is None or country.zone == WORLD:
         return None
     return replace(country, range_fraction=COUNTRY_FOR_PART_RANGE, stands_for=zone)
+
+
+def zone_name(zone: str) -> str:
+    """The one name of a zone that others write in another way, so that two mentions of it can be told to be the same.
+
+    >>> zone_name("us_cal"), zone_name("UK"), zone_name("SE-SE3")
+    ('US-CA', 'GB', 'SE-SE3')
+    """
+    asked = zone.strip().upper().replace("_", "-")
+    return _OTHER_NAMES.get(asked, asked)
 
 
 def world_factor() -> YearlyFactor:

@@ -24,11 +24,20 @@ def embodied_per_hour(environment: Mapping[str, str], context: RunContext | None
     return made.grams_co2e_per_hour if made else 0.0
 
 
+def embodied_source(environment: Mapping[str, str], grams_co2e_per_hour: float) -> str:
+    """Where an hour's figure of `embodied_per_hour` comes from and how far it may be off, where it is an estimate; else empty."""
+    made = _made(environment)
+    if made is None or made.range_fraction is None or made.grams_co2e_per_hour != grams_co2e_per_hour:
+        return ""
+    return f"{made.source}, to within {made.range_fraction:.0%}"
+
+
 def _made(environment: Mapping[str, str]) -> Embodied | None:
     if not environment.get(MACHINE_VARIABLE):
         return embodied_from(environment)
     from ergonaut.metering.hosts import host_facts
 
+    # Which accelerators there are is not known before the meters are opened; the estimate says that it is without them.
     return embodied_from(environment, memory_gib=host_facts().memory_gib)
 
 

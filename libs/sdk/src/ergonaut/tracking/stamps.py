@@ -10,6 +10,7 @@ from ergonaut.metering import Charge, place_of_host
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.gridhours import GridHours, asker_from
 from ergonaut.tracking.options import Options
+from ergonaut.tracking.places import embodied_source
 from ergonaut.tracking.summary import RENT_COMPONENT
 from ergonaut.units import SECONDS_PER_HOUR
 
@@ -20,6 +21,7 @@ class Stamps:
     def __init__(self, context: RunContext, options: Options) -> None:
         self._context = context
         self._options = options
+        self._embodied_source = embodied_source(os.environ, options.embodied_grams_co2e_per_hour)
         self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._place)
 
     def intensity_at(self, moment: datetime) -> Intensity:
@@ -63,7 +65,8 @@ class Stamps:
         """What holding the machine came to: rent, and its share of having been made; empty where neither is known."""
         price_usd, per_hour = self._options.rent_usd_per_hour, self._options.embodied_grams_co2e_per_hour
         told = [f"rent of {price_usd:g} USD an hour"] if price_usd else []
-        told += [f"{per_hour:g} g CO2e an hour for making the machine (ISO/IEC 21031)"] if per_hour else []
+        basis = f"ISO/IEC 21031; {self._embodied_source}" if self._embodied_source else "ISO/IEC 21031"
+        told += [f"{per_hour:g} g CO2e an hour for making the machine ({basis})"] if per_hour else []
         if not told:
             return []
         seconds = max(0.0, (ended_at - started_at).total_seconds())
