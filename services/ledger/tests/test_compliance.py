@@ -99,6 +99,47 @@ def test_a_countrys_certificate_serves_its_parts_and_not_the_other_way_round() -
     assert not certificate(1, zone="S").serves("SE")
 
 
+def test_a_certificate_serves_a_zone_by_whichever_name_it_goes() -> None:
+    assert certificate(1, zone="US-CA").serves("US-CAL-CISO")
+    assert certificate(1, zone="UK").serves("GB")
+    assert certificate(1, zone="SE").serves("SE_SE3")
+
+
+def test_projects_share_a_certificate_by_their_energy_and_together_claim_it_once() -> None:
+    everything = (day(1, 30), day(2, 10, basis=GERMAN))
+    vision, speech = (day(1, 12),), (day(1, 18), day(2, 10))
+    told = [
+        report(*days, certificates=(certificate(20, intensity_grams_per_kwh=10),), tenant_days=everything)
+        for days in (vision, speech)
+    ]
+    whole = report(*everything, certificates=(certificate(20, intensity_grams_per_kwh=10),))
+    assert [one.certified_kwh for one in told] == [pytest.approx(6), pytest.approx(14)]
+    assert whole.certified_kwh == pytest.approx(20)
+    market = sum(one.scope2_market_grams_co2e for one in told)
+    assert market == pytest.approx(whole.scope2_market_grams_co2e) == pytest.approx(20 * 400 + 20 * 10)
+
+
+def test_certificates_of_several_zones_and_times_each_cover_their_own() -> None:
+    french = Basis("FR", "yearly", "https://example.com/fr (2023, life-cycle, CC BY 4.0)", boundary="life-cycle")
+    first_half = Period(MARCH.starts_at, MARCH.starts_at + timedelta(days=15))
+    told = report(
+        day(1, 10),
+        day(20, 10),
+        day(1, 10, 50.0, french),
+        certificates=(
+            certificate(15, period=first_half),
+            certificate(4, certificate_id="go-2"),
+            certificate(3, certificate_id="go-3", zone="FR", period=YEAR, intensity_grams_per_kwh=5),
+        ),
+    )
+    # 10 kWh of the first half are covered by its own paper, of which 5 are left over; 4 of the second by the month's; and in
+    # France the 31 days' part of 3 kWh.
+    french_kwh = 3 * 31 / 365
+    assert told.certified_kwh == pytest.approx(10 + 4 + french_kwh)
+    assert told.scope2_market_grams_co2e == pytest.approx(6 * 400 + (10 - french_kwh) * 50 + french_kwh * 5)
+    assert told.scope2_location_grams_co2e == pytest.approx(20 * 400 + 10 * 50)
+
+
 def test_a_certificate_of_a_year_serves_each_months_report_by_its_part_and_never_twice() -> None:
     yearly = certificate(365, period=YEAR)
     parts = []
@@ -132,6 +173,8 @@ def test_what_is_claimed_by_nobody_takes_the_residual_mix_where_it_is_known() ->
     told = report(day(1, 10), certificates=(certificate(4),), residual=residual)
     assert told.scope2_market_grams_co2e == pytest.approx(6 * 700)
     assert told.market_by_location_joules == 0
+    part = Basis("DE-LU", "yearly", GERMAN.source)
+    assert report(day(1, 10, basis=part), residual=residual).scope2_market_grams_co2e == pytest.approx(7_000)
 
 
 def test_offsets_are_told_apart_and_subtracted_from_nothing() -> None:
@@ -165,6 +208,13 @@ def test_what_weakens_the_figures_is_said() -> None:
     assert "25 % of the energy is weighed by direct emissions only" in words
     assert "known for 1 of 3 hosts" in words
     assert "counts all its tokens" in words
+
+
+def test_a_contract_in_an_unknown_zone_is_told_to_be_weighed_by_the_worlds_average() -> None:
+    nowhere = Basis("", "yearly", "settings", accounting="market-based")
+    use = Use((day(1, 3), day(2, 1, 5, nowhere)), (), {}, NO_HARDWARE, "", 1)
+    words = " ".join(weaknesses(use, compliance_of(MARCH, use)))
+    assert "25 % of the energy was used in unknown zones" in words
 
 
 @given(

@@ -1,19 +1,24 @@
 """What the books of statements and certificates promise, over the fakes and over embedded ClickHouse."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import fsum
+from random import Random
 from typing import Any
 
 import pytest
 
 from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.events import PowerSample
 from ergonaut.events.pricing import Accounting
 from ergonaut.events.telemetry import Share
 from ergonaut_common.clock import FakeClock
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.domain.certificates import Certificate, Period
-from ergonaut_ledger.domain.statements import Asked
+from ergonaut_ledger.domain.footprints import ComponentSum
+from ergonaut_ledger.domain.statements import Asked, Line
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_statements import FakeCertificateBook, FakeStatementBooks
 from ergonaut_ledger.ports import Store
@@ -205,6 +210,56 @@ async def test_a_statements_lines_add_up_to_its_total_and_certificates_stand_apa
     notes = " ".join(told.notes)
     assert "gpu0 was not measured in 1 samples" in notes
     assert "2 messages that producers numbered are missing" in notes
+
+
+async def test_a_statement_is_the_sum_of_its_samples_and_a_runs_line_is_its_footprint(
+    store: Store, statements: Statements, tenant: str
+) -> None:
+    dice = Random(7)
+    samples = [
+        cpu_sample(second, dice.uniform(0, 500), run_id=f"run-{second % 3}", carbon_grams_co2e=dice.random() / 7)
+        for second in range(300)
+    ]
+    samples += [
+        rent_sample(second, dice.random() / 900).model_copy(
+            update={"run_id": f"run-{second % 3}", "embodied_grams_co2e": dice.random() / 11}
+        )
+        for second in range(300)
+    ]
+    await store.keep(batch_of(*(reading(tenant, number + 1, *samples[number::20]) for number in range(20))))
+    told = await statements.statement(Asked(tenant, TODAY), "run")
+    assert figures_of(told.total) == pytest.approx(sums_of(samples), rel=1e-9)
+    assert len(told.lines) == 3
+    for line in told.lines:
+        ours = [sample for sample in samples if sample.run_id == line.label]
+        footprint = await store.components(tenant, line.label)
+        assert figures_of(line) == pytest.approx(sums_of(ours), rel=1e-9)
+        assert figures_of(line) == pytest.approx(sums_of(footprint), rel=1e-9)
+
+
+def figures_of(line: Line) -> tuple[float | None, ...]:
+    cost_usd = (line.electricity_usd or 0) + (line.rent_usd or 0)
+    return (line.energy_joules, line.carbon_grams_co2e_location, line.embodied_grams_co2e, cost_usd)
+
+
+def sums_of(parts: Iterable[PowerSample | ComponentSum]) -> tuple[float, ...]:
+    names = ("energy_joules", "carbon_grams_co2e", "embodied_grams_co2e", "cost_usd")
+    parts = list(parts)
+    return tuple(fsum(getattr(part, name) or 0.0 for part in parts) for name in names)
+
+
+async def test_a_compliance_report_of_a_project_claims_its_part_of_the_tenants_certificates(
+    store: Store, statements: Statements, tenant: str
+) -> None:
+    await keep_a_day(store, tenant)
+    await statements.record(tenant, certificate(energy_kwh=1.5))
+    whole = await statements.compliance(Asked(tenant, TODAY), "")
+    vision = await statements.compliance(Asked(tenant, TODAY, "vision"), "")
+    # 5.4 of the 13.5 MJ that are under no contract are of the project.
+    assert whole.certified_kwh == pytest.approx(1.5)
+    assert vision.certified_kwh == pytest.approx(1.5 * 5.4 / 13.5)
+    assert any("Certificates and offsets are the tenant's" in note for note in vision.notes)
+    assert not any("Certificates and offsets are the tenant's" in note for note in whole.notes)
 
 
 async def test_a_compliance_report_by_hand(store: Store, statements: Statements, tenant: str) -> None:

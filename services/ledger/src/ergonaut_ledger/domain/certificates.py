@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from ergonaut.carbon import zone_name
 from ergonaut.errors import Conflict, Refused
 
 KINDS = ("renewable", "power-purchase", "offset")
@@ -64,8 +65,8 @@ class Certificate:
 
     def serves(self, zone: str) -> bool:
         """Whether it is of a zone's market: the zone itself, or the country that the zone is a part of."""
-        own = self.zone.upper()
-        return bool(own) and (zone.upper() == own or zone.upper().startswith(f"{own}-"))
+        own, used = zone_name(self.zone), zone_name(zone)
+        return bool(own) and (used == own or used.startswith(f"{own}-"))
 
 
 def checked_period(period: Period, *, days_max: int | None = PERIOD_DAYS_MAX) -> Period:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ergonaut.carbon import sci_grams, yearly_factor, yearly_intensity
+from ergonaut.carbon import sci_grams, yearly_factor, yearly_intensity, zone_name
 from ergonaut.units import carbon_grams, kwh_from_joules
 from ergonaut_ledger.domain.certificates import OFFSET, Certificate, Period
 
@@ -86,6 +86,14 @@ class Use:
     hardware: Hardware
     functional_unit: str
     functional_units: float
+    tenant_days: Sequence[GridDay] | None = None
+    """All of the tenant's days where `days` are those of one project: certificates are the tenant's, and each of its
+    projects has the same part of its energy covered, so that no two claim one certificate."""
+
+    @property
+    def is_of_a_part(self) -> bool:
+        """Whether the report is of less than the tenant."""
+        return self.tenant_days is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class _Piece:
 def compliance_of(period: Period, use: Use) -> Compliance:
     """The report of a time; its notes are `compliance_notes`'."""
     located = [_located(day) for day in use.days]
-    covered = _covered(use.days, use.certificates, period)
+    covered = _covered_part(use, period)
     market = list(_marketed(use.days, located, covered, use.residual))
     certified = sum(one.energy_joules for one in covered.values())
     certified_grams = sum(one.grams_co2e for one in covered.values())
@@ -188,7 +196,24 @@ def _covered(days: Sequence[GridDay], certificates: Iterable[Certificate], perio
     return covered
 
 
+def _covered_part(use: Use, period: Period) -> Mapping[int, _Cover]:
+    """What certificates cover of the report's days, where these are only a part of the tenant's by the part."""
+    if use.tenant_days is None:
+        return _covered(use.days, use.certificates, period)
+    place_of = {(day.day, day.basis): place for place, day in enumerate(use.tenant_days)}
+    whole = _covered(use.tenant_days, use.certificates, period)
+    parts: dict[int, _Cover] = {}
+    for place, day in enumerate(use.days):
+        at = place_of.get((day.day, day.basis))
+        if at is not None and at in whole and use.tenant_days[at].energy_joules > 0:
+            # Samples may still come in between two questions; a part is never more than all of it.
+            part = min(1.0, day.energy_joules / use.tenant_days[at].energy_joules)
+            parts[place] = _Cover(whole[at].energy_joules * part, whole[at].grams_co2e * part)
+    return parts
+
+
 def _meets(certificate: Certificate, day: datetime) -> bool:
+    """Whether a day lies in a certificate's time, to the day: energy is known by days here."""
     midnight = day.replace(hour=0, minute=0, second=0, microsecond=0)
     starts = certificate.period.starts_at.replace(hour=0, minute=0, second=0, microsecond=0)
     return starts <= midnight < certificate.period.ends_at
@@ -206,7 +231,8 @@ def _marketed(
             yield _Piece(day.basis, day.energy_joules, day.grams_co2e)
             continue
         left = max(0.0, day.energy_joules - covered.get(place, _Cover()).energy_joules)
-        known = residual.get(day.basis.zone.upper())
+        zone = zone_name(day.basis.zone)
+        known = residual.get(zone) or residual.get(zone.partition("-")[0])
         if known is not None:
             basis = Basis(day.basis.zone, "yearly", f"residual mix: {known.source}", accounting=MARKET)
             yield _Piece(basis, left, carbon_grams(left, known.intensity_grams_per_kwh), known.year)

@@ -1,6 +1,6 @@
 """What an auditor must know beside a compliance report's figures: the standards, their limits, and what weakens the figures."""
 
-from ergonaut_ledger.domain.compliance import Compliance, Use
+from ergonaut_ledger.domain.compliance import LOCATION, Compliance, Use
 
 
 def method_notes(use: Use) -> list[str]:
@@ -31,23 +31,24 @@ def weaknesses(use: Use, report: Compliance) -> list[str]:
     def percent(joules: float) -> str:
         return f"{100 * joules / total:.3g} % of the energy"
 
-    unknown = sum(day.energy_joules for day in use.days if day.basis.kind == "world-average")
+    located = [factor for factor in report.factors if factor.basis.accounting == LOCATION]
+    unknown = sum(factor.energy_joules for factor in located if factor.basis.kind == "world-average")
     if unknown:
         notes.append(f"{percent(unknown)} was used in unknown zones and is weighed by the world's average.")
-    modelled = sum(day.energy_joules for day in use.days if day.basis.kind == "typical")
+    modelled = sum(factor.energy_joules for factor in located if factor.basis.kind == "typical")
     if modelled:
         notes.append(
             f"{percent(modelled)} is weighed by typical days: yearly averages, bent by an estimate of the hour."
         )
-    direct = sum(day.energy_joules for day in use.days if day.basis.boundary == "direct")
+    direct = sum(factor.energy_joules for factor in located if factor.basis.boundary == "direct")
     if direct and direct < total:
         notes.append(
             f"{percent(direct)} is weighed by direct emissions only, the rest by life-cycle ones; the two do not compare."
         )
     if report.market_by_location_joules:
-        located = percent(report.market_by_location_joules)
         notes.append(
-            f"{located} has neither certificate, supplier's figure nor residual mix: market-based as location-based."
+            f"{percent(report.market_by_location_joules)} has neither certificate, supplier's figure nor residual mix: "
+            "market-based as location-based."
         )
     plain = sum(day.joules_without_pue for day in use.days)
     if plain:
@@ -57,6 +58,11 @@ def weaknesses(use: Use, report: Compliance) -> list[str]:
     hardware = use.hardware
     if hardware.hosts_known < hardware.hosts:
         notes.append(f"What making the machine emitted is known for {hardware.hosts_known} of {hardware.hosts} hosts.")
+    if use.is_of_a_part and use.certificates:
+        notes.append(
+            "Certificates and offsets are the tenant's: certificates cover the same part of each project's energy, offsets are "
+            "told whole."
+        )
     if use.functional_unit:
         notes.append(f"A run that is only partly in this time counts all its {use.functional_unit}.")
     return notes

@@ -1,6 +1,6 @@
 """Statements, compliance reports and the certificates that both show. Called by the gRPC door, always for one tenant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ergonaut.errors import NotFound, Refused
@@ -14,7 +14,7 @@ from ergonaut_ledger.domain.certificates import (
     recorded,
     voided,
 )
-from ergonaut_ledger.domain.compliance import Compliance, ResidualFactor, Use, compliance_of
+from ergonaut_ledger.domain.compliance import Compliance, GridDay, ResidualFactor, Use, compliance_of
 from ergonaut_ledger.domain.compliance_notes import method_notes, weaknesses
 from ergonaut_ledger.domain.statements import (
     LINES_MAX,
@@ -73,9 +73,7 @@ class Statements:
     async def compliance(self, asked: Asked, functional_unit: str) -> Compliance:
         """Emissions by the GHG Protocol and ISO/IEC 21031. Raises Refused."""
         checked_period(asked.period)
-        days = await self._books.grid_days(asked)
-        if len(days) > GRID_DAYS_MAX:
-            raise Refused("has more days, zones and sources than one report can hold; ask for less", field="period")
+        days = await self._grid_days(asked)
         use = Use(
             days=days,
             certificates=concerning(await self._certificates.everything(asked.tenant), asked.period),
@@ -83,6 +81,7 @@ class Statements:
             hardware=await self._books.hardware(asked),
             functional_unit=functional_unit,
             functional_units=await self._books.functional_units(asked, functional_unit),
+            tenant_days=await self._grid_days(replace(asked, project="")) if asked.project else None,
         )
         report = compliance_of(asked.period, use)
         notes = (*method_notes(use), *weaknesses(use, report), *await self._common_notes(asked))
@@ -116,6 +115,12 @@ class Statements:
         change = voided(known, principal)
         if change is not None:
             await self._certificates.append(tenant, change, self._clock.now())
+
+    async def _grid_days(self, asked: Asked) -> Sequence[GridDay]:
+        days = await self._books.grid_days(asked)
+        if len(days) > GRID_DAYS_MAX:
+            raise Refused("has more days, zones and sources than one report can hold; ask for less", field="period")
+        return days
 
     async def _common_notes(self, asked: Asked) -> list[str]:
         return common_notes(await self._books.unmeasured(asked), await self._books.messages_missing(asked))
