@@ -129,6 +129,13 @@ async def test_nobody_gets_in_without_a_key(clients: dict[str, StatementClient])
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_a_residual_mix_without_its_first_line_is_refused_and_never_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "residual.csv"
+    path.write_text("DE,700,2024,AIB\n")
+    with pytest.raises(Refused, match=r"^residual\.csv:1: the first line names no column zone"):
+        load_residual_mix(path)
+
+
 def test_residual_mixes_are_read_by_zone(tmp_path: Path) -> None:
     path = tmp_path / "mix.csv"
     path.write_text("zone,intensity_grams_per_kwh,year,source\nDE,700,2024,AIB\nSE-SE3,45.5,2024,AIB\n")

@@ -73,7 +73,8 @@ def test_an_unknown_zone_gets_the_worlds_average_and_says_so(zone: str, starts_a
 def test_a_part_of_a_country_takes_the_countrys_factor_says_so_and_is_trusted_less() -> None:
     told = forecast(TABLES, "SE-SE3", datetime(2026, 1, 1, tzinfo=UTC), 24)
     assert sum(hour.intensity_grams_per_kwh for hour in told.hours) / 24 == pytest.approx(41)
-    assert {hour.range_fraction for hour in told.hours} == {1.0}
+    # That of a part of a country, 1.0, and that of the typical day.
+    assert [hour.range_fraction for hour in told.hours] == [pytest.approx(1.4)] * 24
     assert "that of SE as a whole" in told.source
     assert told.zone == "SE-SE3"
 

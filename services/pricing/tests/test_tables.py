@@ -161,6 +161,27 @@ def test_own_figures_that_cannot_be_read_are_refused_by_their_file(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    "text", ["", "DE,35,2025,average,market-based,life-cycle,0.1,,Stadtwerke label 2025\n", OWN_HEADER[5:]]
+)
+def test_own_figures_without_their_first_line_are_refused_and_never_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "own.csv").write_text(text)
+    with pytest.raises(Refused, match=r"^own\.csv:1: the first line names no column .*zone"):
+        load_tables(own=tmp_path / "own.csv")
+
+
+def test_own_figures_that_a_spreadsheet_saved_are_read(tmp_path: Path) -> None:
+    rows = f"{OWN_HEADER}DE,35,2025,average,market-based,life-cycle,0.1,,Stadtwerke label 2025\r\n"
+    (tmp_path / "own.csv").write_text(rows, encoding="utf-8-sig")
+    assert load_tables(own=tmp_path / "own.csv").zones["DE"].own
+
+
+def test_ranges_that_add_up_to_more_than_the_whole_are_told_as_they_are(tmp_path: Path) -> None:
+    own = own_file(tmp_path, "CAMPUS,120,2025,average,location-based,direct,1.5,solar,a guess")
+    [hour] = forecast(load_tables(own=own), "CAMPUS", datetime(2026, 3, 1, tzinfo=UTC), 1).hours
+    assert hour.range_fraction > 1.5
+
+
+@pytest.mark.parametrize(
     ("file", "column", "value", "wrong"),
     [
         ("offers.csv", "price_usd_per_hour", "0", "offers.csv:2:price_usd_per_hour:"),
@@ -217,7 +238,7 @@ def test_a_missing_file_a_missing_column_and_a_cell_too_many_are_each_refused(tm
     with pytest.raises(Refused, match=r"^power\.csv:3:beyond the last column"):
         load_tables(folder)
     (folder / "power.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
-    with pytest.raises(Refused, match=r"^power\.csv:2:source"):
+    with pytest.raises(Refused, match=r"^power\.csv:1: the first line names no column source"):
         load_tables(folder)
     (folder / "power.csv").unlink()
     with pytest.raises(Refused, match=r"^power\.csv: cannot be read"):

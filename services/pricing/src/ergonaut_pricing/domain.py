@@ -250,7 +250,7 @@ def _even_hour(factor: ZoneFactor, start: datetime, kind: IntensityKind) -> Hour
 def _typical_hour(factor: ZoneFactor, shape: DayShape, start: datetime) -> HourForecast:
     grams = factor.intensity_grams_per_kwh * shape.at(start.hour + factor.solar_offset_hours)
     # The year's figure and the day's swing may be off in the same direction, so their ranges add up.
-    range_fraction = min(1.0, factor.range_fraction + shape.range_fraction)
+    range_fraction = factor.range_fraction + shape.range_fraction
     return HourForecast(start, GramsPerKwh(grams), range_fraction, IntensityKind.TYPICAL)
 
 

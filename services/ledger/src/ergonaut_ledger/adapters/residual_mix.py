@@ -26,11 +26,16 @@ class _Row(BaseModel):
 def load_residual_mix(path: Path) -> Mapping[str, ResidualFactor]:
     """The residual mix of each zone, from a CSV `zone,intensity_grams_per_kwh,year,source`. Raises Refused."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # Spreadsheets begin a file of theirs with a mark of its encoding, which is no part of the first column's name.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="beyond the last column", strict=True)
+            missing = [column for column in _Row.model_fields if column not in (reader.fieldnames or ())]
             rows = [(reader.line_num, row) for row in islice(reader, ROWS_MAX + 1)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"cannot be read: {error}", field=path.name) from error
+    if missing:
+        # Else a file whose first row is a figure would be read as one with no figures.
+        raise Refused(f"the first line names no column {', '.join(missing)}", field=f"{path.name}:1")
     if len(rows) > ROWS_MAX:
         raise Refused(f"has more than {ROWS_MAX} lines", field=path.name)
     factors: dict[str, ResidualFactor] = {}

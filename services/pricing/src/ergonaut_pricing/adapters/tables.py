@@ -164,11 +164,20 @@ def _load(folder: Path, own: Path | None) -> Tables:
 def _lines(path: Path, kind: type[R]) -> Sequence[Line[R]]:
     """Every row of a file, each valid in itself."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # Spreadsheets begin a file of theirs with a mark of its encoding, which is no part of the first column's name.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
+            _check_header(path.name, reader.fieldnames or (), kind)
             return list(_checked_lines(path.name, reader, kind))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"cannot be read: {error}", field=path.name) from error
+
+
+def _check_header(file: str, columns: Sequence[str], kind: type[BaseModel]) -> None:
+    """Without it a file whose first row is a figure would be read as one with no figures."""
+    missing = [column for column in kind.model_fields if column not in columns]
+    if missing:
+        raise Refused(f"the first line names no column {', '.join(missing)}", field=f"{file}:1")
 
 
 def _checked_lines(file: str, reader: "csv.DictReader[str]", kind: type[R]) -> Iterator[Line[R]]:
