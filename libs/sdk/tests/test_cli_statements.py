@@ -173,7 +173,9 @@ def test_a_period_is_understood_as_people_write_it(
     assert statements.period_from(text) == (datetime(*starts, tzinfo=UTC), datetime(*ends, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("text", ["", "march", "2026-13", "2026-02-30", "26", "2026..", "0000", "9999"])
+@pytest.mark.parametrize(
+    "text", ["", "march", "2026-13", "2026-00", "2026-03-00", "2026-02-30", "26", "2026..", "0000", "9999"]
+)
 def test_what_is_no_period_is_refused(text: str) -> None:
     with pytest.raises(Refused, match=r"^--period: "):
         statements.period_from(text)

@@ -201,14 +201,14 @@ def period_from(text: str) -> tuple[datetime, datetime]:
 def _span(text: str) -> tuple[datetime, datetime]:
     """The first moment of a year, month or day, and that of the next."""
     found = _PARTS.fullmatch(text.strip())
-    year, month, day = (int(part) if part else 0 for part in found.groups()) if found else (0, 0, 0)
+    year, month, day = (None if part is None else int(part) for part in found.groups()) if found else (0, None, None)
     try:
-        starts_at = datetime(year, month or 1, day or 1, tzinfo=UTC)
-        if day:
+        starts_at = datetime(year or 0, 1 if month is None else month, 1 if day is None else day, tzinfo=UTC)
+        if day is not None:
             return starts_at, starts_at + timedelta(days=1)
-        if month:
-            return starts_at, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-        return starts_at, datetime(year + 1, 1, 1, tzinfo=UTC)
+        if month is not None:
+            return starts_at, datetime(starts_at.year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        return starts_at, datetime(starts_at.year + 1, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise Refused(
             f"{text!r} is no year, month or day such as 2026, 2026-03 or 2026-03-31", field="--period"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ergonaut.api.ledger.v1 import statements_pb2 as pb
 from ergonaut.api.ledger.v1.statements_pb2_grpc import StatementServiceStub
 from ergonaut.client.connection import Connection, doing
+from ergonaut.errors import Refused
 
 if TYPE_CHECKING:
     from ergonaut.api.ledger.v1.statements_pb2_grpc import StatementServiceAsyncStub
@@ -50,6 +51,8 @@ class Statements:
         self, starts_at: datetime | None = None, ends_at: datetime | None = None
     ) -> list[pb.Certificate]:
         """Certificates on record, voided ones too, newest period first; those that meet a time where one is given."""
+        if (starts_at is None) != (ends_at is None):
+            raise Refused("tell both when it starts and when it ends, or neither", field="period")
         period = period_of(starts_at, ends_at) if starts_at and ends_at else None
         with doing("listing certificates"):
             answer = await self._stub.ListCertificates(pb.ListCertificatesRequest(period=period))
