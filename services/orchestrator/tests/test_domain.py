@@ -258,6 +258,19 @@ def test_the_newest_phase_and_figures_stand() -> None:
     assert Telling().after(entries) == Telling("train 3", {"loss": 1.0})
 
 
+def test_work_counted_by_several_processes_adds_up_and_is_told_as_work() -> None:
+    entries = [
+        JournalEntry(kind=EntryKind.METRIC, at=NOW, name="tokens", value=100.0, counted=100.0),
+        JournalEntry(kind=EntryKind.METRIC, at=NOW, name="tokens", value=30.0, counted=30.0),
+        JournalEntry(kind=EntryKind.METRIC, at=NOW, name="loss", value=0.5),
+    ]
+    telling = Telling().after(entries[:1]).after(entries[1:])
+    end = end_of(Observation(LeaseState.ENDED, exit_code=0), telling, NOW)
+    assert end is not None
+    assert (end.metrics, end.counted) == ({"tokens": 130.0, "loss": 0.5}, ("tokens",))
+    assert facts.run_finished(Ending("default", "job-1", "run-1", end)).counted == ("tokens",)
+
+
 def test_a_run_cannot_tell_more_figures_than_an_event_holds() -> None:
     entries = [JournalEntry(kind=EntryKind.METRIC, at=NOW, name=f"m{i}", value=float(i)) for i in range(1000)]
     assert len(Telling().after(entries).metrics) == 256

@@ -90,6 +90,7 @@ async def test_phases_are_told_with_what_was_done_in_them(
             for epoch in range(1200):
                 with run.phase("epoch", epoch):
                     run.count("tokens", 8)
+            run.metric("loss", 0.5)
 
     with nats_server(tmp_path / "nats") as url:
         async with bus(url) as jetstream:
@@ -108,7 +109,8 @@ async def test_phases_are_told_with_what_was_done_in_them(
     assert len(batches) < 40, "phases are told in batches, not one by one"
     assert len({event["headers"]["Nats-Msg-Id"] for event in batches}) == len(batches)
     (finished,) = [event for event in events if ".runs.run.finished." in event["subject"]]
-    assert finished["metrics"] == {"tokens": 8 * 1200}
+    assert finished["metrics"] == {"tokens": 8 * 1200, "loss": 0.5}
+    assert finished["counted"] == ["tokens"], "a score is no work"
     assert events[0]["project"] == "vision"
 
 

@@ -124,6 +124,10 @@ class RunFinished(RunEvent):
     exit_code: int | None = Field(default=None, description="The program's; null where it never started or was killed.")
     because: str = ""
     metrics: Metrics = Field(default_factory=dict, description="The last figures that the tracker told.")
+    counted: tuple[str, ...] = Field(
+        default=(),
+        description="Those of `metrics` that count work, told by `run.count`; the others are levels and scores.",
+    )
     artifacts: tuple[str, ...] = Field(
         default=(), description="Names in the object store's bucket `artifacts-<tenant>`."
     )

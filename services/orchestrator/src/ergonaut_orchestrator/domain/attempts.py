@@ -67,6 +67,8 @@ class RunEnd:
     exit_code: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     started_at: datetime | None = None
+    counted: tuple[str, ...] = ()
+    """Those of the metrics that count work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ def run_finished(ending: Ending) -> RunFinished:
         exit_code=end.exit_code,
         because=end.because,
         metrics=end.metrics,
+        counted=end.counted,
         artifacts=ending.artifacts,
         started_at=end.started_at,
         ended_at=end.ended_at,

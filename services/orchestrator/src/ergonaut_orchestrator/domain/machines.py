@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ergonaut.journal import EntryKind, JournalEntry
+from ergonaut.journal_phases import add_metric
 from ergonaut.runcontext import RunContext
 from ergonaut_orchestrator.domain.attempts import Attempt, EndKind, RunEnd, brief
 
@@ -86,17 +87,21 @@ class Telling:
 
     phase: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    counted: frozenset[str] = frozenset()
+    """Those of the metrics that count work."""
 
     def after(self, entries: Sequence[JournalEntry]) -> "Telling":
         """The telling once these entries were heard too."""
-        phase, metrics = self.phase, dict(self.metrics)
+        phase, metrics, counted = self.phase, dict(self.metrics), set(self.counted)
         for entry in entries:
             if entry.kind is EntryKind.PHASE:
                 named = entry.phase[:NAME_LETTERS_MAX]
                 phase = named if entry.step is None else f"{named} {entry.step}"
-            elif entry.value is not None and _has_room_for(entry.name, metrics):
-                metrics[entry.name] = entry.value
-        return Telling(phase, metrics)
+            elif _has_room_for(entry.name, metrics):
+                add_metric(metrics, entry)
+                if entry.counted is not None:
+                    counted.add(entry.name)
+        return Telling(phase, metrics, frozenset(counted))
 
 
 def _has_room_for(name: str, metrics: dict[str, float]) -> bool:
@@ -160,6 +165,7 @@ def _end(seen: Observation, telling: Telling, now: datetime) -> RunEnd:
         exit_code=seen.exit_code,
         metrics=telling.metrics,
         started_at=seen.started_at,
+        counted=tuple(sorted(telling.counted)),
     )
 
 
