@@ -192,6 +192,7 @@ class _Teller:
     def __init__(self) -> None:
         self._started: RunStarted | None = None
         self._metrics: dict[str, float] = {}
+        self._counted: set[str] = set()
         self._pairing = PhasePairing()
         self._phases: list[PhaseSpan] = []
         self._phases_told = 0
@@ -202,6 +203,8 @@ class _Teller:
             self._started = entry.started
             return [entry.started]
         add_metric(self._metrics, entry)
+        if entry.counted is not None and entry.name in self._metrics:
+            self._counted.add(entry.name)
         self._phases += self._pairing.after(entry)
         if self._started is None:
             return []
@@ -242,6 +245,7 @@ class _Teller:
             exit_code=entry.exit_code,
             because=entry.because,
             metrics=self._metrics,
+            counted=tuple(sorted(self._counted)),
             started_at=started.started_at,
             ended_at=entry.at,
         )
