@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import until
 from temporal_world import SOURCE, begin, is_at, record, step_of
+from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
 from worlds import FakeWorld, candidate
 
@@ -63,6 +64,55 @@ async def test_a_paused_job_gives_its_machine_back_and_goes_on_from_its_checkpoi
     assert len(fakes.placing.asked) == 2
     assert ("default", pause.checkpoint) not in fakes.artifacts.kept
     await record(handle, "paused-and-resumed")
+
+
+@pytest.fixture
+def long_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporal suggests a new history after some 30 events rather than some thousand."""
+
+    def suggested(info: workflow.Info) -> bool:
+        return info.get_current_history_length() > 30
+
+    monkeypatch.setattr(workflow.Info, "is_continue_as_new_suggested", suggested)
+
+
+@pytest.mark.usefixtures("long_histories")
+async def test_a_job_that_is_paused_again_and_again_goes_on_in_new_histories(
+    client: Client, queue: str, fakes: FakeWorld
+) -> None:
+    handle = await running(client, queue)
+    executions = set()
+    for step in (b"1", b"2", b"3"):
+        fakes.provider.save(step=step)
+        await handle.signal("pause", by_budget("team", minute=int(step)))
+        await paused(handle)
+        executions.add((await handle.describe()).run_id)
+        await handle.signal("resume")
+        await until(lambda: is_at(handle, JobStep.RUNNING))
+    [lease] = await fakes.provider.held()
+    assert fakes.provider.saved(lease.lease_id) == {"step": b"3"}
+    assert len([name for _, name in fakes.artifacts.kept if name.startswith("checkpoints/")]) == 1
+    await handle.signal("pause", by_budget("team", minute=2))
+    assert await step_of(handle) is JobStep.RUNNING
+    fakes.provider.finish_all()
+    assert (await handle.result()).state == "succeeded"
+    assert [run.attempt for run in told(fakes, RunStarted)] == [1, 2, 3, 4]
+    assert len(told(fakes, RunPaused)) == len(executions) == 3
+    await record(handle, "gone-on-in-a-new-history")
+
+
+@pytest.mark.usefixtures("long_histories")
+async def test_a_wish_that_comes_between_two_histories_is_heard(client: Client, queue: str, fakes: FakeWorld) -> None:
+    handle = await running(client, queue)
+    await handle.signal("pause")
+    await paused(handle)
+    for minute in range(5):
+        await handle.signal("resume")
+        await handle.signal("pause", by_budget("team", minute=minute))
+    await paused(handle)
+    await handle.signal("stop", by_budget("team", minute=5))
+    result = await asyncio.wait_for(handle.result(), 10)
+    assert (result.state, result.because) == ("cancelled", "team is used up")
 
 
 async def test_a_preempted_run_goes_on_from_its_checkpoint_too(client: Client, queue: str, fakes: FakeWorld) -> None:

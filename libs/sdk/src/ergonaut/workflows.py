@@ -5,6 +5,7 @@
 """
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -59,6 +60,10 @@ class RunJobInput(BaseModel):
     tenant: str = Field(default=DEFAULT_TENANT, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     job_id: str = Field(
         default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id."
+    )
+    so_far: dict[str, Any] | None = Field(
+        default=None,
+        description="The workflow's own memory where it goes on in a new history; null for whoever starts one.",
     )
 
 

@@ -35,11 +35,13 @@ from ergonaut_orchestrator.domain.machines import (
     reason_to_stop,
     within_bounds,
 )
+from ergonaut_orchestrator.domain.memory import RESUME_RETRY_MIN, SoFar, going_on, so_far_of
 from ergonaut_orchestrator.domain.requests import accepted_request, job_id_from
 from ergonaut_orchestrator.domain.wishes import Wishes
 
 __all__ = [
     "BECAUSE_BYTES_MAX",
+    "RESUME_RETRY_MIN",
     "Attempt",
     "Collected",
     "EndKind",
@@ -52,6 +54,7 @@ __all__ = [
     "Program",
     "RunEnd",
     "Saved",
+    "SoFar",
     "StopReason",
     "Telling",
     "Wishes",
@@ -62,14 +65,16 @@ __all__ = [
     "end_of",
     "ended_with",
     "facts",
-    "given_up",
     "final_end",
+    "given_up",
+    "going_on",
     "job_id_from",
     "new_attempt",
     "new_run_id",
     "program_of",
     "reason_to_stop",
     "result_of",
+    "so_far_of",
     "with_time_from",
     "within_bounds",
     "without_files",

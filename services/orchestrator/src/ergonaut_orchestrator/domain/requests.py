@@ -14,15 +14,15 @@ NAME_LENGTH_MAX = 63
 
 
 def accepted_request(given: bytes, *, workflow_id: str, now: datetime) -> RunJobInput:
-    """The input as typed values, its job id filled in. Raises Refused naming the field that is wrong."""
+    """The input as typed values: its job id filled in, its memory left out. Raises Refused naming the field that is wrong."""
     try:
         request = RunJobInput.model_validate_json(given)
     except ValidationError as error:
         problems = field_errors(error, RunJobInput)
         raise Refused("; ".join(f"{problem.field or 'input'}: {problem.message}" for problem in problems)) from error
-    if request.job.deadline is not None and request.job.deadline <= now:
+    if request.so_far is None and request.job.deadline is not None and request.job.deadline <= now:
         raise Refused(f"{request.job.deadline.isoformat()} is in the past; give a later time", field="job.deadline")
-    return request.model_copy(update={"job_id": request.job_id or job_id_from(workflow_id)})
+    return request.model_copy(update={"job_id": request.job_id or job_id_from(workflow_id), "so_far": None})
 
 
 def job_id_from(workflow_id: str) -> str:

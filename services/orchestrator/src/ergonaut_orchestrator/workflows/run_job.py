@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,11 +29,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from ergonaut_orchestrator.activities import Activities
     from ergonaut_orchestrator.domain import (
+        RESUME_RETRY_MIN,
         Attempt,
         Collected,
         Ending,
         EndKind,
         RunEnd,
+        SoFar,
         StopReason,
         Wishes,
         WorkflowIds,
@@ -41,9 +44,11 @@ with workflow.unsafe.imports_passed_through():
         brief,
         ended_with,
         final_end,
+        going_on,
         new_attempt,
         new_run_id,
         result_of,
+        so_far_of,
         with_time_from,
     )
     from ergonaut_orchestrator.workflows import steps
@@ -52,14 +57,14 @@ with workflow.unsafe.imports_passed_through():
 CHECKPOINTS = "checkpoints"
 """Marks histories in which interrupted attempts save a checkpoint; those that began before it do not."""
 
-RESUME_RETRY_MIN = timedelta(minutes=1)
-"""How soon a resumed job that finds no place asks again; doubled each time."""
-
 RESUME_RETRY_MAX = timedelta(hours=1)
-"""Prices and forecasts change by the hour; asking no oftener keeps a history of months within Temporal's bounds."""
+"""Prices and forecasts change by the hour; no forecast is told sooner."""
 
 NO_INPUT = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"{}"))
 """What stands for an input that was not given; it is refused like any other that lacks a job."""
+
+Wish = Callable[[Wishes, Asked], Wishes]
+"""What a signal changes."""
 
 SOMEBODY = Asked()
 """Who asks by a signal without any input."""
@@ -71,16 +76,9 @@ class RunJob:
     """Brings one job through its life."""
 
     def __init__(self) -> None:
+        self._so_far = SoFar()
+        self._early: list[tuple[Wish, Asked]] = []
         self._progress = JobProgress(job_id="", step=JobStep.PLACING)
-        self._wishes = Wishes()
-        self._placement: Placement | None = None
-        self._runs_begun = 0
-        self._tries = 0
-        self._checkpoint = ""
-        self._interrupted: tuple[str, RunEnd] | None = None
-        self._has_paused = False
-        self._pause_is_told = False
-        self._retry_after = RESUME_RETRY_MIN
 
     @workflow.query(name=PROGRESS_QUERY)
     def progress(self) -> JobProgress:
@@ -90,48 +88,68 @@ class RunJob:
     @workflow.signal(name=PAUSE_SIGNAL)
     def pause(self, asked: Asked | None = None) -> None:
         """Save a checkpoint, give the machine back, wait."""
-        self._wishes = self._wishes.with_pause(asked or SOMEBODY)
+        self._hear(Wishes.with_pause, asked or SOMEBODY)
 
     @workflow.signal(name=RESUME_SIGNAL)
     def resume(self, asked: Asked | None = None) -> None:
         """Go on."""
-        self._wishes = self._wishes.with_resume(asked or SOMEBODY)
+        self._hear(Wishes.with_resume, asked or SOMEBODY)
 
     @workflow.signal(name=STOP_SIGNAL)
     def stop(self, asked: Asked | None = None) -> None:
         """End for good."""
-        self._wishes = self._wishes.with_stop(asked or SOMEBODY)
+        self._hear(Wishes.with_stop, asked or SOMEBODY)
 
     @workflow.run
     async def run(self, given: RawValue = NO_INPUT) -> RunJobResult:
         """Go on, step by step, until the job has ended; answer how."""
         request = _accepted(given)
+        self._remember(so_far_of(given.payload.data))
         self._now_at(JobStep.PLACING, job_id=request.job_id)
         try:
             result = None
             while result is None:
+                self._begin_anew_when_long(request)
                 result = await self._go_on(request)
             return result
         except (ActivityError, asyncio.CancelledError) as error:
             return await self._end_between_runs(request, steps.end_of_step(error))
 
+    def _hear(self, wish: Wish, asked: Asked) -> None:
+        """Take in what is asked, which may come before `run` has begun."""
+        self._so_far.wishes = wish(self._so_far.wishes, asked)
+        if not self._progress.job_id:
+            self._early.append((wish, asked))
+
+    def _remember(self, so_far: SoFar) -> None:
+        """Go on from there; what was asked between two histories counts on top."""
+        for wish, asked in self._early:
+            so_far.wishes = wish(so_far.wishes, asked)
+        self._so_far = so_far
+        self._early.clear()
+
+    def _begin_anew_when_long(self, request: RunJobInput) -> None:
+        """Between two attempts, go on in a new history: Temporal ends a workflow whose own has grown beyond its bounds."""
+        if workflow.info().is_continue_as_new_suggested() and not is_cancelled():
+            workflow.continue_as_new(going_on(request, self._so_far))
+
     async def _go_on(self, request: RunJobInput) -> RunJobResult | None:
         """One step further: stay paused, find a place, or bring an attempt through; the result once the job has ended."""
         if because := self._stopped_because():
             return await self._end_between_runs(request, RunEnd(EndKind.CANCELLED, workflow.now(), because))
-        if hold := self._wishes.hold:
+        if hold := self._so_far.wishes.hold:
             await self._stay_paused(request, hold)
             return None
-        self._pause_is_told = False
-        if self._placement is None:
+        self._so_far.pause_is_told = False
+        if self._so_far.placement is None:
             return await self._find_place(request)
         self._now_at(JobStep.WAITING)
-        await self._until(self._placement.starts_at)
-        return None if self._must_halt() else await self._attempt(request, self._placement)
+        await self._until(self._so_far.placement.starts_at)
+        return None if self._must_halt() else await self._attempt(request, self._so_far.placement)
 
     async def _find_place(self, request: RunJobInput) -> RunJobResult | None:
         """Ask where and when; a first refusal ends the job, one on resuming is asked about again later."""
-        if not self._has_paused:
+        if not self._so_far.has_paused:
             plan = await self._unless_halted(steps.place(request))
             if plan is not None and plan.chosen is None:
                 return self._refused(request, plan)
@@ -143,46 +161,49 @@ class RunJob:
             if plan is not None and plan.chosen is None:
                 await self._wait_to_go_on(plan.refused_because)
         if plan is not None and plan.chosen is not None:
-            self._placement, self._retry_after = plan.chosen, RESUME_RETRY_MIN
+            self._so_far.placement, self._so_far.retry_after = plan.chosen, RESUME_RETRY_MIN
         return None
 
     async def _stay_paused(self, request: RunJobInput, hold: Asked) -> None:
         """Durably: nothing of ours needs to run, and no machine is held, until nobody wants the job paused any more."""
-        if not self._pause_is_told:
+        if not self._so_far.pause_is_told:
             end = RunEnd(EndKind.PAUSED, workflow.now(), hold.because)
             await self._tell_paused(request, _new_run_id(), end, hold)
-        self._placement, self._has_paused = None, True
+        self._so_far.placement, self._so_far.has_paused = None, True
         self._now_at(JobStep.PAUSED, because=hold.because)
-        await workflow.wait_condition(lambda: self._wishes.hold is None or self._stopped_because() != "")
+        await workflow.wait_condition(lambda: self._so_far.wishes.hold is None or self._stopped_because() != "")
         self._now_at(JobStep.PLACING, because="")
 
     async def _wait_to_go_on(self, because: str) -> None:
         """Until it is time to ask for a place again, or somebody asks for it now."""
         self._now_at(JobStep.PAUSED, because=brief(f"resumed, but cannot go on yet: {because}"))
-        resumed_count = self._wishes.resumed_count
+        resumed_count = self._so_far.wishes.resumed_count
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._must_halt() or self._wishes.resumed_count != resumed_count, timeout=self._retry_after
+                lambda: self._must_halt() or self._so_far.wishes.resumed_count != resumed_count,
+                timeout=self._so_far.retry_after,
             )
-        self._retry_after = min(2 * self._retry_after, RESUME_RETRY_MAX)
+        self._so_far.retry_after = min(2 * self._so_far.retry_after, RESUME_RETRY_MAX)
 
     async def _attempt(self, request: RunJobInput, placement: Placement) -> RunJobResult | None:
         """Bring an attempt through, and see what follows it: a pause, another attempt, or the end."""
-        self._runs_begun += 1
-        attempt = replace(_new_attempt(request, placement, self._runs_begun), checkpoint=self._checkpoint)
+        self._so_far.runs_begun += 1
+        attempt = replace(_new_attempt(request, placement, self._so_far.runs_begun), checkpoint=self._so_far.checkpoint)
         end, collected = await self._bring_through(attempt)
-        run_id, stopped, hold = attempt.lease.run_id, self._stopped_because(), self._wishes.hold
+        run_id, stopped, hold = attempt.lease.run_id, self._stopped_because(), self._so_far.wishes.hold
         interrupted = end.kind in {EndKind.PAUSED, EndKind.PREEMPTED}
-        self._interrupted = (run_id, end) if interrupted else None
+        self._so_far.interrupted = (run_id, end) if interrupted else None
         if not stopped and (end.kind is EndKind.PAUSED or (interrupted and hold)):
-            self._placement, self._has_paused = None, True
+            self._so_far.placement, self._so_far.has_paused = None, True
             await self._tell_paused(request, run_id, end, hold)
             return None
-        self._tries += 1
-        if not stopped and another_follows(end, self._tries, request.job):
+        self._so_far.tries += 1
+        if not stopped and another_follows(end, self._so_far.tries, request.job):
             await surely(steps.tell(Ending(request.tenant, request.job_id, run_id, end)))
             return None
-        return await self._ended(request, run_id, final_end(end, self._tries, stopped_because=stopped), collected)
+        return await self._ended(
+            request, run_id, final_end(end, self._so_far.tries, stopped_because=stopped), collected
+        )
 
     async def _bring_through(self, attempt: Attempt) -> tuple[RunEnd, Collected]:
         """One attempt, from getting a machine to giving it back, which happens whatever else does."""
@@ -205,7 +226,7 @@ class RunJob:
     async def _run_on_machine(self, attempt: Attempt) -> RunEnd:
         """Get the machine, and run the program on it unless somebody wants otherwise by then."""
         await workflow.execute_activity_method(Activities.provision, attempt, **steps.PROVISIONING)
-        if asked := self._wishes.interrupt:
+        if asked := self._so_far.wishes.interrupt:
             return RunEnd(EndKind.PAUSED, workflow.now(), asked.because)
         await workflow.execute_activity_method(Activities.start, attempt, **steps.STARTING)
         # Getting here may have taken hours of somebody's absence; a watch without time left could not even be asked for.
@@ -219,18 +240,18 @@ class RunJob:
 
     async def _pass_wishes_on(self, attempt: Attempt) -> None:
         """Let a wish reach the program that is watched, sooner than the watch's next look would."""
-        await workflow.wait_condition(lambda: self._wishes.interrupt is not None)
-        if self._wishes.stop is None:
+        await workflow.wait_condition(lambda: self._so_far.wishes.interrupt is not None)
+        if self._so_far.wishes.stop is None:
             await steps.ask_to_stop(attempt.lease, StopReason.PAUSED)
-            await workflow.wait_condition(lambda: self._wishes.stop is not None)
+            await workflow.wait_condition(lambda: self._so_far.wishes.stop is not None)
         await steps.ask_to_stop(attempt.lease, StopReason.CANCELLED)
 
     async def _save(self, attempt: Attempt, end: RunEnd) -> RunEnd:
         """Keep what the attempt saved for the next one; only then is the checkpoint before it given up."""
         saved = await steps.save(attempt)
-        former = self._checkpoint
+        former = self._so_far.checkpoint
         if saved.checkpoint:
-            self._checkpoint = saved.checkpoint
+            self._so_far.checkpoint = saved.checkpoint
             if former:
                 await steps.drop_checkpoint(attempt.lease.tenant, former)
         return ended_with(end, Collected(because=saved.because))
@@ -240,23 +261,25 @@ class RunJob:
         budget_id = hold.budget_id if hold else ""
         because = brief("; ".join(part for part in (hold.because if hold else "", end.because) if part))
         told = replace(end, kind=EndKind.PAUSED, because=because)
-        ending = Ending(request.tenant, request.job_id, run_id, told, budget_id=budget_id, checkpoint=self._checkpoint)
+        ending = Ending(
+            request.tenant, request.job_id, run_id, told, budget_id=budget_id, checkpoint=self._so_far.checkpoint
+        )
         await surely(steps.tell(ending))
-        self._pause_is_told = True
+        self._so_far.pause_is_told = True
 
     async def _end_between_runs(self, request: RunJobInput, end: RunEnd) -> RunJobResult:
         """The end of a job of which nothing runs: with its interrupted run, where it has one, and in that one's times."""
-        if self._interrupted is None:
+        if self._so_far.interrupted is None:
             return await self._ended(request, _new_run_id(), end, Collected())
-        run_id, last = self._interrupted
+        run_id, last = self._so_far.interrupted
         return await self._ended(request, run_id, replace(last, kind=end.kind, because=end.because), Collected())
 
     async def _ended(self, request: RunJobInput, run_id: str, end: RunEnd, collected: Collected) -> RunJobResult:
         """Tell the end, and answer it."""
         end = ended_with(end, collected)
         await surely(steps.tell(Ending(request.tenant, request.job_id, run_id, end, collected.artifacts)))
-        if self._checkpoint:
-            await surely(steps.drop_checkpoint(request.tenant, self._checkpoint))
+        if self._so_far.checkpoint:
+            await surely(steps.drop_checkpoint(request.tenant, self._so_far.checkpoint))
         self._now_at(JobStep.ENDED)
         return result_of(request.job_id, run_id, end, collected.artifacts)
 
@@ -283,13 +306,13 @@ class RunJob:
 
     def _must_halt(self) -> bool:
         """Whether the job must not go on as it would."""
-        return is_cancelled() or self._wishes.interrupt is not None
+        return is_cancelled() or self._so_far.wishes.interrupt is not None
 
     def _stopped_because(self) -> str:
         """Why the job is to end for good; empty where it is not."""
         if is_cancelled():
             return steps.CANCELLED_BECAUSE
-        return (self._wishes.stop.because or steps.CANCELLED_BECAUSE) if self._wishes.stop else ""
+        return (self._so_far.wishes.stop.because or steps.CANCELLED_BECAUSE) if self._so_far.wishes.stop else ""
 
     def _now_at(self, step: JobStep, **more: Any) -> None:
         self._progress = self._progress.model_copy(update={"step": step, **more})

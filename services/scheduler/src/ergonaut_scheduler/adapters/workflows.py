@@ -101,7 +101,8 @@ class TemporalWorkflows:
             async for event in handle.fetch_history_events(page_size=1, rpc_timeout=TIMEOUT):
                 payloads = event.workflow_execution_started_event_attributes.input.payloads
                 with contextlib.suppress(ValidationError):
-                    return RunJobInput.model_validate_json(payloads[0].data if payloads else b"")
+                    given = RunJobInput.model_validate_json(payloads[0].data if payloads else b"")
+                    return given.model_copy(update={"so_far": None})
                 break
         return None
 

@@ -52,5 +52,5 @@ class World:
         # A text that is no name could reach beyond the tenant's own keys.
         stored = await self.jobs.find(tenant, job_id) if is_name(job_id) else None
         if stored is None:
-            raise NotFound(f"there is no job {job_id!r}; ListJobs tells which there are")
+            raise NotFound(f"there is no job {job_id!r}; `ergonaut jobs` tells which there are")
         return stored
