@@ -179,31 +179,43 @@ def test_only_the_link_local_address_is_asked() -> None:
 
 
 class Nobody(MetadataService):
-    """Fails the test when it is asked."""
+    """Remembers that it was asked, since what is raised in a thread that asks is heard by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[object] = []
 
     def ask(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
-        raise AssertionError("nobody may be asked")
+        self.asked.append(arguments)
+        raise OSError("nobody may be asked")
+
+
+@pytest.fixture
+def nobody() -> Iterator[Nobody]:
+    service = Nobody()
+    yield service
+    assert service.asked == []
 
 
 @pytest.mark.parametrize(
     ("environment", "zone"), [({"ERGONAUT_ZONE": "DE"}, "DE"), ({"ERGONAUT_CLOUD_METADATA": "off"}, "")]
 )
 def test_a_place_that_is_set_or_may_not_be_asked_for_is_not_asked_for(
-    environment: dict[str, str], zone: str, tmp_path: Path
+    environment: dict[str, str], zone: str, nobody: Nobody, tmp_path: Path
 ) -> None:
-    place = place_of_host(environment, host=host(tmp_path, "Amazon EC2"), service=Nobody())
+    place = place_of_host(environment, host=host(tmp_path, "Amazon EC2"), service=nobody)
     assert (place.zone, place.provider) == (zone, "")
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_switch_that_is_neither_on_nor_off_is_refused_by_name(nobody: Nobody, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="neither on nor off") as refused:
-        place_of_host({"ERGONAUT_CLOUD_METADATA": "maybe"}, host=host(tmp_path), service=Nobody())
+        place_of_host({"ERGONAUT_CLOUD_METADATA": "maybe"}, host=host(tmp_path), service=nobody)
     assert refused.value.field == "ERGONAUT_CLOUD_METADATA"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a guest of its hypervisor")
-def test_a_computer_of_its_own_asks_nobody(tmp_path: Path) -> None:
-    place = place_of_host({}, host=host(tmp_path, "LENOVO", guest=False), service=Nobody())
+def test_a_computer_of_its_own_asks_nobody(nobody: Nobody, tmp_path: Path) -> None:
+    place = place_of_host({}, host=host(tmp_path, "LENOVO", guest=False), service=nobody)
     assert "no cloud's machine" in place.source
 
 
@@ -220,22 +232,24 @@ def test_firmware_that_names_its_cloud_lets_only_that_be_asked(tmp_path: Path) -
     assert asked == ["/hetzner/v1/metadata/availability-zone"]
 
 
-def test_a_place_that_was_found_is_asked_for_once_a_boot(tmp_path: Path) -> None:
+def test_a_place_that_was_found_is_asked_for_once_a_boot(nobody: Nobody, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with serving(gcp("us-central1-a")) as service:
         first = place_of_host({}, home, host=host(tmp_path), service=service)
     assert first.zone == "US-IA"
-    assert place_of_host({}, home, host=host(tmp_path), service=Nobody()) == first
+    assert place_of_host({}, home, host=host(tmp_path), service=nobody) == first
     with serving(gcp("europe-north1-a")) as service:
         after = place_of_host({}, home, host=host(tmp_path, boot_id="boot-2"), service=service)
     assert after.zone == "FI"
 
 
-def test_an_answer_of_nobody_is_believed_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_nobody_is_believed_for_an_hour(
+    nobody: Nobody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home"
     with serving(refusing) as service:
         unknown = place_of_host({}, home, host=host(tmp_path), service=service)
-    assert place_of_host({}, home, host=host(tmp_path), service=Nobody()) == unknown
+    assert place_of_host({}, home, host=host(tmp_path), service=nobody) == unknown
     later = time.time() + 3601
     monkeypatch.setattr(time, "time", lambda: later)
     with serving(hetzner()) as service:

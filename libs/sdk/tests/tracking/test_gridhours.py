@@ -65,6 +65,13 @@ def test_the_place_of_a_host_that_nobody_set_is_found_out_once_and_then_its_hour
     assert (hours.at(NOON - timedelta(days=1)).kind, asked) == ("yearly", ["place"])
 
 
+def test_a_place_that_was_begun_to_be_found_is_there_for_the_first_sample() -> None:
+    hours = GridHours(yearly_intensity(""), None, place=lambda: "FR")
+    hours.begin()
+    hours.wait(10)
+    assert (hours.at(NOON).zone, hours.at(NOON).grams_per_kwh) == ("FR", 56)
+
+
 def test_a_host_whose_place_nobody_tells_stays_at_the_worlds_average() -> None:
     hours = GridHours(yearly_intensity(""), None, place=lambda: "")
     hours.at(NOON)
@@ -74,12 +81,17 @@ def test_a_host_whose_place_nobody_tells_stays_at_the_worlds_average() -> None:
 
 @pytest.mark.parametrize("fallback", [yearly_intensity(""), Intensity("DE", 20, "yearly", "settings")])
 def test_neither_an_unknown_place_nor_a_figure_set_by_hand_is_asked_for(fallback: Intensity) -> None:
-    def never(zone: str) -> IntensityChanged:
-        raise AssertionError(zone)
+    asked: list[str] = []
 
-    hours = GridHours(fallback, never)
+    def ask(zone: str) -> IntensityChanged:
+        asked.append(zone)
+        raise OSError(zone)
+
+    hours = GridHours(fallback, ask)
+    hours.begin()
     assert hours.at(NOON) == fallback
-    assert hours.at(NOON) == fallback
+    hours.wait(10)
+    assert (hours.at(NOON), asked) == (fallback, [])
 
 
 def test_without_the_address_of_a_pricing_nobody_is_asked() -> None:

@@ -53,6 +53,11 @@ class GridHours:
         self._asked_at: float | None = None
         self._asking: threading.Thread | None = None
 
+    def begin(self) -> None:
+        """Find out the place at once where it is to be found out, so that the first sample need not do without it."""
+        if self._place is not None:
+            self._ask_in_background()
+
     def at(self, moment: datetime) -> Intensity:
         """The intensity of the hour that holds a moment; the yearly factor until somebody has told of that hour."""
         told = hourly_intensity(self._told, moment)

@@ -23,6 +23,7 @@ class Stamps:
         self._options = options
         self._embodied_source = embodied_source(os.environ, options.embodied_grams_co2e_per_hour)
         self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._place)
+        self._hours.begin()
 
     def intensity_at(self, moment: datetime) -> Intensity:
         """The grid's intensity at the time of use."""
