@@ -44,14 +44,30 @@ def test_every_cpu_of_the_table_is_found_by_its_own_name() -> None:
         ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", 120 / 28),
         ("AMD EPYC 7763 64-Core Processor", 280 / 128),
         ("AMD EPYC 9654P 96-Core Processor", 360 / 192),
-        ("12th Gen Intel(R) Core(TM) i9-12900K", 125 / 24),
-        ("AMD Ryzen 7 7840U with Radeon 780M Graphics", 28 / 16),
     ],
 )
 def test_a_cpu_is_known_by_the_name_that_linux_shows(name: str, watts_per_thread: float) -> None:
     power = cpu_power(name)
     assert power is not None
     assert (power.tdp_watts_per_thread, power.range_fraction) == (watts_per_thread, MODEL_RANGE_FRACTION)
+
+
+@pytest.mark.parametrize(
+    ("name", "watts_per_thread", "watts_per_thread_most"),
+    [
+        ("12th Gen Intel(R) Core(TM) i9-12900K", 125 / 24, 241 / 24),
+        ("AMD Ryzen 7 7840U with Radeon 780M Graphics", 28 / 16, 30 / 16),
+    ],
+)
+def test_the_range_of_a_desktops_or_notebooks_cpu_takes_in_its_stated_turbo(
+    name: str, watts_per_thread: float, watts_per_thread_most: float
+) -> None:
+    power = cpu_power(name)
+    assert power is not None
+    assert power.tdp_watts_per_thread == watts_per_thread
+    model = CpuModel(power=power)
+    (reading,) = model.read()
+    assert model.full_watts_per_cpu * (1 + (reading.range_fraction or 0.0)) >= watts_per_thread_most
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 MODEL_RANGE_FRACTION = 0.4
 # What somebody estimated, or a maker states for a CPU with what is around it, may as well be half as much again.
 _ESTIMATE_RANGE_FRACTION = 0.5
+# Desktop and notebook CPUs pass their design power for as long as they are cooled: an i9-12900K is stated at 125 W and at 241 W.
+_TURBO_RANGE_FRACTION = 0.7
+_WITH_TURBO = "Client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ def normalised(name: str) -> str:
 
 
 def _of_product(row: _Row) -> CpuPower:
-    spread = MODEL_RANGE_FRACTION if row.is_specified else math.hypot(MODEL_RANGE_FRACTION, _ESTIMATE_RANGE_FRACTION)
+    more = 0.0 if row.is_specified else _ESTIMATE_RANGE_FRACTION
+    more = _TURBO_RANGE_FRACTION if row.generation == _WITH_TURBO else more
+    spread = math.hypot(MODEL_RANGE_FRACTION, more)
     label = "TDP" if row.is_specified else "about"
     source = f"{label} {row.tdp_watts:g} W of {row.name} over its {row.threads} threads ({row.source})"
     return CpuPower(row.watts_per_thread, spread, source)
