@@ -12,8 +12,9 @@ from temporalio.client import Client, WorkflowHandle
 from worlds import FakeWorld, candidate
 
 from ergonaut.events.runs import RunFinished, RunPaused, RunStarted
+from ergonaut.ids import new_id
 from ergonaut.jobs import Plan
-from ergonaut.workflows import PROGRESS_QUERY, Asked, JobProgress, JobStep, RunJobResult
+from ergonaut.workflows import PROGRESS_QUERY, RUN_JOB, Asked, JobProgress, JobStep, RunJobResult
 from ergonaut_orchestrator.domain import StopReason
 
 Handle = WorkflowHandle[Any, RunJobResult]
@@ -101,18 +102,22 @@ async def test_a_job_that_is_paused_again_and_again_goes_on_in_new_histories(
     await record(handle, "gone-on-in-a-new-history")
 
 
-@pytest.mark.usefixtures("long_histories")
-async def test_a_wish_that_comes_between_two_histories_is_heard(client: Client, queue: str, fakes: FakeWorld) -> None:
-    handle = await running(client, queue)
-    await handle.signal("pause")
+async def test_a_wish_that_comes_between_two_histories_adds_to_what_is_remembered(
+    client: Client, queue: str, fakes: FakeWorld
+) -> None:
+    """As Temporal brings it: the new history's first task holds the signal beside the start."""
+    given = {"job": {"name": "hello", "command": ["sleep", "60"], "duration_seconds_expected": 5}}
+    memory = {"so_far": {"runs_begun": 3, "tries": 1}}
+    handle: Handle = await client.start_workflow(
+        RUN_JOB, given | memory, id=new_id("job"), task_queue=queue, result_type=RunJobResult, start_signal="pause"
+    )
     await paused(handle)
-    for minute in range(5):
-        await handle.signal("resume")
-        await handle.signal("pause", by_budget("team", minute=minute))
-    await paused(handle)
-    await handle.signal("stop", by_budget("team", minute=5))
-    result = await asyncio.wait_for(handle.result(), 10)
-    assert (result.state, result.because) == ("cancelled", "team is used up")
+    assert (fakes.provider.starts, len(told(fakes, RunPaused))) == (0, 1)
+    await handle.signal("resume")
+    await until(lambda: is_at(handle, JobStep.RUNNING))
+    assert [run.attempt for run in told(fakes, RunStarted)] == [4]
+    await handle.cancel()
+    assert (await handle.result()).state == "cancelled"
 
 
 async def test_a_preempted_run_goes_on_from_its_checkpoint_too(client: Client, queue: str, fakes: FakeWorld) -> None:
