@@ -3,6 +3,7 @@
 `ergonaut.track()` writes it; the orchestrator tails it, the tracker's stream sends from it, `recover_runs` closes it.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -46,6 +47,10 @@ class JournalEntry(BaseModel):
         default=None,
         description="started: when that process began, Unix seconds; tells it from a later one of its pid.",
     )
+    pid_namespace: str = Field(
+        default="",
+        description="started: among which processes that pid counts, as Linux names it; containers have their own.",
+    )
     phase: str = Field(
         default="",
         description="phase: where the run is from now on, nested ones joined by `/`, empty for none. metric: its phase.",
@@ -84,9 +89,13 @@ class JournalWriter:
             self._file.write(b"\n")
 
     def write(self, entry: JournalEntry) -> None:
-        """Append one line, in one write, so that a reader or a crash never finds it mixed with another."""
-        self._file.write(entry.model_dump_json(exclude_defaults=True).encode() + b"\n")
-        if time.monotonic() - self._synced_at >= FSYNC_SECONDS_MIN:
+        """Append one line, in one write, so that a reader or a crash never finds it mixed with another. Raises OSError."""
+        line = entry.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        if self._file.write(line) != len(line):
+            # A disk that fills takes what still fits, and says so only by the length.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # Samples come from the meter's own thread; a program that tells a phase must not wait for the disk.
+        if entry.kind is EntryKind.SAMPLE and time.monotonic() - self._synced_at >= FSYNC_SECONDS_MIN:
             self._sync()
 
     def close(self) -> None:

@@ -48,7 +48,8 @@ with ergonaut.track() as run, run.phase("epoch", 7):
     samples = [entry.sampled for entry in entries if entry.sampled]
     assert (died_at - samples[-1].samples[0].ended_at).total_seconds() < 2
     joules = sum(sample.energy_joules or 0 for each in samples for sample in each.samples)
-    assert joules >= 0.48 * JOULES_PER_CPU_SECOND
+    # A lost interval would be two fifths of it; clock ticks and a crowded machine take up to a tenth.
+    assert joules >= 0.45 * JOULES_PER_CPU_SECOND
     assert [(span.phase, span.step, span.metrics) for span in phases_of(entries)] == [("epoch", 7, {"tokens": 11})]
     assert ergonaut.recover_runs(home) == []
 

@@ -1,6 +1,7 @@
 """`ergonaut track` and `recover`: meter any program with no server, and close the runs of programs that were killed."""
 
 import json
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -72,14 +73,22 @@ def track(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             exporters=[each.strip() for each in exporters.split(",") if each.strip()],
         )
         summary = track_command(command, wishes)
-        text = json.dumps(summary.to_json(), indent=2)
-        if json_file is not None:
-            _write(json_file, text)
-        if as_json:
-            typer.echo(text, err=True)
-        else:
-            print_summary(summary)
+        try:
+            _tell(summary, json_file, as_json=as_json)
+        except (OSError, ValueError, SystemExit):
+            # Nobody reads stderr any more, or its disk is full; the exit code is still the program's, not that of our words.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         raise typer.Exit(summary.exit_code or 0)
+
+
+def _tell(summary: RunSummary, json_file: Path | None, *, as_json: bool) -> None:
+    text = json.dumps(summary.to_json(), indent=2)
+    if json_file is not None:
+        _write(json_file, text)
+    if as_json:
+        typer.echo(text, err=True)
+    else:
+        print_summary(summary)
 
 
 def _budget(joules: float | None, grams: float | None, usd: float | None, action: OnBudget) -> "Budget | None":

@@ -1,9 +1,11 @@
 """Begins a run that this process meters, and ends it: journal, meter, stream, and what child processes are told."""
 
+import contextlib
+import errno
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +14,11 @@ from ergonaut.events.runs import RunStarted, RunState
 from ergonaut.ids import derived_id, new_id
 from ergonaut.jobs import Budget
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
-from ergonaut.metering import host_facts
+from ergonaut.metering.hosts import cpu_identity
 from ergonaut.metering.processtable import ProcessTable, open_process_table
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.budgeting import BudgetWatch
-from ergonaut.tracking.closing import JOURNAL_FILE, close_dead_runs, forget, remember
+from ergonaut.tracking.closing import JOURNAL_FILE, close_dead_runs, forget, pid_namespace, remember
 from ergonaut.tracking.exporting import FINISH_SECONDS_MAX, Exporting
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.options import Options
@@ -30,6 +32,7 @@ from ergonaut.tracking.summary import RunSummary, Totals
 _HURRIED_SECONDS_MAX = 3.0
 # Each costs a tenth of a millisecond to look at; `recover_runs` looks at all.
 _LOOKED_AT_MAX = 200
+_HOME_IS_WRONG = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(slots=True)
@@ -51,7 +54,8 @@ class BegunRun:
     def watch_signals(self) -> None:
         """Let no signal take with it what is not written; a program that stops itself hears of it instead."""
         self.signals = SignalWatch(self.run.stop_wish, self._end_by_signal)
-        self.signals.install()
+        with _without_harm(self.run, "watching for signals"):
+            self.signals.install()
 
     def finish(self, state: RunState, because: str = "", exit_code: int | None = None) -> RunSummary:
         """End the run, hand it on, and send what is left of it."""
@@ -79,28 +83,57 @@ class BegunRun:
 def begin_run(
     options: Options, name: str, belongs: Callable[[int], bool], context: RunContext | None = None
 ) -> BegunRun:
-    """Begin to meter the processes that belong, and all their descendants. Raises Refused where nothing can be kept."""
+    """Begin to meter the processes that belong, and all their descendants. Raises Refused for a home that is set wrongly.
+
+    Whatever else cannot be had here, such as a meter, a thread, or room on the disk, is told of and done without.
+    """
     context = _with_project(context or RunContext(run_id=new_id("run"), tenant=options.tenant), options)
     _tell_of_dead_runs(options)
     path = Path(context.journal) if context.journal else options.runs_folder / context.run_id / JOURNAL_FILE
-    try:
-        journal = JournalWriter(path)
-    except OSError as error:
-        raise Refused(f"runs cannot be kept in {path.parent}: {error}", field="ERGONAUT_HOME") from error
     run = Run(context.run_id, name, "this process", project=context.project)
-    run.attach(journal=journal, journal_path=path)
+    journal = _journal(path, run)
+    if journal is not None:
+        run.attach(journal, path, ends_it=True)
     run.attach_checkpoints(context.checkpoint_folder)
     outer = OuterRun.of_this_process(context.run_id, path)
     remember(run.run_id)
     run.write(_started(run, options, context, outer))
-    _begin_to_meter(run, options, context, lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid)))
-    begun = BegunRun(run, outer.to_environment(), BusStream(path, options.bus) if options.bus else None)
-    if begun.stream is not None:
-        begun.stream.start()
+    with _without_harm(run, "metering"):
+        _begin_to_meter(
+            run, options, context, lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid))
+        )
+    begun = BegunRun(run, outer.to_environment())
+    if options.bus is not None and journal is not None:
+        with _without_harm(run, "the bus, to which recover_runs() sends it later"):
+            stream = BusStream(path, options.bus)
+            stream.start()
+            begun.stream = stream
     if options.exporters:
-        begun.exporting = Exporting(options.exporters, run.summary_so_far, tell)
-        begun.exporting.begin()
+        with _without_harm(run, "exporters"):
+            begun.exporting = Exporting(options.exporters, run.summary_so_far, tell)
+            begun.exporting.begin()
     return begun
+
+
+def _journal(path: Path, run: Run) -> JournalWriter | None:
+    try:
+        return JournalWriter(path)
+    except OSError as error:
+        # Who names a home wants to know that it is wrong. A full disk, or a container in which nothing can be written, is
+        # no reason not to train.
+        if os.environ.get("ERGONAUT_HOME") and error.errno in _HOME_IS_WRONG:
+            raise Refused(f"runs cannot be kept in {path.parent}: {error}", field="ERGONAUT_HOME") from error
+        tell(f"{run.run_id} is kept in memory only: {error}; set ERGONAUT_HOME to where there is room")
+        return None
+
+
+@contextlib.contextmanager
+def _without_harm(run: Run, what: str) -> Iterator[None]:
+    """Let a program run whose tracker cannot do all; whoever wrote a meter or an exporter, and wherever it runs."""
+    try:
+        yield
+    except Exception as error:
+        tell(f"{run.run_id} goes on without {what}: {error!r}")
 
 
 def _with_project(context: RunContext, options: Options) -> RunContext:
@@ -160,7 +193,7 @@ def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -
         provider="local",
         region="local",
         zone=options.intensity.zone,
-        machine_type=host_facts().cpu_name,
+        machine_type=cpu_identity().name,
         price_microusd_per_hour=context.price_microusd_per_hour,
         electricity_microusd_per_kwh=context.electricity_microusd_per_kwh,
         started_at=run.began_at,
@@ -171,4 +204,5 @@ def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -
         started=event,
         pid=outer.pid,
         process_started_at=outer.process_started_at,
+        pid_namespace=pid_namespace(),
     )

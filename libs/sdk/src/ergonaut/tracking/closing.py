@@ -1,6 +1,7 @@
 """Finds journals without an end whose process is gone, and closes them. Only the end of a journal is read, however long it is."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ DIED = "process died"
 _TAIL_BYTES = 64 * 1024
 # As entries are written, the kind comes first; a text within an entry cannot hold the line's break before it.
 _END = b'{"kind":"finished"'
+# Of a run in another container only its journal can be seen; it has a line every minute at least, by the longest interval.
+_STILL_SECONDS_MAX = 300.0
 
 _under_way_here: set[str] = set()
 
@@ -29,6 +32,14 @@ def remember(run_id: str) -> None:
 def forget(run_id: str) -> None:
     """The run has its end."""
     _under_way_here.discard(run_id)
+
+
+def pid_namespace() -> str:
+    """Among which processes this one's pid counts; empty where the system knows only one such list."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a name, not a path
+    except OSError:
+        return ""
 
 
 def journals_of(home: Path, newest: int | None = None) -> list[Path]:
@@ -75,7 +86,7 @@ def _closed(journal: Path) -> bool:
         first = _first_entry(journal)
         if first is None or first.started is None or first.started.host != host_name():
             return False
-        if _goes_on(first):
+        if _goes_on(first, journal):
             return False
         last = next(_newest_entries(journal), first)
         with JournalWriter(journal) as writer:
@@ -85,8 +96,10 @@ def _closed(journal: Path) -> bool:
     return True
 
 
-def _goes_on(first: JournalEntry) -> bool:
+def _goes_on(first: JournalEntry, journal: Path) -> bool:
     pid = first.pid or 0
+    if first.pid_namespace not in ("", pid_namespace()):
+        return time.time() - journal.stat().st_mtime < _STILL_SECONDS_MAX
     if pid == os.getpid():
         # A process that replaced its program keeps its pid and its age, but the new program does not go on with the run.
         return first.started is not None and first.started.run_id in _under_way_here

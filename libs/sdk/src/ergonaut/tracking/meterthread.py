@@ -38,6 +38,7 @@ class MeterThread:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._closed = False
         self._sequence = 0
         self._totals = Totals()
         self._warned = False
@@ -59,30 +60,43 @@ class MeterThread:
         self._thread.start()
 
     def sample(self) -> None:
-        """Sample now. In a forked child, where the thread does not live, nothing happens."""
+        """Sample now. After the end, and in a forked child, where the thread does not live, nothing happens."""
         if os.getpid() != self._pid:
             return
         with self._lock:
+            if self._closed:
+                return
             interval = self._sampler.sample()
             self._sequence += 1
             entry = self._entry(interval)
             self._totals.add(entry)
             self._write(entry)
 
+    def sample_safely(self) -> None:
+        """Sample now; a failure is told once, and the next sample bridges it."""
+        try:
+            self.sample()
+        except Exception as error:
+            self._warn(error)
+
     def stop(self) -> None:
         """Take the last sample and give the meters back."""
         self._stopping.set()
-        self._thread.join(_STOP_SECONDS_MAX)
+        # Where no thread could be begun the last sample is the only one.
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS_MAX)
         if self._thread.is_alive():
             return
-        self._sample_safely()
-        self._sampler.close()
+        self.sample_safely()
+        with self._lock:
+            self._closed = True
+            self._sampler.close()
 
     def _sample_regularly(self) -> None:
         interval_seconds = wait_seconds = self._options.interval_seconds
         while not self._stopping.wait(wait_seconds):
             began = time.monotonic()
-            self._sample_safely()
+            self.sample_safely()
             # From beginning to beginning, so that a sample's own time does not make what a killed run loses longer; but on a
             # host where sampling is slow the sampling must not be all that goes on.
             took_seconds = time.monotonic() - began
@@ -98,17 +112,11 @@ class MeterThread:
             self._warn(error)
             return math.inf
 
-    def _sample_safely(self) -> None:
-        try:
-            self.sample()
-        except Exception as error:
-            self._warn(error)
-
     def _warn(self, error: Exception) -> None:
         if self._warned:
             return
         self._warned = True
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
             print(f"ergonaut: a sample failed and later ones will bridge it: {error!r}", file=sys.stderr)  # noqa: T201
 
     def _entry(self, interval: HostInterval) -> JournalEntry:

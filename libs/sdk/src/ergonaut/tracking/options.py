@@ -102,7 +102,11 @@ class Options:
 def home_from(environment: Mapping[str, str]) -> Path:
     """The folder under which runs are kept: ERGONAUT_HOME, else `~/.ergonaut`."""
     named = environment.get("ERGONAUT_HOME", "")
-    return Path(named).expanduser() if named else Path.home() / ".ergonaut"
+    try:
+        return Path(named or "~/.ergonaut").expanduser()
+    except RuntimeError:
+        # A container's user who is in no list of users and has no HOME; where HOME is set for such users it is the root.
+        return Path("/.ergonaut")
 
 
 def _name(environment: Mapping[str, str], variable: str) -> str:

@@ -25,7 +25,7 @@ class OuterRun:
     @classmethod
     def of_this_process(cls, run_id: str, journal: Path) -> Self:
         """The run that this process tracks."""
-        return cls(run_id, journal, os.getpid(), process_started_at(os.getpid()) or 0.0)
+        return cls(run_id, journal, os.getpid(), own_start() or 0.0)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
@@ -37,9 +37,12 @@ class OuterRun:
                 int(environment[f"{_PREFIX}PID"]),
                 float(environment[f"{_PREFIX}SINCE"]),
             )
+            return run if is_alive(run.pid, run.process_started_at) else None
         except (KeyError, ValueError):
             return None
-        return run if is_alive(run.pid, run.process_started_at) else None
+        except OSError:
+            # Out of file descriptors: whether it lives cannot be seen, and counting twice would be worse than not at all.
+            return run
 
     def is_told_by(self, environment: Mapping[str, str]) -> bool:
         """Whether a process with this environment was started in the run."""
@@ -51,7 +54,15 @@ class OuterRun:
         return {f"{_PREFIX}{name}": str(value) for name, value in values.items()}
 
 
+def own_start() -> float | None:
+    """When this process began, Unix seconds; None where nothing can be opened to look."""
+    try:
+        return process_started_at(os.getpid())
+    except OSError:
+        return None
+
+
 def is_alive(pid: int, started_at: float) -> bool:
-    """Whether the process that had this pid and began then still lives, and not a later one of the same pid."""
+    """Whether the process that had this pid and began then still lives, and not a later one of the same pid. Raises OSError."""
     now = process_started_at(pid)
     return now is not None and abs(now - started_at) <= _SAME_PROCESS_SECONDS

@@ -95,7 +95,9 @@ class Run:
             yield self
         finally:
             self._counts.flush()
-            _phases.reset(token)
+            # A generator may be left in another context than it was entered in, as frameworks do with their dependencies.
+            with contextlib.suppress(ValueError):
+                _phases.reset(token)
             self._tell_left(path, step, since)
 
     def footprint(self) -> RunSummary:
@@ -103,7 +105,7 @@ class Run:
         if self._summary is not None:
             return self._summary
         if self._parts.meter is not None:
-            self._parts.meter.sample()
+            self._parts.meter.sample_safely()
         return self._summarise(Ending(_now()))
 
     def write(self, entry: JournalEntry) -> None:
@@ -118,9 +120,9 @@ class Run:
             if self._summary is None:
                 self._parts.warn_once(f"the journal of {self.run_id} cannot be written any more: {error}")
 
-    def attach(self, *, journal: JournalWriter | None = None, journal_path: Path | None = None) -> None:
-        """Give the run the file that it writes to."""
-        self._parts.journal, self._parts.journal_path = journal, journal_path
+    def attach(self, journal: JournalWriter, journal_path: Path, *, ends_it: bool = False) -> None:
+        """Give the run the file that it writes to; `ends_it` where nobody else writes the end into it."""
+        self._parts.journal, self._parts.journal_path, self._parts.ends_journal = journal, journal_path, ends_it
 
     def attach_meter(self, meter: MeterThread) -> None:
         """Give the run the meter that it asks."""
@@ -156,6 +158,7 @@ class Run:
         self._counts.flush()
         if self._parts.meter is not None:
             self._parts.meter.stop()
+        if self._parts.ends_journal:
             ending = replace(ending, at=_now())
             ended = JournalEntry(
                 kind=EntryKind.FINISHED,
@@ -210,6 +213,7 @@ class _Parts:
 
     journal: JournalWriter | None = None
     journal_path: Path | None = None
+    ends_journal: bool = False
     meter: MeterThread | None = None
     checkpoint_folder: Path | None = None
     warned: bool = False
@@ -222,7 +226,7 @@ class _Parts:
 
 def tell(sentence: str) -> None:
     """Say one sentence on stderr, whatever state that is in."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(Exception):
         print(f"ergonaut: {sentence}", file=sys.stderr)  # noqa: T201
 
 

@@ -18,6 +18,8 @@ from ergonaut.errors import Refused
 
 _NAMES = ("SIGTERM", "SIGHUP")
 _SIGNAL_BYTES_MAX = 64
+# Added to a signal's number by our handler. The interpreter writes the number alone, whoever's handler it is that comes next.
+_BY_OUR_HANDLER = 128
 _SIG_DFL = 0
 
 
@@ -60,7 +62,8 @@ class StopWish:
 
 
 class SignalWatch:
-    """Stands where SIGTERM and SIGHUP would end the process. The program's own handlers stay, and forked children have none.
+    """Stands where SIGTERM and SIGHUP would end the process. The program's own handlers stay, those too that it puts in place
+    later, and forked children have none.
 
     A thread does the ending, so it needs no lock that the interrupted main thread may hold, and it is not kept waiting by a
     main thread that is deep in native code.
@@ -73,7 +76,8 @@ class SignalWatch:
         self._pipe: tuple[int, int] | None = None
 
     def install(self) -> None:
-        """Begin to watch. Only a main thread can, and only where handlers are the default ones.
+        """Begin to watch. Only a main thread can, and only where handlers are the default ones. Raises OSError or RuntimeError
+        where there is no file descriptor or no thread left.
 
         A program that stops itself is told first, and so is whatever handler it has; a second signal then ends it.
         """
@@ -86,9 +90,7 @@ class SignalWatch:
         watched = [number for number in numbers if self._may_watch(signal.getsignal(number))]
         if not watched:
             return
-        self._pipe = os.pipe()
-        os.set_blocking(self._pipe[1], False)
-        threading.Thread(target=self._watch, args=(self._pipe[0],), name="ergonaut-signals", daemon=True).start()
+        self._pipe = self._watched_pipe()
         for number in watched:
             self._before[number] = signal.signal(number, self._received)
         if not self._wish.program_stops_itself:
@@ -116,6 +118,17 @@ class SignalWatch:
         if pipe is not None:
             os.close(pipe[0])
 
+    def _watched_pipe(self) -> tuple[int, int]:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            threading.Thread(target=self._watch, args=(reader,), name="ergonaut-signals", daemon=True).start()
+        except RuntimeError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        return reader, writer
+
     def _may_watch(self, handler: Any) -> bool:
         return handler == signal.SIG_DFL or (self._wish.program_stops_itself and callable(handler))
 
@@ -140,13 +153,14 @@ class SignalWatch:
             _die_by(number)
         else:
             with contextlib.suppress(OSError):
-                os.write(self._pipe[1], bytes([number]))
+                os.write(self._pipe[1], bytes([number + _BY_OUR_HANDLER]))
 
     def _watch(self, reader: int) -> None:
         try:
             while numbers := os.read(reader, _SIGNAL_BYTES_MAX):
-                for number in numbers:
-                    if number in self._before:
+                for told in numbers:
+                    number = told % _BY_OUR_HANDLER
+                    if number in self._before and (told != number or signal.getsignal(number) == self._received):
                         self._end_and_die(number)
         finally:
             with contextlib.suppress(OSError):

@@ -166,8 +166,10 @@ class SentMark:
 
     def create(self) -> None:
         """Say that this journal is to be sent."""
-        if not self.exists:
-            self._path.write_text("0" * _MARK_DIGITS)
+        # On a full disk all is sent from the beginning, and the bus keeps of it what it has not had.
+        with contextlib.suppress(OSError):
+            if not self.exists:
+                self._path.write_text("0" * _MARK_DIGITS)
 
     def read(self) -> int:
         """How many entries were acknowledged."""

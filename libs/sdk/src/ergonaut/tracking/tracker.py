@@ -69,7 +69,7 @@ def track(function: Callable[..., Any] | None = None, /, **wishes: Unpack[Wishes
 
 
 class Tracking:
-    """What `track()` returns: a context manager for blocks and a decorator for functions, coroutines included."""
+    """What `track()` returns: a context manager for blocks and a decorator for functions, coroutines and generators included."""
 
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
@@ -116,6 +116,17 @@ class Tracking:
                 return result
 
             return measured_coroutine  # type: ignore[return-value]
+
+        if inspect.isasyncgenfunction(function):
+            raise TypeError(f"{wishes['name']} is an asynchronous generator; put `with ergonaut.track():` into it")
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def measured_generator(*arguments: P.args, **options: P.kwargs) -> Any:
+                with _running(wishes):
+                    return (yield from function(*arguments, **options))
+
+            return measured_generator
 
         @functools.wraps(function)
         def measured(*arguments: P.args, **options: P.kwargs) -> R:
@@ -177,7 +188,7 @@ def _telling(run: Run, journal: str) -> Run:
     if not journal:
         return run
     try:
-        run.attach(journal=JournalWriter(Path(journal)), journal_path=Path(journal))
+        run.attach(JournalWriter(Path(journal)), Path(journal))
     except OSError as error:
         tell(f"phases and metrics of {run.run_id} are not kept: {error}")
     return run
@@ -223,14 +234,26 @@ def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
         return RunState.CANCELLED, str(error), None
     if isinstance(error, KeyboardInterrupt):
         return RunState.FAILED, "interrupted", None
+    if isinstance(error, asyncio.CancelledError):
+        return RunState.CANCELLED, "the task was cancelled", None
+    if isinstance(error, GeneratorExit):
+        # Whoever used the generator had enough of it.
+        return RunState.SUCCEEDED, "", None
     return RunState.FAILED, f"{type(error).__name__}: {error}", None
 
 
 def _say(begun: BegunRun, summary: RunSummary, *, verbose: bool) -> None:
     # Seven ranks that each say that the eighth meters them would be noise.
-    worth_telling = summary.energy_joules is not None and sys.stderr is not None and sys.stderr.isatty()
+    worth_telling = summary.energy_joules is not None and _has_terminal()
     if begun.is_ours and (verbose or worth_telling):
         tell(summary.sentence())
+
+
+def _has_terminal() -> bool:
+    # A program may have closed stderr, or put something in its place that knows no more than to write.
+    with contextlib.suppress(Exception):
+        return sys.stderr.isatty()
+    return False
 
 
 def _program_name() -> str:
