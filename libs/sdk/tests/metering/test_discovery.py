@@ -132,6 +132,28 @@ def test_a_figure_that_is_no_energy_is_not_measured(joules: float) -> None:
     reading = found(chosen)["cpu"]
     assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
     assert "which is no energy" in reading.source
+    model = Fixed(MODELLED)
+    assert found(discover(factories=factories(counter=meter, model=model)))["cpu"].method is Method.MODEL
+
+
+def test_users_that_are_no_weights_of_processes_are_nobody() -> None:
+    class Confused(Fixed):
+        def users(self) -> Mapping[str, Mapping[int, float]]:
+            return {"cpu": {1: 2.0, 2: float("nan"), 3: -1.0}, "dram": {"init": 1.0}}  # type: ignore[dict-item]
+
+    [meter] = [
+        meter
+        for meter in discover(factories=factories(confused=Confused(COUNTED)))
+        if meter.read()[0].component == "cpu"
+    ]
+    assert meter.users() == {"cpu": {1: 2.0}}
+
+
+def test_a_factory_that_returns_nothing_breaks_no_other() -> None:
+    nothing = {"nothing": lambda _: None}
+    readings = found(discover(factories={**nothing, **factories(counter=Fixed(COUNTED))}))  # type: ignore[dict-item]
+    assert readings["cpu"] == COUNTED
+    assert readings["nothing"].method is Method.NOT_MEASURED
 
 
 def test_a_meter_that_reads_no_readings_breaks_no_other_and_is_told() -> None:

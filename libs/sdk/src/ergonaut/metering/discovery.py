@@ -82,14 +82,15 @@ class _Chosen:
 
     def read(self) -> Sequence[Reading]:
         try:
-            return [self._explained(reading) for reading in self._meter.read() if reading.component in self._reasons]
+            readings = [_checked(reading) for reading in self._meter.read()]
+            return [self._explained(reading) for reading in readings if reading.component in self._reasons]
         except Exception as error:
             # A meter is anybody's code; whatever it raises, the others are to be read.
             return [Reading(name, Method.NOT_MEASURED, f"the meter failed: {error!r}") for name in self._reasons]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         try:
-            return {name: users for name, users in self._meter.users().items() if name in self._reasons}
+            return {name: _weights(users) for name, users in self._meter.users().items() if name in self._reasons}
         except Exception:
             return {}
 
@@ -97,10 +98,6 @@ class _Chosen:
         _close_quietly([self._meter])
 
     def _explained(self, reading: Reading) -> Reading:
-        if reading.energy_joules is not None and not math.isfinite(reading.energy_joules):
-            # One such figure would make every later sum one, of this component and of all others.
-            because = f"{reading.source} tells {reading.energy_joules} J, which is no energy"
-            return Reading(reading.component, Method.NOT_MEASURED, because)
         reason = self._reasons[reading.component]
         return replace(reading, source=f"{reading.source}; {reason}") if reason else reading
 
@@ -112,15 +109,24 @@ def _offers(name: str, factory: MeterFactory, host: HostContext) -> list[_Offer]
         return [_Offer(meter, _checked(reading)) for meter in meters for reading in meter.read()]
     except Exception as error:
         # A factory is anybody's code over anybody's driver; whatever it raises, the others are to be opened.
-        _close_quietly(meters)
+        _close_quietly(meters or ())
         failed = NotMeasured(name, f"the meter {name!r} could not be opened: {error!r}")
         return [_Offer(failed, failed.read()[0])]
 
 
 def _checked(reading: Reading) -> Reading:
+    """The reading, or that there is none where it tells no energy. Raises TypeError for what is no reading at all."""
     if not isinstance(reading, Reading) or reading.method not in _ORDER:
         raise TypeError(f"it reads {reading!r}, which is no Reading")
-    return reading
+    if reading.energy_joules is None or math.isfinite(reading.energy_joules):
+        return reading
+    # One such figure would make every later sum one, of this component and of all others.
+    because = f"{reading.source} tells {reading.energy_joules} J, which is no energy"
+    return Reading(reading.component, Method.NOT_MEASURED, because)
+
+
+def _weights(users: Mapping[int, float]) -> Mapping[int, float]:
+    return {int(pid): float(weight) for pid, weight in users.items() if 0 <= weight < math.inf}
 
 
 def _best(offers: Sequence[_Offer]) -> dict[str, _Offer]:
