@@ -22,7 +22,7 @@ from ergonaut.tracking.closing import JOURNAL_FILE, close_dead_runs, forget, pid
 from ergonaut.tracking.exporting import FINISH_SECONDS_MAX, Exporting
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.options import Options
-from ergonaut.tracking.outer import OuterRun
+from ergonaut.tracking.outer import VARIABLES_BEGIN, OuterRun
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.stopping import BudgetExceeded, SignalWatch
 from ergonaut.tracking.stream import BusStream
@@ -100,7 +100,10 @@ def begin_run(
     run.write(_started(run, options, context, outer))
     with _without_harm(run, "metering"):
         _begin_to_meter(
-            run, options, context, lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid))
+            run,
+            options,
+            context,
+            lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid, VARIABLES_BEGIN)),
         )
     begun = BegunRun(run, outer.to_environment())
     if options.bus is not None and journal is not None:

@@ -8,7 +8,9 @@ from typing import Self
 
 from ergonaut.metering.processtable import process_started_at
 
-_PREFIX = "ERGONAUT_TRACKED_"
+VARIABLES_BEGIN = "ERGONAUT_TRACKED_"
+"""With which the variables begin; reading no others of a process costs a fraction."""
+
 # Systems compute when a process began from two clocks, of which one may have been set in between.
 _SAME_PROCESS_SECONDS = 2.0
 
@@ -32,10 +34,10 @@ class OuterRun:
         """The run that the environment tells of, if its tracker still lives."""
         try:
             run = cls(
-                environment[f"{_PREFIX}RUN_ID"],
-                Path(environment[f"{_PREFIX}JOURNAL"]),
-                int(environment[f"{_PREFIX}PID"]),
-                float(environment[f"{_PREFIX}SINCE"]),
+                environment[f"{VARIABLES_BEGIN}RUN_ID"],
+                Path(environment[f"{VARIABLES_BEGIN}JOURNAL"]),
+                int(environment[f"{VARIABLES_BEGIN}PID"]),
+                float(environment[f"{VARIABLES_BEGIN}SINCE"]),
             )
             return run if is_alive(run.pid, run.process_started_at) else None
         except (KeyError, ValueError):
@@ -46,12 +48,12 @@ class OuterRun:
 
     def is_told_by(self, environment: Mapping[str, str]) -> bool:
         """Whether a process with this environment was started in the run."""
-        return environment.get(f"{_PREFIX}RUN_ID") == self.run_id
+        return environment.get(f"{VARIABLES_BEGIN}RUN_ID") == self.run_id
 
     def to_environment(self) -> dict[str, str]:
         """The variables by which child processes learn of the run."""
         values = {"RUN_ID": self.run_id, "JOURNAL": self.journal, "PID": self.pid, "SINCE": self.process_started_at}
-        return {f"{_PREFIX}{name}": str(value) for name, value in values.items()}
+        return {f"{VARIABLES_BEGIN}{name}": str(value) for name, value in values.items()}
 
 
 def own_start() -> float | None:
