@@ -47,11 +47,16 @@ class Ingested:
 
 
 def ingest(fleet: Fleet, seconds_of_fleet: int, *, encode_first: bool) -> Ingested:
-    """Tell the fleet's samples and wait until the ledger has kept and acknowledged all. Raises where the books do not hold them."""
+    """Tell the fleet's samples and wait until the ledger has acknowledged all. Raises where its books do not hold them."""
     with tempfile.TemporaryDirectory(prefix="ergonaut-bench-") as text:
         folder = Path(text)
         with nats_server(folder / "nats") as url:
-            process = ServiceProcess("ledger", folder / "ledger", {"ERGONAUT_NATS_URL": url, "ERGONAUT_LEDGER_SAMPLES_DAYS": "36500"}, patience_seconds=60)
+            process = ServiceProcess(
+                "ledger",
+                folder / "ledger",
+                {"ERGONAUT_NATS_URL": url, "ERGONAUT_LEDGER_SAMPLES_DAYS": "36500"},
+                patience_seconds=60,
+            )
             with process.running():
                 ingested = asyncio.run(_measured(url, process, fleet, seconds_of_fleet, encode_first))
                 process.terminate()

@@ -1,13 +1,19 @@
-"""How fast the ledger takes samples in. `make bench-ledger`.
+"""How fast the ledger takes samples in, and how soon it reports a month of a thousand hosts. `make bench-ledger`.
 
 Ingest: one publisher, one nats-server with JetStream on disk and one ledger with its embedded ClickHouse share this machine's
 cores. Timed is from the first message told to the last one acknowledged by the ledger, which is after its rows are on disk.
+
+Month: the sums by hour and day of a thousand hosts, as `month.py` tells; timed are the ledger's own questions, from the question
+to the rows in Python. ERGONAUT_BENCH_SECONDS sets how many seconds of the fleet are told (default 100); `ingest` or `month` as an
+argument leaves out the other.
 """
 
 import os
+import sys
 
 from fleet import Fleet
 from ingest import Ingested, ingest
+from month import month_at_a_hundredth, month_at_full_scale, with_books
 
 FLEET = Fleet(hosts=20, runs_per_host=198)
 """998 samples a message; an agent cuts at 1,000."""
@@ -16,6 +22,7 @@ SMALL = Fleet(hosts=1_000, runs_per_host=2)
 """18 samples a message: a thousand hosts of two runs, a second of each at a time."""
 
 SAMPLES_PER_SECOND_MIN = 200_000
+MONTH_SECONDS_MAX = 1.0
 SECONDS = int(os.environ.get("ERGONAUT_BENCH_SECONDS", "100"))
 
 
@@ -29,18 +36,39 @@ def tell(name: str, seen: Ingested) -> None:
     )
 
 
-def main() -> None:
-    """Measure and tell."""
+def bar(name: str, value: float, bound: float, *, ok: bool) -> None:
+    """One line a bar: what was promised and what was seen."""
+    print(f"BAR {name} {value:g} {bound:g} {'ok' if ok else 'short'}")
+
+
+def ingest_bars() -> None:
+    """The way of a sample, in three forms."""
     print(f"on {os.cpu_count()} cores, shared by publisher, nats-server and ledger")
     first = ingest(FLEET, SECONDS, encode_first=True)
     tell("encoded before, as a spool is", first)
     tell("built and encoded within", ingest(FLEET, SECONDS // 4, encode_first=False))
     tell("small messages, encoded before", ingest(SMALL, SECONDS // 4, encode_first=True))
     value = first.samples_per_second
-    print(
-        f"BAR ingest_samples_per_second {value:.0f} {SAMPLES_PER_SECOND_MIN} "
-        f"{'ok' if value >= SAMPLES_PER_SECOND_MIN else 'short'}"
-    )
+    bar("ingest_samples_per_second", round(value), SAMPLES_PER_SECOND_MIN, ok=value >= SAMPLES_PER_SECOND_MIN)
+
+
+def month_bars() -> None:
+    """The month, at a hundredth from the samples on and at full scale from the sums on."""
+    slowest = 0.0
+    for work in (month_at_a_hundredth, month_at_full_scale):
+        for seen in with_books(work):
+            print(f"  {seen.question}: {seen.rows:,} rows in {seen.median_seconds:.3f} s")
+            slowest = max(seen.median_seconds, slowest) if seen.question.startswith("full scale") else slowest
+    bar("month_report_seconds", round(slowest, 3), MONTH_SECONDS_MAX, ok=slowest <= MONTH_SECONDS_MAX)
+
+
+def main() -> None:
+    """Measure and tell."""
+    wanted = sys.argv[1:] or ["month", "ingest"]
+    if "month" in wanted:
+        month_bars()
+    if "ingest" in wanted:
+        ingest_bars()
 
 
 if __name__ == "__main__":
