@@ -91,7 +91,8 @@ def test_a_planted_drift_is_found_and_its_size_told(slope: float, seed: int) -> 
     chance = random.Random(seed)
     joules = [1000 * (1 + slope * index) * chance.gauss(1, 0.02) for index in range(60)]
     [found] = drift(GPU, steps(joules))
-    assert found.value == pytest.approx(1000 * (1 + slope * 59), rel=0.25)
+    assert found.value == pytest.approx(1000 * (1 + slope * 59), rel=0.1)
+    assert found.value - found.expected == pytest.approx(1000 * slope * 59, rel=0.25)
     assert found.unit == "joules_per_step"
 
 

@@ -1,6 +1,7 @@
 """What the analysis is promised by its books: the fake and ClickHouse answer alike."""
 
 import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,15 +10,19 @@ import pytest
 from ergonaut.events import InferenceServed, PhasesFinished
 from ergonaut.events.runs import PhaseSpan
 from ergonaut.events.telemetry import Method, PowerSample, Share
+from ergonaut_common.clock import FakeClock
 from ergonaut_ledger.adapters.analysis_books import ClickHouseAnalysisBooks
+from ergonaut_ledger.adapters.rollups import ClickHouseRollUps
 from ergonaut_ledger.domain.anomalies import Anomaly, Subject, event_of
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_analysis import FakeAnalysisBooks
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.analysis import AnalysisBooks, Stretch
+from ergonaut_ledger.service.rolling import Rolling
 
 from .told import RUN, T0, batch_of, cpu_sample, gpu_sample, reading, rent_sample
 
+Summed = Callable[[], Awaitable[None]]
 HOUR = Stretch(T0 - timedelta(minutes=30), T0 + timedelta(hours=1))
 
 
@@ -26,6 +31,18 @@ def books(store: Store, request: pytest.FixtureRequest) -> AnalysisBooks:
     if isinstance(store, FakeStore):
         return FakeAnalysisBooks(store)
     return ClickHouseAnalysisBooks(request.getfixturevalue("engine"), query_seconds=8)
+
+
+@pytest.fixture
+def summed(store: Store, request: pytest.FixtureRequest) -> Summed:
+    """Rolls up what was kept, as the ledger does all the time; a fake has nothing to roll up."""
+
+    async def roll() -> None:
+        if not isinstance(store, FakeStore):
+            rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=20)
+            await Rolling(rollups, FakeClock(T0 + timedelta(days=2))).catch_up()
+
+    return roll
 
 
 def busy_gpu(second: float, joules: float, **changes: Any) -> PowerSample:
@@ -44,8 +61,13 @@ def phases(tenant: str, first: int, last: int, **changes: Any) -> PhasesFinished
         )
         for number in range(first, last + 1)
     )
-    values: dict[str, Any] = {"event_id": f"phases-{first}", "occurred_at": T0 + timedelta(seconds=last), "run_id": RUN}
-    return PhasesFinished(tenant=tenant, phases=spans, **(values | changes))
+    values: dict[str, Any] = {
+        "event_id": f"phases-{first}",
+        "occurred_at": T0 + timedelta(seconds=last),
+        "run_id": RUN,
+        "phases": spans,
+    }
+    return PhasesFinished(tenant=tenant, **(values | changes))
 
 
 async def test_phases_come_in_order_of_their_beginnings_and_are_counted(
@@ -115,7 +137,7 @@ async def test_a_hosts_energy_is_told_by_whom_it_was_charged_to(
 
 
 async def test_accelerators_that_no_run_held_are_told_with_what_they_used(
-    store: Store, books: AnalysisBooks, tenant: str
+    store: Store, books: AnalysisBooks, tenant: str, summed: Summed
 ) -> None:
     free = {"run_id": "", "share": Share.IDLE}
     samples = [
@@ -124,6 +146,7 @@ async def test_accelerators_that_no_run_held_are_told_with_what_they_used(
         [busy_gpu(7200, 60.0, **free)],
     ]
     await store.keep(batch_of(*(reading(tenant, n, *each) for n, each in enumerate(samples, 1))))
+    await summed()
     day = Stretch(T0 - timedelta(hours=1), T0 + timedelta(hours=12))
     first, second = await books.idle_accelerators(tenant, day, 10)
     assert (first.host, first.component, first.energy_joules) == ("host-1", "gpu0", 110.0)
@@ -133,9 +156,10 @@ async def test_accelerators_that_no_run_held_are_told_with_what_they_used(
     assert second.component == "gpu1"
 
 
-async def test_power_of_runs_comes_in_steps(store: Store, books: AnalysisBooks, tenant: str) -> None:
+async def test_power_of_runs_comes_in_steps(store: Store, books: AnalysisBooks, tenant: str, summed: Summed) -> None:
     readings = [reading(tenant, n, cpu_sample(n - 1, 20.0), busy_gpu(n - 1, 100.0 + n)) for n in range(1, 31)]
     await store.keep(batch_of(*readings, reading(tenant, 31, cpu_sample(30, 5.0, run_id="", share=Share.IDLE))))
+    await summed()
     series = await books.power_of_runs(tenant, HOUR, 10, 5)
     assert set(series) == {Subject(RUN, "host-1", "cpu"), Subject(RUN, "host-1", "gpu0")}
     cpu = series[Subject(RUN, "host-1", "cpu")]
@@ -145,6 +169,32 @@ async def test_power_of_runs_comes_in_steps(store: Store, books: AnalysisBooks, 
     assert list(await books.power_of_runs(tenant, HOUR, 10, 1)) == [Subject(RUN, "host-1", "gpu0")]
     assert tenant in await books.tenants(T0, 1_000)
     assert tenant not in await books.tenants(T0 + timedelta(hours=1), 1_000)
+
+
+async def test_what_is_not_summed_yet_counts_all_the_same_for_runs_and_hosts(
+    store: Store, books: AnalysisBooks, tenant: str, summed: Summed
+) -> None:
+    idle = {"run_id": "", "share": Share.IDLE}
+    await store.keep(batch_of(reading(tenant, 1, cpu_sample(0, 10.0), cpu_sample(0, 30.0, **idle))))
+    await summed()
+    late = reading(tenant, 2, cpu_sample(70, 5.0), cpu_sample(70, 40.0, run_id="run-2"), cpu_sample(70, 9.0, **idle))
+    await store.keep(batch_of(late, first=2))
+    assert await books.heaviest_runs(tenant, HOUR, 5) == ["run-2", RUN]
+    shares = await books.host_shares(tenant, "host-1", RUN, HOUR)
+    assert shares is not None
+    assert (shares.run_joules, shares.others_joules, shares.idle_joules) == (15.0, 40.0, 39.0)
+
+
+async def test_the_last_steps_and_the_samples_since_are_read_for_themselves(
+    store: Store, books: AnalysisBooks, tenant: str
+) -> None:
+    unnumbered = PhaseSpan(phase="load", started_at=T0 + timedelta(seconds=95), ended_at=T0 + timedelta(seconds=96))
+    loading = phases(tenant, 1, 1, event_id="loading", phases=(unnumbered,))
+    samples = [reading(tenant, n, cpu_sample(n - 1, 1.0)) for n in range(1, 101)]
+    await store.keep(batch_of(phases(tenant, 1, 60), phases(tenant, 61, 90), loading, *samples))
+    assert [span.step for span in await books.newest_steps(tenant, RUN, 3)] == [88, 89, 90]
+    since = await books.slices(tenant, RUN, 10_000, T0 + timedelta(seconds=88))
+    assert [each.started_at for each in since] == [T0 + timedelta(seconds=n) for n in range(88, 100)]
 
 
 async def test_anomalies_come_back_as_they_were_told_and_once(store: Store, books: AnalysisBooks, tenant: str) -> None:

@@ -119,6 +119,13 @@ def test_what_was_not_measured_has_no_footprint_of_a_unit() -> None:
     assert (unit.energy_joules, unit.carbon_grams_co2e, unit.range_fraction) == (None, None, None)
 
 
+def test_what_a_run_says_it_counted_is_believed_whatever_its_name() -> None:
+    metrics = {"proofs": 5.0, "samples": 0.2, "steps": 9.0}
+    assert counted(metrics, [], 0, told=["proofs"]) == {"proofs": 5.0}
+    assert counted(metrics, [], 0, told=[]) == {}
+    assert counted(metrics, [], 0) == {"samples": 0.2, "steps": 9.0}
+
+
 def test_only_figures_that_count_are_units() -> None:
     metrics = {"tokens": 5.0, "accuracy": 0.9, "tokens_per_second": 7.0, "images": 0.0, "eval/samples": 3.0}
     phases = [span(0, 1, "training/epoch", 1), span(1, 2, "training/epoch", 2), span(0, 1, "warm-up")]

@@ -26,6 +26,8 @@ from ergonaut_ledger.domain.recommending import (
 from .told import T0
 
 KWH = 3.6e6
+METERS = (0.3 * KWH + 0.1 * KWH) / (3 * KWH)
+"""What the meters of the run below may be off by."""
 
 
 def offer(offer_id: str = "aws/eu-central-1/big/on-demand", **changes: Any) -> Offer:
@@ -38,9 +40,9 @@ def offer(offer_id: str = "aws/eu-central-1/big/on-demand", **changes: Any) -> O
     return Offer(**(values | changes))
 
 
-def place(of: Offer, usd: float, grams: float, hour: int | None = None) -> Elsewhere:
+def place(of: Offer, usd: float, grams: float, hour: int | None = None, off_by: float | None = 0.1) -> Elsewhere:
     starts_at = T0 if hour is None else T0.replace(hour=hour)
-    return Elsewhere(of, starts_at, usd, grams, "typical")
+    return Elsewhere(of, starts_at, usd, grams, "typical", off_by)
 
 
 def facts(gpu_joules: float | None = 2 * KWH, **changes: Any) -> RunFacts:
@@ -77,7 +79,17 @@ def test_a_cleaner_hour_is_named_with_what_it_saves() -> None:
     assert found is not None
     assert "03:30 UTC instead of 12:30" in found.sentence
     assert (found.saving_grams_co2e, found.saving_fraction, found.saving_usd) == (40.0, pytest.approx(0.4), 0.0)
-    assert found.range_fraction == pytest.approx((0.3 * KWH + 0.1 * KWH) / (3 * KWH))
+    assert found.range_fraction == pytest.approx((100 * 0.1 + 60 * 0.1) / 40 + METERS)
+
+
+def test_a_saving_smaller_than_what_intensities_are_off_by_is_told_as_possibly_none() -> None:
+    doubtful = move_hour(facts(hours=hours(h3=90.0)))
+    assert doubtful is not None
+    assert doubtful.range_fraction == pytest.approx((100 * 0.1 + 90 * 0.1) / 10 + METERS)
+    assert "there may be nothing to save" in doubtful.basis
+    unknown = move_hour(facts(hours=[replace(hour, intensity_range_fraction=None) for hour in hours(h3=60.0)]))
+    assert unknown is not None
+    assert (unknown.range_fraction, "no range" in unknown.basis) == (None, True)
 
 
 def test_a_deadline_leaves_only_the_hours_that_make_it() -> None:
@@ -101,8 +113,17 @@ def test_another_region_must_be_neither_dearer_nor_dirtier() -> None:
     assert found is not None
     assert "ca-east-1" in found.sentence
     assert (found.saving_usd, found.saving_grams_co2e) == (pytest.approx(0.2), 900.0)
+    assert found.range_fraction == pytest.approx((1000 * 0.1 + 100 * 0.1) / 900 + METERS)
     assert move_region(facts(places=[own, dear, dirty])) is None
     assert move_region(facts(places=[good])) is None
+
+
+def test_a_region_that_saves_dollars_has_the_range_of_its_dollars() -> None:
+    own = place(offer(electricity_microusd_per_kwh=200_000), 3.6, 1000.0)
+    cheap = place(offer("aws/ca-east-1/big/on-demand"), 1.2, 990.0)
+    found = move_region(facts(places=[own, cheap], own_offer=own.offer))
+    assert found is not None
+    assert (found.saving_fraction, found.range_fraction) == (pytest.approx(2 / 3), pytest.approx(0.6 * METERS / 2.4))
 
 
 def test_a_power_cap_is_for_a_known_board_that_draws_near_its_limit() -> None:
@@ -113,6 +134,7 @@ def test_a_power_cap_is_for_a_known_board_that_draws_near_its_limit() -> None:
     assert found.saving_grams_co2e == pytest.approx(2 * 0.137 * 400 * 1.2)
     assert (found.range_fraction, "240 W" in found.sentence, "NAACL" in found.basis) == (1.0, True, True)
     assert cap_power(replace(busy, busy_watts={"gpu0": 150.0})) is None
+    assert cap_power(replace(busy, busy_watts={"gpu0": 290.0})) is None, "a card of 300 W may draw this, too"
     assert cap_power(replace(busy, accelerator="unheard-of")) is None
 
 
@@ -129,7 +151,11 @@ def test_smaller_precision_is_for_runs_that_told_that_theirs_is_full() -> None:
     told = smaller_precision(with_metrics(facts(), precision_bits=32.0))
     assert told is not None
     assert told.saving_joules == pytest.approx(2 * KWH / 3)
-    assert told.range_fraction == 1.0
+    assert (told.range_fraction, told.saving_usd) == (1.0, None), "rent has electricity in it"
+    by_the_kwh = facts(own_offer=offer(electricity_microusd_per_kwh=300_000))
+    paid = smaller_precision(with_metrics(by_the_kwh, precision_bits=32.0))
+    assert paid is not None
+    assert paid.saving_usd == pytest.approx(0.2)
     assert smaller_precision(with_metrics(facts(), precision_bits=16.0)) is None
     assert smaller_precision(facts()) is None
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
+from ergonaut_ledger.domain.bounds import Message
+from ergonaut_ledger.domain.elsewhere import Offer
 from ergonaut_ledger.fakes import FakeStore
 from ergonaut_ledger.fakes_analysis import FakeAnalysisBooks
 from ergonaut_ledger.fakes_budgets import FakeAnnouncer
@@ -28,7 +30,7 @@ from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.watching_anomalies import LOOK_SECONDS, AnomalyWatching
 
 from .test_rpc import Visitor
-from .told import RUN, T0, batch_of, cpu_sample, day, finished, gpu_sample, offer, reading, rent_sample, started
+from .told import RUN, T0, batch, batch_of, cpu_sample, day, finished, gpu_sample, offer, reading, rent_sample, started
 
 
 def phase(start: float, end: float, step: int | None, name: str = "epoch") -> PhaseSpan:
@@ -69,7 +71,7 @@ async def keep_a_run(store: FakeStore) -> None:
             started("alpha"),
             *(reading("alpha", n, *each) for n, each in enumerate(samples, 1)),
             PhasesFinished(tenant="alpha", event_id="phases", run_id=RUN, occurred_at=T0, phases=phases),
-            finished("alpha", metrics={"tokens": 600.0, "accuracy": 0.9}),
+            finished("alpha", metrics={"tokens": 600.0, "steps": 0.9}, counted=("tokens",)),
             offer("alpha", "local/host-1/machine/free", zone="DE", electricity_microusd_per_kwh=150_000, pue=1.0),
             day("public", "DE", 380),
         )
@@ -91,6 +93,34 @@ async def test_efficiency_is_told_by_phase_and_by_unit(visitors: dict[str, Visit
     grams = 600 / 3.6e6 * 400
     assert units["tokens"].sci_grams_co2e == pytest.approx((grams + 0.3) / 600)
     assert told.phases_omitted == 0
+
+
+async def test_of_an_end_that_does_not_say_what_was_counted_names_are_believed(
+    visitors: dict[str, Visitor], store: FakeStore
+) -> None:
+    end = finished("alpha", metrics={"tokens": 600.0, "accuracy": 0.9})
+    body = end.model_dump_json(exclude={"counted"}).encode()
+    await store.keep(batch_of(started("alpha"), reading("alpha", 1)))
+    await store.keep(batch(Message("ERGONAUT_TEST", 99, end.subject, body)))
+    told = await visitors["alpha"].ask("GetEfficiency", pb.GetEfficiencyRequest(run_id=RUN))
+    assert [each.unit for each in told.units] == ["tokens"]
+
+
+async def test_weighing_ends_in_time_and_tells_what_was_found_by_then(store: FakeStore) -> None:
+    class SlowStore(FakeStore):
+        async def offers(self, tenants: Sequence[str], at: datetime) -> list[Offer]:
+            await clock.advance(2)
+            return await super().offers(tenants, at)
+
+    clock, slow = FakeClock(T0 + timedelta(hours=1)), SlowStore()
+    runs = [f"run-{n}" for n in range(9)]
+    facts = [started("alpha", run_id, name=run_id, offer_id="local/host-1/machine/free") for run_id in runs]
+    samples = [cpu_sample(0, 20.0 - n, run_id=run_id) for n, run_id in enumerate(runs)]
+    cleaner = day("public", "DE", 200)
+    own = offer("alpha", "local/host-1/machine/free", zone="DE", electricity_microusd_per_kwh=150_000, pue=1.0)
+    await slow.keep(batch_of(*facts, reading("alpha", 1, *samples), own, cleaner))
+    found = await Analysing(slow, FakeAnalysisBooks(slow), clock).recommendations("alpha", "", 30, 50)
+    assert {each.subject for each in found} == {"run-0", "run-1"}
 
 
 async def test_a_tenant_sees_its_own_only(visitors: dict[str, Visitor], store: FakeStore) -> None:

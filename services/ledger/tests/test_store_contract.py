@@ -236,7 +236,7 @@ async def test_an_hour_is_as_told_last_on_the_nearest_day(store: Store, tenant: 
     far = day(tenant, "DE", 900, hours=[hour.model_copy(update={"starts_at": hour.starts_at + timedelta(days=3)}) for hour in first.hours])  # fmt: skip  # noqa: E501
     await store.keep(batch_of(first, later, far))
     days = await store.days((tenant,), T0)
-    assert days["DE"][12] == HourOfDay(332.0, "typical")
+    assert days["DE"][12] == HourOfDay(332.0, "typical", 0.2)
     assert len(days["DE"]) == 24
     assert len(await store.days((tenant,), T0 + timedelta(days=30))) == 0
 

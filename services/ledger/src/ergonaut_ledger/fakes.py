@@ -169,7 +169,7 @@ class FakeStore:
         for (zone, hour), rows in _grouped(near, lambda row: (row.zone, row.starts_at.astimezone(UTC).hour)).items():
             newest_first = sorted(rows, key=lambda row: row.told_at, reverse=True)
             best = min(newest_first, key=lambda row: (abs(row.starts_at - hour_begun), row.starts_at))
-            days[zone][hour] = HourOfDay(best.intensity_grams_per_kwh, best.kind)
+            days[zone][hour] = HourOfDay(best.intensity_grams_per_kwh, best.kind, best.range_fraction)
         return days
 
     async def newest_body(self, tenant: str, event_type: str, key: str) -> str | None:

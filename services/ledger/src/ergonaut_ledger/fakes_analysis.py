@@ -13,7 +13,7 @@ from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
 from ergonaut_ledger.domain.rows import SampleRow
 from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.ports.analysis import Stretch
+from ergonaut_ledger.ports.analysis import EPOCH, Stretch
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -29,8 +29,12 @@ class FakeAnalysisBooks:
         spans = sorted((span for event in told for span in event.phases), key=lambda span: span.started_at)
         return spans[:limit], len(spans)
 
-    async def slices(self, tenant: str, run_id: str, slices_max: int) -> list[Slice]:
-        rows = self._store._of_run(tenant, run_id)
+    async def newest_steps(self, tenant: str, run_id: str, limit: int) -> list[PhaseSpan]:
+        spans, _ = await self.phases(tenant, run_id, limit=10**9)
+        return [span for span in spans if span.step is not None][-limit:]
+
+    async def slices(self, tenant: str, run_id: str, slices_max: int, since: datetime = EPOCH) -> list[Slice]:
+        rows = [row for row in self._store._of_run(tenant, run_id) if row.started_at >= since]
         if not rows:
             return []
         first = min(row.started_at for row in rows)

@@ -1,10 +1,11 @@
 """What the analysis asks of ClickHouse, as SQL; every value is a bound parameter. Built by `main`.
 
 FINAL makes a sample count once, however often it was told; a sample never moves to another month's partition, so that each may
-be read by itself.
+be read by itself. Whole tenants and hosts are asked of the roll-ups; samples are read of single runs, or of chosen ones lately.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +15,16 @@ from ergonaut.errors import Broken
 from ergonaut.events import AnomalyFound
 from ergonaut.events.runs import PhaseSpan
 from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.adapters.rollups import ClickHouseUsage, usage_query
 from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
-from ergonaut_ledger.ports.analysis import Stretch
+from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
+from ergonaut_ledger.ports.analysis import EPOCH, Stretch
 
 _BY_PARTITION = "SETTINGS do_not_merge_across_partitions_select_final = 1"
+
+_SINCE = "started_at >= {since:DateTime64(6, 'UTC')}"
 
 _DURING = """
     started_at >= {starts_at:DateTime64(6, 'UTC')} AND started_at < {ends_at:DateTime64(6, 'UTC')}
@@ -43,6 +48,25 @@ ORDER BY parseDateTime64BestEffortOrNull(JSONExtractString(phase, 'started_at'),
 LIMIT {limit:UInt32}
 """
 
+# Numbered phases only, the newest ones; the outer order is that of their beginnings.
+NEWEST_STEPS = """
+SELECT phase
+FROM
+(
+    SELECT phase, parseDateTime64BestEffortOrNull(JSONExtractString(phase, 'started_at'), 6, 'UTC') AS started_at
+    FROM
+    (
+        SELECT arrayJoin(JSONExtractArrayRaw(body, 'phases')) AS phase
+        FROM events FINAL
+        WHERE tenant = {tenant:String} AND area = 'runs' AND key = {run_id:String} AND type = 'runs.phase.finished'
+    )
+    WHERE JSONType(phase, 'step') = 'Int64' OR JSONType(phase, 'step') = 'UInt64'
+    ORDER BY started_at DESC, phase
+    LIMIT {limit:UInt32}
+)
+ORDER BY started_at, phase
+"""
+
 # A meter's samples follow each other, so those of one step stand for the time from the first one's beginning to the last's end.
 SLICES = f"""
 WITH
@@ -53,7 +77,7 @@ WITH
             greatest(uniqExact(host, producer, component), 1)
         )
         FROM power_samples
-        WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
+        WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run' AND {_SINCE}
     ) AS span,
     greatest(intDiv(span.2 * span.3, {{slices_max:UInt32}}) + 1, 1) AS width
 SELECT
@@ -64,11 +88,11 @@ SELECT
     if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
     if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost
 FROM power_samples FINAL
-WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
+WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run' AND {_SINCE}
 GROUP BY host, producer, component, energy_joules IS NULL, intDiv(dateDiff('microsecond', span.1, started_at), width)
 ORDER BY first_at
 {_BY_PARTITION}
-"""  # noqa: S608 - only a constant above is put in
+"""  # noqa: S608 - only constants above is put in
 
 PREDICTIONS = """
 SELECT sum(JSONExtractUInt(body, 'rows')) AS predictions
@@ -78,32 +102,34 @@ WHERE tenant = {tenant:String} AND area = 'inference' AND type = 'inference.requ
     AND parseDateTime64BestEffortOrNull(JSONExtractString(body, 'ended_at'), 6, 'UTC') <= {ends_at:DateTime64(6, 'UTC')}
 """
 
-HEAVIEST = f"""
-SELECT run_id, sum(energy_joules) AS energy
-FROM power_samples FINAL
-WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run' AND {_DURING}
-GROUP BY run_id
-HAVING energy > 0
+# Over the answer of `usage_query`, kept apart by run and share.
+HEAVIEST = """
+SELECT run_id, energy_joules_sum AS energy
+FROM ({usage})
+WHERE run_id != '' AND share = 'run' AND energy > 0
 ORDER BY energy DESC, run_id
 LIMIT {{limit:UInt32}}
-{_BY_PARTITION}
-"""  # noqa: S608 - only constants above are put in
+"""
 
-HOST_SHARES = f"""
+# The same of one host, kept apart by component, too.
+HOST_SHARES = """
 SELECT
-    sumIf(energy_joules, share = 'run' AND run_id = {{run_id:String}}) AS run_joules,
-    sumIf(energy_joules, share = 'others' OR (share = 'run' AND run_id != {{run_id:String}})) AS others_joules,
-    sumIf(energy_joules, share = 'idle') AS idle_joules
-FROM power_samples FINAL
-WHERE tenant = {{tenant:String}} AND host = {{host:String}} AND component = 'cpu' AND {_DURING}
-{_BY_PARTITION}
-"""  # noqa: S608 - only constants above are put in
+    sumIf(energy_joules_sum, share = 'run' AND run_id = {{charged_run:String}}) AS run_joules,
+    sumIf(energy_joules_sum, share = 'others' OR (share = 'run' AND run_id != {{charged_run:String}})) AS others_joules,
+    sumIf(energy_joules_sum, share = 'idle') AS idle_joules
+FROM ({usage})
+WHERE component = 'cpu'
+"""
 
+_UNCUT = 2**32 - 1
+"""The answer within is cut nowhere: the heaviest run may come last by its name."""
+
+# Each share of an accelerator is told for every interval, so the longest one is how long it was seen in that hour.
 IDLE_ACCELERATORS = f"""
 SELECT
     host, component,
-    sumIf(seconds, NOT held) AS idle_seconds,
-    sum(seconds) AS seen_seconds,
+    sumIf(seen, NOT held) AS idle_seconds,
+    sum(seen) AS seen_seconds,
     sumIf(joules, NOT held) AS energy,
     if(countIf(grams IS NOT NULL AND NOT held) = 0, NULL, sumIf(grams, NOT held)) AS carbon,
     if(countIf(usd IS NOT NULL AND NOT held) = 0, NULL, sumIf(usd, NOT held)) AS cost,
@@ -112,15 +138,27 @@ FROM
 (
     SELECT
         host, component,
-        countIf(share = 'run' AND energy_joules > 0) > 0 AS held,
-        least(3600, dateDiff('microsecond', min(started_at), max(ended_at)) / 1e6) AS seconds,
-        ifNull(sum(energy_joules), 0) AS joules,
-        ifNull(sum(energy_joules * range_fraction), 0) AS joules_range,
-        sum(carbon_grams_co2e) AS grams,
-        sum(cost_usd) AS usd
-    FROM power_samples FINAL
-    WHERE tenant = {{tenant:String}} AND startsWith(component, 'gpu') AND energy_joules IS NOT NULL AND {_DURING}
-    GROUP BY host, component, toStartOfHour(started_at)
+        countIf(share = 'run' AND share_joules > 0) > 0 AS held,
+        least(3600, max(share_seconds)) AS seen,
+        sum(share_joules) AS joules,
+        sum(share_joules_range) AS joules_range,
+        sum(share_grams) AS grams,
+        sum(share_usd) AS usd
+    FROM
+    (
+        SELECT
+            host, component, at, share,
+            sum(seconds) AS share_seconds,
+            ifNull(sum(energy_joules), 0) AS share_joules,
+            ifNull(sum(energy_joules_range), 0) AS share_joules_range,
+            sum(carbon_grams_co2e) AS share_grams,
+            sum(cost_usd) AS share_usd
+        FROM power_hours FINAL
+        WHERE tenant = {{tenant:String}} AND startsWith(component, 'gpu') AND energy_joules IS NOT NULL
+            AND at >= toStartOfHour({{starts_at:DateTime64(6, 'UTC')}}, 'UTC') AND at < {{ends_at:DateTime64(6, 'UTC')}}
+        GROUP BY host, component, at, share, run_id
+    )
+    GROUP BY host, component, at
 )
 GROUP BY host, component
 HAVING energy > 0
@@ -129,10 +167,11 @@ LIMIT {{limit:UInt32}}
 {_BY_PARTITION}
 """  # noqa: S608 - only constants above are put in
 
+# By minutes, since a part of them holds one day and one of samples a month.
 TENANTS = """
 SELECT DISTINCT tenant
-FROM power_samples
-WHERE started_at >= {since:DateTime64(6, 'UTC')}
+FROM power_minutes
+WHERE at >= toStartOfMinute({since:DateTime64(6, 'UTC')}, 'UTC')
 ORDER BY tenant
 LIMIT {limit:UInt32}
 """
@@ -155,8 +194,9 @@ FROM
         AND (run_id, host, component) IN
         (
             SELECT run_id, host, component
-            FROM power_samples
-            WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run' AND energy_joules IS NOT NULL AND {_DURING}
+            FROM power_minutes FINAL
+            WHERE tenant = {{tenant:String}} AND run_id != '' AND share = 'run' AND energy_joules IS NOT NULL
+                AND at >= toStartOfMinute({{starts_at:DateTime64(6, 'UTC')}}, 'UTC') AND at < {{ends_at:DateTime64(6, 'UTC')}}
             GROUP BY run_id, host, component
             ORDER BY sum(energy_joules) DESC, run_id, host, component
             LIMIT {{series_max:UInt32}}
@@ -196,17 +236,21 @@ class ClickHouseAnalysisBooks:
     def __init__(self, engine: Engine, *, query_seconds: float) -> None:
         self._engine = engine
         self._query_seconds = query_seconds
+        self._usage = ClickHouseUsage(engine, query_seconds=query_seconds)
 
     async def phases(self, tenant: str, run_id: str, limit: int) -> tuple[list[PhaseSpan], int]:
         [count] = await self._ask("counting phases", PHASES_COUNT, tenant=tenant, run_id=run_id)
         rows = await self._ask("reading phases", PHASES, tenant=tenant, run_id=run_id, limit=limit)
-        try:
-            return [PhaseSpan.model_validate_json(row["phase"]) for row in rows], int(count["phases"] or 0)
-        except ValidationError as error:
-            raise Broken(f"phases of {run_id} were kept in a form that this ledger cannot read: {error}") from error
+        return _spans(run_id, rows), int(count["phases"] or 0)
 
-    async def slices(self, tenant: str, run_id: str, slices_max: int) -> list[Slice]:
-        rows = await self._ask("reading a run's samples", SLICES, tenant=tenant, run_id=run_id, slices_max=slices_max)
+    async def newest_steps(self, tenant: str, run_id: str, limit: int) -> list[PhaseSpan]:
+        rows = await self._ask("reading steps", NEWEST_STEPS, tenant=tenant, run_id=run_id, limit=limit)
+        return _spans(run_id, rows)
+
+    async def slices(self, tenant: str, run_id: str, slices_max: int, since: datetime = EPOCH) -> list[Slice]:
+        rows = await self._ask(
+            "reading a run's samples", SLICES, tenant=tenant, run_id=run_id, slices_max=slices_max, since=since
+        )
         names = ("first_at", "last_at", "energy", "energy_range", "carbon", "cost")
         return [Slice(*(row[name] for name in names)) for row in rows]
 
@@ -215,13 +259,16 @@ class ClickHouseAnalysisBooks:
         return int(row["predictions"] or 0)
 
     async def heaviest_runs(self, tenant: str, during: Stretch, limit: int) -> list[str]:
-        rows = await self._ask("ranking runs", HEAVIEST, tenant=tenant, limit=limit, **_bounds(during))
+        if during.starts_at >= during.ends_at:
+            return []
+        rows = await self._ask_usage("ranking runs", HEAVIEST, _use(tenant, during, "run", "share"), limit=limit)
         return [row["run_id"] for row in rows]
 
     async def host_shares(self, tenant: str, host: str, run_id: str, during: Stretch) -> HostShares | None:
-        [row] = await self._ask(
-            "summing a host", HOST_SHARES, tenant=tenant, host=host, run_id=run_id, **_bounds(during)
-        )
+        if during.starts_at >= during.ends_at:
+            return None
+        question = replace(_use(tenant, during, "component", "share", "run"), host=host)
+        [row] = await self._ask_usage("summing a host", HOST_SHARES, question, charged_run=run_id)
         shares = HostShares(*(row[name] or 0.0 for name in ("run_joules", "others_joules", "idle_joules")))
         # Without an idle share nobody measured the host: a tracker alone knows its own run only.
         return shares if shares.idle_joules else None
@@ -276,8 +323,28 @@ class ClickHouseAnalysisBooks:
         except ValidationError as error:
             raise Broken(f"an anomaly was kept in a form that this ledger cannot read: {error}") from error
 
+    async def _ask_usage(
+        self, what: str, sql: str, question: UsageQuestion, **parameters: Any
+    ) -> list[Mapping[str, Any]]:
+        """Ask over sums that are taken from the coarsest roll-ups that are up to date, from samples where none is."""
+        span = question.span
+        touched = await self._usage.touched_minutes(question.tenant, span.starts_at, span.ends_at)
+        usage, bound = usage_query(question, touched)
+        return await self._ask(what, sql.format(usage=usage), **(bound | {"rows_max": _UNCUT} | parameters))
+
     async def _ask(self, what: str, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _spans(run_id: str, rows: Sequence[Mapping[str, Any]]) -> list[PhaseSpan]:
+    try:
+        return [PhaseSpan.model_validate_json(row["phase"]) for row in rows]
+    except ValidationError as error:
+        raise Broken(f"phases of {run_id} were kept in a form that this ledger cannot read: {error}") from error
+
+
+def _use(tenant: str, during: Stretch, *group_by: str) -> UsageQuestion:
+    return UsageQuestion(tenant, Span(during.starts_at, during.ends_at), Step.TOTAL, group_by)
 
 
 def _bounds(during: Stretch) -> dict[str, datetime]:

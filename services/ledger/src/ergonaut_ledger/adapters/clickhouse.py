@@ -103,7 +103,8 @@ class ClickHouseStore:
         rows = await self._ask("reading intensities", questions.DAYS, tenants=list(tenants), at=at)
         days: dict[str, dict[int, HourOfDay]] = {}
         for row in rows:
-            days.setdefault(row["zone"], {})[row["hour"]] = HourOfDay(row["intensity_grams_per_kwh"], row["kind"])
+            hour = HourOfDay(row["intensity_grams_per_kwh"], row["kind"], row["range_fraction"])
+            days.setdefault(row["zone"], {})[row["hour"]] = hour
         return days
 
     async def newest_body(self, tenant: str, event_type: str, key: str) -> str | None:

@@ -139,7 +139,7 @@ ORDER BY offer_id
 
 # Eight days each way: `pricing` tells at most a week ahead, and a day that is further away is no longer like the run's own.
 DAYS = """
-SELECT zone, toHour(starts_at, 'UTC') AS hour, intensity_grams_per_kwh, kind
+SELECT zone, toHour(starts_at, 'UTC') AS hour, intensity_grams_per_kwh, kind, range_fraction
 FROM intensities FINAL
 WHERE tenant IN {tenants:Array(String)}
     AND starts_at >= {at:DateTime64(6, 'UTC')} - INTERVAL 8 DAY

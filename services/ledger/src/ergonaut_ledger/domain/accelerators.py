@@ -3,38 +3,44 @@
 Watts are the makers' own, from NVIDIA's data sheets of each product (maximum thermal design power, the default power limit).
 """
 
+import re
+
 BOARD_WATTS: tuple[tuple[str, float], ...] = (
-    # The more precise name comes first: a PCIe board has another limit than the module of the same chip.
-    ("H100-80GB-PCIE", 350.0),
-    ("H100-94GB-NVL", 400.0),
-    ("H100-NVL", 400.0),
-    ("H100", 700.0),
-    ("H200-NVL", 600.0),
+    ("H200 NVL", 600.0),
     ("H200", 700.0),
-    ("A100-40GB-PCIE", 250.0),
-    ("A100-80GB-PCIE", 300.0),
+    ("H100 NVL", 400.0),
+    ("H100 PCIE", 350.0),
+    ("H100", 700.0),
+    ("A100 80GB PCIE", 300.0),
+    ("A100 40GB PCIE", 250.0),
     ("A100", 400.0),
-    ("V100-PCIE", 250.0),
+    ("V100 PCIE", 250.0),
     ("V100", 300.0),
     ("L40S", 350.0),
     ("L4", 72.0),
     ("T4", 70.0),
-    ("RTX-4090", 450.0),
-    ("RTX-3090", 350.0),
+    ("RTX 4090", 450.0),
+    ("RTX 3090", 350.0),
 )
+"""Boards by the words of their names; of one chip the more precise name comes first."""
+
+_OF_NO_ACCOUNT = re.compile(r"NVIDIA|TESLA|GEFORCE|SXM\d*|HBM\w*|\d+GB")
+"""Words that a name may have besides; any other, such as `MIG` or `LAPTOP`, makes it a board that is not in the table."""
 
 
-def board_power_watts(accelerator: str) -> float | None:
-    """The board's default limit in watts; None for one that is not in the table.
+def board_power_watts(accelerator: str, drawn_watts: float) -> float | None:
+    """The board's default limit in watts, of one that drew so much; None where that is not certain.
 
-    >>> board_power_watts("H100-80GB"), board_power_watts("NVIDIA H100 PCIe"), board_power_watts("TPU")
-    (700.0, None, None)
+    Agents leave `PCIe` out of a name, and a card of that form has a lower limit than the module of the same chip: what it drew
+    tells the module, where it is more than the card can draw.
+
+    >>> board_power_watts("H100-80GB", 600.0), board_power_watts("NVIDIA H100 PCIe", 340.0), board_power_watts("TPU", 90.0)
+    (700.0, 350.0, None)
+    >>> board_power_watts("H100-80GB", 340.0)
     """
-    name = accelerator.upper().replace("NVIDIA", "").replace("TESLA", "").strip(" -").replace(" ", "-")
-    found = next((watts for known, watts in BOARD_WATTS if name == known or name.startswith(f"{known}-")), None)
-    # A board of another form than the table knows has a limit that nobody told.
-    return None if found is None or ("PCIE" in name and "PCIE" not in _known_as(name)) else found
-
-
-def _known_as(name: str) -> str:
-    return next(known for known, _ in BOARD_WATTS if name == known or name.startswith(f"{known}-"))
+    words = set(re.split(r"[\s-]+", accelerator.upper()))
+    board = next((each for each in BOARD_WATTS if words.issuperset(each[0].split())), None)
+    if board is None or not all(_OF_NO_ACCOUNT.fullmatch(word) for word in words - set(board[0].split())):
+        return None
+    cards = [watts for name, watts in BOARD_WATTS if name.endswith(" PCIE") and name.split()[0] == board[0]]
+    return board[1] if drawn_watts > max(cards, default=0.0) else None

@@ -50,7 +50,8 @@ DRIFT_FRACTION_MIN = 0.2
 """A trend that is real but smaller than this is not worth a word."""
 
 DRIFT_Z_MIN = 5.0
-"""Mann-Kendall's statistic in standard deviations: by chance alone less than once in a million series."""
+"""Mann-Kendall's statistic in standard deviations: for steps that err independently less than once in a million series. Steps
+that follow each other may err alike, which this test does not know; what is told must also have grown by a fifth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +145,17 @@ def drift(subject: Subject, steps: Sequence[Step]) -> list[Anomaly]:
     if len(told) < DRIFT_STEPS_MIN:
         return []
     joules = [step.energy_joules for step in told]
-    usual = median(joules[: len(joules) // 4])
     slope = median((joules[j] - joules[i]) / (j - i) for i, j in combinations(range(len(joules)), 2))
-    now = usual + slope * (len(joules) - 1)
-    if _kendall_z(joules) < DRIFT_Z_MIN or not usual or slope * (len(joules) - 1) / usual < DRIFT_FRACTION_MIN:
+    # The line through the median step, from the first step to the last one.
+    growth = slope * (len(joules) - 1)
+    first, now = median(joules) - growth / 2, median(joules) + growth / 2
+    if _kendall_z(joules) < DRIFT_Z_MIN or first <= 0 or growth / first < DRIFT_FRACTION_MIN:
         return []
-    more = (now - usual) / usual
     because = (
-        f"A step now uses {plain(now)} J, {more:.0%} more than the first ones with {plain(usual)} J, over {len(told)} steps; "
+        f"A step now uses {plain(now)} J, {growth / first:.0%} more than {len(told)} steps ago with {plain(first)} J; "
         "look for data that grows, memory that leaks, or a machine that has become hot."
     )
-    return [Anomaly(DRIFT, subject, told[0].started_at, told[-1].ended_at, now, usual, "joules_per_step", because)]
+    return [Anomaly(DRIFT, subject, told[0].started_at, told[-1].ended_at, now, first, "joules_per_step", because)]
 
 
 def anomaly_of(event: AnomalyFound) -> Anomaly:

@@ -6,7 +6,7 @@ up to the run, and a phase's edge is off by no more than what one sample holds.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
@@ -25,9 +25,8 @@ COUNTED = frozenset(
         "queries", "records", "requests", "rows", "samples", "sentences", "sequences", "steps", "tokens", "words",
     }
 )  # fmt: skip
-"""Figures that count work: a metric whose name ends in one of these words, such as `tokens` or `output_tokens`.
-
-A metric is told with nothing but a name and a number; a loss of 0.3 must not become joules per loss."""
+"""Words by which work is recognised where a run does not tell which of its figures count work: names that end in one of them,
+such as `tokens` or `output_tokens`. A loss of 0.3 must not become joules per loss."""
 
 EPOCH = "epoch"
 GATEWAY = "gateway"
@@ -110,13 +109,23 @@ def unit_footprints(footprint: Footprint, counts: Mapping[str, float]) -> list[U
     ]
 
 
-def counted(metrics: Mapping[str, float], phases: Sequence[PhaseSpan], predictions: int) -> dict[str, float]:
+def counted(
+    metrics: Mapping[str, float], phases: Sequence[PhaseSpan], predictions: int, told: Collection[str] | None = None
+) -> dict[str, float]:
     """How often each unit of work was done: counted metrics, epochs by their phases, and predictions that were served.
+
+    `told` names the metrics that the run counted; None where it does not say, and names that look like work are taken.
 
     >>> counted({"output_tokens": 5e6, "loss": 0.3}, [], 0)
     {'output_tokens': 5000000.0}
+    >>> counted({"output_tokens": 5e6, "proofs": 2.0}, [], 0, told=["proofs"])
+    {'proofs': 2.0}
     """
-    counts = {name: value for name, value in metrics.items() if is_counted(name) and 0 < value < math.inf}
+    counts = {
+        name: value
+        for name, value in metrics.items()
+        if 0 < value < math.inf and (looks_counted(name) if told is None else name in told)
+    }
     epochs = len({(span.phase, span.step, span.started_at) for span in phases if last_word(span.phase) == EPOCH})
     if epochs:
         counts[EPOCH] = float(epochs)
@@ -125,10 +134,10 @@ def counted(metrics: Mapping[str, float], phases: Sequence[PhaseSpan], predictio
     return counts
 
 
-def is_counted(name: str) -> bool:
-    """Whether a metric counts work.
+def looks_counted(name: str) -> bool:
+    """Whether a metric counts work, by its name alone.
 
-    >>> is_counted("tokens"), is_counted("val/output_tokens"), is_counted("tokens_per_second")
+    >>> looks_counted("tokens"), looks_counted("val/output_tokens"), looks_counted("tokens_per_second")
     (True, True, False)
     """
     return name.lower().replace("/", "_").replace("-", "_").rpartition("_")[2] in COUNTED

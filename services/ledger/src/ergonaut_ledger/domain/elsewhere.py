@@ -56,6 +56,8 @@ class HourOfDay:
 
     intensity_grams_per_kwh: float
     kind: str
+    range_fraction: float | None = None
+    """The true intensity lies within plus or minus this fraction; None where nobody knows."""
 
 
 Days = Mapping[str, Mapping[int, HourOfDay]]
@@ -83,6 +85,7 @@ class Elsewhere:
     cost_usd: float
     carbon_grams_co2e: float
     intensity_kind: str
+    intensity_range_fraction: float | None = None
 
 
 def other_places(measured: Measured, need: Need, offers: Iterable[Offer], days: Days) -> list[Elsewhere]:
@@ -161,6 +164,7 @@ def _estimate(measured: Measured, offer: Offer, starts_at: datetime, hour: HourO
         cost_usd=rent + electricity_usd(offer, measured.energy_joules),
         carbon_grams_co2e=carbon_grams(measured.energy_joules, hour.intensity_grams_per_kwh) * offer.pue,
         intensity_kind=hour.kind,
+        intensity_range_fraction=hour.range_fraction,
     )
 
 
@@ -171,7 +175,16 @@ def _mean_over(day: Mapping[int, HourOfDay], starts_at: datetime, duration_secon
         return None
     total_seconds = sum(shares.values())
     weighed = sum(day[hour].intensity_grams_per_kwh * seconds for hour, seconds in shares.items())
-    return HourOfDay(weighed / total_seconds, day[starts_at.hour].kind)
+    # Hours of one day may err alike, so their ranges add up and none cancels another.
+    off_by = [
+        None
+        if (fraction := day[hour].range_fraction) is None
+        else fraction * day[hour].intensity_grams_per_kwh * seconds
+        for hour, seconds in shares.items()
+    ]
+    known = [grams for grams in off_by if grams is not None]
+    range_fraction = math.fsum(known) / weighed if weighed and len(known) == len(off_by) else None
+    return HourOfDay(weighed / total_seconds, day[starts_at.hour].kind, range_fraction)
 
 
 def _hours_touched(starts_at: datetime, duration_seconds: float) -> dict[int, float]:

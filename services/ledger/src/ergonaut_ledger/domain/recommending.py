@@ -18,28 +18,30 @@ SAVING_FRACTION_MIN = 0.05
 """Smaller savings are within what intensities and meters are off by, and not worth the trouble."""
 
 CAP_SAVING_FRACTION, CAP_TIME_FRACTION, CAP_OF_BOARD = 0.137, 0.068, 0.6
-"""A cap at 150 of 250 W took 13.7 % of the energy and 6.8 % more time, mean over language models on V100 (McDonald et al., "Great
-Power, Great Responsibility", Findings of NAACL 2022, arXiv 2205.09646)."""
+"""A cap at 150 of 250 W saved 13.7 % of the energy and took 6.8 % more time, mean over language models trained on V100 (McDonald
+et al., "Great Power, Great Responsibility", Findings of NAACL 2022, arXiv 2205.09646)."""
 
 CAP_BUSY_FRACTION = 0.7
-"""Below this part of the board's limit an accelerator waits for something else, and a cap at 60 % changes little."""
+"""Below this part of the board's limit an accelerator waits for something else, and a cap at 60 % changes little: generating
+tokens on an H200 draws 137 to 300 of 700 W, and no cap is ever reached (Ma et al., 2026, arXiv 2605.11999)."""
 
 CAP_BASIS = (
     "Measured energy of the accelerator, times the mean saving of a cap at 60 % on V100 (13.7 % of the energy for 6.8 % more "
-    "time: McDonald et al., Findings of NAACL 2022). On H100 and H200 the best cap differs from one program to the next (arXiv "
-    "2603.16164), hence the range; Zeus (NSDI 2023) finds it for one's own program."
+    "time: McDonald et al., Findings of NAACL 2022). No one cap is best for all programs on H100 and H200 (arXiv 2603.16164), so "
+    "the range goes down to nothing; Zeus (NSDI 2023) finds the best one for one's own program."
 )
 
 PRECISION_METRIC, FULL_PRECISION_BITS = "precision_bits", 32.0
 """A run tells by this metric in how many bits it calculates."""
 
 PRECISION_SAVING_FRACTION = 1 / 3
-"""Half of what there is to be won: three times the speed at unchanged power would take two thirds of the energy."""
+"""The middle between nothing and two thirds, which is what three times the speed at unchanged power would save."""
 
 PRECISION_BASIS = (
-    "The run told that it calculates in 32 bits. Mixed precision trains as accurately (Micikevicius et al., ICLR 2018) and on "
-    "tensor cores up to three times as fast (TensorFlow's guide on mixed precision); at unchanged power that takes between none "
-    "and two thirds of the accelerator's measured energy."
+    "The run told that it calculates in 32 bits. Mixed precision trains as accurately (Micikevicius et al., ICLR 2018); "
+    "TensorFlow's guide on it speaks of three times the speed on GPUs with tensor cores, which at unchanged power saves two "
+    "thirds of the accelerator's measured energy. How much of that a program gets is not known before it is tried, so the range "
+    "goes down to nothing, as it does where 32 bits already run as TF32. Rent saved by a shorter time is not estimated."
 )
 
 IDLE_FRACTION_MIN, IDLE_SECONDS_MIN = 0.5, 3_600.0
@@ -50,11 +52,12 @@ ROOM_FACTOR = 2.0
 energy too and a run is not equally busy at all times."""
 
 USD_PER_GRAM = 190e-6
-"""Only to put dollars and grams in one order: the social cost of a tonne of CO2, 190 dollars (US EPA, Report on the Social Cost
-of Greenhouse Gases, 2023, discount rate 2 %)."""
+"""Only to put dollars and grams in one order: the social cost of a tonne of CO2 emitted in 2020, 190 dollars (US EPA, Report
+on the Social Cost of Greenhouse Gases, 2023, discount rate 2 %)."""
 
 GRAMS_PER_KWH_UNKNOWN = 475.0
-"""Only to put joules of which nobody knows the grams in that order: the world's average (IEA, Global Energy and CO2 Status)."""
+"""Only to put joules of which nobody knows the grams in that order: the world's average of 2018 (IEA, Global Energy and CO2
+Status Report, 2019)."""
 
 HOURS_A_DAY = 24
 
@@ -148,6 +151,7 @@ def move_hour(facts: RunFacts) -> Recommendation | None:
     saving = own.carbon_grams_co2e - best.carbon_grams_co2e
     if saving < SAVING_FRACTION_MIN * own.carbon_grams_co2e:
         return None
+    doubt = _grams_doubt(facts, own, best)
     until = f" (its deadline is {facts.deadline:%F %H:%M} UTC)" if facts.deadline else " if it can wait"
     return Recommendation(
         kind="move-hour",
@@ -155,12 +159,12 @@ def move_hour(facts: RunFacts) -> Recommendation | None:
         sentence=f"Start {run.name} at {best.starts_at:%H:%M} UTC instead of {own.starts_at:%H:%M}{until}.",
         basis=(
             f"The run's measured energy times the intensity of {run.zone or 'its zone'} by the hour of its day "
-            f"({best.intensity_kind}); the range is the meters', the hours' own uncertainty is not in it."
+            f"({best.intensity_kind}). {_said_of_range(doubt)}"
         ),
         saving_fraction=saving / own.carbon_grams_co2e,
         saving_usd=own.cost_usd - best.cost_usd,
         saving_grams_co2e=saving,
-        range_fraction=_range_fraction(facts.footprint),
+        range_fraction=doubt,
     )
 
 
@@ -185,25 +189,27 @@ def move_region(facts: RunFacts) -> Recommendation | None:
     )
     if max(fractions) < SAVING_FRACTION_MIN:
         return None
-    offer = best.offer
+    offer, of_grams = best.offer, fractions[1] >= fractions[0]
+    doubt = _grams_doubt(facts, own, best) if of_grams else _usd_doubt(facts, own, best)
     return Recommendation(
         kind="move-region",
         subject=facts.run.run_id,
         sentence=f"Run {facts.run.name} on {offer.provider} {offer.region} {offer.machine_type} ({market_of(offer)}).",
         basis=(
             "The run's measured energy and time taken over unchanged, the other machine taken to be as fast and as hungry; offer "
-            f"{offer.offer_id}, intensity of {offer.zone} ({best.intensity_kind}). The range is the meters' only."
+            f"{offer.offer_id}, intensity of {offer.zone} ({best.intensity_kind}). "
+            + (_said_of_range(doubt) if of_grams else "The range is that of the dollars, from the meters' own.")
         ),
         saving_fraction=max(fractions),
         saving_usd=usd,
         saving_grams_co2e=grams,
-        range_fraction=_range_fraction(facts.footprint),
+        range_fraction=doubt,
     )
 
 
 def cap_power(facts: RunFacts) -> Recommendation | None:
     """A lower power limit for accelerators that draw near theirs."""
-    board = board_power_watts(facts.accelerator)
+    board = board_power_watts(facts.accelerator, max(facts.busy_watts.values(), default=0.0))
     if board is None:
         return None
     busy = {name for name, watts in facts.busy_watts.items() if watts >= CAP_BUSY_FRACTION * board}
@@ -386,8 +392,36 @@ def _measured_joules(footprint: Footprint, components: set[str]) -> float:
     return math.fsum(parts)
 
 
-def _range_fraction(footprint: Footprint) -> float | None:
-    return footprint.energy_joules_range / footprint.energy_joules if footprint.energy_joules else None
+def _range_fraction(footprint: Footprint) -> float:
+    return footprint.energy_joules_range / footprint.energy_joules if footprint.energy_joules else 0.0
+
+
+def _grams_doubt(facts: RunFacts, own: Elsewhere, best: Elsewhere) -> float | None:
+    """How far a difference in grams may be off: what both intensities may be off by, and the meters' part; None where not known.
+
+    The intensities' ranges are added, as if one were too high where the other is too low. Hours of one zone err partly alike, so
+    this is the widest that it can be.
+    """
+    ranges = (own.intensity_range_fraction, best.intensity_range_fraction)
+    saved = own.carbon_grams_co2e - best.carbon_grams_co2e
+    if None in ranges or saved <= 0:
+        return None
+    off_by = own.carbon_grams_co2e * (ranges[0] or 0.0) + best.carbon_grams_co2e * (ranges[1] or 0.0)
+    return off_by / saved + _range_fraction(facts.footprint)
+
+
+def _usd_doubt(facts: RunFacts, own: Elsewhere, best: Elsewhere) -> float | None:
+    """How far a difference in dollars may be off: rent is agreed, electricity follows from the energy."""
+    joules, saved = facts.footprint.energy_joules, own.cost_usd - best.cost_usd
+    electricity = electricity_usd(own.offer, joules) - electricity_usd(best.offer, joules)
+    return abs(electricity) * _range_fraction(facts.footprint) / saved if saved > 0 else None
+
+
+def _said_of_range(doubt: float | None) -> str:
+    if doubt is None:
+        return "How far the intensities may be off is not known, so there is no range."
+    nothing = "; on a given day there may be nothing to save" if doubt >= 1 else ""
+    return f"The range is that of the grams, from the meters' and both intensities' own{nothing}."
 
 
 def _grams(footprint: Footprint, joules: float) -> float | None:
@@ -396,16 +430,18 @@ def _grams(footprint: Footprint, joules: float) -> float | None:
 
 
 def _electricity(facts: RunFacts, joules: float) -> float | None:
-    return electricity_usd(facts.own_offer, joules) if facts.own_offer else None
+    """Dollars of electricity that is paid by the kWh; None where it is in the rent, or nobody knows."""
+    own = facts.own_offer
+    return electricity_usd(own, joules) if own and own.electricity_microusd_per_kwh else None
 
 
 def _capped_usd(facts: RunFacts, saved_joules: float) -> float | None:
     """Electricity saved less the rent of the longer time; a machine of one's own has no rent."""
-    saved = _electricity(facts, saved_joules)
-    if saved is None or facts.own_offer is None:
+    own, seconds = facts.own_offer, _seconds(facts)
+    if own is None or not (own.electricity_microusd_per_kwh or own.price_microusd_per_hour):
         return None
-    seconds = _seconds(facts)
-    return saved - rent_usd(facts.own_offer, seconds * (1 + CAP_TIME_FRACTION)) + rent_usd(facts.own_offer, seconds)
+    more_rent = rent_usd(own, seconds * (1 + CAP_TIME_FRACTION)) - rent_usd(own, seconds)
+    return electricity_usd(own, saved_joules) - more_rent
 
 
 def _sum_of_known(values: Iterable[float | None]) -> float | None:

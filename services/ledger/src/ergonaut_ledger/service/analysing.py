@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from ergonaut.errors import Broken
-from ergonaut.events import PUBLIC_TENANT, HostReported, JobSubmitted
+from ergonaut.events import PUBLIC_TENANT, HostReported, JobSubmitted, RunFinished
 from ergonaut.jobs import JobSpec
 from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
 from ergonaut_ledger.domain.anomalies import Anomaly
 from ergonaut_ledger.domain.efficiency import (
     GATEWAY,
@@ -40,12 +41,20 @@ SLICES_MAX = 50_000
 below half a second."""
 
 RUNS_WEIGHED_MAX = 20
-"""Runs that a tenant's recommendations are drawn from, those that used most: little is to be saved in the others, and each takes
-some seven questions of the 10 s of a call."""
+"""Runs that a tenant's recommendations are drawn from, those that used most: little is to be saved in the others."""
+
+WEIGHING_SECONDS_MAX = 5.0
+"""No further run is weighed after this time of the 10 s of a call: long runs are read sample by sample, and advice on those that
+used most is worth more than none."""
+
+IDLE_DAYS_MAX = 31
+"""Hours of every accelerator are read so far back: what lay idle before says little about the next weeks."""
 
 HOSTS_MAX = 1_000
 BUSY_POINTS = 600
 """Points of a run's power from which its busy watts are taken."""
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ class Analysing:
         served = await self._predictions(tenant, footprint)
         # Many phases and samples take a few tenths of a second, which would hold up all other questions.
         phases = await asyncio.to_thread(phase_footprints, spans, slices)
-        units = unit_footprints(footprint, counted(footprint.run.metrics, spans, served))
+        told = await self._counted(tenant, run_id)
+        units = unit_footprints(footprint, counted(footprint.run.metrics, spans, served, told))
         return Efficiency(phases, units, phases_omitted=max(count - len(spans), 0))
 
     async def recommendations(self, tenant: str, run_id: str, days: int, limit: int) -> list[Recommendation]:
@@ -82,13 +92,18 @@ class Analysing:
         if run_id:
             facts = await self._facts(tenant, await self._reporting.footprint(tenant, run_id))
             return ranked(recommendations_for(facts), {}, limit)
-        lately = self._lately(days)
-        found, names = [], {}
-        for heavy in await self._books.heaviest_runs(tenant, lately, RUNS_WEIGHED_MAX):
+        give_up_at = self._clock.monotonic() + WEIGHING_SECONDS_MAX
+        idle_lately = self._lately(min(days, IDLE_DAYS_MAX))
+        hosts = [stop_idle(idle) for idle in await self._books.idle_accelerators(tenant, idle_lately, HOSTS_MAX)]
+        found: list[Recommendation] = []
+        names: dict[str, str] = {}
+        for heavy in await self._books.heaviest_runs(tenant, self._lately(days), RUNS_WEIGHED_MAX):
+            if self._clock.monotonic() > give_up_at:
+                log.info("not all runs were weighed for advice", tenant=tenant, weighed=len(names))
+                break
             footprint = await self._reporting.footprint(tenant, heavy)
             names[heavy] = footprint.run.name
             found += recommendations_for(await self._facts(tenant, footprint))
-        hosts = [stop_idle(idle) for idle in await self._books.idle_accelerators(tenant, lately, HOSTS_MAX)]
         return ranked([*found, *(each for each in hosts if each is not None)], names, limit)
 
     async def anomalies(self, tenant: str, run_id: str, days: int, limit: int) -> list[Anomaly]:
@@ -99,6 +114,17 @@ class Analysing:
         now = self._clock.now()
         return Stretch(now - timedelta(days=days), now)
 
+    async def _counted(self, tenant: str, run_id: str) -> tuple[str, ...] | None:
+        """Which of a run's figures it counted; None while it runs, and for one whose end was told without saying so."""
+        body = await self._store.newest_body(tenant, RunFinished.TYPE, run_id)
+        if body is None:
+            return None
+        try:
+            finished = RunFinished.model_validate_json(body)
+        except ValidationError as error:
+            raise Broken(f"the end of {run_id} was kept in a form that this ledger cannot read: {error}") from error
+        return finished.counted if "counted" in finished.model_fields_set else None
+
     async def _predictions(self, tenant: str, footprint: Footprint) -> int:
         """What the gateway served while the run ran, for a run that meters the gateway; 0 for all others."""
         if footprint.run.name != GATEWAY:
@@ -107,7 +133,7 @@ class Analysing:
 
     async def _facts(self, tenant: str, footprint: Footprint) -> RunFacts:
         run = footprint.run
-        estimates = await self._reporting.elsewhere(tenant, run.run_id)
+        estimates = await self._reporting.estimates(tenant, footprint)
         offers = await self._store.offers((tenant, PUBLIC_TENANT), run.started_at)
         job = await self._job(tenant, run.job_id)
         return RunFacts(

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
 from pydantic import ValidationError
 
 from ergonaut.errors import Broken, NotFound
 from ergonaut.events import PUBLIC_TENANT, JobSubmitted
 from ergonaut_ledger.domain.elsewhere import (
+    Days,
     Elsewhere,
     HourOfDay,
     Measured,
@@ -59,14 +61,17 @@ class Reporting:
 
     async def elsewhere(self, tenant: str, run_id: str) -> Estimates:
         """What a run would have used at other places and hours. Raises NotFound."""
-        footprint = await self.footprint(tenant, run_id)
+        return await self.estimates(tenant, await self.footprint(tenant, run_id))
+
+    async def estimates(self, tenant: str, footprint: Footprint) -> Estimates:
+        """What the run of a footprint would have used at other places and hours."""
         if footprint.coverage is None or not any(part.energy_joules is not None for part in footprint.components):
             return Estimates([], [], "No energy of this run was measured, so there is nothing to carry over.")
         tenants = (tenant, PUBLIC_TENANT)
         offers = await self._store.offers(tenants, footprint.run.started_at)
         days = await self._store.days(tenants, footprint.run.started_at)
         own = _own_offer(footprint, offers)
-        measured = _measured(footprint, own)
+        measured = _measured(footprint, own, days)
         need = await self._need(tenant, footprint.run.job_id, own)
         places = other_places(measured, need, offers, days)
         return Estimates(places, other_hours(measured, days), method_sentence(footprint.not_measured))
@@ -110,7 +115,7 @@ def _own_offer(footprint: Footprint, offers: Sequence[Offer]) -> Offer:
     )
 
 
-def _measured(footprint: Footprint, own: Offer) -> Measured:
+def _measured(footprint: Footprint, own: Offer, days: Days) -> Measured:
     run, coverage = footprint.run, footprint.coverage
     assert coverage is not None, "only measured runs are carried over"
     ended_at = run.ended_at or coverage.last_at
@@ -120,5 +125,11 @@ def _measured(footprint: Footprint, own: Offer) -> Measured:
         started_at=run.started_at,
         duration_seconds=max((ended_at - run.started_at).total_seconds(), 0.0),
         energy_joules=footprint.energy_joules,
-        own_hour=HourOfDay(coverage.intensity_grams_per_kwh, " and ".join(kinds)),
+        own_hour=HourOfDay(coverage.intensity_grams_per_kwh, " and ".join(kinds), _range_fraction(run, kinds, days)),
     )
+
+
+def _range_fraction(run: RunRecord, kinds: Sequence[str], days: Days) -> float | None:
+    """How far the intensity of a run's samples may be off: samples do not tell it, the zone's own hour of the same kind does."""
+    hour = days.get(run.zone, {}).get(run.started_at.astimezone(UTC).hour)
+    return hour.range_fraction if hour is not None and [hour.kind] == list(kinds) else None

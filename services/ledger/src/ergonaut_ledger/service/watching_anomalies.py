@@ -34,8 +34,11 @@ STEP_SECONDS = 10
 TENANTS_MAX, SERIES_MAX, RUNS_MAX = 1_000, 500, 50
 """Bounds of one look: tenants; then of each the series that used most energy, and the runs that told of phases last."""
 
-PHASES_MAX, SLICES_MAX = 2_000, 20_000
-"""Of one run in one look; drift looks at 300 steps of a kind at most."""
+STEPS_MAX, SLICES_MAX = 1_000, 20_000
+"""Of one run in one look: the last steps, and the samples since the first of them; drift looks at 300 steps of a kind."""
+
+SAMPLE_LONGEST = timedelta(minutes=2)
+"""A sample that began so long before a step may still reach into it; nobody samples less often."""
 
 KNOWN_MAX = 1_000
 KNOWN_DAYS = 7
@@ -85,10 +88,11 @@ class AnomalyWatching:
 
     async def _steps(self, tenant: str, run_id: str) -> dict[Subject, list[Step]]:
         """A run's numbered phases, by their names."""
-        spans, _ = await self._books.phases(tenant, run_id, PHASES_MAX)
-        slices = await self._books.slices(tenant, run_id, SLICES_MAX)
-        phases = await asyncio.to_thread(phase_footprints, [span for span in spans if span.step is not None], slices)
-        return _by_name(run_id, phases)
+        spans = await self._books.newest_steps(tenant, run_id, STEPS_MAX)
+        if not spans:
+            return {}
+        slices = await self._books.slices(tenant, run_id, SLICES_MAX, spans[0].started_at - SAMPLE_LONGEST)
+        return _by_name(run_id, await asyncio.to_thread(phase_footprints, spans, slices))
 
 
 def _by_name(run_id: str, phases: Sequence[PhaseFootprint]) -> dict[Subject, list[Step]]:
