@@ -248,6 +248,16 @@ async def test_a_run_that_starts_in_a_budget_that_is_used_up_is_stopped_too(ledg
     assert ledger.kinds == ["Changed", "Exceeded", "Exceeded"]
 
 
+async def test_what_was_ended_just_below_its_limit_is_expected_to_be_used_up_no_more(ledger: Ledger) -> None:
+    await ledger.budgeting.set("t", budget(action="stop"), "ada")
+    await ledger.keep(start())
+    await ledger.use(1, 50.0)
+    assert (await ledger.budgeting.standing("t", "b")).ends_at_expected is not None
+    await ledger.use(2, 49.5)
+    standing = await ledger.budgeting.standing("t", "b")
+    assert (standing.state, standing.ends_at_expected) == (State.EXCEEDED, None)
+
+
 async def test_a_run_that_has_ended_is_not_told_to_stop(ledger: Ledger) -> None:
     await ledger.budgeting.set("t", budget(action="stop"), "ada")
     await ledger.keep(start(), start("run-2"), finished("t", "run-2", occurred_at=NOON, ended_at=NOON))

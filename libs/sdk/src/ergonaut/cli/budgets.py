@@ -31,8 +31,8 @@ _UNITS = {
 }
 """Units as people write them, in lower case, and what one is in the metric's unit."""
 
-_COLUMNS = ("budget", "of", "used", "range", "limit", "", "window", "used up", "state", "then")
-_NUMBERS = ("used", "range", "limit")
+_COLUMNS = ("budget", "of", "used", "limit", "", "window", "used up", "state", "then")
+_NUMBERS = ("used", "limit")
 
 app = typer.Typer(
     help="Limit what runs, jobs, projects and the tenant may use.\n\nExample: ergonaut budget list",
@@ -164,9 +164,8 @@ def _row(standing: pb.BudgetStanding) -> tuple[str, ...]:
     budget = standing.budget
     return (
         budget.budget_id,
-        f"{budget.scope} {budget.scope_key}".strip(),
-        _amount(budget.metric, standing.used),
-        f"± {standing.used_range / standing.used:.0%}" if standing.used else "",
+        _of(budget),
+        _used(standing),
         _amount(budget.metric, budget.limit),
         _bar(standing.used / budget.limit),
         _window(standing),
@@ -174,6 +173,22 @@ def _row(standing: pb.BudgetStanding) -> tuple[str, ...]:
         standing.state,
         budget.action,
     )
+
+
+def _of(budget: pb.Budget) -> str:
+    """Whose use it limits; a job's own limit bears the job's id in its name already.
+
+    >>> _of(pb.Budget(scope="tenant")), _of(pb.Budget(scope="job", scope_key="job-1", budget_id="job-1-cost"))
+    ('tenant', 'its job')
+    """
+    if budget.scope == BudgetScope.JOB and budget.budget_id.startswith(f"{budget.scope_key}-"):
+        return "its job"
+    return f"{budget.scope} {budget.scope_key}".strip()
+
+
+def _used(standing: pb.BudgetStanding) -> str:
+    used = _amount(standing.budget.metric, standing.used)
+    return f"{used} ± {100 * standing.used_range / standing.used:.0f} %" if standing.used else used
 
 
 def _bar(used_ratio: float) -> str:
@@ -205,7 +220,7 @@ def _window(standing: pb.BudgetStanding) -> str:
     if not standing.HasField("window_ends_at"):
         return "lifetime"
     last = standing.window_ends_at.ToDatetime() - timedelta(microseconds=1)
-    return f"{standing.budget.window}, {standing.window_started_at.ToDatetime():%F} to {last:%F}"
+    return f"{standing.budget.window} to {last:%F}"
 
 
 def _expected_end(standing: pb.BudgetStanding) -> str:

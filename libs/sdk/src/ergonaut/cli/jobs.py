@@ -124,7 +124,9 @@ def pause(
 def resume(
     job_id: JobId, because: Annotated[str, typer.Option(help="For the record.")] = "", as_json: JsonFlag = False
 ) -> None:
-    """Let a paused job go on from its checkpoint, at the best place there is now; also one that a budget has paused.
+    """Let a paused job go on from its checkpoint, at the best place there is now.
+
+    Where a budget paused it and is still used up, it is paused again as soon as it uses something: raise the budget instead.
 
     Example: ergonaut resume job-01k...
     """

@@ -205,7 +205,8 @@ class Budgeting:
         seen = await self._seen(record)
         window = window_at(record.budget, seen.at)
         state = state_of(record, seen.at)
-        return Standing(record, seen, state, window, ends_at_expected(record.budget, window, seen))
+        expected = None if state in {State.EXCEEDED, State.OVER} else ends_at_expected(record.budget, window, seen)
+        return Standing(record, seen, state, window, expected)
 
     async def _seen(self, record: BudgetRecord) -> Seen:
         window = window_at(record.budget, self._world.clock.now())
