@@ -10,6 +10,8 @@ from ergonaut.tracking.summary import RunSummary
 
 # The curves have an axis of their own, so that they never disturb the steps of the program's.
 _AXIS = "ergonaut/duration_seconds"
+# The program waits for its beginning; W&B's own 90 s would be felt where its server is away.
+_INIT_SECONDS_MAX = 10.0
 
 
 class WandbExporter:
@@ -23,7 +25,7 @@ class WandbExporter:
         """Find the program's run or begin one. Raises Refused without wandb."""
         wandb = needed("wandb")
         self._is_own = wandb.run is None
-        settings = wandb.Settings(silent=True)
+        settings = wandb.Settings(silent=True, init_timeout=_INIT_SECONDS_MAX)
         project = os.environ.get("WANDB_PROJECT", "") or summary.project or "ergonaut"
         self._run = wandb.run or wandb.init(project=project, name=summary.name, id=summary.run_id, settings=settings)
         self._run.define_metric(_AXIS)

@@ -1,4 +1,6 @@
-"""Hands a run's footprint to other tools while it goes on and when it ends; none of them can harm or delay the program.
+"""Hands a run's footprint to other tools while it goes on and when it ends; none of them can harm the program.
+
+Only their beginning, in the program's own thread, takes as long as the tool takes, and the end is waited for with a bound.
 
 An exporter is a class with three methods, named in the entry-point group `ergonaut.exporters` or given to `track()`.
 """
