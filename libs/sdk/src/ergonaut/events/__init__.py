@@ -2,32 +2,52 @@
 
 A subject is `ergonaut.v1.<tenant>.<area>.<noun>.<past-verb>.<key>`. Readers ignore fields that they do not know; within v1 only
 optional fields are added; `events/schemas/*.json` hold what has been promised, and a test compares.
+
+An area is loaded when one of its names is first used: a tracker needs two of them, and each takes its time to build.
 """
 
-from ergonaut.events.base import EVENT_TYPES, PUBLIC_TENANT, Event, subject_of
-from ergonaut.events.inference import InferenceServed, ModelDeployed, ModelRemoved
-from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
-from ergonaut.events.leases import LeaseAcquired, LeaseReleased
-from ergonaut.events.ledger import (
-    AnomalyFound,
-    BudgetChanged,
-    BudgetExceeded,
-    BudgetRenewed,
-    BudgetWarned,
-)
-from ergonaut.events.pricing import IntensityChanged, OfferChanged
-from ergonaut.events.runs import (
-    PhasesFinished,
-    PhaseSpan,
-    RunFinished,
-    RunPaused,
-    RunPreempted,
-    RunProgressed,
-    RunStarted,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ergonaut.events.base import PUBLIC_TENANT, Event, subject_of
 from ergonaut.events.streams import STREAMS, StreamSpec
-from ergonaut.events.telemetry import HostReported, PowerSample, PowerSampled
-from ergonaut.events.vectors import CollectionCreated, CollectionDropped
+
+if TYPE_CHECKING:
+    from ergonaut.events.base import EVENT_TYPES
+    from ergonaut.events.inference import InferenceServed, ModelDeployed, ModelRemoved
+    from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
+    from ergonaut.events.leases import LeaseAcquired, LeaseReleased
+    from ergonaut.events.ledger import (
+        AnomalyFound,
+        BudgetChanged,
+        BudgetExceeded,
+        BudgetRenewed,
+        BudgetWarned,
+    )
+    from ergonaut.events.pricing import IntensityChanged, OfferChanged
+    from ergonaut.events.runs import (
+        PhasesFinished,
+        PhaseSpan,
+        RunFinished,
+        RunPaused,
+        RunPreempted,
+        RunProgressed,
+        RunStarted,
+    )
+    from ergonaut.events.telemetry import HostReported, PowerSample, PowerSampled
+    from ergonaut.events.vectors import CollectionCreated, CollectionDropped
+
+_AREAS = {
+    "inference": ("InferenceServed", "ModelDeployed", "ModelRemoved"),
+    "jobs": ("JobCancelled", "JobPlaced", "JobRefused", "JobSubmitted"),
+    "leases": ("LeaseAcquired", "LeaseReleased"),
+    "ledger": ("AnomalyFound", "BudgetChanged", "BudgetExceeded", "BudgetRenewed", "BudgetWarned"),
+    "pricing": ("IntensityChanged", "OfferChanged"),
+    "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
+    "telemetry": ("HostReported", "PowerSample", "PowerSampled"),
+    "vectors": ("CollectionCreated", "CollectionDropped"),
+}
+_HOMES = {name: f"ergonaut.events.{area}" for area, names in _AREAS.items() for name in names}
 
 __all__ = [
     "EVENT_TYPES",
@@ -65,3 +85,21 @@ __all__ = [
     "StreamSpec",
     "subject_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EVENT_TYPES":
+        # Whoever looks a type up by its name must find it, whichever area it is of.
+        value: Any = _every_type()
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'ergonaut.events' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _every_type() -> dict[str, type[Event]]:
+    for area in _AREAS:
+        importlib.import_module(f"ergonaut.events.{area}")
+    return importlib.import_module("ergonaut.events.base").EVENT_TYPES  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ergonaut.errors import Refused
 from ergonaut.events.runs import RunStarted, RunState
@@ -25,8 +26,10 @@ from ergonaut.tracking.options import Options
 from ergonaut.tracking.outer import VARIABLES_BEGIN, OuterRun
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.stopping import BudgetExceeded, SignalWatch
-from ergonaut.tracking.stream import BusStream
 from ergonaut.tracking.summary import RunSummary, Totals
+
+if TYPE_CHECKING:
+    from ergonaut.tracking.stream import BusStream
 
 # Whoever sent a signal will kill for good after a while, often ten seconds; the bus has its own five.
 _HURRIED_SECONDS_MAX = 3.0
@@ -41,7 +44,7 @@ class BegunRun:
 
     run: Run
     environment: Mapping[str, str] = field(default_factory=dict)
-    stream: BusStream | None = None
+    stream: "BusStream | None" = None
     exporting: Exporting | None = None
     signals: SignalWatch | None = None
     owner_pid: int = field(default_factory=os.getpid)
@@ -108,6 +111,9 @@ def begin_run(
     begun = BegunRun(run, outer.to_environment())
     if options.bus is not None and journal is not None:
         with _without_harm(run, "the bus, to which recover_runs() sends it later"):
+            # asyncio takes its time to load; only who has a bus needs it.
+            from ergonaut.tracking.stream import BusStream
+
             stream = BusStream(path, options.bus)
             stream.start()
             begun.stream = stream

@@ -9,7 +9,6 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
@@ -61,6 +60,8 @@ def needed(module: str, extra: str = "") -> ModuleType:
 
 
 def _found(name: str) -> Exporter:
+    from importlib.metadata import entry_points
+
     known = {point.name: point for point in entry_points(group=GROUP)}
     if name not in known:
         raise Refused(f"no exporter is called {name!r}; there are {', '.join(sorted(known))}", field=VARIABLE)

@@ -4,7 +4,6 @@ Asked for in a thread of its own that is given little time, as is the place of a
 sampling ever waits for the network.
 """
 
-import asyncio
 import contextlib
 import threading
 import time
@@ -102,11 +101,19 @@ def asker_from(environment: Mapping[str, str]) -> Ask | None:
     if not address:
         return None
     key = environment.get("ERGONAUT_API_KEY", "")
-    return lambda zone: asyncio.run(_asked(address, key, zone))
+
+    def asked(zone: str) -> IntensityChanged:
+        import asyncio
+
+        return asyncio.run(_asked(address, key, zone))
+
+    return asked
 
 
 async def _asked(address: str, key: str, zone: str) -> IntensityChanged:
     # gRPC costs a fifth of a second to import; only who has a server to ask pays for it, and not at the start.
+    import asyncio
+
     from ergonaut.client.connection import Connection
     from ergonaut.client.pricing import Prices, told_intensity
     from ergonaut.local.home import Home

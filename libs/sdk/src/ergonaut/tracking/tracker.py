@@ -1,6 +1,5 @@
 """`track()`: finds out whether this process must meter itself, and does so from the beginning of a block to its end."""
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -96,6 +95,8 @@ class Tracking:
             # A phase belongs to its task's context and so must end in it; it waits for nothing.
             self.__exit__(kind, error, trace)
         else:
+            import asyncio
+
             await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -234,12 +235,18 @@ def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
         return RunState.CANCELLED, str(error), None
     if isinstance(error, KeyboardInterrupt):
         return RunState.FAILED, "interrupted", None
-    if isinstance(error, asyncio.CancelledError):
+    if _is_cancellation(error):
         return RunState.CANCELLED, "the task was cancelled", None
     if isinstance(error, GeneratorExit):
         # Whoever used the generator had enough of it.
         return RunState.SUCCEEDED, "", None
     return RunState.FAILED, f"{type(error).__name__}: {error}", None
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    # A program that never loaded asyncio need not do so to learn that none of its tasks was cancelled.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def _say(begun: BegunRun, summary: RunSummary, *, verbose: bool) -> None:

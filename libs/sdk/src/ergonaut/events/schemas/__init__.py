@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ergonaut.events.base import EVENT_TYPES, Event
+from ergonaut.events import EVENT_TYPES, Event
 
 FOLDER = Path(__file__).parent
 
