@@ -15,17 +15,22 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ergonaut.api.ledger.v1 import analysis_pb2 as pb
+from ergonaut.api.ledger.v1 import ledger_pb2
 from ergonaut.api.ledger.v1.analysis_pb2_grpc import (
     AnalysisServiceServicer,
     add_AnalysisServiceServicer_to_server,
 )
+from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
 from ergonaut.cli import analysis
-from ergonaut.client import Client
+from ergonaut.cli.reports import gathered
+from ergonaut.client import AsyncClient, Client
+from ergonaut.reports import render_html
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 
 from .made_up_analysis import anomalies, efficiency, recommendations
+from .made_up_runs import footprint
 
 NAME = pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name
 APP = typer.Typer()
@@ -129,6 +134,39 @@ def test_the_blocking_client_answers_the_same(door: Door) -> None:
         assert client.analysis.recommendations() == recommendations()
         assert client.analysis.anomalies("run-1", days=3) == anomalies()
     assert [request.run_id for request in door.asked] == ["run-1", "", "run-1"]
+
+
+async def test_a_report_stands_without_its_analysis_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OldDoor(LedgerServiceServicer):
+        """A ledger from before there was an analysis."""
+
+        async def GetRunFootprint(self, request: Any, context: Any) -> ledger_pb2.GetRunFootprintResponse:
+            return footprint()
+
+        async def GetPowerSeries(self, request: Any, context: Any) -> ledger_pb2.GetPowerSeriesResponse:
+            return ledger_pb2.GetPowerSeriesResponse()
+
+        async def EstimateElsewhere(self, request: Any, context: Any) -> ledger_pb2.EstimateElsewhereResponse:
+            return ledger_pb2.EstimateElsewhereResponse()
+
+    path, keys = key_ring_file(tmp_path, ("default",))
+    name = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name
+    add = lambda server: add_LedgerServiceServicer_to_server(OldDoor(), server)
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path))
+    monkeypatch.setenv("ERGONAUT_API_KEY", keys["default"])
+    async with serving("127.0.0.1:0", service="ledger", add=add, keys=KeyRing.load(path), names=[name]) as server:
+        monkeypatch.setenv("ERGONAUT_LEDGER_ADDRESS", f"127.0.0.1:{server.port}")
+        async with AsyncClient() as client:
+            made = await gathered(client, footprint().run.run_id)
+    assert made.energy.value == footprint().energy_joules
+    assert [each.partition(":")[0] for each in made.analysis.missing] == [
+        "anomalies",
+        "phases and units",
+        "what would save",
+    ]
+    assert "Not analysed, phases and units: " in render_html(made)
 
 
 @pytest.mark.parametrize("name", ["efficiency", "recommend", "anomalies"])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,8 +32,11 @@ from ergonaut.reports import (
     statement_to_json,
     to_json,
 )
+from ergonaut.reports.analysis import Phase
 from ergonaut.reports.charts import NARROW, WIDE, power_chart
 from ergonaut.reports.charts_phases import BARS_MAX, phases_chart, top_phases
+from ergonaut.reports.numbers import Figure
+from ergonaut.reports.terminal import phases_for_terminal
 
 from .made_up_analysis import analysis, anomalies, compliance, efficiency, line, recommendations, statement
 from .made_up_runs import elsewhere, footprint, placement, power
@@ -243,3 +247,19 @@ def evil_compliance() -> Any:
     told.functional_unit = told.factors[0].source = told.certificates[0].certificate_id = EVIL
     told.notes.append(EVIL)
     return told
+
+
+def test_a_phase_within_a_phase_stands_below_it_and_is_said_to_add_nothing() -> None:
+    begun = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def phase(name: str, step: int | None, start: int, end: int) -> Phase:
+        return Phase(
+            name, step, begun + timedelta(seconds=start), begun + timedelta(seconds=end), Figure(5.0), None, None
+        )
+
+    nested = (phase("epoch", 1, 0, 9), phase("epoch/evaluation", None, 7, 9), phase("load/read", None, 9, 10))
+    console = Console(width=80, file=io.StringIO())
+    console.print(phases_for_terminal(nested))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line[:14].rstrip() for line in lines if line[:14].strip()][1:-1] == ["epoch 1", "  evaluation", "load/read"]
+    assert "add nothing" in lines[-1]

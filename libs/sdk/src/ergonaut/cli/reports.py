@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
+from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client import AsyncClient
-from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, NotFound, Refused, Unavailable
 from ergonaut.jobs import Placement
 from ergonaut.jobs_proto import candidate_from_proto
 from ergonaut.reports import (
@@ -32,6 +34,7 @@ from ergonaut.reports import (
 from ergonaut.reports.comparison import RUNS_MAX as COMPARED_MAX
 from ergonaut.reports.comparison import RUNS_MIN as COMPARED_MIN
 
+Answer = TypeVar("Answer")
 JsonFlag = Annotated[bool, JSON_OPTION]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file, with plots.")]
 ReportFile = Annotated[
@@ -140,14 +143,24 @@ async def gathered(client: AsyncClient, run_id: str) -> RunReport:
 
 
 async def _analysis(client: AsyncClient, run: pb.Run) -> Analysis:
-    """Phases, units, what would save, and what was odd since the run began."""
+    """Phases, units, what would save, and what was odd since the run began; what gets no answer is told as missing."""
     days = min((datetime.now(UTC) - run.started_at.ToDatetime(UTC)).days + 2, 366)
+    missing: list[str] = []
+
+    async def answer(what: str, asked: Awaitable[Answer], otherwise: Answer) -> Answer:
+        try:
+            return await asked
+        except (Unavailable, Broken) as error:
+            # The accounts stand without their analysis, as over a ledger of an older version.
+            missing.append(f"{what}: {error}")
+            return otherwise
+
     efficiency, recommendations, anomalies = await asyncio.gather(
-        client.analysis.efficiency(run.run_id),
-        client.analysis.recommendations(run.run_id),
-        client.analysis.anomalies(run.run_id, days=days),
+        answer("phases and units", client.analysis.efficiency(run.run_id), None),
+        answer("what would save", client.analysis.recommendations(run.run_id), []),
+        answer("anomalies", client.analysis.anomalies(run.run_id, days=days), []),
     )
-    return analysis_of(efficiency, recommendations, anomalies)
+    return replace(analysis_of(efficiency, recommendations, anomalies), missing=tuple(sorted(missing)))
 
 
 async def _expected(client: AsyncClient, job_id: str) -> Placement | None:

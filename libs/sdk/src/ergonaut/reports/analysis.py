@@ -134,6 +134,8 @@ class Analysis:
     units: tuple[Unit, ...] = ()
     anomalies: tuple[Anomaly, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Parts that got no answer, each with the reason: what they would tell is not known, and not nothing."""
 
 
 def analysis_of(
@@ -156,6 +158,8 @@ def saving_of(each: Recommendation) -> str:
 
     >>> saving_of(Recommendation("move-hour", "run-1", "", "", 0.4, 0.0, 40.0, None, 0.1))
     'saves 40.0 g CO₂e, 40 % ± 10 %'
+    >>> saving_of(Recommendation("move-hour", "run-1", "", "", 0.1, None, 4.0, None, 3.5))
+    'saves 4.00 g CO₂e, 10 %, less sure than it is large'
     """
     known = [
         numbers.money(each.saving_usd) if each.saving_usd else "",
@@ -163,7 +167,12 @@ def saving_of(each: Recommendation) -> str:
         numbers.energy(each.saving_joules) if each.saving_joules else "",
     ]
     part = f"{numbers.significant(each.saving_fraction * 100, 2)} %"
-    off_by = "" if each.range_fraction is None else f" {numbers.plus_minus(each.range_fraction)}"
+    if each.range_fraction is None:
+        off_by = ""
+    elif each.range_fraction > 1:
+        off_by = ", less sure than it is large"
+    else:
+        off_by = f" {numbers.plus_minus(each.range_fraction)}"
     return f"saves {', '.join([*filter(None, known), part])}{off_by}"
 
 

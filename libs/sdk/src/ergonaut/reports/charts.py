@@ -262,7 +262,9 @@ def _places_axes(
         canvas.line((x(costs[0]), y(mark)), (x(costs[1]), y(mark)))
         canvas.label(x(costs[0]) - 6, y(mark) + 4, _grams_mark(mark, grams[-1]), anchor="end")
     decades = [10.0**power for power in range(_floor_log(costs[0] * 1.001), _floor_log(costs[1] * 1.001) + 1)]
-    every = max(1, math.ceil(len(decades) * 60 / (x(costs[1]) - x(costs[0]))))
+    # The first label stands to the right of its line, half its width further than the others.
+    longest = 1.5 * max(text_width(_short_money(cost), LETTERS) for cost in decades)
+    every = max(1, math.ceil(len(decades) * max(longest, 60.0) / (x(costs[1]) - x(costs[0]))))
     for index, cost in enumerate(decades):
         canvas.line((x(cost), y(0.0)), (x(cost), y(grams[-1])))
         if index % every == 0:

@@ -1,6 +1,6 @@
 """Reports on a terminal, by rich. Every text from outside is put in as text, never as markup."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from rich.console import Group, RenderableType
@@ -43,6 +43,7 @@ def report_for_terminal(report: RunReport) -> RenderableType:
         parts += [title_of("By phase"), phases_for_terminal(analysis.phases, analysis.phases_omitted)]
     if analysis.recommendations:
         parts += [title_of("What would save"), recommendations_for_terminal(analysis.recommendations)]
+    parts += [Text(f"\nNot analysed, {each}", style="yellow") for each in analysis.missing]
     if report.metrics:
         told = ((name, numbers.metric(value)) for name, value in report.metrics.items())
         parts += [title_of("What the run told"), pairs_of(told)]
@@ -107,8 +108,8 @@ def units_for_terminal(units: Sequence[Unit]) -> RenderableType:
         sci = numbers.carbon(unit.sci_grams_co2e * unit.per) if unit.sci_grams_co2e is not None else numbers.NOTHING
         figures = (
             numbers.energy_figure(numbers.scaled(unit.energy, unit.per)),
-            numbers.carbon_figure(numbers.scaled(unit.carbon, unit.per)),
-            numbers.money_figure(numbers.scaled(unit.cost, unit.per)),
+            numbers.carbon(numbers.scaled(unit.carbon, unit.per).value),
+            numbers.money(numbers.scaled(unit.cost, unit.per).value),
         )
         table.add_row(Text(unit.label), *figures, sci, unit.count_text)
     return table
@@ -118,22 +119,32 @@ def phases_for_terminal(phases: Sequence[Phase], omitted: int = 0) -> Renderable
     """What each phase used, and a line of bars over those that are alike."""
     alike = [phase.energy.value or 0.0 for phase in top_phases(phases)]
     table = table_of("Phase", "Time", "Energy", "CO₂e", "Cost")
+    names = {phase.phase for phase in phases[:PHASES_SHOWN]}
     for phase in phases[:PHASES_SHOWN]:
         figures = (
             numbers.energy_figure(phase.energy),
             numbers.carbon(phase.carbon_grams_co2e),
             numbers.money(phase.cost_usd),
         )
-        table.add_row(Text(phase.label), numbers.duration(phase.seconds), *figures)
+        table.add_row(Text(_indented(phase, names)), numbers.duration(phase.seconds), *figures)
     left = len(phases) - PHASES_SHOWN + omitted if len(phases) > PHASES_SHOWN else omitted
     if left:
         table.add_row(Text(f"and {left} more", style="dim"))
-    sparks = _spark_text(_thinned(alike, SPARK_WIDTH), max(alike, default=0.0))
-    return (
-        Group(pairs_of([("Energy", f"{sparks}  {numbers.energy(max(alike))} most")]), table)
-        if len(alike) > 1
-        else table
-    )
+    parts: list[RenderableType] = [table]
+    if len(alike) > 1:
+        sparks = _spark_text(_thinned(alike, SPARK_WIDTH), max(alike))
+        parts.insert(0, pairs_of([("Energy", f"{sparks}  {numbers.energy(max(alike))} most")]))
+    if any("/" in name for name in names):
+        parts.append(Text("Phases within phases are parts of those around them and add nothing.", style="dim"))
+    return Group(*parts)
+
+
+def _indented(phase: Phase, names: Collection[str]) -> str:
+    """A phase below those around it, as far as these are shown; else by its whole path."""
+    outer, _, _ = phase.phase.rpartition("/")
+    if outer not in names:
+        return phase.label
+    return "  " * phase.phase.count("/") + phase.label.removeprefix(f"{outer}/")
 
 
 def recommendations_for_terminal(recommendations: Sequence[Recommendation]) -> RenderableType:
@@ -194,8 +205,12 @@ def _components(report: RunReport) -> RenderableType:
     table = table_of("Component", "Energy", "CO₂e", "Cost", "How", left=("Component", "How"))
     for part in report.components:
         table.add_row(Text(part.label), *_component_figures(part), Text(_how(part)))
-    total = (numbers.energy_figure(report.energy), numbers.carbon_figure(report.carbon))
-    table.add_row("Total", *total, numbers.money_figure(report.cost), "", style="bold")
+    total = (
+        numbers.energy_figure(report.energy),
+        numbers.carbon(report.carbon.value),
+        numbers.money(report.cost.value),
+    )
+    table.add_row("Total", *total, "", style="bold")
     return table
 
 
