@@ -48,11 +48,13 @@ def asyncapi(folder: Path) -> str:
     """What a service listens to and what it tells, as AsyncAPI 3.0; made on a broker that never connects."""
     broker = NatsBroker()
     heard_by(folder.name).subscribe(broker)
+    heard = {event_type for event_type, _, _ in heard_by(folder.name).handlers}
     for event_type in told_by(folder):
         broker.publisher(
             subject_of(event_type.TYPE),
             schema=event_type,
-            title=event_type.TYPE,
+            # A channel has one direction here, so what a service hears of itself needs two.
+            title=f"{event_type.TYPE} (told)" if event_type in heard else event_type.TYPE,
             description=inspect.getdoc(event_type),
         )
     package = importlib.import_module(f"ergonaut_{folder.name}")
@@ -90,6 +92,10 @@ def told_by(folder: Path) -> list[type[Event]]:
     return [contract[name] for name in sorted(made)]
 
 
+_ONLY_ASKING = ("isinstance", "on")
+"""Calls that take an event's class and make none: a question about its type, and a listener's declaration."""
+
+
 def _constructed(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text())
     imported = {
@@ -99,8 +105,11 @@ def _constructed(path: Path) -> Iterator[str]:
         for alias in node.names
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in imported:
-            yield node.func.id
+        if isinstance(node, ast.Call):
+            # `Event(...)`, or `made(Event, ...)` where several are made in the same way.
+            function = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            first = node.args[0] if node.args and function not in _ONLY_ASKING else None
+            yield from {function, first.id if isinstance(first, ast.Name) else ""} & imported
 
 
 def _declared(declare: Callable[..., Listeners]) -> Listeners:

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
 from ergonaut_ledger.adapters.engine import Engine, embedded
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import Store
 
 _numbers = itertools.count(1)

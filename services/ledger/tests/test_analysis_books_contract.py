@@ -14,8 +14,8 @@ from ergonaut_common.clock import FakeClock
 from ergonaut_ledger.adapters.analysis_books import ClickHouseAnalysisBooks
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps
 from ergonaut_ledger.domain.anomalies import Anomaly, Subject, event_of
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_analysis import FakeAnalysisBooks
+from ergonaut_ledger.fakes.analysis import FakeAnalysisBooks
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.analysis import AnalysisBooks, Stretch
 from ergonaut_ledger.service.rolling import Rolling

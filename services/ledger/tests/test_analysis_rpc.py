@@ -22,9 +22,9 @@ from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_ledger.domain.bounds import Message
 from ergonaut_ledger.domain.elsewhere import Offer
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_analysis import FakeAnalysisBooks
-from ergonaut_ledger.fakes_budgets import FakeAnnouncer
+from ergonaut_ledger.fakes.analysis import FakeAnalysisBooks
+from ergonaut_ledger.fakes.budgets import FakeAnnouncer
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door
 from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.watching_anomalies import LOOK_SECONDS, AnomalyWatching

@@ -31,8 +31,8 @@ from ergonaut_ledger.domain.budgets import (
     total,
 )
 from ergonaut_ledger.domain.rows import Batch
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_budgets import FakeBudgetBook, FakeBudgetSums
+from ergonaut_ledger.fakes.budgets import FakeBudgetBook, FakeBudgetSums
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import BudgetBook, BudgetSums, Store, StoredBudget
 from ergonaut_ledger.service.rolling import Rolling
 

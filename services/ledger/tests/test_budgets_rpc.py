@@ -16,8 +16,8 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_budgets import FakeAnnouncer, FakeBudgetBook, FakeBudgetGauges, FakeBudgetSums
+from ergonaut_ledger.fakes.budgets import FakeAnnouncer, FakeBudgetBook, FakeBudgetGauges, FakeBudgetSums
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.rpc import SERVICE_NAMES, budget_door
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
 

@@ -14,8 +14,8 @@ from ergonaut.jobs import Budget, BudgetAction, JobSpec
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.lifetimes import background
 from ergonaut_ledger.domain.budgets import State
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_budgets import FakeAnnouncer, FakeBudgetBook, FakeBudgetGauges, FakeBudgetSums
+from ergonaut_ledger.fakes.budgets import FakeAnnouncer, FakeBudgetBook, FakeBudgetGauges, FakeBudgetSums
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import StoredBudget
 from ergonaut_ledger.service import Keeping
 from ergonaut_ledger.service.budget_rounds import ROUND_SECONDS, SCOPES_A_ROUND_MAX, BudgetRounds

@@ -24,7 +24,7 @@ from ergonaut_common.bus import Bus, open_bus, reading
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import LOOKING_OFTEN, ServiceProcess, nats_server
 from ergonaut_ledger.domain.rows import Batch
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
 from ergonaut_ledger.rpc import SERVICE_NAMES
 from ergonaut_ledger.service import Keeping

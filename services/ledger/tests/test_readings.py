@@ -17,7 +17,7 @@ from ergonaut_ledger.domain.readings import _SAMPLE, _SCHEMA, readings_of
 from ergonaut_ledger.domain.rows import Batch, EventRow, SampleRow
 from ergonaut_ledger.domain.touched import touched_by
 from ergonaut_ledger.domain.understanding import understand, understand_all
-from ergonaut_ledger.fakes import rows_of
+from ergonaut_ledger.fakes.store import rows_of
 
 from .told import T0, cpu_sample, gpu_sample, message, reading, rent_sample, started
 

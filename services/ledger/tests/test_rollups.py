@@ -19,7 +19,7 @@ from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage,
 from ergonaut_ledger.domain.bounds import Message
 from ergonaut_ledger.domain.rolling import Portion, Touch, portions
 from ergonaut_ledger.domain.usage import LABELS, Span, Step, Usage, UsageQuestion
-from ergonaut_ledger.fakes import FakeStore, FakeUsageBooks
+from ergonaut_ledger.fakes.store import FakeStore, FakeUsageBooks
 from ergonaut_ledger.service.rolling import Rolling
 from ergonaut_ledger.service.using import Using
 

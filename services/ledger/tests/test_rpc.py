@@ -16,7 +16,7 @@ from ergonaut.jobs import JobSpec, Resources
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
-from ergonaut_ledger.fakes import FakeStore, FakeUsageBooks
+from ergonaut_ledger.fakes.store import FakeStore, FakeUsageBooks
 from ergonaut_ledger.rpc import SERVICE_NAMES, door
 from ergonaut_ledger.service import Reporting, Using
 

@@ -19,8 +19,8 @@ from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, 
 from ergonaut_ledger.domain.certificates import Certificate, Period
 from ergonaut_ledger.domain.footprints import ComponentSum
 from ergonaut_ledger.domain.statements import Asked, Line
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_statements import FakeCertificateBook, FakeStatementBooks
+from ergonaut_ledger.fakes.statements import FakeCertificateBook, FakeStatementBooks
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.statements import CertificateBook, StatementBooks
 from ergonaut_ledger.service.rolling import Rolling

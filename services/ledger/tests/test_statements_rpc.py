@@ -18,8 +18,8 @@ from ergonaut_common.clock import FakeClock
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_ledger.adapters.residual_mix import load_residual_mix
-from ergonaut_ledger.fakes import FakeStore
-from ergonaut_ledger.fakes_statements import FakeCertificateBook, FakeStatementBooks
+from ergonaut_ledger.fakes.statements import FakeCertificateBook, FakeStatementBooks
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.rpc import SERVICE_NAMES, statement_door
 from ergonaut_ledger.service.statements import Statements
 

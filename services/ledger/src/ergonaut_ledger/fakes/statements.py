@@ -8,7 +8,7 @@ from ergonaut_ledger.domain.certificates import Certificate
 from ergonaut_ledger.domain.compliance import Basis, GridDay, Hardware
 from ergonaut_ledger.domain.rows import SampleRow
 from ergonaut_ledger.domain.statements import Asked, LineSums, Unmeasured
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports.statements import CERTIFICATES_MAX, GRID_DAYS_MAX, UNMEASURED_MAX
 
 _LABELS: Mapping[str, Callable[[SampleRow], str]] = {

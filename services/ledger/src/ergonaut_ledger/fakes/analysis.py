@@ -12,7 +12,7 @@ from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
 from ergonaut_ledger.domain.rows import SampleRow
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports.analysis import EPOCH, Stretch
 
 MICROSECOND = timedelta(microseconds=1)

@@ -10,7 +10,7 @@ from ergonaut.errors import Unavailable
 from ergonaut.events import Event
 from ergonaut_ledger.domain.budgets import Answer, Asked, Chunk, Pace, Question, RunUnderWay, Use, total
 from ergonaut_ledger.domain.rows import EventRow, SampleRow
-from ergonaut_ledger.fakes import FakeStore
+from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import StoredBudget
 
 
