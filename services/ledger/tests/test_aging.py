@@ -16,6 +16,8 @@ from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
+from ergonaut_ledger.fakes.rolled import FakeAges
+from ergonaut_ledger.ports.aging import Ages
 from ergonaut_ledger.service.aging import Aging
 from ergonaut_ledger.service.keeping import Keeping
 from ergonaut_ledger.service.rolling import Rolling
@@ -111,3 +113,31 @@ async def test_sums_by_minute_go_later_and_those_by_hour_and_day_stay(books: Cal
         kept.append(len(await site.ages.days_of_minutes()))
     assert kept == [1, 1, 1, 1, 0]
     assert await site.joules(tenant) == 20.0
+
+
+@pytest.fixture(params=["fake", "clickhouse"])
+def ages(request: pytest.FixtureRequest, books: Callable[[], Engine]) -> Ages:
+    """The port as the fake fills it and as ClickHouse does, of books in which nothing was kept."""
+    return FakeAges() if request.param == "fake" else ClickHouseAges(books(), seconds=20)
+
+
+async def test_a_seal_never_moves_back(ages: Ages) -> None:
+    assert await ages.sealed_before() is None
+    assert (await ages.months_of_samples(), await ages.days_of_minutes()) == ([], [])
+    await ages.seal(MAY)
+    await ages.seal(MAY - timedelta(days=30))
+    assert await ages.sealed_before() == MAY
+    assert not await ages.touched_before(MAY)
+
+
+async def test_what_reached_its_age_is_sealed_at_one_look_and_dropped_at_the_next() -> None:
+    ages = FakeAges(months=[date(2026, 3, 1), date(2026, 4, 1)])
+    aging = Aging(ages, FakeClock(MAY + timedelta(days=1)), samples_days=30, minutes_days=60)
+    await aging.look()
+    assert (aging.not_before(), len(ages.months)) == (datetime(2026, 4, 1, tzinfo=UTC), 2)
+    ages.touched_at = datetime(2026, 3, 9, tzinfo=UTC)
+    await aging.look()
+    assert len(ages.months) == 2, "a minute of it still waits to be rolled up"
+    ages.touched_at = None
+    await aging.look()
+    assert ages.months == [date(2026, 4, 1)]

@@ -28,8 +28,9 @@ from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.exports import ClickHouseExportBooks
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps
-from ergonaut_ledger.domain.exporting import TABLES, Export
+from ergonaut_ledger.domain.exporting import TABLES, Export, columns_of
 from ergonaut_ledger.domain.usage import Span
+from ergonaut_ledger.fakes.rolled import FakeExportBooks
 from ergonaut_ledger.rpc import export_door
 from ergonaut_ledger.service.exporting import Exporting
 from ergonaut_ledger.service.rolling import Rolling
@@ -162,3 +163,10 @@ async def test_a_time_that_ends_before_it_begins_is_refused(visitor: Connection)
     with pytest.raises(aio.AioRpcError) as caught:
         _ = [piece async for piece in stub.GetExport(request)]
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_an_export_of_nothing_is_a_file_with_all_its_columns(table: str, tenant: str, engine: Engine) -> None:
+    for books in (FakeExportBooks({}), ClickHouseExportBooks(engine, seconds=20)):
+        empty = await exported(Exporting(books), tenant, table)
+        assert (empty.num_rows, empty.num_columns) == (0, len(columns_of(table)))

@@ -17,8 +17,9 @@ from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage, roll
 from ergonaut_ledger.domain.bounds import Message
-from ergonaut_ledger.domain.rolling import Portion, Touch, portions
+from ergonaut_ledger.domain.rolling import Touch, portions
 from ergonaut_ledger.domain.usage import LABELS, Span, Step, Usage, UsageQuestion
+from ergonaut_ledger.fakes.rolled import FakeRollUps
 from ergonaut_ledger.fakes.store import FakeStore, FakeUsageBooks
 from ergonaut_ledger.service.rolling import Rolling
 from ergonaut_ledger.service.using import Using
@@ -208,23 +209,8 @@ async def test_once_rolled_up_a_month_is_answered_without_its_samples(
     assert before
 
 
-class _Minutes:
-    """Roll-ups that only remember what they were asked for."""
-
-    def __init__(self) -> None:
-        self.touches: list[Touch] = []
-        self.rolled: list[tuple[datetime, ...]] = []
-
-    async def touched(self, limit: int) -> list[Touch]:
-        return self.touches[:limit]
-
-    async def roll(self, portion: Portion) -> None:
-        self.rolled.append(portion.minutes)
-        self.touches = [touch for touch in self.touches if touch not in portion.touches]
-
-
 async def test_a_minute_that_is_being_filled_waits_until_it_rests_or_for_a_minute() -> None:
-    minutes, clock = _Minutes(), FakeClock(T0)
+    minutes, clock = FakeRollUps(), FakeClock(T0)
     rolling, filled = Rolling(minutes, clock), T0 - timedelta(minutes=9)
     rolled_at = []
     for second in range(80):
