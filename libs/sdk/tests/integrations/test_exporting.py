@@ -1,6 +1,7 @@
 """Exporters are found by name, are told of a run from its beginning to its end, and never harm it."""
 
 import threading
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -118,5 +119,5 @@ def test_a_run_whose_exporter_has_no_library_goes_on(folder: Path, capsys: pytes
 
 
 def test_exporters_shipped_are_all_loaded_without_their_libraries() -> None:
-    for point in exporting.entry_points(group=exporting.GROUP):
+    for point in entry_points(group=exporting.GROUP):
         assert isinstance(point.load(), type)
