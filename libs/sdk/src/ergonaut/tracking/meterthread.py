@@ -120,7 +120,7 @@ class MeterThread:
             print(f"ergonaut: a sample failed and later ones will bridge it: {error!r}", file=sys.stderr)  # noqa: T201
 
     def _entry(self, interval: HostInterval) -> JournalEntry:
-        intensity = self._stamps.intensity_at(interval.ended_at)
+        intensity = self._stamps.intensity_at(interval.started_at)
         samples = [self._stamps.sample(one, intensity) for one in interval.charges if one.share is Share.RUN]
         samples += self._stamps.machine(interval.started_at, interval.ended_at)
         event = PowerSampled(
