@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 RUN := $(UV) run --frozen
 
-.PHONY: help setup fmt check lint types tidy test test-ml integration demo bench up down proto docs
+.PHONY: help setup fmt check lint types tidy test test-ml integration chaos demo bench up down proto docs
 
 help: ## Tell what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -42,6 +42,9 @@ test: setup ## All tests, with the real servers, on free ports
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration
+
+chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream; then every process in turn during a job
+	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
 
 test-ml: setup ## Tests with CPU torch, in an environment of their own
 	$(RUN) python tools/ml.py $(ML_OPTIONS)
