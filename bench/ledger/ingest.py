@@ -15,12 +15,18 @@ from nats.js.errors import NotFoundError
 
 from ergonaut.events import PowerSampled
 from ergonaut.events.envelope import headers_of
-from ergonaut_common.bus import open_bus
+from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import ServiceProcess, nats_server
 
 OUTSTANDING_MAX = 64
 """Messages that the publisher has told and JetStream has not yet acknowledged."""
+
+AHEAD_BYTES_MAX = 192 * 1024 * 1024
+"""How far the publisher runs ahead of the ledger; the stream holds 512 MiB, and drops its oldest messages beyond."""
+
+LOOK_EVERY_BYTES = 16 * 1024 * 1024
+"""How often the publisher looks how far that is."""
 
 STREAM, DURABLE = "ERGONAUT_TELEMETRY", "ledger"
 PATIENCE_SECONDS = 600.0
@@ -136,7 +142,14 @@ async def _publish(url: str, encoded: Iterable[Encoded]) -> tuple[int, int]:
             await room.acquire()
             group.create_task(tell(message))
             messages, body_bytes = messages + 1, body_bytes + len(message[1])
+            if body_bytes // LOOK_EVERY_BYTES > (body_bytes - len(message[1])) // LOOK_EVERY_BYTES:
+                await _not_too_far_ahead(bus, body_bytes / messages)
     return messages, body_bytes
+
+
+async def _not_too_far_ahead(bus: Bus, message_bytes: float) -> None:
+    while (await bus.jetstream.consumer_info(STREAM, DURABLE)).num_pending * message_bytes > AHEAD_BYTES_MAX:  # noqa: ASYNC110 - it can only be asked for
+        await asyncio.sleep(0.01)
 
 
 def _kept(folder: Path) -> int:

@@ -24,6 +24,9 @@ from ergonaut_ledger.domain.bounds import EARLIEST, EVENT_ID_CHARACTERS_MAX, LAT
 BYTES_MAX = 1 << 30
 """Of one parse; Arrow counts a block's bytes in 32 bits. Batches are bounded far below by whoever reads the bus."""
 
+BLOCK_BYTES = 4 * 1024 * 1024
+"""Parsed at a time: what fits the processor's caches is parsed a tenth faster than the whole batch at once."""
+
 _WORD = pa.string()
 _NUMBER = pa.float64()
 
@@ -117,9 +120,10 @@ def _parsed(messages: Sequence[Message]) -> Any:
         raise _Odd
     if not lines.isascii():
         lines.decode()
+    longest = max(len(message.data) for message in messages)
     table = arrow_json.read_json(
         pa.BufferReader(lines),
-        read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+        read_options=arrow_json.ReadOptions(use_threads=False, block_size=max(BLOCK_BYTES, longest + 1)),
         parse_options=arrow_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore"),
     ).combine_chunks()
     if table.num_rows != len(messages):
