@@ -376,3 +376,14 @@ async def test_a_file_that_cannot_be_looked_at_hides_no_other(
     monkeypatch.setattr(Path, "is_file", closed)
     found = await provider.files(lease_id, ("*.txt",))
     assert [file.path for file in found.files] == ["tea.txt"]
+
+
+def test_an_output_that_fills_its_bound_to_the_byte_is_whole_and_the_next_byte_cuts_it(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "stdout.log", 4)
+    log.write(b"full")
+    assert (tmp_path / "stdout.log").read_bytes() == b"full"
+    log.write(b"!")
+    log.write(b"!")
+    log.close()
+    assert (tmp_path / "stdout.log").read_bytes() == b"full\n[truncated: the first 4 bytes are kept]\n"
+    assert log.tail() == "full!!"

@@ -163,6 +163,7 @@ def test_a_program_that_replaces_itself_leaves_a_run_that_the_new_program_closes
     program = f"""
 with ergonaut.track(name="before") as run:
     burn(0.4)
+    run.footprint()
     os.execv(sys.executable, [sys.executable, "-c", {again!r}])
 """
     done = run(program, home)

@@ -236,7 +236,7 @@ class BoundedLog:
     def write(self, chunk: bytes) -> None:
         """Take in a piece of output."""
         self._end = (self._end + chunk)[-TAIL_BYTES:]
-        if self._room_bytes <= 0:
+        if self._room_bytes < 0:
             return
         self._file.write(chunk[: self._room_bytes])
         self._room_bytes -= len(chunk)
