@@ -22,7 +22,7 @@ from ergonaut.errors import NotFound, Refused
 from ergonaut.ids import new_id
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.domain import LeaseState, Observation, StopReason
-from ergonaut_orchestrator.runner import EXIT_BUSY
+from ergonaut_orchestrator.runner import EXIT_BUSY, BoundedLog
 
 LIMITS = LocalLimits(stop_grace_seconds=1, lease_ttl_seconds=60, log_bytes_max=4096, source_bytes_max=10_000)
 
