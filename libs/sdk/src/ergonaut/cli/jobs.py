@@ -1,5 +1,6 @@
 """`ergonaut plan`, `submit`, `watch`, `jobs`, `pause`, `resume`, `cancel`, `fetch`: what somebody wants run."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -113,12 +114,11 @@ def pause(
 
     Example: ergonaut pause job-01k... --because "the grid is dirty now"
     """
-    with telling_errors():
-        ask(lambda client: client.jobs.pause(job_id, because=because))
-        if as_json:
-            print_json({"job_id": job_id, "pausing": True})
-        else:
-            out.print(f"{job_id} will pause; `ergonaut resume {job_id}` lets it go on", markup=False)
+    said = f"{job_id} will pause; `ergonaut resume {job_id}` lets it go on"
+    _wish(
+        lambda client: client.jobs.pause(job_id, because=because),
+        {"job_id": job_id, "pausing": True} if as_json else said,
+    )
 
 
 def resume(
@@ -130,12 +130,11 @@ def resume(
 
     Example: ergonaut resume job-01k...
     """
-    with telling_errors():
-        ask(lambda client: client.jobs.resume(job_id, because=because))
-        if as_json:
-            print_json({"job_id": job_id, "resuming": True})
-        else:
-            out.print(f"{job_id} will go on; `ergonaut watch {job_id}` tells when it does", markup=False)
+    said = f"{job_id} will go on; `ergonaut watch {job_id}` tells when it does"
+    _wish(
+        lambda client: client.jobs.resume(job_id, because=because),
+        {"job_id": job_id, "resuming": True} if as_json else said,
+    )
 
 
 def cancel(
@@ -145,12 +144,21 @@ def cancel(
 
     Example: ergonaut cancel job-01k... --because "wrong data"
     """
+    said = f"{job_id} will stop; `ergonaut watch {job_id}` tells when it has"
+    _wish(
+        lambda client: client.jobs.cancel(job_id, because=because),
+        {"job_id": job_id, "cancelled": True} if as_json else said,
+    )
+
+
+def _wish(call: Callable[[AsyncClient], Awaitable[object]], answer: dict[str, object] | str) -> None:
+    """Pass a wish about a job on, then say so, as JSON or in words."""
     with telling_errors():
-        ask(lambda client: client.jobs.cancel(job_id, because=because))
-        if as_json:
-            print_json({"job_id": job_id, "cancelled": True})
+        ask(call)
+        if isinstance(answer, str):
+            out.print(answer, markup=False)
         else:
-            out.print(f"{job_id} will stop; `ergonaut watch {job_id}` tells when it has", markup=False)
+            print_json(answer)
 
 
 def fetch(
