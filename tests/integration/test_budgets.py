@@ -27,7 +27,9 @@ if not begun.exists():
 """
 """Spins until it is interrupted; when it goes on with its checkpoint, it is done."""
 
-LIMIT_JOULES = 120.0
+LIMIT_JOULES = 45.0
+"""Enough seconds for an interval to be a small part of it, and few enough not to wait for."""
+
 PATIENCE_SECONDS = 150.0
 
 

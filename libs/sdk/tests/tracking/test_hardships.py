@@ -132,6 +132,38 @@ print(run.summary.state.value)
     assert "no such driver" in done.stderr
 
 
+def test_a_program_that_never_waits_hands_the_interpreter_to_a_sample_at_once_and_has_its_own_pace_back(
+    home: Path,
+) -> None:
+    program = """
+seen = []
+class Watching(CpuModel):
+    def read(self):
+        seen.append(sys.getswitchinterval())
+        return super().read()
+meterthread.discover = lambda: [Watching()]
+sys.setswitchinterval(0.004)
+with ergonaut.track():
+    burn(1)
+print(round(min(seen), 6), round(sys.getswitchinterval(), 6))
+"""
+    assert run(program, home).stdout == "0.0001 0.004\n"
+
+
+def test_a_pace_that_the_program_sets_during_a_sample_stays(home: Path) -> None:
+    program = """
+class Setting(CpuModel):
+    def read(self):
+        sys.setswitchinterval(0.003)
+        return super().read()
+meterthread.discover = lambda: [Setting()]
+with ergonaut.track():
+    burn(0.5)
+print(round(sys.getswitchinterval(), 6))
+"""
+    assert run(program, home).stdout == "0.003\n"
+
+
 def test_a_program_that_may_start_no_thread_is_metered_at_its_end(home: Path) -> None:
     program = """
 import threading
