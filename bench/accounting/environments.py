@@ -18,13 +18,13 @@ PACKAGES = {
 """What is compared, at the newest release that was seen; ours is built from this checkout."""
 
 IMPORTS = {
-    "ergonaut": "import ergonaut; ergonaut.track",
-    "codecarbon": "from codecarbon import OfflineEmissionsTracker",
+    "ergonaut": "import ergonaut",
+    "codecarbon": "from codecarbon import EmissionsTracker",
     "zeus": "from zeus.monitor import ZeusMonitor",
     "eco2ai": "import eco2ai",
     "carbontracker": "from carbontracker.tracker import CarbonTracker",
 }
-"""What a program must load before it can begin to track."""
+"""The line that its documentation tells users to write at the top; several load the rest when they begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ def _environment(uv: str, name: str, packages: tuple[str, ...]) -> Environment:
     python = CACHE / name / "bin" / "python"
     commands = [
         [uv, "venv", "--quiet", "--allow-existing", "--python", "3.11", str(CACHE / name)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), "numpy", *packages],
+        # Compiled, as pip leaves it; uv would compile anew at every import where Python may not write beside its sources.
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "numpy", *packages],
         [str(python), "-c", IMPORTS[name]],
     ]
     if name == "ergonaut":

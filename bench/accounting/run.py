@@ -26,6 +26,7 @@ from left_behind import covered_seconds
 SUBJECT = Path(__file__).with_name("subject.py")
 PAIRS = int(os.environ.get("ERGONAUT_BENCH_PAIRS", "60"))
 IMPORT_ROUNDS = 9
+BEGIN_ROUNDS = 5
 KILL_AFTER_SECONDS = 8.0
 ASLEEP_SHARE_MAX = 0.05
 # Of 2,000 drawings anew, the middle 95 % tell how far the median of the pairs may be off.
@@ -50,10 +51,20 @@ def imports(trackers: Sequence[Environment]) -> dict[str, float]:
         for tracker in trackers:
             for what, statement in (("bare", "pass"), ("loaded", IMPORTS[tracker.name])):
                 began = time.perf_counter()
-                subprocess.run([str(tracker.python), "-c", statement], check=True, capture_output=True)
+                subprocess.run([str(tracker.python), "-c", statement], check=True, capture_output=True, env=_clean())
                 rounds.setdefault((tracker.name, what), []).append(time.perf_counter() - began)
     medians = {key: statistics.median(times) for key, times in rounds.items()}
     return {tracker.name: medians[tracker.name, "loaded"] - medians[tracker.name, "bare"] for tracker in trackers}
+
+
+def beginnings(trackers: Sequence[Environment]) -> dict[str, float]:
+    """Median seconds that each tracker takes to be loaded and begun."""
+    rounds: dict[str, list[float]] = {}
+    for _ in range(BEGIN_ROUNDS):
+        for tracker in trackers:
+            answer = ask(tracker, "beginning")
+            rounds.setdefault(tracker.name, []).append(answer.get("begin_seconds", float("inf")))
+    return {name: statistics.median(seconds) for name, seconds in rounds.items()}
 
 
 def slowdowns(trackers: Sequence[Environment]) -> dict[str, tuple[float, float, float]]:
@@ -98,8 +109,9 @@ def asleep_beside_neighbour(tracker: Environment) -> dict[str, Any]:
 
 
 def _clean() -> dict[str, str]:
-    """The environment without anything that a tracker could be told by."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("ERGONAUT_", "CODECARBON_"))}
+    """The environment without anything that a tracker could be told by, nor what makes every import compile anew."""
+    told = ("ERGONAUT_", "CODECARBON_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(told)}
 
 
 def bar(name: str, value: float, bound: float, *, least: bool = False) -> None:
@@ -133,6 +145,9 @@ def main() -> None:
     print("imports, seconds over a bare interpreter")
     loading = imports(trackers)
     told("", loading)
+    print("seconds until tracking has begun, loading included")
+    beginning = beginnings(trackers)
+    told("", beginning)
     print("slowdown of a CPU-bound training loop, sampled every second: median and its 95 % range")
     slower = slowdowns(trackers)
     for name, (median, low, high) in slower.items():
@@ -151,20 +166,25 @@ def main() -> None:
     }
     for name, answer in kept.items():
         told(name, answer)
-    _bars(loading, slower, idling, sleeping["ergonaut"], kept["ergonaut"])
+    _bars_of_start(loading, beginning)
+    _bars(slower, idling, sleeping["ergonaut"], kept["ergonaut"])
+
+
+def _bars_of_start(loading: dict[str, float], beginning: dict[str, float]) -> None:
+    bar("import_seconds", loading["ergonaut"], 0.1)
+    if "codecarbon" in loading:
+        bar("import_times_below_codecarbon", loading["codecarbon"] / loading["ergonaut"], 4, least=True)
+        bar("begin_times_below_codecarbon", beginning["codecarbon"] / beginning["ergonaut"], 4, least=True)
 
 
 def _bars(
-    loading: dict[str, float],
     slower: dict[str, tuple[float, float, float]],
     idling: dict[str, dict[str, Any]],
     sleeping: dict[str, Any],
     kept: dict[str, float],
 ) -> None:
-    bar("import_seconds", loading["ergonaut"], 0.1)
     bar("slowdown_fraction", slower["ergonaut"][0], 0.005)
-    if "codecarbon" in loading:
-        bar("import_times_below_codecarbon", loading["codecarbon"] / loading["ergonaut"], 4, least=True)
+    if "codecarbon" in slower:
         bar("slowdown_over_codecarbon", slower["ergonaut"][0] - slower["codecarbon"][0], 0)
         bar("tracker_cpu_over_codecarbon", _hourly(idling, "ergonaut") / _hourly(idling, "codecarbon"), 1)
     everything = sleeping["cpu_joules"] + sleeping["others_joules"]

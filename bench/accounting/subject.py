@@ -180,6 +180,13 @@ class Training:
         return max(1, int(seconds / (self.steps(2_000) / 2_000)))
 
 
+def beginning(tracker: str, folder: Path) -> dict[str, Any]:
+    """Seconds from nothing loaded to a tracker that has begun; its end is not waited for."""
+    began = time.perf_counter()
+    begin(tracker, folder)
+    return {"begin_seconds": time.perf_counter() - began}
+
+
 def slowdown(tracker: str, folder: Path, pairs: int) -> dict[str, Any]:
     """Ratios of the same steps with and without the tracker, in pairs whose order alternates."""
     training = Training()
@@ -240,13 +247,16 @@ def main() -> None:
     # Trackers talk; only the answer is for whoever asks.
     with contextlib.redirect_stdout(sys.stderr if question != "killed" else told):
         answers: dict[str, Callable[..., dict[str, Any]]] = {
+            "beginning": beginning,
             "slowdown": slowdown,
             "idle": idle,
             "asleep": asleep,
             "killed": killed,
         }
         answer = answers[question](tracker, Path(folder), *[int(text) for text in rest])
-    print(json.dumps(answer, default=str), file=told)
+    print(json.dumps(answer, default=str), file=told, flush=True)
+    # Threads that a tracker has left running would keep the process.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,6 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
             if request.param == "fake":
                 return fake
             stack.close()
-            return stack.enter_context(open_spool(tmp_path / "spool.db", bytes_max=SMALL_SPOOL_BYTES))
+            return stack.enter_context(open_spool(tmp_path / "spool.db", bytes_max=SMALL_SPOOL_BYTES, boot_id="boot-1"))
 
         yield opened

@@ -21,6 +21,7 @@ from ergonaut_telemetry.domain import Memory, Terms, account
 from ergonaut_telemetry.fakes import FakeMeters
 
 BYTES_MAX = 64 * 1024 * 1024
+BOOT_ID = "boot-1"
 
 WRITER = """
 import sys
@@ -30,7 +31,7 @@ from ergonaut_telemetry.domain import Memory, Terms, account
 from ergonaut_telemetry.fakes import FakeMeters
 
 meters = FakeMeters()
-with open_spool(Path(sys.argv[1]), bytes_max=64 * 1024 * 1024) as spool:
+with open_spool(Path(sys.argv[1]), bytes_max=64 * 1024 * 1024, boot_id="boot-1") as spool:
     memory = spool.remembered()
     while True:
         meters.pass_time(1.0, others=0.5)
@@ -60,7 +61,7 @@ def test_a_writer_that_is_killed_leaves_every_recorded_event_and_the_state_that_
 ) -> None:
     told = killed_mid_write(tmp_path / "spool.db", after=after)
 
-    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
         memory, events = spool.remembered(), [spooled.event for spooled in spool.oldest(100_000)]
 
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
@@ -73,25 +74,49 @@ def test_a_writer_that_is_killed_leaves_every_recorded_event_and_the_state_that_
 
 def test_a_spool_that_another_agent_has_is_refused_and_free_again_when_that_is_gone(tmp_path: Path) -> None:
     with (
-        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX),
+        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID),
         pytest.raises(Conflict, match="in use by another agent"),
-        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX),
+        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID),
     ):
         pass
-    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
         assert spool.waiting() == 0
+
+
+def test_after_a_boot_no_number_is_given_out_again_that_a_loss_of_power_may_have_taken(
+    tmp_path: Path, meters: FakeMeters, terms: Terms
+) -> None:
+    path = tmp_path / "spool.db"
+    with open_spool(path, bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
+        producer, memory = spool.producer, spool.remembered()
+        for _ in range(2):
+            meters.pass_time(1.0)
+            turn = account(memory, meters.read(), terms, {})
+            spool.record(turn)
+            memory = turn.memory
+
+    with open_spool(path, bytes_max=BYTES_MAX, boot_id="boot-2") as spool:
+        assert spool.producer != producer
+        assert (spool.remembered().sequences, spool.remembered().reading) == ({}, None)
+        assert [spooled.event for spooled in spool.oldest(10)] == [*turn.events], "what waits goes on as it was"
+        again = spool.producer
+    with open_spool(path, bytes_max=BYTES_MAX, boot_id="boot-2") as spool:
+        assert spool.producer == again
 
 
 def test_a_damaged_spool_is_named(tmp_path: Path) -> None:
     (tmp_path / "spool.db").write_bytes(b"not a database, and long enough to be taken for none" * 100)
 
-    with pytest.raises(Broken, match=r"spool\.db is damaged"), open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX):
+    with (
+        pytest.raises(Broken, match=r"spool\.db is damaged"),
+        open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID),
+    ):
         pass
 
 
 def test_a_disk_that_takes_nothing_leaves_the_state_as_it_was(tmp_path: Path, meters: FakeMeters, terms: Terms) -> None:
     meters.pass_time(1.0)
-    with open_spool(tmp_path / "spool.db", bytes_max=1024 * 1024) as spool:
+    with open_spool(tmp_path / "spool.db", bytes_max=1024 * 1024, boot_id=BOOT_ID) as spool:
         before = account(spool.remembered(), meters.read(), terms, {})
         spool.record(before)
         meters.pass_time(1.0)
@@ -108,7 +133,7 @@ def test_a_disk_that_takes_nothing_leaves_the_state_as_it_was(tmp_path: Path, me
 
 def test_the_spool_stays_within_its_bytes(tmp_path: Path, meters: FakeMeters, terms: Terms) -> None:
     path = tmp_path / "spool.db"
-    with open_spool(path, bytes_max=1024 * 1024) as spool:
+    with open_spool(path, bytes_max=1024 * 1024, boot_id=BOOT_ID) as spool:
         memory = spool.remembered()
         for _ in range(3_000):
             meters.pass_time(1.0)
@@ -133,7 +158,7 @@ def disk_taking_nothing() -> Iterator[None]:
 def test_every_write_to_a_disk_that_takes_nothing_says_so_and_changes_nothing(
     tmp_path: Path, meters: FakeMeters, terms: Terms, make_intensity: Callable[..., IntensityChanged]
 ) -> None:
-    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX) as spool:
+    with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
         memory = spool.remembered()
         for _ in range(2):
             meters.pass_time(1.0)
@@ -157,7 +182,7 @@ def test_what_was_sent_and_not_yet_forgotten_on_disk_is_sent_again_by_the_next_l
     tmp_path: Path, meters: FakeMeters, terms: Terms
 ) -> None:
     folder, copy = tmp_path / "spool", tmp_path / "as-killed"
-    with open_spool(folder / "spool.db", bytes_max=BYTES_MAX) as spool:
+    with open_spool(folder / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
         memory = spool.remembered()
         for _ in range(4):
             meters.pass_time(1.0)
@@ -169,7 +194,7 @@ def test_what_was_sent_and_not_yet_forgotten_on_disk_is_sent_again_by_the_next_l
         meters.pass_time(1.0)
         spool.record(account(memory, meters.read(), terms, {}))
         waiting = [spooled.event.sequence for spooled in spool.oldest(10)]
-    with open_spool(copy / "spool.db", bytes_max=BYTES_MAX) as spool:
+    with open_spool(copy / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
         again = [spooled.event.sequence for spooled in spool.oldest(10)]
 
     assert waiting == [3, 4]
@@ -186,7 +211,7 @@ def test_a_spool_of_the_version_before_goes_on_with_its_numbers(tmp_path: Path) 
             "INSERT INTO identity VALUES (1, 'agent-old'); INSERT INTO numbers VALUES ('default', 41), ('acme', 7);"
         )
     for _ in range(2):
-        with open_spool(path, bytes_max=BYTES_MAX) as spool:
+        with open_spool(path, bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
             assert spool.producer == "agent-old"
             assert spool.remembered() == Memory(sequences={"default": 41, "acme": 7})
 
@@ -196,5 +221,8 @@ def test_a_place_that_can_hold_no_spool_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
 
     for path in (tmp_path / "file" / "spool.db", tmp_path / "folder"):
-        with pytest.raises(Unavailable, match=f"{path} cannot be opened"), open_spool(path, bytes_max=BYTES_MAX):
+        with (
+            pytest.raises(Unavailable, match=f"{path} cannot be opened"),
+            open_spool(path, bytes_max=BYTES_MAX, boot_id=BOOT_ID),
+        ):
             pass

@@ -15,7 +15,7 @@ from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_common.rpc import RpcServer, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_telemetry.adapters.bus_announcer import BusAnnouncer
-from ergonaut_telemetry.adapters.host_meters import HostMeters
+from ergonaut_telemetry.adapters.host_meters import HostMeters, boot_id
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
 from ergonaut_telemetry.domain import Terms, Turn
 from ergonaut_telemetry.listeners import listeners
@@ -39,7 +39,7 @@ async def main(platform: PlatformSettings) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         path = platform.data_dir / "telemetry" / "spool.db"
-        spool = stack.enter_context(open_spool(path, bytes_max=settings.spool_bytes_max))
+        spool = stack.enter_context(open_spool(path, bytes_max=settings.spool_bytes_max, boot_id=boot_id()))
         meters = HostMeters(discover())
         stack.callback(meters.close)
         agent = _Agent(settings, platform, meters, spool, clock)

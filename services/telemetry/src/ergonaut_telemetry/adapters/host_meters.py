@@ -43,7 +43,7 @@ class HostMeters:
         self._facts = host_facts(meters)
         self._table = _Remembering(table or open_process_table())
         self._scan = ProcessScan(claim=self._claimed, table=self._table, cgroups=cgroups or Cgroups())
-        self._boot_id = _boot_id()
+        self._boot_id = boot_id()
         self._agent = new_id("agent")
         # The driver of a card may hang; files of the kernel do not.
         self._may_block = any(getattr(meter, "accelerators", ()) for meter in meters)
@@ -147,7 +147,7 @@ def _process_clock_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """Names this boot; where the system has no such name, no absence is ever bridged."""
     try:
         return _BOOT_ID.read_text().strip()

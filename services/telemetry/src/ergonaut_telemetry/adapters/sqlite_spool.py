@@ -33,6 +33,7 @@ FRESH_MAX = 100
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 1), producer TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS boot (only INTEGER PRIMARY KEY CHECK (only = 1), boot_id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS state (only INTEGER PRIMARY KEY CHECK (only = 1), numbers TEXT NOT NULL, reading BLOB);
 CREATE TABLE IF NOT EXISTS events (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -48,16 +49,16 @@ _RUNS = TypeAdapter(RunTotals)
 
 
 @contextlib.contextmanager
-def open_spool(path: Path, *, bytes_max: int) -> Iterator["SqliteSpool"]:
+def open_spool(path: Path, *, bytes_max: int, boot_id: str) -> Iterator["SqliteSpool"]:
     """The spool at a path, made when absent. Raises Conflict where another agent has it, Unavailable where the disk says no."""
-    spool = SqliteSpool(_connected(path, bytes_max))
+    spool = SqliteSpool(_connected(path, bytes_max, boot_id))
     try:
         yield spool
     finally:
         spool.close()
 
 
-def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
+def _connected(path: Path, bytes_max: int, boot_id: str) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -67,13 +68,14 @@ def _connected(path: Path, bytes_max: int) -> sqlite3.Connection:
         # Exclusive: two agents on one spool would charge every joule twice. The kernel frees the lock of a killed agent.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
-        # Not synced at each commit: a kill loses nothing then either, and after a loss of power the meters begin anew anyway.
+        # Not synced at each commit: a kill loses nothing then either, and after a loss of power meters and numbers begin anew.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES_CHECKPOINTED}")
         connection.execute(f"PRAGMA max_page_count = {bytes_max // PAGE_BYTES}")
         connection.executescript(_SCHEMA)
         _take_over(connection)
         connection.execute("INSERT OR IGNORE INTO identity VALUES (1, ?)", (new_id("agent"),))
+        _know_boot(connection, boot_id)
     except sqlite3.OperationalError as error:
         connection.close()
         if "locked" in str(error):
@@ -94,6 +96,20 @@ def _take_over(connection: sqlite3.Connection) -> None:
         connection.execute("DROP TABLE numbers")
         connection.execute("DROP TABLE IF EXISTS reading")
         connection.execute("COMMIT")
+
+
+def _know_boot(connection: sqlite3.Connection, boot_id: str) -> None:
+    """Begin a new producer after a boot: a loss of power may have taken the last numbers with it, and a number that the bus knows
+    for another sample must not be given out again. What still waits goes on under its own producer."""
+    known = connection.execute("SELECT boot_id FROM boot").fetchone()
+    if known == (boot_id,):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if known is not None:
+        connection.execute("UPDATE identity SET producer = ?", (new_id("agent"),))
+        connection.execute("UPDATE state SET numbers = '{}', reading = NULL")
+    connection.execute("INSERT OR REPLACE INTO boot VALUES (1, ?)", (boot_id,))
+    connection.execute("COMMIT")
 
 
 class SqliteSpool:
