@@ -65,7 +65,13 @@ def program(text: str, run_id: str = "") -> Iterator[Program]:
         try:
             yield started
         finally:
-            process.kill()
+            # At the end of its input a program ends by itself, with what it has started.
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def joules(charges: Sequence[Charge], wanted: Callable[[Charge], bool]) -> float:
