@@ -9,7 +9,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from ergonaut.errors import Broken, Unavailable
+from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import HostReported
 from ergonaut.events.envelope import headers_of
 from ergonaut_common.bus import Bus, open_bus
@@ -105,7 +105,7 @@ async def test_a_stream_that_is_not_there_is_waited_for(platform: PlatformSettin
 
 async def test_an_event_larger_than_nats_takes_is_refused(platform: PlatformSettings) -> None:
     async with announcing(platform) as (announcer, _):
-        with pytest.raises(Broken, match="larger"):
+        with pytest.raises(Refused, match="larger"):
             await announcer.tell(event(), b"x" * 2 * 1024 * 1024)
         await announcer.tell(event())
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from ergonaut.errors import NotFound, Unavailable
+from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.events import Event, HostReported, IntensityChanged, PowerSampled
 from ergonaut.events.telemetry import Method
 from ergonaut.runcontext import RunContext
@@ -56,6 +56,25 @@ async def test_samples_are_sent_in_order_and_only_once(
     assert await Sending(spool, bus).send_waiting() == 5
     assert await Sending(spool, bus).send_waiting() == 0
     assert sequences(bus) == [1, 2, 3, 4, 5]
+
+
+async def test_an_event_that_the_bus_never_takes_holds_up_none_behind_it(
+    meters: FakeMeters, sampling: Sampling, spool: FakeSpool
+) -> None:
+    class TooLarge(FakeAnnouncer):
+        """Never takes the second."""
+
+        async def tell(self, event: Event, body: bytes = b"") -> None:
+            if isinstance(event, PowerSampled) and event.sequence == 2:
+                raise Refused("the message is larger than NATS takes")
+            await super().tell(event, body)
+
+    bus = TooLarge()
+    sampled(meters, sampling, times=5)
+    await Sending(spool, bus).send_waiting()
+
+    assert sequences(bus) == [1, 3, 4]
+    assert spool.waiting() == 0
 
 
 async def test_what_the_bus_took_before_it_went_away_is_not_sent_again(

@@ -9,6 +9,15 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 _PREFIX = "ERGONAUT_"
+# Any process of the host may tell anything in its environment. What the agent cannot reckon with, or what would make everybody's
+# message too large, must end here; each bound is far beyond what an honest one tells.
+_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_NAME_OR_NONE = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
+_ZONE = r"^[A-Za-z0-9._-]{0,64}$"
+_PATH_CHARACTERS_MAX = 4096
+_PUE_MAX = 5.0
+_MICROUSD_MAX = 10**12
+_EMBODIED_GRAMS_PER_HOUR_MAX = 1e9
 
 
 class RunContext(BaseModel):
@@ -16,25 +25,36 @@ class RunContext(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    run_id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    tenant: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    job_id: str = ""
-    journal: str = Field(default="", description="File to which the tracker writes phases and metrics.")
-    project: str = Field(default="", description="The project that the run is of; empty where there is none.")
+    run_id: str = Field(pattern=_NAME)
+    tenant: str = Field(default="default", pattern=_NAME)
+    job_id: str = Field(default="", pattern=_NAME_OR_NONE)
+    journal: str = Field(
+        default="",
+        max_length=_PATH_CHARACTERS_MAX,
+        description="File to which the tracker writes phases and metrics.",
+    )
+    project: str = Field(
+        default="", pattern=_NAME_OR_NONE, description="The project that the run is of; empty where there is none."
+    )
     checkpoint_folder: str = Field(
         default="",
+        max_length=_PATH_CHARACTERS_MAX,
         description="Folder that outlives the attempt: a program that is asked to stop saves its state here, and its next "
         "attempt finds it here again.",
     )
     metered: bool = Field(
         default=False, description="An agent on this host meters the run; the tracker must not do it again."
     )
-    zone: str = Field(default="", description="Grid zone; empty where unknown.")
-    pue: float = Field(default=1.0, ge=1)
-    price_microusd_per_hour: int = Field(default=0, ge=0, description="The machine's rent.")
-    electricity_microusd_per_kwh: int = Field(default=0, ge=0, description="Paid on top of the rent.")
+    zone: str = Field(default="", pattern=_ZONE, description="Grid zone; empty where unknown.")
+    pue: float = Field(default=1.0, ge=1, le=_PUE_MAX, allow_inf_nan=False)
+    price_microusd_per_hour: int = Field(default=0, ge=0, le=_MICROUSD_MAX, description="The machine's rent.")
+    electricity_microusd_per_kwh: int = Field(default=0, ge=0, le=_MICROUSD_MAX, description="Paid on top of the rent.")
     embodied_grams_co2e_per_hour: float = Field(
-        default=0.0, ge=0, description="The run's share of making the machine, an hour; 0 where not known."
+        default=0.0,
+        ge=0,
+        le=_EMBODIED_GRAMS_PER_HOUR_MAX,
+        allow_inf_nan=False,
+        description="The run's share of making the machine, an hour; 0 where not known.",
     )
 
     def to_environment(self) -> dict[str, str]:

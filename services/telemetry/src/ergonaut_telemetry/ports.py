@@ -81,5 +81,6 @@ class Announcer(Protocol):
     """Tells events to everybody."""
 
     async def tell(self, event: Event, body: bytes = b"") -> None:
-        """Return once the event is stored by the bus; `body` is the event in JSON where that is at hand. Raises Unavailable."""
+        """Return once the event is stored by the bus; `body` is the event in JSON where that is at hand. Raises Unavailable, and
+        Refused for an event that is too large to be ever taken."""
         ...

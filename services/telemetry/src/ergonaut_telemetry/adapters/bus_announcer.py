@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from nats.errors import AuthorizationError, ConnectionClosedError, ProtocolError
+from nats.errors import AuthorizationError, ConnectionClosedError, MaxPayloadError, ProtocolError
 
-from ergonaut.errors import Broken
+from ergonaut.errors import Broken, Refused
 from ergonaut.events import Event
 from ergonaut.events.envelope import headers_of
 from ergonaut_common.bus import Bus
@@ -40,6 +40,14 @@ class BusAnnouncer:
             self._link.close()
 
     async def tell(self, event: Event, body: bytes = b"") -> None:
+        try:
+            await self._tell(event, body)
+        except Broken as error:
+            if isinstance(error.__cause__, MaxPayloadError):
+                raise Refused(str(error)) from error
+            raise
+
+    async def _tell(self, event: Event, body: bytes) -> None:
         subject, payload, headers = event.subject, body or event.model_dump_json().encode(), headers_of(event)
         if self._plain:
             try:

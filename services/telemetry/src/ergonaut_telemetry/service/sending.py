@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ergonaut.errors import Broken, Unavailable
+from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_telemetry import figures
@@ -29,10 +29,17 @@ class Sending:
         """Send up to a batch; returns how many were sent. Raises Unavailable at the first that the bus does not take."""
         waiting = self._spool.oldest(BATCH_MAX)
         for spooled in waiting:
-            await self._announcer.tell(spooled.event, spooled.body)
+            try:
+                await self._announcer.tell(spooled.event, spooled.body)
+                figures.sent.inc()
+            except Refused as error:
+                # It would stand before all others for ever; its number is missing from then on, which tells of it.
+                figures.drops.inc()
+                log.error(
+                    "an event that the bus never takes is dropped", number=spooled.event.sequence, error=str(error)
+                )
             # One by one: what the bus has is not sent again, even when this is stopped half-way.
             self._spool.sent(spooled.position)
-            figures.sent.inc()
         return len(waiting)
 
     async def run(self, clock: Clock, sampled: asyncio.Event) -> None:
