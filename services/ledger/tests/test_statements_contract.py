@@ -154,6 +154,18 @@ async def test_what_is_missing_is_told(store: Store, books: StatementBooks, tena
     assert (hardware.embodied_grams_co2e, hardware.hosts, hardware.hosts_known) == (2.5, 1, 1)
 
 
+async def test_what_is_missing_at_the_edges_of_a_time_is_told(store: Store, books: StatementBooks, tenant: str) -> None:
+    begins, ends = TODAY.starts_at, TODAY.ends_at
+    moments = {
+        3: begins - timedelta(minutes=1),
+        7: begins + timedelta(minutes=1),
+        8: begins + timedelta(minutes=2),
+        10: ends + timedelta(minutes=1),
+    }
+    await store.keep(batch_of(*(reading(tenant, number, occurred_at=at) for number, at in moments.items())))
+    assert await books.messages_missing(Asked(tenant, TODAY)) == 4, "4 to 6, and 9"
+
+
 async def test_functional_units_are_those_of_runs_with_samples_in_the_time(
     store: Store, books: StatementBooks, tenant: str
 ) -> None:

@@ -106,6 +106,18 @@ async def test_a_number_that_holds_no_sample_of_the_run_is_no_gap(store: Store, 
     assert covered.intensity_sources == ("typical: table 2025",)
 
 
+async def test_numbers_that_are_missing_where_a_run_begins_or_ends_may_have_been_its_own(
+    store: Store, tenant: str
+) -> None:
+    others = cpu_sample(0, share=Share.OTHERS, run_id="")
+    await store.keep(
+        batch_of(reading(tenant, 1, others), reading(tenant, 5), reading(tenant, 6), reading(tenant, 9, others))
+    )
+    covered = await store.coverage(tenant, RUN)
+    assert covered is not None
+    assert covered.samples_missing == 5, "2 to 4, and 7 and 8"
+
+
 async def test_gaps_are_counted_for_each_producer(store: Store, tenant: str) -> None:
     first = [reading(tenant, number, producer="agent-a") for number in (1, 2, 3)]
     second = [reading(tenant, number, producer="agent-b") for number in (7, 9)]

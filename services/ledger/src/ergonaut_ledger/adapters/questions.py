@@ -63,10 +63,14 @@ FROM power_samples FINAL
 WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
 """
 
+NEIGHBOURS_DAYS = 8
+"""How far from a run its producer's messages before and after it are looked for: a day more than a stream keeps any."""
+
 # Producers number their messages for a tenant without a gap, whatever runs are in them; so between a run's first and last sample
-# each number must be here. A message is kept after its samples, so one that is here has all of them here. A message's time lies
-# near its samples' (a spool keeps it); a day of slack reads few parts and would only err in the direction of a false alarm.
-MISSING = """
+# each number must be here, and so must those up to the nearest numbers before and after, in which the run may have begun or
+# ended. A message is kept after its samples, so one that is here has all of them here. A message's time lies near its samples'
+# (a spool keeps it); where none is kept that near, nothing is claimed of what lies between.
+MISSING = f"""
 WITH spans AS
 (
     SELECT
@@ -74,22 +78,28 @@ WITH spans AS
         min(producer_sequence) AS first, max(producer_sequence) AS last,
         min(started_at) AS first_at, max(ended_at) AS last_at
     FROM power_samples
-    WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+    WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
     GROUP BY host, producer
 )
-SELECT sum(expected - found) AS missing
+SELECT sum(expected - found + if(before > 0, first_number - before - 1, 0) + if(after > 0, after - last_number - 1, 0))
+    AS missing
 FROM
 (
-    SELECT any(last - first + 1) AS expected, uniqExact(producer_sequence) AS found
+    SELECT
+        any(first) AS first_number,
+        any(last) AS last_number,
+        last_number - first_number + 1 AS expected,
+        uniqExactIf(producer_sequence, producer_sequence BETWEEN first AND last) AS found,
+        maxIf(producer_sequence, producer_sequence < first) AS before,
+        minIf(producer_sequence, producer_sequence > last) AS after
     FROM events INNER JOIN spans ON events.key = spans.host AND events.producer = spans.producer
-    WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
+    WHERE tenant = {{tenant:String}} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
         AND key IN (SELECT host FROM spans)
-        AND occurred_at >= (SELECT min(first_at) FROM spans) - INTERVAL 1 DAY
-        AND occurred_at <= (SELECT max(last_at) FROM spans) + INTERVAL 1 DAY
-        AND producer_sequence BETWEEN spans.first AND spans.last
+        AND occurred_at >= (SELECT min(first_at) FROM spans) - INTERVAL {NEIGHBOURS_DAYS} DAY
+        AND occurred_at <= (SELECT max(last_at) FROM spans) + INTERVAL {NEIGHBOURS_DAYS} DAY
     GROUP BY spans.host, spans.producer
 )
-"""
+"""  # noqa: S608 - constants only
 
 # Samples of one meter in one interval give its mean power: energy over the time that was sampled, so that an interval that
 # holds one sample more than the next is no peak. Meters of several hosts add up.

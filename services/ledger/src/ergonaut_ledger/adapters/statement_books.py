@@ -82,15 +82,37 @@ ORDER BY samples_told DESC, component, source
 LIMIT {UNMEASURED_MAX}
 """  # noqa: S608 - constants only
 
+# What is missing between a period's last number and the next one may be of either period, and is told in both.
 _MISSING = """
-SELECT sum(numbers) AS missing
-FROM
+WITH spans AS
 (
-    SELECT max(producer_sequence) - min(producer_sequence) + 1 - uniqExact(producer_sequence) AS numbers
+    SELECT
+        key, producer, min(producer_sequence) AS first, max(producer_sequence) AS last,
+        uniqExact(producer_sequence) AS kept
     FROM events
     WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
         AND occurred_at >= {starts_at:DateTime64(6, 'UTC')} AND occurred_at < {ends_at:DateTime64(6, 'UTC')}
     GROUP BY key, producer
+)
+SELECT sum(inside + if(before > 0, first_number - before - 1, 0) + if(after > 0, after - last_number - 1, 0)) AS missing
+FROM
+(
+    SELECT
+        any(first) AS first_number,
+        any(last) AS last_number,
+        last_number - first_number + 1 - any(kept) AS inside,
+        maxIf(number, number < first) AS before,
+        minIf(number, number > last) AS after
+    FROM spans LEFT JOIN
+    (
+        SELECT key, producer, producer_sequence AS number
+        FROM events
+        WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
+            AND occurred_at >= {starts_at:DateTime64(6, 'UTC')} - INTERVAL 1 DAY
+            AND occurred_at < {ends_at:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
+            AND NOT (occurred_at >= {starts_at:DateTime64(6, 'UTC')} AND occurred_at < {ends_at:DateTime64(6, 'UTC')})
+    ) AS around ON spans.key = around.key AND spans.producer = around.producer
+    GROUP BY spans.key, spans.producer
 )
 """
 

@@ -76,11 +76,14 @@ class FakeStatementBooks:
         return sorted(found, key=lambda one: (-one.samples, one.component, one.source))[:UNMEASURED_MAX]
 
     async def messages_missing(self, asked: Asked) -> int:
-        numbers: dict[tuple[str, str], set[int]] = {}
+        within: dict[tuple[str, str], set[int]] = {}
+        every: dict[tuple[str, str], set[int]] = {}
         for row in self._store._events.values():
-            if row.tenant == asked.tenant and row.producer and asked.period.holds(row.occurred_at):
-                numbers.setdefault((row.key, row.producer), set()).add(row.producer_sequence)
-        return sum(max(told) - min(told) + 1 - len(told) for told in numbers.values())
+            if row.tenant == asked.tenant and row.producer:
+                every.setdefault((row.key, row.producer), set()).add(row.producer_sequence)
+                if asked.period.holds(row.occurred_at):
+                    within.setdefault((row.key, row.producer), set()).add(row.producer_sequence)
+        return sum(_missing_around(told, every[producer]) for producer, told in within.items())
 
     async def functional_units(self, asked: Asked, unit: str) -> float:
         if not unit:
@@ -98,6 +101,13 @@ class FakeStatementBooks:
             and asked.project in ("", row.project)
             and of_runs in (None, row.share == "run")
         ]
+
+
+def _missing_around(told: set[int], every: set[int]) -> int:
+    """The numbers that are missing among those of a time, and up to the nearest before and after it."""
+    before = max((number for number in every if number < min(told)), default=min(told))
+    after = min((number for number in every if number > max(told)), default=max(told))
+    return len(set(range(before, after + 1)) - every)
 
 
 class FakeCertificateBook:

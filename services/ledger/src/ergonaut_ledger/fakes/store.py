@@ -194,11 +194,13 @@ class FakeStore:
         return [row for row in self._samples.values() if (row.tenant, row.run_id, row.share) == wanted]
 
     def _missing(self, tenant: str, producer: str, of_run: set[int]) -> int:
-        expected = range(min(of_run), max(of_run) + 1)
         told = {
             row.producer_sequence for row in self._events.values() if (row.tenant, row.producer) == (tenant, producer)
         }
-        return len(set(expected) - told)
+        first, last = min(of_run), max(of_run)
+        before = max((number for number in told if number < first), default=first)
+        after = min((number for number in told if number > last), default=last)
+        return len(set(range(before, after + 1)) - told)
 
 
 def _body(row: EventRow) -> str:
