@@ -23,38 +23,39 @@ def _over_time(figure: str, label: str, table: str = "power_hours", where: str =
     )
 
 
-def _total(figure: str, where: str = "1") -> str:
+def _total(figure: str, table: str, where: str) -> str:
     return (
-        f"SELECT {figure} AS value FROM power_hours FINAL "  # noqa: S608 - constants of this file
+        f"SELECT {figure} AS value FROM {table} FINAL "  # noqa: S608 - constants of this file
         f"WHERE tenant = '${{tenant}}' AND $__timeFilter(at) AND {where}"
     )
 
 
-def _totals(where: str = "1") -> tuple[Panel, ...]:
+def _totals(table: str = "power_hours", where: str = "1") -> tuple[Panel, ...]:
+    """The sums over the time shown; a part of an hour is only in the sums by minute."""
+
+    def total(figure: str) -> str:
+        return _total(figure, table, where)
+
     return (
-        Panel(
-            "Energy", _total("sum(energy_joules)", where), "joule", "Of everything that was measured.", "stat", width=5
-        ),
+        Panel("Energy", total("sum(energy_joules)"), "joule", "Of everything that was measured.", "stat", width=5),
         Panel(
             "Range",
-            _total("sum(energy_joules_range) / sum(energy_joules)", where),
+            total("sum(energy_joules_range) / sum(energy_joules)"),
             "percentunit",
             "The true energy is within plus or minus this.",
             "stat",
             width=4,
         ),
-        Panel(
-            "Carbon", _total("sum(carbon_grams_co2e)", where), "massg", "Operational, location-based.", "stat", width=5
-        ),
+        Panel("Carbon", total("sum(carbon_grams_co2e)"), "massg", "Operational, location-based.", "stat", width=5),
         Panel(
             "Embodied",
-            _total("sum(embodied_grams_co2e)", where),
+            total("sum(embodied_grams_co2e)"),
             "massg",
             "The machines' making, amortised; a line of its own, in no other figure.",
             "stat",
             width=5,
         ),
-        Panel("Cost", _total("sum(cost_usd)", where), "currencyUSD", "Electricity and rent.", "stat", width=5),
+        Panel("Cost", total("sum(cost_usd)"), "currencyUSD", "Electricity and rent.", "stat", width=5),
     )
 
 
@@ -107,15 +108,16 @@ RUN_PAGE = Page(
     "One run from its first sample to its last.",
     "clickhouse",
     (
-        *_totals(_OF_RUN),
+        *_totals("power_minutes", _OF_RUN),
         Panel(
             "Power by component",
-            "SELECT $__timeInterval(at) AS time, component AS label, sum(energy_joules) / 60 AS value\n"
+            "SELECT $__timeInterval(at) AS time, component AS label,\n"
+            "  sum(energy_joules) / (60 * uniqExact(at)) AS value\n"
             "FROM power_minutes FINAL\n"
             f"WHERE tenant = '${{tenant}}' AND {_OF_RUN} AND $__timeFilter(at)\n"
             "GROUP BY time, label ORDER BY time",
             "watt",
-            "Minute means; a minute that is not rolled up yet is not there.",
+            "Means over the minutes that were sampled; a minute that is not rolled up yet is not there.",
             stacked=True,
             width=24,
         ),
@@ -152,7 +154,7 @@ TENANT_PAGE = Page(
     "A tenant's bill: energy, carbon and cost by project and run.",
     "clickhouse",
     (
-        *_totals("share = 'run'"),
+        *_totals(where="share = 'run'"),
         Panel(
             "Cost by project",
             _over_time("sum(cost_usd)", "project", "power_days", "share = 'run'"),

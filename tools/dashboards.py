@@ -173,7 +173,8 @@ def _source_variable(page: Page) -> dict[str, Any]:
 
 
 def _variable(page: Page, variable: Variable) -> dict[str, Any]:
-    chosen = {"multi": True, "includeAll": True, "allValue": ".*"} if page.source == "prometheus" else {"multi": False}
+    # All of them are all that have a name: `.*` would take in what others and idling use, which have no tenant and no run.
+    chosen = {"multi": True, "includeAll": True, "allValue": ".+"} if page.source == "prometheus" else {"multi": False}
     return {
         "name": variable.name,
         "label": variable.label,

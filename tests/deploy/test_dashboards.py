@@ -53,10 +53,48 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return told
 
 
-def expanded(sql: str) -> str:
+def expanded(sql: str, seconds: int = 60) -> str:
     for macro, stands_for in MACROS:
-        sql = re.sub(macro, stands_for, sql)
+        sql = re.sub(macro, stands_for.replace("60 second", f"{seconds} second"), sql)
     return sql
+
+
+CONSTANT_LOAD = """
+import json, sys
+from pathlib import Path
+from ergonaut_ledger.adapters.engine import embedded
+from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
+books = embedded(Path(sys.argv[1]))()
+migrate(books, packaged_migrations())
+books.query(
+    "INSERT INTO power_minutes (tenant, at, share, run_id, host, component, method, energy_joules, seconds, samples) "
+    "SELECT 'default', toDateTime('2026-03-01 10:40:00', 'UTC') + 60 * number, 'run', 'default', 'host-1', 'cpu', 'counter', "
+    "6000, 60, 60 FROM numbers(15)"
+)
+print(json.dumps([[float(row[-1]) for row in books.query(sql).result_rows] for sql in json.load(sys.stdin)]))
+"""
+"""A run of 15 minutes at 100 W within one hour; answers what it is asked."""
+
+
+def question(page: str, title: str) -> str:
+    board = json.loads((dashboards.FOLDER / f"{page}.json").read_text())
+    [sql] = [panel["targets"][0]["rawSql"] for panel in board["panels"] if panel["title"] == title]
+    return str(sql)
+
+
+def test_a_constant_load_is_its_watts_and_joules_however_wide_the_panels_interval(tmp_path: Path) -> None:
+    power, energy = question("run-clickhouse", "Power by component"), question("run-clickhouse", "Energy")
+    part = expanded(energy).replace("toDateTime(0)", "toDateTime('2026-03-01 10:40:00', 'UTC')")
+    every = json.dumps([expanded(power), expanded(power, 300), part])
+    command = [sys.executable, "-c", CONSTANT_LOAD, str(tmp_path / "ledger")]
+    done = subprocess.run(command, input=every, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[100.0] * 15, [100.0] * 3, [90_000.0]]
+
+
+def test_all_of_a_variable_takes_in_nothing_without_a_name() -> None:
+    for path in DASHBOARDS:
+        for variable in json.loads(path.read_text())["templating"]["list"]:
+            assert not re.fullmatch(variable.get("allValue", ".+"), ""), f"{path.stem}: ${variable['name']}"
 
 
 def test_the_files_are_those_of_the_descriptions() -> None:

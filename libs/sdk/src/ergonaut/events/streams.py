@@ -21,8 +21,9 @@ class StreamSpec:
         return [f"ergonaut.v1.*.{self.area}.>"]
 
 
-# The ledger is the record; a stream only has to outlast the ledger's longest absence, about a week at the rates of one
-# machine. JetStream sets a stream's bound aside when it is made, so all of them together must fit on a small disk.
+# The ledger is the record; a stream only has to outlast the ledger's absence. A host tells 2.7 kB of samples a second, 4.3 kB
+# with one run and 15.5 kB with eight, so the stream of samples holds 49, 32 or 10 hours of one host. JetStream sets a stream's
+# bound aside when it is made, so all of them together must fit on a small disk.
 STREAMS = {
     spec.area: spec
     for spec in (
