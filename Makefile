@@ -62,7 +62,7 @@ bench: setup ## Run every benchmark; `make bench-NAME` runs one
 	@for folder in bench/*/; do $(MAKE) --no-print-directory bench-$$(basename $$folder); done
 
 bench-%: setup
-	$(RUN) python bench/$*/run.py
+	$(RUN) python bench/$*/run.py $(ARGS)
 
 proto: setup ## Generate the protobuf code again after a .proto changed
 	$(UV) sync --frozen --quiet --reinstall-package ergonaut

@@ -102,22 +102,38 @@ FLEET = Page(
 
 _OF_RUN = "run_id = '${run}' AND share = 'run'"
 
+# A minute's row says how many seconds were sampled: fewer where a run begins or ends, more where one sample outlasts the minute.
+# Rows of one host follow each other (a method or an intensity that changed), so their seconds add up. Hosts of one run go on side
+# by side, so the longest counts. What nobody measured has no watts, and its seconds do not count.
+_RUN_WATTS = f"""
+SELECT $__timeInterval(at) AS time, component AS label, sum(joules) / sum(sampled_seconds) AS value
+FROM
+(
+  SELECT at, component, sum(host_joules) AS joules, max(host_seconds) AS sampled_seconds
+  FROM
+  (
+    SELECT at, host, component, sum(energy_joules) AS host_joules, sum(seconds) AS host_seconds
+    FROM power_minutes FINAL
+    WHERE tenant = '${{tenant}}' AND {_OF_RUN} AND $__timeFilter(at) AND energy_joules IS NOT NULL AND seconds > 0
+    GROUP BY at, host, component
+  )
+  GROUP BY at, component
+)
+GROUP BY time, label ORDER BY time
+"""  # noqa: S608 - constants of this file
+
 RUN_PAGE = Page(
     "run",
     "run",
-    "One run from its first sample to its last.",
+    "One run from its first sample to its last, as far as the ledger keeps minutes.",
     "clickhouse",
     (
         *_totals("power_minutes", _OF_RUN),
         Panel(
             "Power by component",
-            "SELECT $__timeInterval(at) AS time, component AS label,\n"
-            "  sum(energy_joules) / (60 * uniqExact(at)) AS value\n"
-            "FROM power_minutes FINAL\n"
-            f"WHERE tenant = '${{tenant}}' AND {_OF_RUN} AND $__timeFilter(at)\n"
-            "GROUP BY time, label ORDER BY time",
+            _RUN_WATTS,
             "watt",
-            "Means over the minutes that were sampled; a minute that is not rolled up yet is not there.",
+            "Means over the seconds that were sampled, of all its hosts; a minute that is not rolled up yet is not there.",
             stacked=True,
             width=24,
         ),

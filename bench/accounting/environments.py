@@ -23,8 +23,13 @@ IMPORTS = {
     "zeus": "from zeus.monitor import ZeusMonitor",
     "eco2ai": "import eco2ai",
     "carbontracker": "from carbontracker.tracker import CarbonTracker",
+    "gpu": "import ergonaut, torch",
 }
 """The line that its documentation tells users to write at the top; several load the rest when they begin."""
+
+
+GPU = "gpu"
+_WITH_TORCH = (*PACKAGES["ergonaut"], "torch", "nvidia-ml-py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,11 @@ def environments(uv: str) -> list[Environment]:
     return [_environment(uv, name, packages) for name, packages in PACKAGES.items()]
 
 
+def gpu_environment(uv: str) -> Environment:
+    """A Python with our tracker and PyPI's torch, which brings CUDA with it: several gigabytes."""
+    return _environment(uv, GPU, _WITH_TORCH)
+
+
 def _environment(uv: str, name: str, packages: tuple[str, ...]) -> Environment:
     python = CACHE / name / "bin" / "python"
     commands = [
@@ -49,7 +59,7 @@ def _environment(uv: str, name: str, packages: tuple[str, ...]) -> Environment:
         [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "numpy", *packages],
         [str(python), "-c", IMPORTS[name]],
     ]
-    if name == "ergonaut":
+    if name in ("ergonaut", GPU):
         # A checkout changes without its version changing.
         commands[1].insert(3, "--reinstall-package=ergonaut")
     for command in commands:

@@ -1,7 +1,8 @@
-"""The questions that need an NVIDIA GPU and a Python with torch: are a run's joules right, and is a shared card split by work?
+"""The questions that need an NVIDIA GPU: are a run's joules right, and is a shared card split by work?
 
-`python bench/accounting/run.py --gpu`. The programs under test are matrix products of fixed duty, each a run of its own beside
-the other; their tracker is this checkout's.
+`make bench-accounting ARGS=--gpu`. The programs under test are matrix products of fixed duty, each a run of its own beside the
+other; their tracker is this checkout's. The card's own counter is read when both stand ready and again when both have ended
+their runs, so that loading and warming up are in neither figure.
 """
 
 import json
@@ -9,10 +10,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from environments import gpu_environment
 
 SECONDS = 60.0
 JOULES_OFF_MAX = 0.02
@@ -24,8 +27,12 @@ import sys, time, json
 import ergonaut, torch
 busy, seconds = float(sys.argv[1]), float(sys.argv[2])
 a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-done, end = 0, time.monotonic() + seconds
+for _ in range(20):
+    torch.mm(a, a)
 torch.cuda.synchronize()
+print("ready", flush=True)
+sys.stdin.readline()
+done, end = 0, time.monotonic() + seconds
 with ergonaut.track(name="gpu") as run:
     while time.monotonic() < end:
         slot = time.monotonic()
@@ -33,37 +40,90 @@ with ergonaut.track(name="gpu") as run:
             torch.mm(a, a); torch.cuda.synchronize(); done += 1
         time.sleep(max(0.0, slot + 0.1 - time.monotonic()))
 parts = {part.component: part.energy_joules for part in run.summary.components if part.component.startswith("gpu")}
-print(json.dumps({"done": done, "gpu_joules": sum(value or 0.0 for value in parts.values())}))
+print(json.dumps({"done": done, "gpu_joules": sum(value or 0.0 for value in parts.values())}), flush=True)
+sys.stdin.readline()
 """
 
 
-def main(bar: Callable[..., None]) -> None:
+def main(bar: Callable[..., None], uv: str) -> None:
     """Ask both questions of one card."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    card = pynvml.nvmlDeviceGetHandleByIndex(0)
-    before = pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
-    began = time.monotonic()
-    told = _together([1.0, 0.5])
-    used = pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000 - before
-    print(f"the card used {used:.0f} J in {time.monotonic() - began:.0f} s; the runs were charged {told}")
+    joules = _counter()
+    environment = gpu_environment(uv)
+    if environment.because:
+        sys.exit(f"torch cannot be had here: {environment.because}")
+    told, used = _together(str(environment.python), [1.0, 0.5], joules)
+    print(f"the card used {used:.0f} J; the runs were charged {told}")
     charged = sum(run["gpu_joules"] for run in told)
     bar("gpu_joules_off_counter", abs(charged / used - 1), JOULES_OFF_MAX)
     work = told[0]["done"] / (told[0]["done"] + told[1]["done"])
     bar("gpu_split_off_work", abs(told[0]["gpu_joules"] / charged / work - 1), SPLIT_OFF_MAX)
 
 
-def _together(busy: list[float]) -> list[dict[str, Any]]:
-    """Programs of these duties at the same time, each with a home of its own; what each was charged and did."""
-    with tempfile.TemporaryDirectory() as home:
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(duty), str(SECONDS)],
-                env=os.environ | {"ERGONAUT_HOME": str(Path(home) / str(number))},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for number, duty in enumerate(busy)
+def _counter() -> Callable[[], float]:
+    """What tells the joules that the first card has used since its driver was loaded."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(card)
+    except pynvml.NVMLError as error:
+        sys.exit(f"no NVIDIA card with an energy counter answers here: {error}")
+    return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(card)) / 1000
+
+
+def _together(python: str, busy: Sequence[float], joules: Callable[[], float]) -> tuple[list[dict[str, Any]], float]:
+    """Programs of these duties at the same time: what each was charged and did, and the joules of the card meanwhile."""
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
+        programs = [
+            stack.enter_context(_program(python, duty, Path(home) / str(number))) for number, duty in enumerate(busy)
         ]
-        return [json.loads(process.communicate()[0].strip().splitlines()[-1]) for process in running]
+        for program in programs:
+            _line(program)
+        before = joules()
+        for program in programs:
+            _release(program)
+        told = [json.loads(_line(program)) for program in programs]
+        used = joules() - before
+        for program in programs:
+            _release(program)
+    return told, used
+
+
+@contextmanager
+def _program(python: str, duty: float, home: Path) -> Iterator["subprocess.Popen[str]"]:
+    """One program with a home of its own, gone when the block is."""
+    home.mkdir()
+    with (home / "errors").open("w+") as errors:
+        program = subprocess.Popen(
+            [python, "-c", PROGRAM, str(duty), str(SECONDS)],
+            env=os.environ | {"ERGONAUT_HOME": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            yield program
+            program.wait(timeout=60)
+        except EOFError:
+            errors.seek(0)
+            sys.exit(
+                f"a program on the GPU failed: {(errors.read().strip().splitlines() or ['it told no reason'])[-1]}"
+            )
+        finally:
+            program.kill()
+
+
+def _line(program: "subprocess.Popen[str]") -> str:
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _release(program: "subprocess.Popen[str]") -> None:
+    assert program.stdin is not None
+    program.stdin.write("\n")
+    program.stdin.flush()

@@ -1,8 +1,8 @@
 """Trackers beside each other: what they cost a training loop, what survives a kill, whom they charge, what they guess.
 
 `make bench-accounting`. Peers are CodeCarbon, Zeus, eco2AI and CarbonTracker, each in an environment of its own. Everything is
-asked of every tracker in the same run, in turn; medians of alternated rounds are told. `--gpu` adds the questions that need a
-GPU and asks nothing else. ERGONAUT_BENCH_PAIRS sets how many pairs of 2 s chunks the slowdown rests on (default 60).
+asked of every tracker in the same run, in turn; medians of alternated rounds are told. `make bench-accounting ARGS=--gpu` asks
+what needs a GPU, and nothing else. ERGONAUT_BENCH_PAIRS sets how many pairs of 2 s chunks the slowdown rests on (default 60).
 """
 
 import argparse
@@ -28,6 +28,8 @@ PAIRS = int(os.environ.get("ERGONAUT_BENCH_PAIRS", "60"))
 IMPORT_ROUNDS = 9
 BEGIN_ROUNDS = 5
 KILL_AFTER_SECONDS = 8.0
+# The longest question is that for the slowdown, some minutes; a tracker that hangs must not cost the others' answers.
+ANSWER_SECONDS_MAX = 300.0 + PAIRS * 10.0
 ASLEEP_SHARE_MAX = 0.05
 # Of 2,000 drawings anew, the middle 95 % tell how far the median of the pairs may be off.
 DRAWINGS = 2_000
@@ -37,7 +39,12 @@ def ask(environment: Environment, question: str, *more: object) -> dict[str, Any
     """One question to one tracker, in a process and a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [str(environment.python), str(SUBJECT), question, environment.name, folder, *map(str, more)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_clean())
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=_clean(), timeout=ANSWER_SECONDS_MAX
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no answer within {ANSWER_SECONDS_MAX:g} s"}
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or ["no reason was told"])[-1]}
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -91,7 +98,9 @@ def kept_after(tracker: Environment, number: signal.Signals) -> float:
         ) as child:
             assert child.stdout is not None
             lines = (line for line in child.stdout if line.startswith('{"began"'))
-            next(lines)
+            if next(lines, None) is None:
+                print(f"  {tracker.name} could not be begun, so that nothing of it is on record", flush=True)
+                return 0.0
             began = time.monotonic()
             time.sleep(KILL_AFTER_SECONDS)
             child.send_signal(number)
@@ -132,12 +141,12 @@ def main() -> None:
     """Ask everything, and tell the bars at the end."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--gpu", action="store_true", help="ask what needs a GPU, and nothing else")
+    uv = shutil.which("uv") or str(Path(__file__).resolve().parents[2] / ".tools" / "bin" / "uv")
     if options.parse_args().gpu:
         from on_gpu import main as on_gpu
 
-        on_gpu(bar)
+        on_gpu(bar, uv)
         return
-    uv = shutil.which("uv") or str(Path(__file__).resolve().parents[2] / ".tools" / "bin" / "uv")
     every = environments(uv)
     trackers = [one for one in every if not one.because]
     for left_out in (one for one in every if one.because):
@@ -186,7 +195,8 @@ def _bars(
     bar("slowdown_fraction", slower["ergonaut"][0], 0.005)
     if "codecarbon" in slower:
         bar("slowdown_over_codecarbon", slower["ergonaut"][0] - slower["codecarbon"][0], 0)
-        bar("tracker_cpu_over_codecarbon", _hourly(idling, "ergonaut") / _hourly(idling, "codecarbon"), 1)
+        if "failed" not in idling["codecarbon"]:
+            bar("tracker_cpu_over_codecarbon", _hourly(idling, "ergonaut") / _hourly(idling, "codecarbon"), 1)
     everything = sleeping["cpu_joules"] + sleeping["others_joules"]
     bar("sleeping_share_of_dynamic_energy", sleeping["cpu_joules"] / everything, ASLEEP_SHARE_MAX)
     bar("unknown_place_grams_per_kwh", sleeping["grams_per_kwh"], 475, least=True)

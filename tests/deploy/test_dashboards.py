@@ -66,14 +66,22 @@ from ergonaut_ledger.adapters.engine import embedded
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
 books = embedded(Path(sys.argv[1]))()
 migrate(books, packaged_migrations())
-books.query(
-    "INSERT INTO power_minutes (tenant, at, share, run_id, host, component, method, energy_joules, seconds, samples) "
-    "SELECT 'default', toDateTime('2026-03-01 10:40:00', 'UTC') + 60 * number, 'run', 'default', 'host-1', 'cpu', 'counter', "
-    "6000, 60, 60 FROM numbers(15)"
-)
-print(json.dumps([[float(row[-1]) for row in books.query(sql).result_rows] for sql in json.load(sys.stdin)]))
+for host in ("host-1", "host-2"):
+    for component, method, share, joules in (
+        ("cpu", "counter", "run", "if(number = 0, 3000, 6000)"), ("dram", "model", "run", "if(number = 0, 300, 600)"),
+        ("machine", "not-measured", "run", "NULL"), ("cpu", "counter", "idle", "9000"),
+    ):
+        books.query(
+            "INSERT INTO power_minutes "
+            "(tenant, at, share, run_id, host, component, method, source, energy_joules, seconds, samples) "
+            f"SELECT 'default', toDateTime('2026-03-01 10:40:00', 'UTC') + 60 * number, '{share}', "
+            f"if('{share}' = 'run', 'default', ''), '{host}', '{component}', '{method}', arrayJoin(['one', 'other']), "
+            f"({joules}) / 2, if(number = 0, 15, 30), 30 FROM numbers(15)"
+        )
+print(json.dumps([[list(row[-2:]) for row in books.query(sql).result_rows] for sql in json.load(sys.stdin)], default=str))
 """
-"""A run of 15 minutes at 100 W within one hour; answers what it is asked."""
+"""A run of 14 and a half minutes within one hour, on two hosts of 100 W in the CPU and 10 W in memory; it begins in the middle of
+a minute, and each minute has two sources. Answers what it is asked, the last two columns of each row."""
 
 
 def question(page: str, title: str) -> str:
@@ -82,19 +90,81 @@ def question(page: str, title: str) -> str:
     return str(sql)
 
 
-def test_a_constant_load_is_its_watts_and_joules_however_wide_the_panels_interval(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def constant_load(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[Any]]]:
+    """What the books tell of it: watts each minute, watts each five minutes, and the joules of its last five minutes."""
     power, energy = question("run-clickhouse", "Power by component"), question("run-clickhouse", "Energy")
-    part = expanded(energy).replace("toDateTime(0)", "toDateTime('2026-03-01 10:40:00', 'UTC')")
+    part = expanded(energy).replace("toDateTime(0)", "toDateTime('2026-03-01 10:50:00', 'UTC')")
     every = json.dumps([expanded(power), expanded(power, 300), part])
-    command = [sys.executable, "-c", CONSTANT_LOAD, str(tmp_path / "ledger")]
+    command = [sys.executable, "-c", CONSTANT_LOAD, str(tmp_path_factory.mktemp("books") / "ledger")]
     done = subprocess.run(command, input=every, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [[100.0] * 15, [100.0] * 3, [90_000.0]]
+    told: list[list[list[Any]]] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.parametrize(("answer", "bins"), [(0, 15), (1, 3)], ids=["60 s", "300 s"])
+def test_a_constant_load_is_its_watts_however_wide_the_panels_interval(
+    constant_load: list[list[list[Any]]], answer: int, bins: int
+) -> None:
+    for component, watts in (("cpu", 200.0), ("dram", 20.0)):
+        told = [value for label, value in constant_load[answer] if label == component]
+        assert told == [pytest.approx(watts)] * bins
+    assert {label for label, _ in constant_load[answer]} == {"cpu", "dram"}, "what has no energy has no watts"
+
+
+def test_a_runs_energy_in_a_part_of_an_hour_is_that_parts(constant_load: list[list[list[Any]]]) -> None:
+    assert constant_load[2] == [[pytest.approx(220 * 300)]]
 
 
 def test_all_of_a_variable_takes_in_nothing_without_a_name() -> None:
     for path in DASHBOARDS:
         for variable in json.loads(path.read_text())["templating"]["list"]:
             assert not re.fullmatch(variable.get("allValue", ".+"), ""), f"{path.stem}: ${variable['name']}"
+
+
+SELECTOR = re.compile(r"\b(ergonaut_\w+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
+WITHOUT_SHARE = {"ergonaut_run_info", "ergonaut_budget_used_ratio"}
+"""What the pages of runs and tenants may ask without naming either: it tells of runs and tenants only."""
+
+
+def takes_in_nameless(matchers: str, name: str, everything: str) -> bool:
+    """Whether a series whose label is empty meets every matcher on it, with the variables at "All"."""
+    meets = {
+        "=": lambda value: value == "",
+        "!=": lambda value: value != "",
+        "=~": lambda value: re.fullmatch(value, "") is not None,
+        "!~": lambda value: re.fullmatch(value, "") is None,
+    }
+    told = [
+        (sign, re.sub(r"\$\w+", lambda _: everything, value))
+        for label, sign, value in MATCHER.findall(matchers)
+        if label == name
+    ]
+    return all(meets[sign](value) for sign, value in told)
+
+
+def takes_in_others(expression: str, everything: str) -> bool:
+    """Whether it sums what idling and others use, whose series have an empty tenant and run, or what has a share at all."""
+    return any(
+        takes_in_nameless(matchers, "tenant", everything) and takes_in_nameless(matchers, "run", everything)
+        for metric, matchers in SELECTOR.findall(expression)
+        if metric not in WITHOUT_SHARE
+    )
+
+
+def test_the_pages_of_runs_and_tenants_take_in_nothing_of_idling_and_others() -> None:
+    for page in ("run", "tenant"):
+        board = json.loads((dashboards.FOLDER / f"{page}-prometheus.json").read_text())
+        [everything] = {variable["allValue"] for variable in board["templating"]["list"][1:]}
+        for panel in board["panels"]:
+            assert not takes_in_others(panel["targets"][0]["expr"], everything), f"{page}: {panel['title']}"
+
+
+def test_an_expression_that_takes_in_idling_is_seen() -> None:
+    assert takes_in_others('sum(ergonaut_power_watts{tenant=~"$tenant", run=~"$run"})', ".*")
+    assert takes_in_others("sum(ergonaut_power_watts)", ".+")
+    assert not takes_in_others('sum(ergonaut_power_watts{tenant=~"$tenant", run!=""})', ".*")
 
 
 def test_the_files_are_those_of_the_descriptions() -> None:
