@@ -99,6 +99,8 @@ def test_a_services_ports_are_those_of_its_settings(service: str, monkeypatch: p
     assert {port["name"]: port["containerPort"] for port in spec["ports"]} == doors
     assert {port["name"]: port["port"] for port in read(service, "service.yaml")["spec"]["ports"]} == doors
     assert spec["readinessProbe"]["grpc"]["port"] == doors["grpc"]
+    annotations = workload(service)["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": str(doors["metrics"])}
 
 
 def test_the_platforms_configuration_leads_to_every_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +142,41 @@ def test_every_pod_is_confined(rendered: list[Document]) -> None:
         assert security["readOnlyRootFilesystem"] is True, name
         assert security["capabilities"] == {"drop": ["ALL"]}, name
         assert "memory" in container(document)["resources"]["limits"], name
-        assert not any("hostPath" in volume for volume in pod.get("volumes", [])), name
+        folders = [volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume]
+        assert folders == (["/var/lib/ergonaut/telemetry"] if name == "telemetry" else []), name
         assert not pod.get("hostNetwork"), name
         assert not pod.get("hostPID") or name == "telemetry", "only the meters look at the machine's processes"
+
+
+def test_what_runs_before_a_service_is_root_only_to_give_the_spools_folder_away(rendered: list[Document]) -> None:
+    before = {
+        (document["metadata"]["name"], each["name"]): each
+        for document in rendered
+        if document["kind"] in WORKLOADS
+        for each in document["spec"]["template"]["spec"].get("initContainers", [])
+    }
+    assert set(before) == {("telemetry", "own-spool")}
+    security = before["telemetry", "own-spool"]["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    pod = workload("telemetry")["spec"]["template"]["spec"]
+    [agent] = [each for each in rendered if each["kind"] == "DaemonSet"]
+    user = agent["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
+    assert pod["initContainers"][0]["command"] == ["chown", f"{user}:{user}", "/data"]
+
+
+def test_what_a_machine_has_not_sent_outlives_the_agents_pod() -> None:
+    [volume] = [each for each in workload("telemetry")["spec"]["template"]["spec"]["volumes"] if each["name"] == "data"]
+    assert volume["hostPath"] == {"path": "/var/lib/ergonaut/telemetry", "type": "DirectoryOrCreate"}
+
+
+def test_prometheus_calls_each_pod_by_the_name_that_the_alerts_know() -> None:
+    [scrape] = yaml.safe_load((ROOT / "deploy" / "prometheus" / "kubernetes.yml").read_text())["scrape_configs"]
+    [job] = [each for each in scrape["relabel_configs"] if each.get("target_label") == "job"]
+    assert job["source_labels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    for service in SERVICES:
+        assert workload(service)["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == service
 
 
 def test_everything_that_a_pod_mounts_or_reads_is_there(rendered: list[Document]) -> None:
