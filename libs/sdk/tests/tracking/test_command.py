@@ -103,6 +103,13 @@ def test_a_program_that_is_not_there_is_one_clear_error(home: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_budget_that_nobody_holds_to_since_another_meters_is_told_of(home: Path) -> None:
+    inner = ["--budget-joules", "3", "--on-budget", "stop", "--", *python("print('worked')")]
+    done = track(home, "--", sys.executable, "-c", CLI, "track", *inner)
+    assert (done.returncode, done.stdout) == (0, "worked\n")
+    assert "is not held to here: the tracker of process" in done.stderr
+
+
 def test_a_tracked_program_inside_is_the_same_run(home: Path) -> None:
     program = "import ergonaut\nwith ergonaut.track() as run: run.metric('inner', 1)"
     assert track(home, "--", *python(program)).returncode == 0

@@ -94,6 +94,15 @@ def test_neither_an_unknown_place_nor_a_figure_set_by_hand_is_asked_for(fallback
     assert (hours.at(NOON), asked) == (fallback, [])
 
 
+def test_pricing_is_asked_also_for_a_zone_that_our_own_factors_leave_out() -> None:
+    fallback = yearly_intensity("XK")
+    assert fallback.kind == IntensityKind.WORLD_AVERAGE.value
+    hours = GridHours(fallback, told)
+    hours.at(NOON)
+    hours.wait(10)
+    assert (hours.at(NOON).grams_per_kwh, hours.at(NOON).kind) == (300, "typical")
+
+
 def test_without_the_address_of_a_pricing_nobody_is_asked() -> None:
     assert asker_from({}) is None
     assert asker_from({"ERGONAUT_PRICING_ADDRESS": "127.0.0.1:7402"}) is not None

@@ -14,7 +14,7 @@ from ergonaut.tracking.begun import begin_run
 from ergonaut.tracking.options import Wishes, current_options
 from ergonaut.tracking.run import Run
 from ergonaut.tracking.summary import RunSummary
-from ergonaut.tracking.tracker import metered_by_another
+from ergonaut.tracking.tracker import metered_by_another, tell_of_budget
 from ergonaut.tracking.treestopper import TreeStopper
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
@@ -39,6 +39,7 @@ def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float =
     name = wishes.get("name", "") or Path(command[0]).name
     guest = metered_by_another(name)
     if guest is not None:
+        tell_of_budget(guest, wishes)
         code = _executed(command, {}, lambda _: None, guest)
         return guest.finish(*_verdict(code))
     roots: set[int] = set()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from ergonaut.carbon import Intensity, hourly_intensity, yearly_intensity
-from ergonaut.events.pricing import IntensityChanged, IntensityKind
+from ergonaut.events.pricing import IntensityChanged
 
 PRICING_VARIABLE = "ERGONAUT_PRICING_ADDRESS"
 
@@ -82,8 +82,8 @@ class GridHours:
 
     @property
     def _knows_place(self) -> bool:
-        """Of an unknown zone nobody knows the hours."""
-        return self._fallback.kind != IntensityKind.WORLD_AVERAGE.value
+        """Of an unknown zone nobody knows the hours; of one that our factors leave out, `pricing` may."""
+        return bool(self._fallback.zone)
 
     def _take_in(self) -> None:
         # A meter must never fail the program it meters; each sample says by its kind what was known.

@@ -156,8 +156,7 @@ def _begun(name: str, wishes: Wishes) -> BegunRun:
     guest = metered_by_another(name)
     if guest is not None:
         begun = BegunRun(guest)
-        if wishes.get("budget") is not None:
-            tell(f"the budget of {name} is not held to here: {guest.metered_by} meters the run")
+        tell_of_budget(guest, wishes)
     else:
         with_ranks = rank_on_host(os.environ) is not None
         context = RunContext.from_environment(os.environ)
@@ -183,6 +182,12 @@ def metered_by_another(name: str) -> Run | None:
     if outer is not None and outer.pid != os.getpid():
         return _telling(Run(outer.run_id, name, f"the tracker of process {outer.pid}"), str(outer.journal))
     return None
+
+
+def tell_of_budget(guest: Run, wishes: Wishes) -> None:
+    """Say of a budget that nobody here holds to it, since whoever meters the run does not know of it."""
+    if wishes.get("budget") is not None:
+        tell(f"the budget of {guest.name} is not held to here: {guest.metered_by} meters the run")
 
 
 def _telling(run: Run, journal: str) -> Run:
