@@ -1,9 +1,10 @@
 """What the agent costs its host, and how soon a reading is seen.
 
 `make bench-agent`. Starts a real NATS and the agent, and counts the agent's CPU time as the kernel does, over two minutes in
-which nothing else happens; run it on a quiet machine, since a busy one makes every waking dearer. Then starts the ledger as well
-and a run, and tells for each sample how long after its end it was seen: over gRPC, in Prometheus, and in ClickHouse, by asking
-each all the time. `ERGONAUT_BENCH_SECONDS` changes the two minutes.
+which nothing else happens; then over a minute with eight runs that sleep, and over another in which its /metrics is scraped
+every 5 s as well. Run it on a quiet machine, since a busy one makes every waking dearer. Then starts the ledger as well and a
+run, and tells for each sample how long after its end it was seen: over gRPC, in Prometheus, and in ClickHouse, by asking each
+all the time. `ERGONAUT_BENCH_SECONDS` changes the two minutes; the parts with runs take half of it each.
 """
 
 import asyncio
@@ -11,10 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nats
@@ -29,6 +31,9 @@ from ergonaut.runcontext import RunContext
 from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 
 QUIET_SECONDS = float(os.environ.get("ERGONAUT_BENCH_SECONDS", "120"))
+RUNS_SECONDS = QUIET_SECONDS / 2
+RUNS = 8
+SCRAPE_EVERY_SECONDS = 5.0
 SETTLING_SECONDS = 10
 WATCHED_SAMPLES = 60
 ASK_AGAIN_SECONDS = 0.02
@@ -58,16 +63,68 @@ async def serves(service: ServiceProcess) -> None:
         await asyncio.sleep(0.2)
 
 
-def quiet_cost(agent: ServiceProcess) -> float:
-    """CPU-seconds an hour of the agent while nothing happens."""
+def cost(agent: ServiceProcess, meanwhile: str, seconds: float) -> float:
+    """CPU-seconds an hour of the agent over so long, once it has settled; told with what happens meanwhile."""
     time.sleep(SETTLING_SECONDS)
     before, by_kernel, began = cpu_seconds(agent.pid), kernel_cpu_seconds(agent.pid), time.monotonic()
-    time.sleep(QUIET_SECONDS)
-    seconds = time.monotonic() - began
-    told = (kernel_cpu_seconds(agent.pid) - by_kernel) / seconds * 3600
-    load = os.getloadavg()[0]
-    print(f"agent: {told:.2f} CPU-seconds an hour by /proc/PID/stat over {seconds:.0f} s; host's load {load:.2f}")
-    return (cpu_seconds(agent.pid) - before) / seconds * 3600
+    time.sleep(seconds)
+    passed = time.monotonic() - began
+    hourly = (cpu_seconds(agent.pid) - before) / passed * 3600
+    told = (kernel_cpu_seconds(agent.pid) - by_kernel) / passed * 3600
+    print(
+        f"agent, {meanwhile}: {hourly:.2f} CPU-seconds an hour over {passed:.0f} s, {told:.2f} by /proc/PID/stat; "
+        f"host's load {os.getloadavg()[0]:.2f}",
+        flush=True,
+    )
+    return hourly
+
+
+def costs(agent: ServiceProcess, port: int) -> None:
+    """What the agent costs an idle host, one with runs that sleep, and one that is scraped as well; a bar for each."""
+    bar("agent_cpu_seconds_per_hour", cost(agent, "nothing else happens", QUIET_SECONDS), CPU_SECONDS_PER_HOUR_MAX)
+    name = f"agent_cpu_seconds_per_hour_{RUNS}_runs"
+    with ExitStack() as stack:
+        for number in range(RUNS):
+            stack.enter_context(a_run(f"{RUN_ID}-{number}"))
+        bar(name, cost(agent, f"{RUNS} runs sleep", RUNS_SECONDS), CPU_SECONDS_PER_HOUR_MAX)
+        seen = sum(f'"{RUN_ID}-{number}"' in metrics(port) for number in range(RUNS))
+        if seen != RUNS:
+            raise SystemExit(
+                f"the agent's /metrics tells of {seen} of {RUNS} runs, so that their cost was not measured"
+            )
+        meanwhile = f"{RUNS} runs sleep and /metrics is scraped every {SCRAPE_EVERY_SECONDS:g} s"
+        with scraping(port):
+            bar(f"{name}_scraped", cost(agent, meanwhile, RUNS_SECONDS), CPU_SECONDS_PER_HOUR_MAX)
+
+
+def metrics(port: int) -> str:
+    """What a scrape is answered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+@contextmanager
+def scraping(port: int) -> Iterator[None]:
+    """Scrapes as Prometheus does, from a thread of this process; a scrape that fails fails the block at its end."""
+    over, failures = threading.Event(), []
+
+    def scrape() -> None:
+        while not over.wait(SCRAPE_EVERY_SECONDS):
+            try:
+                metrics(port)
+            except OSError as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failures:
+        raise SystemExit(f"{len(failures)} scrapes of the agent failed, the last with: {failures[-1]}")
 
 
 class Seen:
@@ -107,8 +164,7 @@ async def watch_prometheus(port: int, seen: Seen) -> None:
     """Scrapes without a pause."""
 
     def newest() -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = metrics(port).splitlines()
         return next(
             float(line.split()[1]) for line in lines if line.startswith("ergonaut_last_sample_timestamp_seconds ")
         )
@@ -158,9 +214,9 @@ async def visible(url: str, agent: ServiceProcess, ledger: ServiceProcess, port:
 
 
 @contextmanager
-def a_run() -> Iterator[None]:
+def a_run(run_id: str = RUN_ID) -> Iterator[None]:
     """A program of a run that does nothing."""
-    environment = {**os.environ, **RunContext(run_id=RUN_ID, metered=True).to_environment()}
+    environment = {**os.environ, **RunContext(run_id=run_id, metered=True).to_environment()}
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], env=environment) as program:
         try:
             yield
@@ -175,7 +231,7 @@ def percentile_99(values: list[float]) -> float:
 
 def bar(name: str, value: float, bound: float) -> None:
     """One line a bar: what was promised and what was seen."""
-    print(f"BAR {name} {value:.3f} {bound:g} {'ok' if value <= bound else 'short'}")
+    print(f"BAR {name} {value:.3f} {bound:g} {'ok' if value <= bound else 'short'}", flush=True)
 
 
 def main() -> None:
@@ -187,7 +243,7 @@ def main() -> None:
         ledger = ServiceProcess("ledger", Path(folder) / "ledger", {"ERGONAUT_NATS_URL": url})
         with agent.running():
             asyncio.run(serves(agent))
-            bar("agent_cpu_seconds_per_hour", quiet_cost(agent), CPU_SECONDS_PER_HOUR_MAX)
+            costs(agent, port)
             seen = asyncio.run(visible(url, agent, ledger, port))
     for way, delays in seen.delays.items():
         print(
