@@ -63,7 +63,10 @@ def _environment(uv: str, name: str, packages: tuple[str, ...]) -> Environment:
         # A checkout changes without its version changing.
         commands[1].insert(3, "--reinstall-package=ergonaut")
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return Environment(name, python, f"{command[0]} cannot be run: {error}")
         if done.returncode:
             return Environment(name, python, (done.stderr.strip().splitlines() or ["no reason was told"])[-1])
     return Environment(name, python)

@@ -23,13 +23,14 @@ def covered_seconds(tracker: Environment, folder: Path) -> float:
 def _ergonaut(tracker: Environment, folder: Path) -> float:
     """What `ergonaut recover` tells of the runs that died, and the journal of one that had time to end."""
     command = [str(tracker.python), "-m", "ergonaut", "recover", "--json"]
-    done = subprocess.run(
-        command, env={"ERGONAUT_HOME": str(folder), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
-    )
+    environment = {"ERGONAUT_HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     recovered = json.loads(done.stdout)
     if recovered:
         return float(recovered[0]["duration_seconds"])
-    journal = next(folder.glob("runs/*/journal.jsonl"))
+    journal = next(folder.glob("runs/*/journal.jsonl"), None)
+    if journal is None:
+        raise FileNotFoundError(f"no journal of a run is in {folder}")
     times = [json.loads(line)["at"] for line in journal.read_text().splitlines()]
     first, last = (datetime.fromisoformat(text) for text in (times[0], times[-1]))
     return (last - first).total_seconds()

@@ -10,14 +10,19 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from asking import last_line
 from environments import gpu_environment
 
 SECONDS = 60.0
+# Loading torch and warming up take some seconds, from a cold disk a minute; what takes longer hangs.
+PATIENCE_SECONDS = 300.0
 JOULES_OFF_MAX = 0.02
 SPLIT_OFF_MAX = 0.1
 
@@ -54,6 +59,8 @@ def main(bar: Callable[..., None], uv: str) -> None:
     told, used = _together(str(environment.python), [1.0, 0.5], joules)
     print(f"the card used {used:.0f} J; the runs were charged {told}")
     charged = sum(run["gpu_joules"] for run in told)
+    if not (used and charged and told[0]["done"]):
+        sys.exit("there is nothing to compare: the card's counter, what was charged or the work done stayed at zero")
     bar("gpu_joules_off_counter", abs(charged / used - 1), JOULES_OFF_MAX)
     work = told[0]["done"] / (told[0]["done"] + told[1]["done"])
     bar("gpu_split_off_work", abs(told[0]["gpu_joules"] / charged / work - 1), SPLIT_OFF_MAX)
@@ -79,23 +86,51 @@ def _together(python: str, busy: Sequence[float], joules: Callable[[], float]) -
             stack.enter_context(_program(python, duty, Path(home) / str(number))) for number, duty in enumerate(busy)
         ]
         for program in programs:
-            _line(program)
+            program.line()
         before = joules()
         for program in programs:
-            _release(program)
-        told = [json.loads(_line(program)) for program in programs]
+            program.release()
+        told = [json.loads(program.line()) for program in programs]
         used = joules() - before
         for program in programs:
-            _release(program)
+            program.release()
     return told, used
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program under test; what goes wrong with it ends the benchmark, with the last thing that it said."""
+
+    child: "subprocess.Popen[str]"
+    errors: Path
+
+    def line(self) -> str:
+        """The next line that it tells."""
+        assert self.child.stdout is not None
+        return self.child.stdout.readline() or self._fail()
+
+    def release(self) -> None:
+        """Let it go on."""
+        assert self.child.stdin is not None
+        try:
+            self.child.stdin.write("\n")
+            self.child.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+
+    def _fail(self) -> NoReturn:
+        with suppress(subprocess.TimeoutExpired):
+            self.child.wait(timeout=10)
+        because = self.errors.read_text() or f"it said nothing, or was killed after {PATIENCE_SECONDS + SECONDS:g} s"
+        sys.exit(f"a program on the GPU failed with exit code {self.child.returncode}: {last_line(because)}")
+
+
 @contextmanager
-def _program(python: str, duty: float, home: Path) -> Iterator["subprocess.Popen[str]"]:
-    """One program with a home of its own, gone when the block is."""
+def _program(python: str, duty: float, home: Path) -> Iterator[Program]:
+    """One program with a home of its own, gone when the block is, or when it is far too late."""
     home.mkdir()
-    with (home / "errors").open("w+") as errors:
-        program = subprocess.Popen(
+    with (home / "errors").open("w") as errors:
+        child = subprocess.Popen(
             [python, "-c", PROGRAM, str(duty), str(SECONDS)],
             env=os.environ | {"ERGONAUT_HOME": str(home)},
             stdin=subprocess.PIPE,
@@ -103,27 +138,13 @@ def _program(python: str, duty: float, home: Path) -> Iterator["subprocess.Popen
             stderr=errors,
             text=True,
         )
-        try:
-            yield program
-            program.wait(timeout=60)
-        except EOFError:
-            errors.seek(0)
-            sys.exit(
-                f"a program on the GPU failed: {(errors.read().strip().splitlines() or ['it told no reason'])[-1]}"
-            )
-        finally:
-            program.kill()
-
-
-def _line(program: "subprocess.Popen[str]") -> str:
-    assert program.stdout is not None
-    line = program.stdout.readline()
-    if not line:
-        raise EOFError
-    return line
-
-
-def _release(program: "subprocess.Popen[str]") -> None:
-    assert program.stdin is not None
-    program.stdin.write("\n")
-    program.stdin.flush()
+    patience = threading.Timer(PATIENCE_SECONDS + SECONDS, child.kill)
+    patience.start()
+    try:
+        yield Program(child, home / "errors")
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=60)
+    finally:
+        patience.cancel()
+        child.kill()
+        child.wait()
