@@ -18,7 +18,7 @@ PACKAGES = {
 """What is compared, at the newest release that was seen; ours is built from this checkout."""
 
 IMPORTS = {
-    "ergonaut": "import ergonaut",
+    "ergonaut": "from ergonaut import track",
     "codecarbon": "from codecarbon import EmissionsTracker",
     "zeus": "from zeus.monitor import ZeusMonitor",
     "eco2ai": "import eco2ai",

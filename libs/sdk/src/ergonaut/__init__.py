@@ -11,8 +11,9 @@
 Importing this costs next to nothing: each name is loaded when it is first used.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ergonaut.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ergonaut.client import AsyncClient, Client
@@ -45,16 +46,15 @@ __all__ = [
 ]
 
 
+_lazy_name = lazy_names(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("ergonaut")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ergonaut' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return _lazy_name(name)
 
 
 def load_ipython_extension(shell: Any) -> None:

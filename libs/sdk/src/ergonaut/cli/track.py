@@ -62,7 +62,7 @@ def track(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     Example: ergonaut track --budget-joules 5000 -- python train.py --epochs 3
     """
     from ergonaut.tracking.command import track_command
-    from ergonaut.tracking.options import Wishes
+    from ergonaut.tracking.wishes import Wishes
 
     with telling_errors():
         wishes = Wishes(

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from ergonaut.integrations.training import TrainingRun, share_of_host
 from ergonaut.tracking import RunSummary
 from ergonaut.tracking.exporting import needed
-from ergonaut.tracking.options import Wishes
+from ergonaut.tracking.wishes import Wishes
 
 _base: Any = needed("transformers").TrainerCallback
 

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from ergonaut.integrations.training import TrainingRun
 from ergonaut.tracking import RunSummary
 from ergonaut.tracking.exporting import needed
-from ergonaut.tracking.options import Wishes
+from ergonaut.tracking.wishes import Wishes
 
 _base: Any = needed("lightning.pytorch").Callback
 

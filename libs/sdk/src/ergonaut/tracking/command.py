@@ -11,11 +11,12 @@ from types import FrameType
 from ergonaut.errors import NotFound
 from ergonaut.events.runs import RunState
 from ergonaut.tracking.begun import begin_run
-from ergonaut.tracking.options import Wishes, current_options
+from ergonaut.tracking.options import current_options
 from ergonaut.tracking.run import Run
+from ergonaut.tracking.running import metered_by_another, tell_of_budget
 from ergonaut.tracking.summary import RunSummary
-from ergonaut.tracking.tracker import metered_by_another, tell_of_budget
 from ergonaut.tracking.treestopper import TreeStopper
+from ergonaut.tracking.wishes import Wishes
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
 # A terminal sends these to every process in its foreground, so the program has them already.

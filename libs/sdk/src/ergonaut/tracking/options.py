@@ -1,10 +1,10 @@
 """What may be set about tracking, read from the environment; `track()` can override some of it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Self
 
 from ergonaut.carbon import Intensity, PueSource
 from ergonaut.errors import Refused
@@ -16,6 +16,7 @@ from ergonaut.runcontext import RunContext
 from ergonaut.tracking.budgeting import checked_budget
 from ergonaut.tracking.exporting import Exporter, exporters_of
 from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_source_of
+from ergonaut.tracking.wishes import Wishes
 from ergonaut.units import MICROUSD_PER_USD
 
 # Below this the tracker would be a noticeable part of what it measures; above, a killed run would lose too much.
@@ -135,20 +136,6 @@ def _number(environment: Mapping[str, str], name: str, least: float, most: float
     if not least <= value <= most:
         raise Refused(f"{text!r} is no number from {least:g} to {most:g}", field=name)
     return value
-
-
-class Wishes(TypedDict, total=False):
-    """What a program may say about its run; what it does not say is taken from the environment."""
-
-    name: str
-    project: str | None
-    zone: str | None
-    electricity_usd_per_kwh: float | None
-    interval_seconds: float | None
-    budget: Budget | None
-    exporters: Sequence[Exporter | str]
-    stops_itself: bool
-    verbose: bool
 
 
 def current_options(wishes: Wishes) -> Options:
