@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
@@ -73,6 +72,9 @@ class Tracking:
             await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        # A quarter of all that importing `track` would cost.
+        import inspect
+
         wishes = self._wishes.copy()
         wishes["name"] = wishes.get("name", "") or getattr(function, "__qualname__", "function")
         if inspect.iscoroutinefunction(function):
