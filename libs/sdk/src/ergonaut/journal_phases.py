@@ -3,6 +3,7 @@
 The tracker's stream and the orchestrator both tell phases as events; both read the journal through this.
 """
 
+import math
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -93,12 +94,12 @@ def batches_of(spans: Iterable[PhaseSpan]) -> Iterator[tuple[PhaseSpan, ...]]:
 def add_metric(metrics: MutableMapping[str, float], entry: JournalEntry) -> None:
     """Take a metric entry into figures by name: counted work adds up, of other figures the newest counts.
 
-    Several processes of a run may count the same work, so the parts are added rather than a total believed. Entries of
-    other kinds, and figures that were not finite, change nothing.
+    Several processes of a run may count the same work, so the parts are added rather than a total believed. A figure that
+    was not finite is NaN, lest the last one before it pass for the newest. Entries of other kinds change nothing.
     """
     if entry.kind is not EntryKind.METRIC or (entry.name not in metrics and len(metrics) >= _METRICS_MAX):
         return
     if entry.counted is not None:
         metrics[entry.name] = metrics.get(entry.name, 0.0) + entry.counted
-    elif entry.value is not None:
-        metrics[entry.name] = entry.value
+    else:
+        metrics[entry.name] = math.nan if entry.value is None else entry.value

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pyarrow.compute
 import pyarrow.parquet
@@ -22,7 +24,9 @@ from ergonaut.errors import Refused
 from ergonaut.integrations.csvfile import COLUMNS, FILE
 from ergonaut.integrations.parquet import SUMMARY_KEY
 from ergonaut.integrations.prometheus import PrometheusExporter
+from ergonaut.journal import all_entries
 from ergonaut.tracking import RunSummary
+from ergonaut.tracking.summary import summary_of
 
 Work = Callable[..., RunSummary]
 
@@ -75,6 +79,41 @@ def test_a_parquet_file_holds_every_sample_and_the_summary(folder: Path, worked:
     assert table.filter(pyarrow.compute.field("component") == "gpu")["energy_joules"].null_count > 0
     assert all(row["started_at"] <= row["ended_at"] for row in table.to_pylist())
     assert json.loads(table.schema.metadata[SUMMARY_KEY])["run_id"] == summary.run_id
+
+
+def strictly(text: str | bytes) -> Any:
+    """JSON as other languages read it, which know no NaN and no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_figure_that_is_not_finite_is_null_in_every_file_and_the_same_when_the_journal_is_read_back(
+    folder: Path,
+) -> None:
+    with ergonaut.track(exporters=["csv", "json", "parquet", "prometheus"]) as run:
+        run.metric("loss", 0.5)
+        run.metric("loss", math.nan)
+        run.metric("perplexity", math.inf)
+        run.metric("accuracy", 0.25)
+    known = {"loss": None, "perplexity": None, "accuracy": 0.25}
+    summary = run.summary
+    assert summary is not None
+    assert strictly((folder / f"{run.run_id}.json").read_text())["metrics"] == known
+    with (folder / FILE).open(newline="") as file:
+        assert strictly(next(csv.DictReader(file))["metrics"]) == known
+    table = pyarrow.parquet.read_table(folder / f"{run.run_id}.parquet")
+    assert strictly(table.schema.metadata[SUMMARY_KEY])["metrics"] == known
+    samples = samples_of((folder / f"ergonaut-{run.run_id}.prom").read_text())
+    assert samples["ergonaut_run_metric", "accuracy"] == 0.25
+    assert summary.journal is not None
+    lines = [strictly(line) for line in summary.journal.read_text().splitlines()]
+    assert [line.get("value") for line in lines if line.get("name") == "loss"] == [0.5, None]
+    read_back = summary_of(all_entries(summary.journal), summary.journal)
+    assert read_back is not None
+    assert strictly(json.dumps(read_back.to_json()))["metrics"] == known
 
 
 def samples_of(text: str) -> dict[tuple[str, str], float]:

@@ -63,7 +63,10 @@ class Run:
         return self.stop_wish.is_asked()
 
     def metric(self, name: str, value: float) -> None:
-        """Tell a figure, such as a loss or an accuracy; the newest of each name counts. Raises BudgetExceeded."""
+        """Tell a figure, such as a loss or an accuracy; the newest of each name counts. Raises BudgetExceeded.
+
+        One that is not finite, such as a loss that became NaN, counts too: it is null in JSON and left out of events.
+        """
         figure = float(value)
         if self._may_keep(name, "metric", known=self._metrics, other=self._counts.totals):
             self._metrics[name] = figure

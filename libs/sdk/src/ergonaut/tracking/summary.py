@@ -62,8 +62,9 @@ class RunSummary:
         return (self.ended_at - self.started_at).total_seconds()
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as JSON takes it; units are in the names."""
+        """The summary as JSON takes it; units are in the names. A metric that is not finite is null: told, and no number."""
         values = asdict(self)
+        values["metrics"] = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
         values |= {"started_at": self.started_at.isoformat(), "ended_at": self.ended_at.isoformat()}
         values |= {"journal": str(self.journal) if self.journal else None, "duration_seconds": self.duration_seconds}
         return values
