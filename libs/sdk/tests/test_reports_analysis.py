@@ -34,7 +34,8 @@ from ergonaut.reports import (
 )
 from ergonaut.reports.analysis import Phase
 from ergonaut.reports.charts import NARROW, WIDE, power_chart
-from ergonaut.reports.charts_phases import BARS_MAX, phases_chart, top_phases
+from ergonaut.reports.charts_bars import COLUMNS_MAX
+from ergonaut.reports.charts_phases import phases_chart, top_phases
 from ergonaut.reports.numbers import Figure
 from ergonaut.reports.terminal import phases_for_terminal
 
@@ -111,7 +112,7 @@ def test_an_anomaly_outside_the_samples_is_not_drawn() -> None:
 def test_the_chart_of_phases_keeps_within_its_frame(width: float, epochs: int) -> None:
     chart = Page(phases_chart(top_phases(analysis(epochs).phases), width))
     bars = [attributes for tag, attributes in chart.tags if tag == "rect"]
-    assert len(bars) == min(epochs, -(-epochs // -(-epochs // BARS_MAX)))
+    assert len(bars) == min(epochs, -(-epochs // -(-epochs // COLUMNS_MAX)))
     assert all(float(bar["x"] or 0) >= 0 and float(bar["x"] or 0) + float(bar["width"] or 0) <= width for bar in bars)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from ergonaut.reports import numbers
+from ergonaut.reports.charts_bars import LETTERS, figure_bar, grams_mark, money_mark, rows_chart, shortened
 from ergonaut.reports.report import Component, Place, PowerPoint, RunReport, label_of
 from ergonaut.reports.svg import Canvas, Scale, path, text_width, ticks
 
@@ -15,7 +16,6 @@ WIDE, NARROW = 760.0, 360.0
 BROAD = 1110.0
 """Pixels of a page of tables, in place of WIDE."""
 
-LETTERS = 12.0
 COLOURS = 8
 """CSS classes `c0` to `c7`; more components than that share them."""
 
@@ -68,15 +68,8 @@ def colour_of(component: str, components: Sequence[str]) -> str:
 
 def energy_chart(parts: Sequence[Component], components: Sequence[str], width: float) -> str:
     """Energy by component with what it may be off by; what was not measured says so instead of a bar."""
-    if not parts:
-        return ""
-    row, left, right = 44.0, 1.0, 1.0
-    highest = max(((part.energy_joules or 0.0) * (1 + (part.range_fraction or 0.0)) for part in parts), default=0.0)
-    x = Scale((0.0, highest or 1.0), (left, width - right))
-    canvas = Canvas(width, row * len(parts) + 4, "Energy by component")
-    for index, part in enumerate(parts):
-        _energy_row(canvas, x, part, index * row, colour_of(part.component, components))
-    return canvas.markup()
+    bars = [figure_bar(part.label, part.energy, colour_of(part.component, components)) for part in parts]
+    return rows_chart("Energy by component", bars, width)
 
 
 def places_chart(report: RunReport, width: float) -> str:
@@ -120,7 +113,7 @@ def hours_chart(report: RunReport, width: float) -> str:
     canvas = Canvas(width, height, "Grams at other hours")
     for mark in grams:
         canvas.line((left, y(mark)), (width - right, y(mark)))
-        canvas.label(left - 6, y(mark) + 4, _grams_mark(mark, grams[-1]), anchor="end")
+        canvas.label(left - 6, y(mark) + 4, grams_mark(mark, grams[-1]), anchor="end")
     for hour in hours:
         _hour_bar(canvas, hour, (left, slot), y, _hour_style(hour, report, None if flat else best))
     every = 3 if width > NARROW else 6
@@ -226,24 +219,6 @@ def _power_anomalies(
             taken = middle
 
 
-def _energy_row(canvas: Canvas, x: Scale, part: Component, top: float, colour: str) -> None:
-    canvas.label(x(0.0), top + 14, part.label, class_="name")
-    right = canvas.width - 1
-    if part.energy_joules is None:
-        canvas.label(right, top + 14, numbers.NOT_MEASURED, anchor="end", class_="name missing")
-        canvas.add("rect", x=x(0.0), y=top + 20, width=right - x(0.0), height=14.0, rx=3, class_="nothing")
-        return
-    canvas.label(right, top + 14, numbers.energy_figure(part.energy), anchor="end", class_="name")
-    end = x(part.energy_joules)
-    canvas.add("rect", x=x(0.0), y=top + 20, width=max(end - x(0.0), 1.5), height=14.0, rx=3, class_=f"bar {colour}")
-    if part.range_fraction:
-        off = part.energy_joules * part.range_fraction
-        low, high = x(max(part.energy_joules - off, 0.0)), x(part.energy_joules + off)
-        canvas.line((low, top + 27), (high, top + 27), "whisker")
-        for end in (low, high):
-            canvas.line((end, top + 22), (end, top + 32), "whisker")
-
-
 def _decades(low: float, high: float) -> tuple[float, float]:
     """Powers of ten around a range, at least one apart."""
     lower, upper = 10.0 ** _floor_log(low), 10.0 ** (_floor_log(high) + 1)
@@ -260,41 +235,17 @@ def _places_axes(
     x, y = scales
     for mark in grams:
         canvas.line((x(costs[0]), y(mark)), (x(costs[1]), y(mark)))
-        canvas.label(x(costs[0]) - 6, y(mark) + 4, _grams_mark(mark, grams[-1]), anchor="end")
+        canvas.label(x(costs[0]) - 6, y(mark) + 4, grams_mark(mark, grams[-1]), anchor="end")
     decades = [10.0**power for power in range(_floor_log(costs[0] * 1.001), _floor_log(costs[1] * 1.001) + 1)]
     # The first label stands to the right of its line, half its width further than the others.
-    longest = 1.5 * max(text_width(_short_money(cost), LETTERS) for cost in decades)
+    longest = 1.5 * max(text_width(money_mark(cost), LETTERS) for cost in decades)
     every = max(1, math.ceil(len(decades) * max(longest, 60.0) / (x(costs[1]) - x(costs[0]))))
     for index, cost in enumerate(decades):
         canvas.line((x(cost), y(0.0)), (x(cost), y(grams[-1])))
         if index % every == 0:
             anchor = "end" if x(cost) > canvas.width - 30 else "middle" if index else "start"
-            canvas.label(x(cost), y(0.0) + 18, _short_money(cost), anchor=anchor)
+            canvas.label(x(cost), y(0.0) + 18, money_mark(cost), anchor=anchor)
     canvas.label(x(costs[1]), canvas.height - 6, "dollars, each step ten times as much", anchor="end")
-
-
-def _grams_mark(grams: float, most: float) -> str:
-    """A round weight on an axis, all marks in the unit of the largest.
-
-    >>> _grams_mark(0.05, 0.15), _grams_mark(500.0, 2000.0), _grams_mark(0.0, 1.0)
-    ('0.05 g', '0.5 kg', '0')
-    """
-    unit, size = ("kg", 1e3) if most >= 1e3 else ("g", 1.0)
-    return f"{_plain(grams / size)} {unit}" if grams else "0"
-
-
-def _plain(value: float) -> str:
-    """A round number without powers of ten and digits that say nothing."""
-    return f"{value:,.10f}".rstrip("0").rstrip(".")
-
-
-def _short_money(usd: float) -> str:
-    """A round amount without digits that say nothing.
-
-    >>> _short_money(0.01), _short_money(10.0)
-    ('$0.01', '$10')
-    """
-    return f"${_plain(usd)}"
 
 
 _Points = list[tuple[Place, float, float]]
@@ -317,7 +268,7 @@ def _name_places(canvas: Canvas, named: Sequence[tuple[str, Place, float, float]
     taken: list[float] = []
     for word, place, at_x, at_y in named:
         text = f"{word}: {place.label}" if canvas.width > NARROW else word
-        text = text if len(text) <= LABEL_CHARACTERS else f"{text[: LABEL_CHARACTERS - 1]}…"
+        text = shortened(text, LABEL_CHARACTERS)
         row = at_y - 10
         while any(abs(row - other) < LABEL_ROOM for other in taken) or row < LETTERS:
             row += LABEL_ROOM
