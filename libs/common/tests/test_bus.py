@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.api import StreamConfig, StreamInfo, StreamState
 from nats.js.kv import KeyValue
+from prometheus_client import REGISTRY
 
 from ergonaut.errors import Broken, Refused, Unavailable
-from ergonaut.events import RunFinished
-from ergonaut_common.bus import Delivery, Listeners, Malformed, listed, listening, open_bus, reading
+from ergonaut.events import STREAMS, RunFinished
+from ergonaut_common.bus import Delivery, Listeners, Malformed, listed, listening, open_bus, reading, watching_lag
+from ergonaut_common.bus.lag import unread_ratio
 from ergonaut_common.bus.pulling import ConsumerGone, open_pull
+from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import free_port, nats_server
 
@@ -146,6 +150,37 @@ async def test_a_batch_comes_again_until_it_is_handled_and_bad_ones_are_parked(p
         (letter,) = await dead.fetch(1, timeout=10)
     assert letter.headers["ergonaut-because"] == "no json"
     assert {item.subject for item in kept} == {"ergonaut.v1.default.runs.run.finished.run-1"}
+
+
+async def test_what_a_reader_has_not_settled_is_shown_until_it_has(platform: PlatformSettings) -> None:
+    may_go_on = asyncio.Event()
+
+    async def handle(_: list[Delivery]) -> list[Malformed]:
+        await may_go_on.wait()
+        return []
+
+    def shown(metric: str) -> float | None:
+        return REGISTRY.get_sample_value(metric, {"stream": "ERGONAUT_RUNS", "consumer": "slow"})
+
+    async with (
+        open_bus(platform, "test") as bus,
+        reading(bus, ["runs"], "slow", handle),
+        background(watching_lag(bus, ["runs"], "slow", look_seconds=0.05)),
+    ):
+        for number in range(3):
+            await bus.publish(finished(f"run-{number}"))
+        await until(lambda: shown("ergonaut_stream_unread_messages") == 3)
+        state = (await bus.jetstream.stream_info("ERGONAUT_RUNS")).state
+        assert shown("ergonaut_stream_unread_ratio") == state.bytes / STREAMS["runs"].bytes_max
+        may_go_on.set()
+        await until(lambda: shown("ergonaut_stream_unread_messages") == 0)
+        await until(lambda: shown("ergonaut_stream_unread_ratio") == 0)
+
+
+@pytest.mark.parametrize(("unread", "ratio"), [(0, 0.0), (50, 0.2), (200, 0.4)])
+def test_the_unread_part_of_a_full_stream_is_that_of_its_messages(unread: int, ratio: float) -> None:
+    info = StreamInfo(StreamConfig(max_bytes=1000), StreamState(100, 400, 1, 100, 1))
+    assert unread_ratio(info, unread) == ratio
 
 
 async def test_an_event_that_is_too_large_for_nats_is_not_tried_again(platform: PlatformSettings) -> None:

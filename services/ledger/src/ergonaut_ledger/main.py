@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.bus import Bus, open_bus, reading
+from ergonaut_common.bus import Bus, open_bus, reading, watching_lag
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
@@ -74,6 +74,7 @@ async def run(platform: PlatformSettings) -> None:
                 wait_seconds=settings.batch_wait_seconds,
             )
         )
+        await stack.enter_async_context(background(watching_lag(bus, AREAS, DURABLE)))
         await stack.enter_async_context(
             serving(
                 settings.grpc_address,

@@ -3,6 +3,7 @@
 from ergonaut_common.bus.buckets import listed, next_entry, watching
 from ergonaut_common.bus.connection import Bus, open_bus
 from ergonaut_common.bus.following import following
+from ergonaut_common.bus.lag import watching_lag
 from ergonaut_common.bus.listening import Listeners, listening
 from ergonaut_common.bus.reading import Delivery, Malformed, reading
 from ergonaut_common.bus.settling import DELIVERIES_MAX, delay_seconds
@@ -21,4 +22,5 @@ __all__ = [
     "open_bus",
     "reading",
     "watching",
+    "watching_lag",
 ]
