@@ -73,6 +73,14 @@ def test_what_was_not_measured_is_said_to_be_so_and_never_zero() -> None:
     assert not re.search(r"\b0\b(?! )", line.replace("GPU 0", ""))
 
 
+def test_a_component_that_was_measured_in_part_is_said_to_be_so() -> None:
+    told = footprint()
+    told.components.append(component("cpu", None, "not-measured", source="no meter on host-2"))
+    made = report_of(told)
+    assert made.not_measured == ("GPU 0", "part of CPU")
+    assert (made.energy.value, made.energy.plus_minus) == (told.energy_joules, told.energy_joules_range)
+
+
 def test_a_run_of_which_nothing_was_measured_has_no_figures() -> None:
     told = footprint()
     del told.components[:]

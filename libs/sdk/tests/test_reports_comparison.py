@@ -126,6 +126,38 @@ def test_what_a_common_error_leaves_open_holds_the_truth(
     assert off_by <= doubt.plus_minus / min(1.0, common) + 1e-6
 
 
+def with_an_unmeasured_part(scale: float = 1.0, **run: str) -> RunReport:
+    """The processor of a second host was not measured, as the accounts tell it: as an entry of its own behind the first."""
+    told = footprint(scale=scale, **run)
+    told.components.append(component("cpu", None, "not-measured", source="no meter on host-2", samples=7))
+    return report_of(told)
+
+
+def test_a_part_that_was_not_measured_leaves_the_range_of_the_part_that_was() -> None:
+    whole, partly = compare([report(), report(1.2, region="lab")]), compare([report(), with_an_unmeasured_part(1.2, region="lab")])  # fmt: skip  # noqa: E501
+    assert partly.pairs[0].plus_minus_fraction == pytest.approx(whole.pairs[0].plus_minus_fraction)
+    assert partly.pairs[0].plus_minus_fraction == pytest.approx((931.4 * 0.3 + 118.2 * 0.5) * 2.2 / (931.4 + 118.2))
+    assert partly.notes == (
+        "7 of 35 samples of CPU of run-01kq4x7e1t9h2m8d5v3b6n0c2a were not measured; its figures are too low.",
+    )
+
+
+def test_a_component_that_two_meters_measured_counts_with_both_ranges() -> None:
+    told = footprint(region="lab")
+    told.components.append(component("cpu", 100.0, "counter", source="RAPL", range_fraction=0.05))
+    doubt = doubt_between(report(), report_of(told), lambda part: part.energy_joules)
+    assert doubt is not None
+    assert doubt.plus_minus == pytest.approx(2 * (931.4 * 0.3 + 118.2 * 0.5) + 100 * 0.05)
+
+
+def test_rounding_of_a_range_does_not_make_strangers_of_runs_that_were_measured_alike() -> None:
+    told = footprint(scale=1.2)
+    told.components[0].range_fraction = 0.1 + 0.2
+    assert told.components[0].range_fraction != 0.3
+    near, far = compare([report(), report_of(told)]).pairs[0], compare([report(), report(1.2)]).pairs[0]
+    assert near.plus_minus_fraction == pytest.approx(far.plus_minus_fraction)
+
+
 def one_component(joules: float) -> RunReport:
     given_ = footprint()
     del given_.components[1:]

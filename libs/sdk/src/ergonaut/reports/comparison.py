@@ -364,6 +364,20 @@ def _notes(reports: Sequence[RunReport]) -> list[str]:
     for report in reports:
         if report.samples_missing:
             notes.append(f"{report.samples_missing} samples of {report.run_id} are missing; its figures are too low.")
+        notes += [
+            f"{missing} of {of_all} samples of {label} of {report.run_id} were not measured; its figures are too low."
+            for label, (missing, of_all) in _measured_in_part(report).items()
+        ]
         if report.ended_at is None:
             notes.append(f"{report.run_id} still runs; its figures grow.")
     return notes
+
+
+def _measured_in_part(report: RunReport) -> dict[str, tuple[int, int]]:
+    """Components that were measured for a time or on one host only: samples that were not, and all."""
+    told: dict[str, list[int]] = {}
+    for part in report.components:
+        samples = told.setdefault(part.label, [0, 0])
+        samples[0] += part.samples if part.energy_joules is None else 0
+        samples[1] += part.samples
+    return {label: (missing, of_all) for label, (missing, of_all) in told.items() if 0 < missing < of_all}

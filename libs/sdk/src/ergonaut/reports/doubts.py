@@ -14,6 +14,7 @@ leaves; runs of very different power are as uncertain as strangers, for whom bot
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isclose
 
 from ergonaut.reports.report import Component, RunReport
 
@@ -35,10 +36,9 @@ class Doubt:
 def doubt_between(first: RunReport, other: RunReport, figure_of: FigureOf) -> Doubt | None:
     """How far the difference of two runs may be off, in the figure's unit; None where a range is not known."""
     total, shared = 0.0, False
-    others = {part.component: part for part in other.components}
-    mine = {part.component: part for part in first.components}
-    for name in sorted(mine.keys() | others.keys()):
-        pair = mine.get(name), others.get(name)
+    mine, others = _by_meter(first), _by_meter(other)
+    for meter in sorted(mine.keys() | others.keys()):
+        pair = mine.get(meter), others.get(meter)
         values = [figure_of(part) or 0.0 if part else 0.0 for part in pair]
         if not any(values):
             continue
@@ -58,6 +58,11 @@ def doubt_between(first: RunReport, other: RunReport, figure_of: FigureOf) -> Do
     return Doubt(total, shared)
 
 
+def _by_meter(run: RunReport) -> dict[tuple[str, str, str], Component]:
+    """A run's parts by what measured them: one component may have several, such as one that a second host did not measure."""
+    return {(part.component, part.method, part.source): part for part in run.components}
+
+
 def _left_over(first: RunReport, other: RunReport, pair: tuple[Component | None, Component | None]) -> float | None:
     """The part of the ratio that common errors leave open; None for components that were not measured alike."""
     one, two = pair
@@ -73,8 +78,10 @@ def _left_over(first: RunReport, other: RunReport, pair: tuple[Component | None,
 def _is_alike(first: RunReport, other: RunReport, one: Component, two: Component) -> bool:
     """Whether one meter or model, on the same kind of machine at the same place, told both."""
     places = [(run.provider, run.region, run.machine_type) for run in (first, other)]
-    hows = [(part.method, part.source, part.range_fraction) for part in (one, two)]
-    return places[0] == places[1] and any(places[0]) and hows[0] == hows[1]
+    hows = [(part.method, part.source) for part in (one, two)]
+    # A range is a mean over the run's samples, so that rounding may part two that are the same.
+    same_range = isclose(one.range_fraction or 0.0, two.range_fraction or 0.0, rel_tol=1e-9)
+    return places[0] == places[1] and any(places[0]) and hows[0] == hows[1] and same_range
 
 
 def _mean_watts(run: RunReport, part: Component) -> float | None:

@@ -151,9 +151,11 @@ class RunReport:
 
     @property
     def not_measured(self) -> tuple[str, ...]:
-        """Names of the components whose energy nobody measured."""
+        """Names of the components whose energy nobody measured; `part of` one that was measured in part."""
+        measured = {part.component for part in self.components if part.energy_joules is not None}
         missing = [part for part in self.components if part.energy_joules is None and part.component != RENT]
-        return tuple(dict.fromkeys(part.label for part in missing))
+        told = (f"part of {part.label}" if part.component in measured else part.label for part in missing)
+        return tuple(dict.fromkeys(told))
 
     @property
     def own_place(self) -> Place | None:

@@ -118,9 +118,10 @@ class Footprint:
 
     @property
     def not_measured(self) -> list[str]:
-        """Components that use energy of which nobody knows how much. The rent of a machine is known money and no such thing."""
-        parts = [part for part in self.components if part.method == "not-measured" and part.cost_usd is None]
-        return sorted({part.component for part in parts})
+        """Components of whose energy nobody knows how much; `part of` one that was measured in part. The machine has none."""
+        measured = {part.component for part in self.components if part.energy_joules is not None}
+        missing = {part.component for part in self.components if part.energy_joules is None} - {MACHINE}
+        return sorted(f"part of {name}" if name in measured else name for name in missing)
 
     @property
     def samples(self) -> int:
