@@ -200,6 +200,18 @@ def test_a_run_that_had_ended_and_comes_back_goes_on_with_its_totals(
     assert after.energy_joules == pytest.approx(2 * before.energy_joules)
 
 
+def test_intensities_are_found_however_their_zone_is_written(
+    meters: FakeMeters, spool: FakeSpool, make_intensity: Callable[..., IntensityChanged]
+) -> None:
+    terms = Terms(host="host-1", producer="agent-fake", zone="US-CAL-CISO")
+    sampling = Sampling(meters, spool, terms)
+    sampling.learn_intensity(make_intensity(zone="us_cal_ciso"))
+
+    for agent in (sampling, Sampling(meters, spool, terms)):
+        (event,) = sampled(meters, agent, times=2).events
+        assert (event.intensity_kind, event.zone) == ("typical", "US-CAL-CISO")
+
+
 def test_intensities_of_other_tenants_are_not_believed(
     meters: FakeMeters, spool: FakeSpool, make_intensity: Callable[..., IntensityChanged]
 ) -> None:

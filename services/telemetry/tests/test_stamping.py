@@ -13,6 +13,7 @@ from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.domain import Memory, Terms, Turn, account
 from ergonaut_telemetry.domain.stamping import Grid
 from ergonaut_telemetry.fakes import FakeMeters
+from ergonaut_telemetry.settings import Settings
 
 
 class Host:
@@ -42,6 +43,21 @@ def test_every_event_says_on_what_its_intensity_rests(
     told = make_intensity().model_copy(update=bases)
     (event,) = Host(meters, replace(terms, zone="DE"), {"DE": told}).turn().events
     assert (event.intensity_signal, event.intensity_accounting, event.intensity_boundary) == tuple(bases.values())
+
+
+@pytest.mark.parametrize("zone", ["de", " De ", "us-cal-ciso", "us_cal_ciso"])
+def test_a_zone_is_written_as_pricing_writes_it_however_it_was_set(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERGONAUT_ZONE", zone)
+    assert Settings().zone == zone.strip().upper().replace("_", "-")
+
+
+def test_a_runs_own_zone_gets_its_hours_however_it_is_written(
+    meters: FakeMeters, terms: Terms, make_intensity: Callable[..., IntensityChanged]
+) -> None:
+    host = Host(meters, terms, {"DE": make_intensity()})
+    meters.begin(RunContext(run_id="run-1", metered=True, zone="de"))
+    kinds = {event.zone: event.intensity_kind for event in host.turn(1.0, run_1=1.0).events}
+    assert kinds == {"DE": "typical", "": "world-average"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,23 @@ def machine_sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environmen
     return sample
 
 
+def test_a_zone_of_no_table_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path))
+    monkeypatch.delenv("ERGONAUT_PRICING_ADDRESS", raising=False)
+    monkeypatch.setenv("ERGONAUT_ZONE", "qz-nowhere")
+    stamps = [Stamps(RunContext(run_id="run-1"), Options.from_environment(os.environ)) for _ in range(2)]
+    assert [one.intensity_at(T0).kind for one in stamps] == ["world-average", "world-average"]
+    assert capsys.readouterr().err.count("zone QZ-NOWHERE is in no table") == 1
+
+
+def test_a_zone_in_lower_case_is_the_same_zone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path))
+    intensity = Options.from_environment(os.environ, zone="us-cal-ciso").intensity
+    assert (intensity.zone, intensity.kind) == ("US-CAL-CISO", "yearly")
+
+
 def test_an_estimate_of_a_machines_making_says_so_with_its_range(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT
+from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT, zone_code
 from ergonaut.carbon.embodied import LIFESPAN_VARIABLE, TOTAL_VARIABLE
 from ergonaut.metering import host_name
 from ergonaut.metering.location import ZONE_VARIABLE
@@ -84,6 +84,11 @@ class Settings(DoorSettings):
         description="Largest spool, bytes; 18 hours of samples of an idle host with the bus away, 4 with eight runs. Beyond it "
         "the oldest unsent are dropped.",
     )
+
+    @field_validator("zone", mode="before")
+    @classmethod
+    def _as_tables_write_it(cls, value: object) -> object:
+        return zone_code(value) if isinstance(value, str) else value
 
     @field_validator("electricity_microusd_per_kwh", "embodied_grams_co2e", mode="before")
     @classmethod

@@ -86,8 +86,17 @@ def zone_name(zone: str) -> str:
     >>> zone_name("us_cal"), zone_name("UK"), zone_name("SE-SE3")
     ('US-CA', 'GB', 'SE-SE3')
     """
-    asked = zone.strip().upper().replace("_", "-")
+    asked = zone_code(zone)
     return _OTHER_NAMES.get(asked, asked)
+
+
+def zone_code(zone: str) -> str:
+    """A zone's code as the tables and `pricing` write it; whoever takes a zone in from outside does it once, by this.
+
+    >>> zone_code("de"), zone_code("us-cal-ciso"), zone_code(" us_cal ")
+    ('DE', 'US-CAL-CISO', 'US-CAL')
+    """
+    return zone.strip().upper().replace("_", "-")
 
 
 def world_factor() -> YearlyFactor:

@@ -6,6 +6,7 @@ A guessed place can be a hundred times too clean, so what is not known is the wo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ergonaut.carbon import zone_code
 from ergonaut.errors import Refused
 
 # IEA, Global Energy & CO2 Status Report 2019: the average carbon intensity of electricity generated in 2018.
@@ -26,15 +27,16 @@ class Intensity:
 
 
 def zone_from(environment: Mapping[str, str]) -> str:
-    """The grid zone that was set, such as `DE` or `US-CAL`; empty where none was.
+    """The grid zone that was set, such as `DE` or `US-CAL`, as the tables write it; empty where none was. Raises Refused.
 
-    >>> zone_from({"ERGONAUT_ZONE": "DE"}), zone_from({})
-    ('DE', '')
+    >>> zone_from({"ERGONAUT_ZONE": "de"}), zone_from({"ERGONAUT_ZONE": "us-cal-ciso"}), zone_from({})
+    ('DE', 'US-CAL-CISO', '')
     """
     zone = environment.get(ZONE_VARIABLE, "").strip()
-    if len(zone) > _ZONE_LENGTH_MAX or not all(letter.isalnum() or letter in "-_" for letter in zone):
+    allowed = zone.isascii() and all(letter.isalnum() or letter in "-_" for letter in zone)
+    if len(zone) > _ZONE_LENGTH_MAX or not allowed:
         raise Refused(f"{zone!r} is no grid zone; give one such as DE or US-CAL, or nothing", field=ZONE_VARIABLE)
-    return zone
+    return zone_code(zone)
 
 
 def intensity_from(environment: Mapping[str, str], zone: str = "") -> Intensity:

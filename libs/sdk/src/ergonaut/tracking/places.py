@@ -1,6 +1,9 @@
 """Where a tracked program uses its energy, as far as its environment says: how clean, in what building, on what machine."""
 
+import contextlib
+import sys
 from collections.abc import Mapping
+from functools import cache
 
 from ergonaut.carbon import Embodied, Intensity, PueSource, embodied_from, own_intensity, yearly_intensity
 from ergonaut.carbon.embodied import MACHINE_VARIABLE
@@ -14,6 +17,17 @@ def place_intensity(environment: Mapping[str, str], zone: str) -> Intensity:
     if told.kind == "world-average":
         return yearly_intensity(zone)
     return own_intensity(environment, zone, told.grams_per_kwh)
+
+
+@cache
+def tell_of_unknown_zone(zone: str) -> None:
+    """Say on stderr, once a process, that a zone has no factor, since a slip of the pen looks like that too."""
+    with contextlib.suppress(Exception):
+        print(  # noqa: T201
+            f"ergonaut: zone {zone} is in no table of factors, so the world's average counts and is marked as such where pricing "
+            "tells nothing else; give one such as DE or US-CAL, or set ERGONAUT_INTENSITY_GRAMS_PER_KWH",
+            file=sys.stderr,
+        )
 
 
 def embodied_per_hour(environment: Mapping[str, str], context: RunContext | None) -> float:

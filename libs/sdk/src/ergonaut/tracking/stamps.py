@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from ergonaut.carbon import Intensity, electricity_usd, operational_grams, rent_usd
+from ergonaut.events.pricing import IntensityKind
 from ergonaut.events.telemetry import Method, PowerSample, Share
 from ergonaut.metering import Charge, place_of_host
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.gridhours import GridHours, asker_from
 from ergonaut.tracking.options import Options
-from ergonaut.tracking.places import embodied_source
+from ergonaut.tracking.places import embodied_source, tell_of_unknown_zone
 from ergonaut.tracking.summary import RENT_COMPONENT
 from ergonaut.units import SECONDS_PER_HOUR
 
@@ -24,6 +25,8 @@ class Stamps:
         self._embodied_source = embodied_source(os.environ, options.embodied_grams_co2e_per_hour)
         self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._place)
         self._hours.begin()
+        if options.intensity.zone and options.intensity.kind == IntensityKind.WORLD_AVERAGE:
+            tell_of_unknown_zone(options.intensity.zone)
 
     def intensity_at(self, moment: datetime) -> Intensity:
         """The grid's intensity at the time of use."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ergonaut.carbon import Intensity, PueSource
+from ergonaut.carbon import Intensity, PueSource, zone_code
 from ergonaut.events import PowerSample, PowerSampled
 from ergonaut.ids import derived_id
 from ergonaut.runcontext import RunContext
@@ -37,9 +37,10 @@ class Terms:
 
     def site(self, run: RunContext | None) -> Site:
         """Where a payer's energy is used. The host knows its zone best; a run's placement knows the building's overhead."""
+        zone = self.zone or (zone_code(run.zone) if run else "")
         if run is not None and run.pue > 1:
-            return Site(self.zone or run.zone, run.pue, PueSource.PROVIDER)
-        return Site(self.zone or (run.zone if run else ""), self.pue, self.pue_source)
+            return Site(zone, run.pue, PueSource.PROVIDER)
+        return Site(zone, self.pue, self.pue_source)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from ergonaut.carbon import zone_code
 from ergonaut.errors import Unavailable
 from ergonaut.events import PUBLIC_TENANT, IntensityChanged
 from ergonaut_common.clock import Clock
@@ -23,7 +24,7 @@ class Sampling:
         self._spool = spool
         self._terms = terms
         self._memory = spool.remembered()
-        self._grid = {known.zone: known for known in spool.intensities()}
+        self._grid = {zone_code(known.zone): known for known in spool.intensities()}
         self._dropped = 0
 
     def sample(self) -> Turn:
@@ -57,11 +58,12 @@ class Sampling:
 
     def learn_intensity(self, event: IntensityChanged) -> None:
         """Use these intensities from the next sample on, unless newer ones are known; only public ones count."""
-        known = self._grid.get(event.zone)
+        zone = zone_code(event.zone)
+        known = self._grid.get(zone)
         if known is not None and known.event_id == event.event_id:
             return
         if event.tenant == PUBLIC_TENANT and self._spool.keep_intensity(event):
-            self._grid = {**self._grid, event.zone: event}
+            self._grid = {**self._grid, zone: event}
 
     def _recalled(self, reading: HostReading) -> Memory:
         """The memory, with the totals of runs that had ended and have processes again."""
