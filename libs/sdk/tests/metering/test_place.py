@@ -51,7 +51,9 @@ def serving(answers: Answers) -> Iterator[MetadataService]:
         thread.join()
 
 
-def aws(region: str = "eu-north-1") -> Answers:
+def aws(region: str = "eu-north-1", availability_zone: str | None = "") -> Answers:
+    zone = f"{region}a" if availability_zone == "" else availability_zone
+
     def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
         if asked.path == "/latest/api/token":
             lifetime = asked.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
@@ -62,7 +64,7 @@ def aws(region: str = "eu-north-1") -> Answers:
             return 401, {}, "Unauthorized"
         if asked.path != "/latest/dynamic/instance-identity/document":
             return 404, {}, "Not Found"
-        return 200, {}, json.dumps({"region": region, "instanceType": "m7a.large", "availabilityZone": f"{region}a"})
+        return 200, {}, json.dumps({"region": region, "instanceType": "m7a.large", "availabilityZone": zone})
 
     return answer
 
@@ -83,13 +85,17 @@ def gcp(zone: str = "europe-west1-b") -> Answers:
     return answer
 
 
-def azure(location: str = "westeurope") -> Answers:
+def azure(location: str = "westeurope", edge: str | None = None) -> Answers:
+    # The fields of the version from which on edge zones are told, 2021-03-01; of an ordinary machine they are empty.
+    extended = {} if edge is None else {"extendedLocation": {"type": "edgeZone" if edge else "", "name": edge}}
+
     def answer(asked: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], str]:
         if asked.headers.get("Metadata") != "true" or asked.headers.get("X-Forwarded-For"):
             return 400, {}, '{"error": "Bad request"}'
         if not asked.path.startswith("/metadata/instance/compute?api-version=20"):
             return 404, {}, ""
-        return 200, {}, json.dumps({"location": location, "vmSize": "Standard_D2s_v5", "osType": "Linux"})
+        told = {"location": location, "vmSize": "Standard_D2s_v5", "osType": "Linux"}
+        return 200, {}, json.dumps(told | (extended if asked.path.rpartition("=")[2] >= "2021-03-01" else {}))
 
     return answer
 
@@ -128,6 +134,33 @@ def test_each_cloud_is_understood_and_never_taken_for_another(
         place = place_of_host({}, host=host(tmp_path), service=service)
     assert (place.zone, place.provider, place.region, place.instance_type) == (zone, provider, region, instance_type)
     assert "https://" in place.source
+
+
+@pytest.mark.parametrize(
+    ("answers", "region"),
+    [
+        (aws("us-west-2", "us-west-2-lax-1a"), "us-west-2-lax-1a"),
+        (aws("us-east-1", "us-east-1-wl1-bos-wlz-1"), "us-east-1-wl1-bos-wlz-1"),
+        (gcp("us-central1-ai1a"), "us-central1-ai1a"),
+        (azure("westus", edge="microsoftlosangeles1"), "microsoftlosangeles1"),
+    ],
+)
+def test_an_outpost_is_not_taken_to_stand_on_its_regions_grid(answers: Answers, region: str, tmp_path: Path) -> None:
+    with serving(answers) as service:
+        place = place_of_host({}, host=host(tmp_path), service=service)
+    assert (place.zone, place.region) == ("", region)
+    assert f"region {region} is in no table; set ERGONAUT_ZONE" in place.source
+    assert intensity_from({}, place.zone).kind == "world-average"
+
+
+def test_a_machine_of_azure_without_an_edge_zone_stands_in_its_region(tmp_path: Path) -> None:
+    with serving(azure(edge="")) as service:
+        assert place_of_host({}, host=host(tmp_path), service=service).zone == "NL"
+
+
+def test_an_identity_document_that_tells_no_availability_zone_tells_no_place(tmp_path: Path) -> None:
+    with serving(aws(availability_zone=None)) as service:
+        assert place_of_host({}, host=host(tmp_path), service=service).zone == ""
 
 
 def test_a_region_of_no_table_is_told_without_a_zone(tmp_path: Path) -> None:

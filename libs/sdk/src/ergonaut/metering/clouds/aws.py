@@ -1,6 +1,7 @@
 """Amazon Web Services: the instance identity document, by a session token (IMDSv2)."""
 
 import json
+import re
 
 from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
 
@@ -10,7 +11,7 @@ _TOKEN_SECONDS = 60
 
 
 def ask(service: MetadataService) -> Found | None:
-    """The region and instance type that the identity document tells."""
+    """The region and instance type that the identity document tells; an outpost's own name in place of the region."""
     lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
     token = service.ask("/latest/api/token", lifetime, method="PUT")
     if token.status != _OK or not token.text.strip():
@@ -20,7 +21,15 @@ def ask(service: MetadataService) -> Found | None:
     if answer.status != _OK:
         return None
     document = json.loads(answer.text)
-    return Found(str(document["region"]), str(document["instanceType"]))
+    return Found(_place(str(document["region"]), document["availabilityZone"]), str(document["instanceType"]))
+
+
+def _place(region: str, availability_zone: object) -> str:
+    """The region of an availability zone in it. A Local or Wavelength Zone names its parent too, but may be a thousand
+    kilometres from that on another grid, so it is told by its own name, which stands in no table."""
+    if not isinstance(availability_zone, str):
+        return f"{region} without an availability zone"
+    return region if re.fullmatch(re.escape(region) + "[a-z]", availability_zone) else availability_zone
 
 
 CLOUD = Cloud(

@@ -5,16 +5,18 @@ import json
 from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
 
 _OK = 200
-_PATH = "/metadata/instance/compute?api-version=2021-02-01"
+# The first version that tells of edge zones.
+_PATH = "/metadata/instance/compute?api-version=2021-03-01"
 
 
 def ask(service: MetadataService) -> Found | None:
-    """The location and the size of the virtual machine."""
+    """The location and the size of the virtual machine; of one in an edge zone, which lies far off its region, that zone."""
     answer = service.ask(_PATH, {"Metadata": "true"})
     if answer.status != _OK:
         return None
     document = json.loads(answer.text)
-    return Found(str(document["location"]).lower(), str(document["vmSize"]))
+    edge = (document.get("extendedLocation") or {}).get("name")
+    return Found(str(edge or document["location"]).lower(), str(document["vmSize"]))
 
 
 CLOUD = Cloud(

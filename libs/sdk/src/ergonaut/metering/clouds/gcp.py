@@ -12,7 +12,9 @@ def ask(service: MetadataService) -> Found | None:
     zone = _told(service, "zone")
     if zone is None or "-" not in zone:
         return None
-    return Found(zone.rpartition("-")[0], _told(service, "machine-type") or "")
+    # Zones of more than a letter, such as `us-central1-ai1a`, need not stand where the rest of the region does.
+    region, _, part = zone.rpartition("-")
+    return Found(region if len(part) == 1 else zone, _told(service, "machine-type") or "")
 
 
 def _told(service: MetadataService, name: str) -> str | None:
