@@ -132,8 +132,9 @@ def test_a_compliance_report_tells_both_methods_and_its_factors(door: Door) -> N
     assert told.exit_code == 0, told.output
     for words in ("Scope 2, location-based", "762 g", "381 g", "not known for one of 1,000 tokens", "2023"):
         assert words in told.stdout
-    (factor,) = csv.DictReader(io.StringIO(ergonaut("compliance", "--period", "2026", "--csv").stdout))
+    *figures, factor = csv.DictReader(io.StringIO(ergonaut("compliance", "--period", "2026", "--csv").stdout))
     assert (factor["zone"], factor["year"]) == ("DE", "2023")
+    assert [row["grams_co2e"] for row in figures if row["name"].startswith("scope2")] == ["762.0", "381.0"]
     assert json.loads(ergonaut("compliance", "--period", "2026", "--json").stdout)["energy_kwh"] == 2
 
 

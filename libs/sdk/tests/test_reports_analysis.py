@@ -14,7 +14,6 @@ from ergonaut.api.ledger.v1 import analysis_pb2
 from ergonaut.reports import (
     analysis_of,
     compliance_of,
-    compliance_to_csv,
     compliance_to_json,
     efficiency_to_csv,
     render_anomalies_terminal,
@@ -206,8 +205,6 @@ def test_a_compliance_report_is_told_in_every_form() -> None:
             "Gold Standard",
         ):
             assert words in text, words
-    factors = list(csv.DictReader(io.StringIO(compliance_to_csv(made))))
-    assert [factor["zone"] for factor in factors] == ["DE", ""]
     assert json.loads(compliance_to_json(made))["energy_kwh_plus_minus"] == 109.5
 
 

@@ -104,7 +104,7 @@ def compliance(
 ) -> None:
     """Tell emissions by the GHG Protocol, scope 2 by both methods and scope 3 for hardware, and the SCI of ISO/IEC 21031.
 
-    With --csv it prints the factors.
+    With --csv it prints a row a figure, then a row a factor.
 
     Example: ergonaut compliance --period 2026 --unit tokens
     """

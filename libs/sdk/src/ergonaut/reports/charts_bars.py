@@ -5,6 +5,7 @@ What was not measured is a dashed bar of no figure, never a bar of none.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ergonaut.reports import numbers
 from ergonaut.reports.numbers import Figure
@@ -194,7 +195,7 @@ def _row(canvas: Canvas, x: Scale, bar: Bar, top: float, quantity: Quantity) -> 
     canvas.label(left, top + 14, shortened(bar.label, room), class_="name")
     missing = "" if bar.parts else " missing"
     canvas.label(canvas.width - 1, top + 14, told, anchor="end", class_=f"name{missing}")
-    place: dict[str, object] = {"y": top + 20, "height": ROW_BAR, "rx": 3}
+    place: dict[str, Any] = {"y": top + 20, "height": ROW_BAR, "rx": 3}
     if not bar.parts:
         canvas.add("rect", x=left, width=right - left, class_="nothing", **place)
         return
@@ -210,7 +211,7 @@ def _row(canvas: Canvas, x: Scale, bar: Bar, top: float, quantity: Quantity) -> 
 def _column(canvas: Canvas, y: Scale, across: tuple[float, float], bar: Bar, quantity: Quantity) -> None:
     left, slot = across
     title = f"{bar.label}: {bar.told(quantity)}"
-    place: dict[str, object] = {"x": left + slot * 0.14, "width": slot * 0.72, "title": title}
+    place: dict[str, Any] = {"x": left + slot * 0.14, "width": slot * 0.72, "title": title}
     if not bar.parts:
         canvas.add("rect", y=y(0.0) - 24, height=24.0, class_="nothing", **place)
         return

@@ -57,14 +57,15 @@ def comparison_to_json(comparison: Comparison) -> str:
 
 
 def to_csv(report: RunReport) -> str:
-    """One row a component, then the total; an empty cell is not measured."""
+    """One row a component, then the total; an empty cell is not measured. Embodied grams are in no operational gram."""
     head = ["run_id", "component", "method", "source", "range_fraction", "energy_joules", "carbon_grams_co2e"]
-    rows: list[list[Any]] = [[*head, "cost_usd", "samples"]]
+    rows: list[list[Any]] = [[*head, "cost_usd", "samples", "embodied_grams_co2e"]]
     for part in report.components:
         figures = [part.range_fraction, part.energy_joules, part.carbon_grams_co2e, part.cost_usd, part.samples]
-        rows.append([report.run_id, part.component, part.method, part.source, *figures])
+        how = [part.component, part.method, part.source]
+        rows.append([report.run_id, *how, *figures, part.embodied_grams_co2e])
     totals = [report.energy.range_fraction, report.energy.value, report.carbon.value, report.cost.value]
-    rows.append([report.run_id, "total", "", "", *totals, report.samples])
+    rows.append([report.run_id, "total", "", "", *totals, report.samples, report.embodied_grams_co2e])
     return csv_of(rows)
 
 
@@ -99,14 +100,14 @@ def efficiency_to_csv(run_id: str, analysis: Analysis) -> str:
         "energy_joules",
         "energy_joules_plus_minus",
     ]
-    rows: list[list[Any]] = [[*head, "carbon_grams_co2e", "cost_usd", "sci_grams_co2e"]]
+    rows: list[list[Any]] = [[*head, "carbon_grams_co2e", "cost_usd", "sci_grams_co2e", "carbon_grams_co2e_plus_minus"]]
     for phase in analysis.phases:
         when = [phase.started_at.isoformat(), phase.ended_at.isoformat(), None]
-        figures = [phase.energy.value, phase.energy.plus_minus, phase.carbon_grams_co2e, phase.cost_usd, None]
+        figures = [phase.energy.value, phase.energy.plus_minus, phase.carbon_grams_co2e, phase.cost_usd, None, None]
         rows.append([run_id, "phase", phase.phase, phase.step, *when, *figures])
     for unit in analysis.units:
         figures = [unit.energy.value, unit.energy.plus_minus, unit.carbon.value, unit.cost.value, unit.sci_grams_co2e]
-        rows.append([run_id, "unit", unit.unit, None, None, None, unit.count, *figures])
+        rows.append([run_id, "unit", unit.unit, None, None, None, unit.count, *figures, unit.carbon.plus_minus])
     return csv_of(rows)
 
 
@@ -139,10 +140,43 @@ def compliance_to_json(report: Compliance) -> str:
     return json_of(values | {"energy_kwh": energy["value"], "energy_kwh_plus_minus": energy["plus_minus"]})
 
 
+COMPLIANCE_FIGURES = (
+    "energy_kwh",
+    "energy_kwh_plus_minus",
+    "grams_co2e",
+    "sci_grams_co2e_per_unit",
+    "functional_units",
+)
+
+
 def compliance_to_csv(report: Compliance) -> str:
-    """One row a factor; the factors are what an auditor recomputes the figures from."""
-    names = [field.name for field in dataclasses.fields(Factor)]
-    return csv_of([names, *([getattr(factor, name) for name in names] for factor in report.factors)])
+    """One row a figure, then one row a factor, from which an auditor recomputes them; an empty cell is not known.
+
+    `row` says which it is, `name` names the figure, and the SCI's unit is the text `functional_unit`.
+    """
+    factor_names = [field.name for field in dataclasses.fields(Factor)]
+    rows: list[list[Any]] = [["row", "name", *COMPLIANCE_FIGURES, "functional_unit", *factor_names]]
+    for name, figures in _compliance_rows(report):
+        unit = report.functional_unit if name == "sci" else None
+        rows.append(["figure", name, *map(figures.get, COMPLIANCE_FIGURES), unit, *(None for _ in factor_names)])
+    nothing = [None] * (len(COMPLIANCE_FIGURES) + 2)
+    for factor in report.factors:
+        rows.append(["factor", *nothing, *(getattr(factor, name) for name in factor_names)])
+    return csv_of(rows)
+
+
+def _compliance_rows(report: Compliance) -> list[tuple[str, dict[str, float | None]]]:
+    """Each figure's name and its cells."""
+    energy, sci = report.energy_kwh, report.sci_grams_co2e
+    return [
+        ("energy", {"energy_kwh": energy.value, "energy_kwh_plus_minus": energy.plus_minus}),
+        ("scope2_location_based", {"grams_co2e": report.scope2_location_grams_co2e}),
+        ("scope2_market_based", {"grams_co2e": report.scope2_market_grams_co2e}),
+        ("certified", {"energy_kwh": report.certified_kwh}),
+        ("scope3_embodied", {"grams_co2e": report.scope3_embodied_grams_co2e}),
+        ("sci", {"sci_grams_co2e_per_unit": sci, "functional_units": report.functional_units}),
+        ("offsets", {"grams_co2e": report.offset_grams_co2e}),
+    ]
 
 
 def _values(report: RunReport) -> dict[str, Any]:
