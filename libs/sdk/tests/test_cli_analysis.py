@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ from ergonaut.api.ledger.v1.analysis_pb2_grpc import (
     add_AnalysisServiceServicer_to_server,
 )
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
-from ergonaut.cli import analysis
+from ergonaut.cli import analysis, reports
 from ergonaut.cli.reports import gathered
 from ergonaut.client import AsyncClient, Client
-from ergonaut.reports import render_html
+from ergonaut.reports import RunReport, render_html
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 
 from .made_up_analysis import anomalies, efficiency, recommendations
-from .made_up_runs import footprint
+from .made_up_runs import footprint, stamp
 
 NAME = pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name
 APP = typer.Typer()
@@ -136,30 +137,39 @@ def test_the_blocking_client_answers_the_same(door: Door) -> None:
     assert [request.run_id for request in door.asked] == ["run-1", "", "run-1"]
 
 
-async def test_a_report_stands_without_its_analysis_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class OldDoor(LedgerServiceServicer):
-        """A ledger from before there was an analysis."""
+class OldDoor(LedgerServiceServicer):
+    """A ledger from before there was an analysis."""
 
-        async def GetRunFootprint(self, request: Any, context: Any) -> ledger_pb2.GetRunFootprintResponse:
-            return footprint()
+    def __init__(self, **run: Any) -> None:
+        self.run = run
 
-        async def GetPowerSeries(self, request: Any, context: Any) -> ledger_pb2.GetPowerSeriesResponse:
-            return ledger_pb2.GetPowerSeriesResponse()
+    async def GetRunFootprint(self, request: Any, context: Any) -> ledger_pb2.GetRunFootprintResponse:
+        return footprint(**self.run)
 
-        async def EstimateElsewhere(self, request: Any, context: Any) -> ledger_pb2.EstimateElsewhereResponse:
-            return ledger_pb2.EstimateElsewhereResponse()
+    async def GetPowerSeries(self, request: Any, context: Any) -> ledger_pb2.GetPowerSeriesResponse:
+        return ledger_pb2.GetPowerSeriesResponse()
 
-    path, keys = key_ring_file(tmp_path, ("default",))
+    async def EstimateElsewhere(self, request: Any, context: Any) -> ledger_pb2.EstimateElsewhereResponse:
+        return ledger_pb2.EstimateElsewhereResponse()
+
+
+async def gathered_from(door: OldDoor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunReport:
+    """What `ergonaut report` gathers of the door's run."""
+    path, keys = key_ring_file(folder, ("default",))
     name = ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name
-    add = lambda server: add_LedgerServiceServicer_to_server(OldDoor(), server)
-    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path))
+    add = lambda server: add_LedgerServiceServicer_to_server(door, server)
+    monkeypatch.setenv("ERGONAUT_HOME", str(folder))
     monkeypatch.setenv("ERGONAUT_API_KEY", keys["default"])
     async with serving("127.0.0.1:0", service="ledger", add=add, keys=KeyRing.load(path), names=[name]) as server:
         monkeypatch.setenv("ERGONAUT_LEDGER_ADDRESS", f"127.0.0.1:{server.port}")
         async with AsyncClient() as client:
-            made = await gathered(client, footprint().run.run_id)
+            return await gathered(client, footprint().run.run_id)
+
+
+async def test_a_report_stands_without_its_analysis_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await gathered_from(OldDoor(), tmp_path, monkeypatch)
     assert made.energy.value == footprint().energy_joules
     assert [each.partition(":")[0] for each in made.analysis.missing] == [
         "anomalies",
@@ -167,6 +177,16 @@ async def test_a_report_stands_without_its_analysis_and_says_so(
         "what would save",
     ]
     assert "Not analysed, phases and units: " in render_html(made)
+
+
+async def test_a_run_whose_host_is_ahead_of_time_is_waited_for_no_longer_than_one_that_has_just_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "SETTLING_SECONDS", 0.05)
+    tomorrow = stamp(datetime.now(UTC) + timedelta(days=1))
+    async with asyncio.timeout(20):
+        made = await gathered_from(OldDoor(ended_at=tomorrow), tmp_path, monkeypatch)
+    assert made.ended_at == tomorrow.ToDatetime(UTC)
 
 
 @pytest.mark.parametrize("name", ["efficiency", "recommend", "anomalies"])

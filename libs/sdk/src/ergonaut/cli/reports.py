@@ -188,14 +188,18 @@ async def _settled(client: AsyncClient, run_id: str) -> pb.GetRunFootprintRespon
         if wait_seconds <= 0:
             return footprint
         await asyncio.sleep(wait_seconds)
+        return await client.ledger.footprint(run_id)
 
 
 def _settles_in(run: pb.Run) -> float:
-    """Seconds until a run's figures are final; 0 for one that still runs, whose figures are what they are now."""
+    """Seconds until a run's figures are final; 0 for one that still runs, whose figures are what they are now.
+
+    An end that lies ahead was told by a host whose clock is ahead; its last samples are here as soon as any other's.
+    """
     if not run.HasField("ended_at"):
         return 0.0
     since_end = datetime.now(UTC) - run.ended_at.ToDatetime(tzinfo=UTC)
-    return SETTLING_SECONDS - since_end.total_seconds()
+    return SETTLING_SECONDS - max(since_end.total_seconds(), 0.0)
 
 
 async def _is_known(client: AsyncClient, run_id: str) -> bool:
