@@ -309,6 +309,15 @@ BUDGET_PAGE = Page(
             "99th percentile; budgets are judged after it.",
             legend="p99",
         ),
+        Panel(
+            "Behind its streams",
+            'ergonaut_stream_unread_ratio{consumer="ledger"}',
+            "percentunit",
+            "What the ledger has not read, as a part of each stream's bound; a full stream drops its oldest.",
+            legend="{{stream}}",
+            width=24,
+            limits=(0.5, 1.0),
+        ),
     ),
     (BUDGET,),
 )
