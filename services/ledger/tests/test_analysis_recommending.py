@@ -123,7 +123,10 @@ def test_a_region_that_saves_dollars_has_the_range_of_its_dollars() -> None:
     cheap = place(offer("aws/ca-east-1/big/on-demand"), 1.2, 990.0)
     found = move_region(facts(places=[own, cheap], own_offer=own.offer))
     assert found is not None
-    assert (found.saving_fraction, found.range_fraction) == (pytest.approx(2 / 3), pytest.approx(0.6 * METERS / 2.4))
+    assert (found.saving_fraction, found.range_fraction) == (
+        pytest.approx(2 / 3),
+        pytest.approx(0.6 * 1.2 * METERS / 2.4),
+    )
 
 
 def test_a_power_cap_is_for_a_known_board_that_draws_near_its_limit() -> None:
@@ -155,7 +158,7 @@ def test_smaller_precision_is_for_runs_that_told_that_theirs_is_full() -> None:
     by_the_kwh = facts(own_offer=offer(electricity_microusd_per_kwh=300_000))
     paid = smaller_precision(with_metrics(by_the_kwh, precision_bits=32.0))
     assert paid is not None
-    assert paid.saving_usd == pytest.approx(0.2)
+    assert paid.saving_usd == pytest.approx(0.2 * 1.2), "the building's meter is paid"
     assert smaller_precision(with_metrics(facts(), precision_bits=16.0)) is None
     assert smaller_precision(facts()) is None
 

@@ -46,6 +46,14 @@ def test_the_runs_own_place_is_reckoned_with_its_own_samples_intensity() -> None
     assert own.intensity_kind == "measured"
 
 
+def test_electricity_is_paid_at_the_buildings_meter_here_and_elsewhere() -> None:
+    here = replace(measured(), own=replace(HERE, pue=1.2))
+    there = replace(THERE, price_microusd_per_hour=0, electricity_microusd_per_kwh=300_000, pue=1.5)
+    own, other = other_places(here, Need(), [there], DAYS)
+    assert own.cost_usd == pytest.approx(0.001 * 1.2 * 0.15)
+    assert other.cost_usd == pytest.approx(0.001 * 1.5 * 0.30)
+
+
 def test_places_are_cheapest_first_then_cleanest() -> None:
     dirty = replace(THERE, offer_id="x", zone="DE")
     dear = replace(THERE, offer_id="y", price_microusd_per_hour=720_000)

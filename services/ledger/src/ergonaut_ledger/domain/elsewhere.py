@@ -128,8 +128,8 @@ def rent_usd(offer: Offer, duration_seconds: float) -> float:
 
 
 def electricity_usd(offer: Offer, energy_joules: float) -> float:
-    """Electricity that is paid on top of the rent."""
-    return usd_from_micro(offer.electricity_microusd_per_kwh * kwh_from_joules(energy_joules))
+    """Electricity that is paid on top of the rent, for joules at the machine: paid by the building's meter, PUE and all."""
+    return usd_from_micro(offer.electricity_microusd_per_kwh * kwh_from_joules(energy_joules) * offer.pue)
 
 
 def method_sentence(not_measured: Sequence[str]) -> str:
@@ -138,7 +138,7 @@ def method_sentence(not_measured: Sequence[str]) -> str:
     return (
         "The run's measured energy and time are taken over unchanged (another machine is assumed to be as fast and as hungry), "
         "times the zone's intensity at that hour (the nearest known day's where that day's is not known) and the site's PUE; "
-        f"plus rent for every begun billing increment and electricity where it is paid on top{left_out}."
+        f"plus rent for every begun billing increment, and electricity at the building's meter where it is paid on top{left_out}."
     )
 
 
