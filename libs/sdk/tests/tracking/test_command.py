@@ -58,6 +58,28 @@ def test_stdin_stdout_and_the_exit_code_are_the_programs(home: Path) -> None:
     assert (last.kind, last.exit_code) == (EntryKind.FINISHED, 7)
 
 
+def test_the_program_has_the_descriptors_that_it_would_have_without_us(home: Path) -> None:
+    # As make's job server and sockets of systemd are handed on.
+    reader, writer = os.pipe()
+    shell = f"ls /dev/fd | tr '\\n' ' '; echo handed on > /dev/fd/{writer}"
+    try:
+        without, tracked = (
+            subprocess.run(
+                [*before, "sh", "-c", shell],
+                env=environment_of(home),
+                pass_fds=[writer],
+                capture_output=True,
+                text=True,
+            )
+            for before in ([], [sys.executable, "-c", CLI, "track", "--"])
+        )
+        os.close(writer)
+        assert os.read(reader, 100) == b"handed on\n" * 2
+    finally:
+        os.close(reader)
+    assert (tracked.returncode, tracked.stdout) == (0, without.stdout)
+
+
 def test_options_of_the_program_are_not_taken_for_ours(home: Path) -> None:
     assert track(home, "echo", "--name", "x").stdout == "--name x\n"
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ from ergonaut.tracking.wishes import Wishes
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
 # A terminal sends these to every process in its foreground, so the program has them already.
 _FROM_THE_KEYBOARD = ("SIGINT", "SIGQUIT")
+_STANDARD_STREAMS_LAST = 2
 # As shells say that a signal ended a program.
 _EXIT_CODE_OF_SIGNALS = 128
 
@@ -38,10 +40,12 @@ def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float =
     A budget that stops ends the program and all that it started: by SIGTERM, after the grace by SIGKILL.
     """
     name = wishes.get("name", "") or Path(command[0]).name
+    # Before a meter opens any of its own.
+    descriptors = _inherited_descriptors()
     guest = metered_by_another(name)
     if guest is not None:
         tell_of_budget(guest, wishes)
-        code = _executed(command, {}, lambda _: None, guest)
+        code = _executed(_Program(command, {}, descriptors), lambda _: None, guest)
         return guest.finish(*_verdict(code))
     roots: set[int] = set()
     own = begin_run(current_options(wishes), name, roots.__contains__)
@@ -53,7 +57,7 @@ def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float =
         stopper.know(pid)
 
     try:
-        code = _executed(command, own.environment, started, own.run)
+        code = _executed(_Program(command, own.environment, descriptors), started, own.run)
     except BaseException as error:
         own.finish(RunState.FAILED, str(error))
         raise
@@ -72,12 +76,44 @@ def exit_code_of(return_code: int) -> int:
     return return_code if return_code >= 0 else _EXIT_CODE_OF_SIGNALS - return_code
 
 
-def _executed(command: Sequence[str], environment: Mapping[str, str], started: Callable[[int], None], run: Run) -> int:
-    with _signals_passed_on() as pass_on_to:
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What to start, and with what more than our own environment and standard streams."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    descriptors: Sequence[int]
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it. Raises NotFound where it cannot be run."""
         try:
-            process = subprocess.Popen(list(command), env={**os.environ, **environment})
+            return subprocess.Popen(
+                list(self.command), env={**os.environ, **self.environment}, pass_fds=self.descriptors
+            )
         except OSError as error:
-            raise NotFound(f"{command[0]!r} cannot be run: {error.strerror}") from error
+            raise NotFound(f"{self.command[0]!r} cannot be run: {error.strerror}") from error
+
+
+def _inherited_descriptors() -> Sequence[int]:
+    """What whoever started us handed on besides the standard streams, as make does with its job server."""
+    try:
+        names = os.listdir("/dev/fd")  # noqa: PTH208 - numbers, not paths
+    except OSError:
+        return ()
+    return [number for number in map(int, names) if number > _STANDARD_STREAMS_LAST and _is_handed_on(number)]
+
+
+def _is_handed_on(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        # The listing's own, closed by now.
+        return False
+
+
+def _executed(program: _Program, started: Callable[[int], None], run: Run) -> int:
+    with _signals_passed_on() as pass_on_to:
+        process = program.start()
         started(process.pid)
         pass_on_to(process)
         if hasattr(os, "waitid"):
