@@ -128,8 +128,9 @@ class Run:
         self._parts.journal, self._parts.journal_path, self._parts.ends_journal = journal, journal_path, ends_it
 
     def attach_meter(self, meter: MeterThread) -> None:
-        """Give the run the meter that it asks."""
+        """Give the run the meter that it asks, after each of whose samples somebody calls `flush`."""
         self._parts.meter = meter
+        self._counts.leave_flushing()
 
     def attach_checkpoints(self, folder: str) -> None:
         """Give the run the folder that outlives it; an empty name is none."""
