@@ -16,6 +16,7 @@ from ergonaut.carbon import (
     own_intensity,
     rent_usd,
     sci_grams,
+    with_newly_told,
     yearly_factor,
     yearly_intensity,
 )
@@ -170,7 +171,7 @@ def test_the_hour_that_pricing_told_of_is_taken_with_all_it_rests_on() -> None:
         accounting=Accounting.MARKET_BASED,
         boundary=Boundary.DIRECT,
     )
-    taken = hourly_intensity(told, start + timedelta(minutes=59))
+    taken = hourly_intensity([told], start + timedelta(minutes=59))
     assert taken is not None
     assert (taken.grams_per_kwh, taken.kind, taken.source) == (300, "measured", "supplier")
     assert (taken.signal, taken.accounting, taken.boundary) == (
@@ -178,8 +179,8 @@ def test_the_hour_that_pricing_told_of_is_taken_with_all_it_rests_on() -> None:
         Accounting.MARKET_BASED,
         Boundary.DIRECT,
     )
-    assert hourly_intensity(told, start + timedelta(hours=1)) is None
-    assert hourly_intensity(None, start) is None
+    assert hourly_intensity([told], start + timedelta(hours=1)) is None
+    assert hourly_intensity([], start) is None
 
 
 def test_a_figure_of_ones_own_says_by_which_method_and_an_unknown_one_is_refused() -> None:
@@ -191,3 +192,26 @@ def test_a_figure_of_ones_own_says_by_which_method_and_an_unknown_one_is_refused
     )
     with pytest.raises(Refused, match=r"^ERGONAUT_INTENSITY_SIGNAL: 'green' is none of average, marginal"):
         own_intensity({"ERGONAUT_INTENSITY_SIGNAL": "green"}, "DE", 20)
+
+
+def test_of_what_was_told_before_the_two_hours_before_the_new_ones_stay_under_their_own_source() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def told(first: int, source: str) -> IntensityChanged:
+        hours = tuple(
+            HourIntensity(
+                starts_at=start + timedelta(hours=first + hour),
+                intensity_grams_per_kwh=100 + first,
+                range_fraction=0.1,
+                kind=IntensityKind.TYPICAL,
+            )
+            for hour in range(24)
+        )
+        return IntensityChanged(zone="DE", source=source, hours=hours)
+
+    known: tuple[IntensityChanged, ...] = ()
+    for first in range(6):
+        known = with_newly_told(known, told(first, f"told at {first}"))
+    assert [len(one.hours) for one in known] == [24, 1, 1]
+    found = [hourly_intensity(known, start + timedelta(hours=hour)) for hour in (2, 3, 4, 5)]
+    assert [one and one.source for one in found] == [None, "told at 3", "told at 4", "told at 5"]

@@ -11,7 +11,7 @@ from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering import CounterMark, Reading
 from ergonaut.metering.processtable import ProcessStat
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.domain import ComponentReading, HostReading, Memory, RunTotals, Terms, Turn, account
+from ergonaut_telemetry.domain import ComponentReading, HostReading, Memory, RunTotals, Terms, Turn, account, grid_of
 from ergonaut_telemetry.domain.accounting import SAMPLES_PER_EVENT_MAX
 from ergonaut_telemetry.domain.charging import joules_between
 from ergonaut_telemetry.fakes import IDLE_WATTS, WATTS_PER_BUSY_CPU, FakeMeters
@@ -23,7 +23,7 @@ class Bookkeeper:
     def __init__(self, meters: FakeMeters, terms: Terms, grid: dict[str, IntensityChanged] | None = None) -> None:
         self._meters = meters
         self._terms = terms
-        self._grid = grid or {}
+        self._grid = grid_of((grid or {}).values())
         self.memory = Memory()
 
     def turn(self, seconds: float = 1.0, *, others: float = 0.0, **runs: float) -> Turn:

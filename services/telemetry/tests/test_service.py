@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import pytest
 
@@ -13,7 +14,10 @@ from ergonaut.runcontext import RunContext
 from ergonaut_common.clock import FakeClock
 from ergonaut_telemetry.domain import HostReading, RunTotals, Terms, Turn
 from ergonaut_telemetry.fakes import FakeAnnouncer, FakeMeters, FakeSpool
+from ergonaut_telemetry.ports import Spool
 from ergonaut_telemetry.service import Reporting, Sampling, Sending, Watching
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -210,6 +214,34 @@ def test_intensities_are_found_however_their_zone_is_written(
     for agent in (sampling, Sampling(meters, spool, terms)):
         (event,) = sampled(meters, agent, times=2).events
         assert (event.intensity_kind, event.zone) == ("typical", "US-CAL-CISO")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_used_before_a_full_hour_gets_that_hours_intensity_also_when_the_new_hour_is_told(
+    meters: FakeMeters, reopen: Callable[[], Spool], make_intensity: Callable[..., IntensityChanged], *, restarted: bool
+) -> None:
+    terms = Terms(host="host-1", producer="agent-fake", zone="DE")
+    spool = reopen()
+    sampling = Sampling(meters, spool, terms)
+    told = make_intensity(grams=300)
+    # The fake's clock stands at 00:16:40; pricing tells the hour that has begun and those after it.
+    meters.pass_time(2_595.0)
+    sampling.learn_intensity(told)
+    sampling.sample()
+    coming = told.model_copy(
+        update={"event_id": "evt-2", "hours": told.hours[1:], "occurred_at": told.occurred_at + HOUR}
+    )
+    sampling.learn_intensity(coming)
+    if restarted:
+        sampling = Sampling(meters, reopen(), terms)
+    meters.pass_time(10.0)
+
+    events = sampling.sample().events
+
+    assert [(event.intensity_grams_per_kwh, event.intensity_kind) for event in events] == [
+        (300.0, "typical"),
+        (301.0, "typical"),
+    ]
 
 
 def test_intensities_of_other_tenants_are_not_believed(

@@ -115,6 +115,19 @@ def test_the_newest_intensity_of_a_zone_is_kept_whatever_the_order(
     }
 
 
+def test_what_was_told_of_a_zone_before_is_kept_too_but_not_for_ever(
+    reopen: Reopen, make_intensity: Callable[..., IntensityChanged]
+) -> None:
+    spool = reopen()
+    told = make_intensity()
+    for hour in range(5):
+        spool.keep_intensity(
+            told.model_copy(update={"event_id": f"evt-{hour}", "occurred_at": told.occurred_at + timedelta(hours=hour)})
+        )
+
+    assert [known.event_id for known in reopen().intensities()] == ["evt-2", "evt-3", "evt-4"]
+
+
 def test_a_new_spool_remembers_nothing(reopen: Reopen) -> None:
     spool = reopen()
 

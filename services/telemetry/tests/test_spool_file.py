@@ -226,3 +226,18 @@ def test_a_place_that_can_hold_no_spool_is_named(tmp_path: Path) -> None:
             open_spool(path, bytes_max=BYTES_MAX, boot_id=BOOT_ID),
         ):
             pass
+
+
+def test_what_a_spool_of_an_earlier_form_was_told_is_still_known(
+    tmp_path: Path, make_intensity: Callable[..., IntensityChanged]
+) -> None:
+    told = make_intensity()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as old:
+        old.execute("CREATE TABLE intensities (zone TEXT PRIMARY KEY, told REAL NOT NULL, body BLOB NOT NULL)")
+        values = (told.zone, told.occurred_at.timestamp(), told.model_dump_json().encode())
+        old.execute("INSERT INTO intensities VALUES (?, ?, ?)", values)
+        old.commit()
+
+    for _ in range(2):
+        with open_spool(tmp_path / "spool.db", bytes_max=BYTES_MAX, boot_id=BOOT_ID) as spool:
+            assert spool.intensities() == [told]

@@ -11,7 +11,7 @@ from ergonaut.events.pricing import Accounting, Boundary, Signal
 from ergonaut.events.telemetry import Share
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.domain import Memory, Terms, Turn, account
-from ergonaut_telemetry.domain.stamping import Grid
+from ergonaut_telemetry.domain.stamping import Grid, grid_of
 from ergonaut_telemetry.fakes import FakeMeters
 from ergonaut_telemetry.settings import Settings
 
@@ -19,10 +19,10 @@ from ergonaut_telemetry.settings import Settings
 class Host:
     """A host whose agent samples when told to."""
 
-    def __init__(self, meters: FakeMeters, terms: Terms, grid: Grid | None = None) -> None:
+    def __init__(self, meters: FakeMeters, terms: Terms, grid: dict[str, IntensityChanged] | None = None) -> None:
         self._meters = meters
         self._terms = terms
-        self._grid = grid or {}
+        self._grid: Grid = grid_of((grid or {}).values())
         self._memory = account(Memory(), meters.read(), terms, self._grid).memory
 
     def turn(self, seconds: float = 1.0, **busy: float) -> Turn:

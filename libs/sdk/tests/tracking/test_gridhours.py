@@ -14,10 +14,10 @@ from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_sou
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def told(zone: str) -> IntensityChanged:
+def told(zone: str, first: datetime = NOON) -> IntensityChanged:
     hours = tuple(
         HourIntensity(
-            starts_at=NOON + timedelta(hours=hour),
+            starts_at=first + timedelta(hours=hour),
             intensity_grams_per_kwh=300 + hour,
             range_fraction=0.2,
             kind=IntensityKind.TYPICAL,
@@ -49,6 +49,18 @@ def test_a_pricing_that_is_away_leaves_the_yearly_factor_and_is_asked_again_only
         assert hours.at(NOON).kind == "yearly"
         hours.wait(10)
     assert asked == ["DE", "DE"]
+
+
+def test_the_hours_that_were_told_stay_when_the_next_are_told() -> None:
+    clock, firsts = [0.0], iter((NOON, NOON + timedelta(hours=2)))
+    hours = GridHours(yearly_intensity("DE"), lambda zone: told(zone, next(firsts)), lambda: clock[0])
+    hours.at(NOON)
+    hours.wait(10)
+    clock[0] = ASK_AGAIN_SECONDS
+    hours.at(NOON + timedelta(hours=2))
+    hours.wait(10)
+    late = hours.at(NOON + timedelta(hours=1, minutes=59))
+    assert (late.grams_per_kwh, late.kind) == (301, "typical")
 
 
 def test_the_place_of_a_host_that_nobody_set_is_found_out_once_and_then_its_hours() -> None:

@@ -24,6 +24,7 @@ from ergonaut_telemetry.domain import (
 IDLE_WATTS = 10.0
 WATTS_PER_BUSY_CPU = 20.0
 LOGICAL_CPUS = 2
+TOLD_KEPT_MAX = 3
 _GIB = 2**30
 
 
@@ -103,7 +104,7 @@ class FakeSpool:
         self._position = 0
         self._dropped = 0
         self._runs: dict[RunKey, RunTotals] = {}
-        self._zones: dict[str, IntensityChanged] = {}
+        self._zones: dict[str, list[IntensityChanged]] = {}
         self.broken = False
 
     @property
@@ -141,14 +142,14 @@ class FakeSpool:
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
         self._check_works()
-        known = self._zones.get(event.zone)
-        if known is not None and known.occurred_at > event.occurred_at:
+        known = [one for one in self._zones.get(event.zone, ()) if one.occurred_at != event.occurred_at]
+        if known and known[-1].occurred_at > event.occurred_at:
             return False
-        self._zones[event.zone] = event
+        self._zones[event.zone] = [*known, event][-TOLD_KEPT_MAX:]
         return True
 
     def intensities(self) -> Sequence[IntensityChanged]:
-        return list(self._zones.values())
+        return [event for told in self._zones.values() for event in told]
 
     def _check_works(self) -> None:
         if self.broken:

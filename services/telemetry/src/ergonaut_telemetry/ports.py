@@ -69,11 +69,14 @@ class Spool(Protocol):
         ...
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
-        """Keep a zone's intensities unless newer ones are kept already; tells whether they were."""
+        """Keep a zone's intensities unless newer ones are kept already; tells whether they were.
+
+        So are those that were told just before, whose hours may still be asked for.
+        """
         ...
 
     def intensities(self) -> Sequence[IntensityChanged]:
-        """The newest intensities of each zone."""
+        """The intensities that are kept of each zone, oldest first."""
         ...
 
 

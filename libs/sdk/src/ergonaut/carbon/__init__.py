@@ -6,7 +6,13 @@ the two together by ISO/IEC 21031:2024. Which bounds and methods hold is decided
 
 from ergonaut.carbon.embodied import LIFESPAN_YEARS_DEFAULT, Embodied, embodied_from, embodied_grams
 from ergonaut.carbon.factors import YearlyFactor, yearly_factor, zone_code, zone_name
-from ergonaut.carbon.intensities import Intensity, hourly_intensity, own_intensity, yearly_intensity
+from ergonaut.carbon.intensities import (
+    Intensity,
+    hourly_intensity,
+    own_intensity,
+    with_newly_told,
+    yearly_intensity,
+)
 from ergonaut.carbon.sci import sci_grams
 from ergonaut.carbon.stamping import PUE_NOT_TOLD, PueSource, electricity_usd, operational_grams, rent_usd
 
@@ -25,6 +31,7 @@ __all__ = [
     "own_intensity",
     "rent_usd",
     "sci_grams",
+    "with_newly_told",
     "yearly_factor",
     "yearly_intensity",
     "zone_code",

@@ -1,6 +1,6 @@
 """A grid intensity with all that it rests on, and the ways to one: told hourly, known yearly, set by hand, or unknown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,6 +13,9 @@ from ergonaut.events.pricing import Accounting, Boundary, IntensityChanged, Inte
 SIGNAL_VARIABLE = "ERGONAUT_INTENSITY_SIGNAL"
 ACCOUNTING_VARIABLE = "ERGONAUT_INTENSITY_ACCOUNTING"
 BOUNDARY_VARIABLE = "ERGONAUT_INTENSITY_BOUNDARY"
+
+HOURS_KEPT = timedelta(hours=2)
+"""How long an hour is remembered once newer ones are told: a sample may be late, or lie across a full hour."""
 
 _HOUR = timedelta(hours=1)
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -48,20 +51,34 @@ def yearly_intensity(zone: str) -> Intensity:
     return Intensity(zone, grams, kind, source, boundary=world.boundary)
 
 
-def hourly_intensity(known: IntensityChanged | None, at: datetime) -> Intensity | None:
-    """What `pricing` told of the hour that holds a time; None where it told nothing of it."""
-    for hour in known.hours if known else ():
-        if known is not None and hour.starts_at <= at < hour.starts_at + _HOUR:
-            return Intensity(
-                known.zone,
-                hour.intensity_grams_per_kwh,
-                hour.kind.value,
-                known.source,
-                known.signal,
-                known.accounting,
-                known.boundary,
-            )
+def hourly_intensity(told: Iterable[IntensityChanged], at: datetime) -> Intensity | None:
+    """What `pricing` told of the hour that holds a time, in the first of `told` that has it; None where none has."""
+    for known in told:
+        for hour in known.hours:
+            if hour.starts_at <= at < hour.starts_at + _HOUR:
+                return Intensity(
+                    known.zone,
+                    hour.intensity_grams_per_kwh,
+                    hour.kind.value,
+                    known.source,
+                    known.signal,
+                    known.accounting,
+                    known.boundary,
+                )
     return None
+
+
+def with_newly_told(told: Sequence[IntensityChanged], new: IntensityChanged) -> tuple[IntensityChanged, ...]:
+    """All that is known of a zone, newest first, once more was told: of the older, the two hours before the new ones."""
+    first = min(hour.starts_at for hour in new.hours)
+    known, taken = [new], set[datetime]()
+    for older in told:
+        hours = [hour for hour in older.hours if first - HOURS_KEPT <= hour.starts_at < first]
+        hours = [hour for hour in hours if hour.starts_at not in taken]
+        if hours:
+            taken.update(hour.starts_at for hour in hours)
+            known.append(older.model_copy(update={"hours": tuple(hours)}))
+    return tuple(known)
 
 
 def own_intensity(environment: Mapping[str, str], zone: str, grams_per_kwh: float) -> Intensity:

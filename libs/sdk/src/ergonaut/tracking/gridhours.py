@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from ergonaut.carbon import Intensity, hourly_intensity, yearly_intensity
+from ergonaut.carbon import Intensity, hourly_intensity, with_newly_told, yearly_intensity
 from ergonaut.events.pricing import IntensityChanged
 
 PRICING_VARIABLE = "ERGONAUT_PRICING_ADDRESS"
@@ -48,7 +48,7 @@ class GridHours:
         self._ask = None if set_by_hand else ask
         self._place = None if set_by_hand or fallback.zone else place
         self._now_seconds = now_seconds
-        self._told: IntensityChanged | None = None
+        self._told: tuple[IntensityChanged, ...] = ()
         self._asked_at: float | None = None
         self._asking: threading.Thread | None = None
 
@@ -92,7 +92,7 @@ class GridHours:
                 place, self._place = self._place, None
                 self._fallback = yearly_intensity(place())
             if self._ask is not None and self._knows_place:
-                self._told = self._ask(self._fallback.zone)
+                self._told = with_newly_told(self._told, self._ask(self._fallback.zone))
 
 
 def asker_from(environment: Mapping[str, str]) -> Ask | None:

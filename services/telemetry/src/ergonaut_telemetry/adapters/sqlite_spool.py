@@ -20,6 +20,9 @@ RUNS_KEPT_MAX = 1_000
 ZONES_KEPT_MAX = 256
 """More zones than any price table has; the bound keeps a faulty sender from filling the spool."""
 
+TOLD_KEPT_MAX = 3
+"""Of each zone: pricing tells at each full hour, and the two hours before it may still be asked for."""
+
 PAGES_CHECKPOINTED = 256
 """Pages in the write-ahead log before they are moved to the file: 1 MiB, so that moves are rare and yet short."""
 
@@ -40,7 +43,9 @@ CREATE TABLE IF NOT EXISTS runs (
     tenant TEXT NOT NULL, run_id TEXT NOT NULL, ended INTEGER NOT NULL, touched REAL NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (tenant, run_id)
 );
-CREATE TABLE IF NOT EXISTS intensities (zone TEXT PRIMARY KEY, told REAL NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (
+    zone TEXT NOT NULL, told REAL NOT NULL, body BLOB NOT NULL, PRIMARY KEY (zone, told)
+) WITHOUT ROWID;
 """
 
 
@@ -95,6 +100,12 @@ def _take_over(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?, NULL)", (json.dumps(numbers),))
         connection.execute("DROP TABLE numbers")
         connection.execute("DROP TABLE IF EXISTS reading")
+        connection.execute("COMMIT")
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'intensities'").fetchone():
+        # Spools of an earlier form kept only the newest of each zone.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT OR IGNORE INTO told SELECT zone, told, body FROM intensities")
+        connection.execute("DROP TABLE intensities")
         connection.execute("COMMIT")
 
 
@@ -189,21 +200,28 @@ class SqliteSpool:
         return _RUNS.validate_json(row[0]) if row else None
 
     def keep_intensity(self, event: IntensityChanged) -> bool:
-        values = (event.zone, event.occurred_at.timestamp(), event.model_dump_json().encode())
+        zone, told = event.zone, event.occurred_at.timestamp()
         with _written("takes no intensities"), self._transaction() as connection:
-            kept = connection.execute(
-                "INSERT INTO intensities VALUES (?, ?, ?) ON CONFLICT (zone) DO UPDATE "
-                "SET told = excluded.told, body = excluded.body WHERE excluded.told >= intensities.told",
-                values,
-            ).rowcount
+            (newest,) = connection.execute("SELECT max(told) FROM told WHERE zone = ?", (zone,)).fetchone()
+            if newest is not None and newest > told:
+                return False
             connection.execute(
-                "DELETE FROM intensities WHERE zone IN (SELECT zone FROM intensities ORDER BY told DESC LIMIT -1 OFFSET ?)",
+                "INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (zone, told, event.model_dump_json().encode())
+            )
+            connection.execute(
+                "DELETE FROM told WHERE zone = ? AND told NOT IN "
+                "(SELECT told FROM told WHERE zone = ? ORDER BY told DESC LIMIT ?)",
+                (zone, zone, TOLD_KEPT_MAX),
+            )
+            connection.execute(
+                "DELETE FROM told WHERE zone IN "
+                "(SELECT zone FROM told GROUP BY zone ORDER BY max(told) DESC LIMIT -1 OFFSET ?)",
                 (ZONES_KEPT_MAX,),
             )
-        return kept > 0
+        return True
 
     def intensities(self) -> Sequence[IntensityChanged]:
-        rows = self._connection.execute("SELECT body FROM intensities").fetchall()
+        rows = self._connection.execute("SELECT body FROM told ORDER BY told").fetchall()
         return [IntensityChanged.model_validate_json(body) for (body,) in rows]
 
     def _write(self, turn: Turn, fresh: Sequence[Spooled]) -> None:

@@ -10,7 +10,7 @@ from ergonaut_telemetry.domain.readings import (
     RunReading,
     accelerator_name,
 )
-from ergonaut_telemetry.domain.stamping import Grid, intensity_at
+from ergonaut_telemetry.domain.stamping import Grid, grid_of, grid_with, intensity_at
 from ergonaut_telemetry.domain.totals import ComponentTotal, HostTotals, RunTotals, mean_watts
 from ergonaut_telemetry.domain.turns import Memory, Spooled, Turn
 
@@ -32,6 +32,8 @@ __all__ = [
     "accelerator_name",
     "account",
     "charges_between",
+    "grid_of",
+    "grid_with",
     "intensity_at",
     "mean_watts",
 ]

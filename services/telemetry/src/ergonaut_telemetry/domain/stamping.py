@@ -1,6 +1,6 @@
 """What a joule weighs in grams and costs in dollars, at the host's place and hour; the arithmetic is `ergonaut.carbon`'s."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,7 +11,9 @@ from ergonaut.carbon import (
     hourly_intensity,
     operational_grams,
     rent_usd,
+    with_newly_told,
     yearly_intensity,
+    zone_code,
 )
 from ergonaut.events import IntensityChanged, PowerSample
 from ergonaut.events.telemetry import Method, Share
@@ -20,8 +22,8 @@ from ergonaut.units import SECONDS_PER_HOUR, usd_from_micro
 from ergonaut_telemetry.domain.charging import Charge
 from ergonaut_telemetry.domain.totals import MACHINE
 
-Grid = Mapping[str, IntensityChanged]
-"""The newest intensities of each zone."""
+Grid = Mapping[str, Sequence[IntensityChanged]]
+"""What was told of each zone, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,23 @@ class Machine:
         return self.price_microusd_per_hour > 0 or self.embodied_grams_co2e_per_hour > 0
 
 
+def grid_of(told: Iterable[IntensityChanged]) -> Grid:
+    """The grid by all that was told of it, oldest first."""
+    grid: Grid = {}
+    for event in told:
+        grid = grid_with(grid, event)
+    return grid
+
+
+def grid_with(grid: Grid, event: IntensityChanged) -> Grid:
+    """The grid once more is told of a zone; the hours before it stay known for a while."""
+    zone = zone_code(event.zone)
+    return {**grid, zone: with_newly_told(grid.get(zone, ()), event)}
+
+
 def intensity_at(grid: Grid, zone: str, at: datetime) -> Intensity:
     """A zone's intensity at a time as `pricing` told it, else its yearly factor, else the world's average, flagged."""
-    return hourly_intensity(grid.get(zone), at) or yearly_intensity(zone)
+    return hourly_intensity(grid.get(zone, ()), at) or yearly_intensity(zone)
 
 
 def stamped(

@@ -10,7 +10,7 @@ from ergonaut.events import PUBLIC_TENANT, IntensityChanged
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_telemetry import figures
-from ergonaut_telemetry.domain import HostReading, Memory, Terms, Turn, account
+from ergonaut_telemetry.domain import HostReading, Memory, Terms, Turn, account, grid_of, grid_with
 from ergonaut_telemetry.ports import Meters, Spool
 
 log = get_logger(__name__)
@@ -24,7 +24,7 @@ class Sampling:
         self._spool = spool
         self._terms = terms
         self._memory = spool.remembered()
-        self._grid = {zone_code(known.zone): known for known in spool.intensities()}
+        self._grid = grid_of(spool.intensities())
         self._dropped = 0
 
     def sample(self) -> Turn:
@@ -58,12 +58,11 @@ class Sampling:
 
     def learn_intensity(self, event: IntensityChanged) -> None:
         """Use these intensities from the next sample on, unless newer ones are known; only public ones count."""
-        zone = zone_code(event.zone)
-        known = self._grid.get(zone)
-        if known is not None and known.event_id == event.event_id:
+        known = self._grid.get(zone_code(event.zone), ())
+        if known and known[0].event_id == event.event_id:
             return
         if event.tenant == PUBLIC_TENANT and self._spool.keep_intensity(event):
-            self._grid = {**self._grid, zone: event}
+            self._grid = grid_with(self._grid, event)
 
     def _recalled(self, reading: HostReading) -> Memory:
         """The memory, with the totals of runs that had ended and have processes again."""
