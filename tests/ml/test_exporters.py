@@ -2,6 +2,7 @@
 
 import json
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 import ergonaut
+from ergonaut.integrations.wandb import WandbExporter
 from ergonaut.tracking import RunSummary
+from ergonaut.tracking.exporting import Exporter
 
 ENERGY, ACCURACY = "ergonaut/energy_joules", "ergonaut/metrics/accuracy"
 pytestmark = pytest.mark.filterwarnings("default")
@@ -25,6 +28,27 @@ def work(*exporters: Any) -> RunSummary:
     assert run.summary is not None
     assert run.summary.energy_joules is not None
     return run.summary
+
+
+class Counting:
+    """An exporter within which another is told that its footprints have been handed on."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._progressed = threading.Semaphore(0)
+
+    def begin(self, summary: RunSummary) -> None:
+        self._exporter.begin(summary)
+
+    def progress(self, summary: RunSummary) -> None:
+        self._exporter.progress(summary)
+        self._progressed.release()
+
+    def finish(self, summary: RunSummary) -> None:
+        self._exporter.finish(summary)
+
+    def wait_for_progress(self) -> None:
+        assert self._progressed.acquire(timeout=20)
 
 
 @pytest.fixture
@@ -81,10 +105,14 @@ def records_of(file: Path) -> Iterator[bytes]:
             parts = b""
 
 
-def history_of(file: Path) -> list[dict[str, float]]:
-    """The rows that an offline run of W&B keeps, as its own messages tell them."""
+def history_in(home: Path) -> list[dict[str, float]]:
+    """The rows of the only offline run of W&B there is, as its own messages tell them."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    # Its process may write for a while after the run has finished.
+    wandb.teardown()
+    (file,) = home.glob("wandb/offline-run-*/*.wandb")
     rows = []
     for block in records_of(file):
         record = wandb_internal_pb2.Record.FromString(block)
@@ -94,17 +122,36 @@ def history_of(file: Path) -> list[dict[str, float]]:
     return rows
 
 
-def test_a_run_is_in_weights_and_biases_offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="run by make test-ml, which installs wandb")
+@pytest.fixture
+def wandb(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    library = pytest.importorskip("wandb", reason="run by make test-ml, which installs wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(home))
+    yield library
+    # It reads the environment once and keeps that.
+    library.teardown()
+
+
+def test_a_run_is_in_weights_and_biases_offline(wandb: Any, home: Path) -> None:
     summary = work("wandb")
-    (file,) = home.glob("wandb/offline-run-*/*.wandb")
-    rows = [row for row in history_of(file) if ENERGY in row]
+    rows = [row for row in history_in(home) if ENERGY in row]
     assert len(rows) >= 2
     assert rows[-1][ENERGY] == pytest.approx(summary.energy_joules)
     assert rows[-1][ACCURACY] == 0.5
     assert "ergonaut/cost_usd" not in rows[-1]
+
+
+def test_the_steps_of_the_programs_own_wandb_run_stay_its_own(wandb: Any, home: Path) -> None:
+    exporter = Counting(WandbExporter())
+    with wandb.init(project="own") as own, ergonaut.track(exporters=[exporter]) as run:
+        for step in range(3):
+            exporter.wait_for_progress()
+            own.log({"loss": 1.0 / (step + 1)}, step=step)
+    assert run.summary is not None
+    rows = history_in(home)
+    assert [(row["_step"], row.get("loss")) for row in rows] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
+    assert rows[-1][ENERGY] == pytest.approx(run.summary.energy_joules)
+    assert all("ergonaut/duration_seconds" in row for row in rows)
 
 
 def test_a_run_is_in_tensorboard(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,9 @@ class WandbExporter:
         self._run.config.update(dict(facts_of(summary)), allow_val_change=True)
 
     def progress(self, summary: RunSummary) -> None:
-        self._run.log(dict(figures_of(summary)))
+        # On the program's run they wait for its next row; a row of ours would use up a step, and W&B then throws away what the
+        # program logs under that step.
+        self._run.log(dict(figures_of(summary)), commit=self._is_own)
 
     def finish(self, summary: RunSummary) -> None:
         self.progress(summary)
