@@ -42,7 +42,10 @@ class JournalEntry(BaseModel):
     kind: EntryKind
     at: AwareDatetime = Field(description="When it was so, UTC.")
     started: RunStarted | None = Field(default=None, description="started: the run, as its event tells it.")
-    pid: int | None = Field(default=None, description="started: the process that writes.")
+    pid: int | None = Field(
+        default=None,
+        description="started: the process that writes. metric: the process that told it, where that is another one.",
+    )
     process_started_at: float | None = Field(
         default=None,
         description="started: when that process began, Unix seconds; tells it from a later one of its pid.",
@@ -98,6 +101,11 @@ class JournalWriter:
         if entry.kind is EntryKind.SAMPLE and time.monotonic() - self._synced_at >= FSYNC_SECONDS_MIN:
             self._sync()
 
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is now, whoever wrote to it. Raises OSError."""
+        return os.fstat(self._file.fileno()).st_size
+
     def close(self) -> None:
         """Force the last lines to the disk and close the file; closing twice is harmless."""
         if not self._file.closed:
@@ -123,6 +131,12 @@ def read_entries(path: Path, offset: int = 0) -> tuple[list[JournalEntry], int]:
     A last line that is not ended yet is left for the next call. A line that was torn by a crash and ended later is
     passed over. A file that is not there is an empty journal.
     """
+    lines, offset = read_lines(path, offset)
+    return [entry for line in lines if (entry := parsed(line)) is not None], offset
+
+
+def read_lines(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
+    """The same before anything of it is understood, for who wants few of the lines."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -132,8 +146,7 @@ def read_entries(path: Path, offset: int = 0) -> tuple[list[JournalEntry], int]:
     end = block.rfind(b"\n") + 1
     if end == 0:
         return [], offset + (len(block) if len(block) == READ_BYTES_MAX else 0)
-    entries = [entry for line in block[:end].splitlines() if (entry := _parsed(line)) is not None]
-    return entries, offset + end
+    return block[:end].splitlines(), offset + end
 
 
 def all_entries(path: Path) -> Iterator[JournalEntry]:
@@ -147,7 +160,8 @@ def all_entries(path: Path) -> Iterator[JournalEntry]:
         offset = new_offset
 
 
-def _parsed(line: bytes) -> JournalEntry | None:
+def parsed(line: bytes) -> JournalEntry | None:
+    """The entry that a line tells; None for a torn line."""
     try:
         return JournalEntry.model_validate_json(line)
     except ValueError:

@@ -1,12 +1,17 @@
 """What the processes and threads of a run tell is the run's, however they were begun and whichever of them ends first."""
 
+import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ergonaut.journal_phases import add_metric
 
-from .programs import only_journal, run
+from .programs import environment_of, only_journal, run
+from .test_command import CLI
 
 
 def told_in(home: Path) -> dict[str, float]:
@@ -109,3 +114,47 @@ with ergonaut.track() as run:
 """
     assert run(program, home).returncode == 0
     assert told_in(home) == {"samples": 1000}
+
+
+def test_what_other_processes_of_a_run_tell_is_in_its_summary_and_exports(home: Path) -> None:
+    program = """
+inner = '''
+import ergonaut
+with ergonaut.track(name="inner") as run:
+    run.metric("accuracy", 0.97)
+    run.metric("loss", 0.5)
+    run.count("samples", 30)
+'''
+with ergonaut.track(exporters=["json"]) as run:
+    run.metric("loss", 2)
+    run.count("samples", 3)
+    subprocess.run([sys.executable, "-c", inner], check=True)
+    print(run.footprint().metrics)
+    if os.fork() == 0:
+        run.count("samples", 7)
+        run.metric("child", 1)
+        os._exit(0)
+    os.wait()
+    run.metric("loss", 0.1)
+print(run.summary.metrics)
+"""
+    done = run(program, home, {"ERGONAUT_EXPORT_FOLDER": str(home)})
+    assert done.returncode == 0, done.stderr
+    before, at_end = map(ast.literal_eval, done.stdout.splitlines())
+    assert before == {"accuracy": 0.97, "loss": 0.5, "samples": 33}
+    assert at_end == {"accuracy": 0.97, "loss": 0.1, "samples": 40, "child": 1}
+    assert told_in(home) == at_end
+    (exported,) = home.glob("run-*.json")
+    assert json.loads(exported.read_text())["metrics"] == at_end
+
+
+def test_a_tracked_command_tells_what_its_program_told(home: Path) -> None:
+    program = "import ergonaut\nwith ergonaut.track() as run: run.metric('accuracy', 0.97); run.count('samples', 5)"
+    done = subprocess.run(
+        [sys.executable, "-c", CLI, "track", "--json", "--", sys.executable, "-c", program],
+        env=environment_of(home),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stderr)["metrics"] == {"accuracy": 0.97, "samples": 5}

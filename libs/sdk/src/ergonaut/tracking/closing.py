@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ergonaut.events.runs import RunState
-from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, read_entries
+from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, parsed, read_entries
 from ergonaut.metering import host_name
 from ergonaut.tracking.outer import is_alive
 
@@ -113,8 +113,4 @@ def _newest_entries(journal: Path) -> Iterator[JournalEntry]:
 
 def _first_entry(journal: Path) -> JournalEntry | None:
     with journal.open("rb") as file:
-        line = file.readline(READ_BYTES_MAX)
-    try:
-        return JournalEntry.model_validate_json(line)
-    except ValueError:
-        return None
+        return parsed(file.readline(READ_BYTES_MAX))

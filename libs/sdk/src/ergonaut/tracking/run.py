@@ -15,6 +15,7 @@ from ergonaut.events.runs import RunState
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.tracking.counts import Counts
 from ergonaut.tracking.meterthread import MeterThread
+from ergonaut.tracking.others import OthersFigures
 from ergonaut.tracking.stopping import StopWish
 from ergonaut.tracking.summary import Beginning, Ending, RunSummary, Totals, summarised
 
@@ -37,6 +38,7 @@ class Run:
         self._pid = os.getpid()
         self._began_at = datetime.now(UTC)
         self._metrics: dict[str, float] = {}
+        self._told_at: dict[str, datetime] = {}
         self._counts = Counts(self._write_count)
         self._finishing = threading.Lock()
         self._parts = _Parts()
@@ -69,8 +71,9 @@ class Run:
         """
         figure = float(value)
         if self._may_keep(name, "metric", known=self._metrics, other=self._counts.totals):
-            self._metrics[name] = figure
-            self.write(JournalEntry(kind=EntryKind.METRIC, at=_now(), phase=_path(), name=name, value=figure))
+            now = _now()
+            self._metrics[name], self._told_at[name] = figure, now
+            self._write_metric(now, _path(), name, figure, None)
         self.stop_wish.raise_if_unheard()
 
     def count(self, name: str, amount: float = 1) -> None:
@@ -126,6 +129,8 @@ class Run:
     def attach(self, journal: JournalWriter, journal_path: Path, *, ends_it: bool = False) -> None:
         """Give the run the file that it writes to; `ends_it` where nobody else writes the end into it."""
         self._parts.journal, self._parts.journal_path, self._parts.ends_journal = journal, journal_path, ends_it
+        if ends_it:
+            self._parts.others = OthersFigures(journal_path, journal.size_bytes)
 
     def attach_meter(self, meter: MeterThread) -> None:
         """Give the run the meter that it asks, after each of whose samples somebody calls `flush`."""
@@ -137,8 +142,10 @@ class Run:
         self._parts.checkpoint_folder = Path(folder) if folder else None
 
     def flush(self) -> None:
-        """Write down what was counted and waits."""
+        """Write down what was counted and waits, and take in what other processes of the run have told."""
         self._counts.flush()
+        if self._parts.others is not None:
+            self._parts.others.read(blocks_max=1)
 
     def summary_so_far(self) -> RunSummary:
         """What the run has used up to the last sample; asks no meter."""
@@ -188,7 +195,15 @@ class Run:
         return True
 
     def _write_count(self, phase: str, name: str, total: float, more: float) -> None:
-        self.write(JournalEntry(kind=EntryKind.METRIC, at=_now(), phase=phase, name=name, value=total, counted=more))
+        self._write_metric(_now(), phase, name, total, more)
+
+    def _write_metric(self, at: datetime, phase: str, name: str, value: float, counted: float | None) -> None:
+        # The process that ends the run knows its own figures, and finds those of the others by their mark.
+        pid = os.getpid()
+        mark = None if self._parts.ends_journal and pid == self._pid else pid
+        self.write(
+            JournalEntry(kind=EntryKind.METRIC, at=at, pid=mark, phase=phase, name=name, value=value, counted=counted)
+        )
 
     def _tell_left(self, path: str, step: int | None, since: datetime) -> None:
         around = _phases.get()
@@ -208,7 +223,14 @@ class Run:
         parts = self._parts
         beginning = Beginning(self.run_id, self.name, self._began_at, self.metered_by, parts.journal_path, self.project)
         totals = parts.meter.totals if parts.meter is not None else Totals()
-        return summarised(beginning, ending, totals, self._metrics | dict(self._counts.totals))
+        return summarised(beginning, ending, totals, self._all_figures())
+
+    def _all_figures(self) -> dict[str, float]:
+        others = self._parts.others
+        if others is None or os.getpid() != self._pid:
+            return self._metrics | dict(self._counts.totals)
+        others.read()
+        return others.joined(self._metrics, self._told_at, self._counts.totals)
 
 
 @dataclass(slots=True)
@@ -219,6 +241,7 @@ class _Parts:
     journal_path: Path | None = None
     ends_journal: bool = False
     meter: MeterThread | None = None
+    others: OthersFigures | None = None
     checkpoint_folder: Path | None = None
     warned: bool = False
 
