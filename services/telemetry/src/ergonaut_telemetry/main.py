@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+from collections import Counter
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
-from ergonaut.carbon import Embodied, PueSource
+from ergonaut.carbon import PueSource, embodied_from
 from ergonaut.errors import Broken, Unavailable
-from ergonaut.metering import discover, place_of_host
+from ergonaut.metering import HostFacts, discover, place_of_host
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import following, open_bus
 from ergonaut_common.clock import Clock, SystemClock
@@ -17,7 +18,7 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_telemetry.adapters.bus_announcer import BusAnnouncer
 from ergonaut_telemetry.adapters.host_meters import HostMeters, boot_id
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
-from ergonaut_telemetry.domain import Terms, Turn
+from ergonaut_telemetry.domain import Terms, Turn, accelerator_name
 from ergonaut_telemetry.listeners import listeners
 from ergonaut_telemetry.ports import Announcer, Meters, Spool
 from ergonaut_telemetry.rpc import SERVICE_NAME, door
@@ -61,7 +62,7 @@ class _Agent:
         self._platform = platform
         self._spool = spool
         self._clock = clock
-        self._terms = terms_of(settings, spool.producer)
+        self._terms = terms_of(settings, spool.producer, meters.facts())
         self._sampling = Sampling(meters, spool, self._terms)
         self._reporting = Reporting(meters, self._terms)
         self._sampled = asyncio.Event()
@@ -120,9 +121,10 @@ def placed(settings: Settings, platform: PlatformSettings) -> Settings:
     return settings.model_copy(update={"zone": zone})
 
 
-def terms_of(settings: Settings, producer: str) -> Terms:
-    """What the domain must know of the settings."""
-    made = Embodied(settings.embodied_grams_co2e or 0.0, settings.embodied_lifespan_years)
+def terms_of(settings: Settings, producer: str, facts: HostFacts) -> Terms:
+    """What the domain must know of the settings and of what the host is made of."""
+    accelerators = Counter(accelerator_name(name) for name in facts.accelerators)
+    made = embodied_from(settings.embodied(), memory_gib=facts.memory_gib, accelerators=accelerators)
     return Terms(
         host=settings.host,
         producer=producer,
@@ -132,5 +134,6 @@ def terms_of(settings: Settings, producer: str) -> Terms:
         electricity_microusd_per_kwh=settings.electricity_microusd_per_kwh,
         bridge_seconds_max=settings.bridge_seconds_max,
         pue_source=PueSource.SETTINGS if "pue" in settings.model_fields_set else PueSource.NOT_TOLD,
-        embodied_grams_co2e_per_hour=made.grams_co2e_per_hour,
+        embodied_grams_co2e_per_hour=made.grams_co2e_per_hour if made else 0.0,
+        embodied_basis=made.basis if made else "",
     )

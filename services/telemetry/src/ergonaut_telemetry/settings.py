@@ -1,10 +1,12 @@
 """What may be set about the telemetry agent, read from the environment. Built by `main`."""
 
+from typing import Literal
+
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT, zone_code
-from ergonaut.carbon.embodied import LIFESPAN_VARIABLE, TOTAL_VARIABLE
+from ergonaut.carbon.embodied import LIFESPAN_VARIABLE, MACHINE_VARIABLE, SHARE_VARIABLE, TOTAL_VARIABLE
 from ergonaut.metering import host_name
 from ergonaut.metering.location import ZONE_VARIABLE
 from ergonaut_common.settings import DoorSettings
@@ -16,7 +18,12 @@ class Settings(DoorSettings):
     """The agent's settings; every default is that of one machine that nobody has told anything."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ERGONAUT_TELEMETRY_", frozen=True, extra="ignore", populate_by_name=True
+        # An empty variable is an unset one, so that a unit file can name all of them.
+        env_prefix="ERGONAUT_TELEMETRY_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
     )
 
     grpc_address: str = Field(
@@ -40,7 +47,11 @@ class Settings(DoorSettings):
         description="Grid zone of the host, such as DE; empty means unknown: then a run's own zone counts, or the world average.",
     )
     pue: float = Field(
-        default=1.0, ge=1, le=5, description="Energy of the building over that of its machines; a run may tell its own."
+        default=1.0,
+        ge=1,
+        le=5,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_PUE", "ERGONAUT_PUE"),
+        description="Energy of the building over that of its machines; a run may tell its own.",
     )
     electricity_microusd_per_kwh: int | None = Field(
         default=None,
@@ -61,6 +72,18 @@ class Settings(DoorSettings):
         le=50,
         validation_alias=AliasChoices("ERGONAUT_TELEMETRY_EMBODIED_LIFESPAN_YEARS", LIFESPAN_VARIABLE),
         description="Years over which that is shared out; set it to the time for which you keep machines.",
+    )
+    embodied_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_EMBODIED_SHARE", SHARE_VARIABLE),
+        description="Which part of the machine is this host's; below 1 for a virtual machine on a larger one.",
+    )
+    embodied_machine: Literal["", "server", "laptop"] = Field(
+        default="",
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_EMBODIED_MACHINE", MACHINE_VARIABLE),
+        description="Kind of machine to estimate its making by, server or laptop, where no grams are set; good to about a half.",
     )
     sample_interval_seconds: float = Field(
         default=1.0,
@@ -90,7 +113,12 @@ class Settings(DoorSettings):
     def _as_tables_write_it(cls, value: object) -> object:
         return zone_code(value) if isinstance(value, str) else value
 
-    @field_validator("electricity_microusd_per_kwh", "embodied_grams_co2e", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def embodied(self) -> dict[str, str]:
+        """What is set of the machine's making, in the variables that `embodied_from` reads."""
+        told = {
+            TOTAL_VARIABLE: self.embodied_grams_co2e,
+            LIFESPAN_VARIABLE: self.embodied_lifespan_years,
+            SHARE_VARIABLE: self.embodied_share,
+            MACHINE_VARIABLE: self.embodied_machine,
+        }
+        return {name: str(value) for name, value in told.items() if value is not None}

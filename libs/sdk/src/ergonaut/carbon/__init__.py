@@ -14,7 +14,14 @@ from ergonaut.carbon.intensities import (
     yearly_intensity,
 )
 from ergonaut.carbon.sci import sci_grams
-from ergonaut.carbon.stamping import PUE_NOT_TOLD, PueSource, electricity_usd, operational_grams, rent_usd
+from ergonaut.carbon.stamping import (
+    PUE_NOT_TOLD,
+    PueSource,
+    electricity_usd,
+    machine_source,
+    operational_grams,
+    rent_usd,
+)
 
 __all__ = [
     "LIFESPAN_YEARS_DEFAULT",
@@ -27,6 +34,7 @@ __all__ = [
     "embodied_from",
     "embodied_grams",
     "hourly_intensity",
+    "machine_source",
     "operational_grams",
     "own_intensity",
     "rent_usd",

@@ -42,6 +42,11 @@ class Embodied:
         """The share of an hour."""
         return embodied_grams(self, SECONDS_PER_HOUR)
 
+    @property
+    def basis(self) -> str:
+        """Where the figure comes from and how far it may be off, where it is an estimate; else empty."""
+        return "" if self.range_fraction is None else f"{self.source}, to within {self.range_fraction:.0%}"
+
 
 def embodied_grams(embodied: Embodied, seconds_reserved: float) -> float:
     """M in grams: TE (total) x TiR (seconds reserved) / EL (lifespan) x RR / ToR (share of the machine).

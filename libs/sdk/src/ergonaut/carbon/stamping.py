@@ -51,3 +51,16 @@ def rent_usd(price_usd_per_hour: float, seconds: float) -> float:
     0.01
     """
     return price_usd_per_hour * max(0.0, seconds) / SECONDS_PER_HOUR
+
+
+def machine_source(price_usd_per_hour: float, embodied_grams_co2e_per_hour: float, embodied_basis: str = "") -> str:
+    """What a sample of the machine says of its rent and its making, each where there is any; empty where there is neither.
+
+    >>> machine_source(0.5, 30.0)
+    'rent of 0.5 USD an hour; 30 g CO2e an hour for making the machine (ISO/IEC 21031)'
+    """
+    basis = f"ISO/IEC 21031; {embodied_basis}" if embodied_basis else "ISO/IEC 21031"
+    told = [f"rent of {price_usd_per_hour:g} USD an hour"] if price_usd_per_hour else []
+    if embodied_grams_co2e_per_hour:
+        told.append(f"{embodied_grams_co2e_per_hour:g} g CO2e an hour for making the machine ({basis})")
+    return "; ".join(told)

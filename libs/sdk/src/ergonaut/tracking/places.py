@@ -41,9 +41,7 @@ def embodied_per_hour(environment: Mapping[str, str], context: RunContext | None
 def embodied_source(environment: Mapping[str, str], grams_co2e_per_hour: float) -> str:
     """Where an hour's figure of `embodied_per_hour` comes from and how far it may be off, where it is an estimate; else empty."""
     made = _made(environment)
-    if made is None or made.range_fraction is None or made.grams_co2e_per_hour != grams_co2e_per_hour:
-        return ""
-    return f"{made.source}, to within {made.range_fraction:.0%}"
+    return made.basis if made is not None and made.grams_co2e_per_hour == grams_co2e_per_hour else ""
 
 
 def _made(environment: Mapping[str, str]) -> Embodied | None:

@@ -4,7 +4,7 @@ import os
 from datetime import datetime
 from typing import Any
 
-from ergonaut.carbon import Intensity, electricity_usd, operational_grams, rent_usd
+from ergonaut.carbon import Intensity, electricity_usd, machine_source, operational_grams, rent_usd
 from ergonaut.events.pricing import IntensityKind
 from ergonaut.events.telemetry import Method, PowerSample, Share
 from ergonaut.metering import Charge, place_of_host
@@ -68,16 +68,14 @@ class Stamps:
     def machine(self, started_at: datetime, ended_at: datetime) -> list[PowerSample]:
         """What holding the machine came to: rent, and its share of having been made; empty where neither is known."""
         price_usd, per_hour = self._options.rent_usd_per_hour, self._options.embodied_grams_co2e_per_hour
-        told = [f"rent of {price_usd:g} USD an hour"] if price_usd else []
-        basis = f"ISO/IEC 21031; {self._embodied_source}" if self._embodied_source else "ISO/IEC 21031"
-        told += [f"{per_hour:g} g CO2e an hour for making the machine ({basis})"] if per_hour else []
-        if not told:
+        source = machine_source(price_usd, per_hour, self._embodied_source)
+        if not source:
             return []
         seconds = max(0.0, (ended_at - started_at).total_seconds())
         sample = self._sample(
             component=RENT_COMPONENT,
             method=Method.NOT_MEASURED,
-            source="; ".join(told),
+            source=source,
             started_at=started_at,
             ended_at=ended_at,
             cost_usd=rent_usd(price_usd, seconds) if price_usd else None,

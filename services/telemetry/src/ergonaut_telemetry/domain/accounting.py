@@ -34,6 +34,8 @@ class Terms:
     pue_source: PueSource = PueSource.NOT_TOLD
     embodied_grams_co2e_per_hour: float = 0.0
     """Of the whole machine; shared by the runs on it, and the idling's when there is none. 0 where not known."""
+    embodied_basis: str = ""
+    """Where that comes from and how far it may be off, where it is an estimate."""
 
     def site(self, run: RunContext | None) -> Site:
         """Where a payer's energy is used. The host knows its zone best; a run's placement knows the building's overhead."""
@@ -150,12 +152,13 @@ def _held(now: HostReading, interval: Interval, terms: Terms, places: _Places) -
     part = terms.embodied_grams_co2e_per_hour * seconds / (sum(present) or 1.0)
     for run, run_seconds in zip((run.context for run in now.runs), present, strict=True):
         # Weighted by presence, so that what the runs are charged adds up to the host's interval.
-        embodied = run.embodied_grams_co2e_per_hour or part
-        machine = Machine(run_seconds, run.price_microusd_per_hour, embodied)
+        of_lease = run.embodied_grams_co2e_per_hour
+        basis = "" if of_lease else terms.embodied_basis
+        machine = Machine(run_seconds, run.price_microusd_per_hour, of_lease or part, basis)
         if machine.counts:
             yield _Sampled(places.of(run, last_moment), held(run, interval, machine))
     if terms.embodied_grams_co2e_per_hour and not sum(present):
-        idle = Machine(seconds, embodied_grams_co2e_per_hour=terms.embodied_grams_co2e_per_hour)
+        idle = Machine(seconds, 0, terms.embodied_grams_co2e_per_hour, terms.embodied_basis)
         yield _Sampled(places.of(None, last_moment), held(None, interval, idle))
 
 

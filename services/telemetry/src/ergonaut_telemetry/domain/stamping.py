@@ -9,6 +9,7 @@ from ergonaut.carbon import (
     PueSource,
     electricity_usd,
     hourly_intensity,
+    machine_source,
     operational_grams,
     rent_usd,
     with_newly_told,
@@ -50,6 +51,7 @@ class Machine:
     seconds: float
     price_microusd_per_hour: int = 0
     embodied_grams_co2e_per_hour: float = 0.0
+    embodied_basis: str = ""
 
     @property
     def counts(self) -> bool:
@@ -104,8 +106,6 @@ def held(run: RunContext | None, interval: Interval, machine: Machine) -> PowerS
     """What holding the machine came to for a run, or for nobody; it is money and embodied carbon without energy."""
     price_usd = usd_from_micro(machine.price_microusd_per_hour)
     per_hour = machine.embodied_grams_co2e_per_hour
-    told = [f"rent of {price_usd:g} USD an hour"] if price_usd else []
-    told += [f"{per_hour:g} g CO2e an hour for making the machine (ISO/IEC 21031)"] if per_hour else []
     return PowerSample(
         share=Share.RUN if run else Share.IDLE,
         run_id=run.run_id if run else "",
@@ -113,7 +113,7 @@ def held(run: RunContext | None, interval: Interval, machine: Machine) -> PowerS
         project=run.project if run else "",
         component=MACHINE,
         method=Method.NOT_MEASURED,
-        source="; ".join(told),
+        source=machine_source(price_usd, per_hour, machine.embodied_basis),
         started_at=interval.ended_at - timedelta(seconds=machine.seconds),
         ended_at=interval.ended_at,
         cost_usd=rent_usd(price_usd, machine.seconds) if price_usd else None,
