@@ -1,12 +1,55 @@
 """What a run's parts add up to, and what is in no sum."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from ergonaut_ledger.domain.footprints import ComponentSum, Footprint, RunRecord
+from ergonaut_ledger.domain.footprints import (
+    ComponentSum,
+    Footprint,
+    RunRecord,
+    active_seconds,
+    active_stretches,
+)
 
 from .told import RUN, T0
+
+
+def at(second: float) -> datetime:
+    return T0 + timedelta(seconds=second)
+
+
+def run(ended: float | None, starts: Sequence[float] = (0,), pauses: Sequence[float] = ()) -> RunRecord:
+    ended_at = None if ended is None else at(ended)
+    record = RunRecord(RUN, "", "digits", "succeeded", T0, ended_at)
+    return replace(record, starts=tuple(map(at, starts)), pauses=tuple(map(at, pauses)))
+
+
+@pytest.mark.parametrize(
+    ("of", "stretches"),
+    [
+        (run(30), [(0, 30)]),
+        (run(None), [(0, 50)]),
+        (run(30, (0, 20), (10,)), [(0, 10), (20, 30)]),
+        (run(60, (0, 20, 40), (10, 25)), [(0, 10), (20, 25), (40, 60)]),
+        (run(10, (0,), (10,)), [(0, 10)]),
+        (run(30, (0,), (10,)), [(0, 10)]),
+        (run(None, (0, 20), (10,)), [(0, 10), (20, 50)]),
+        (run(30, (0, 20), (10, 12)), [(0, 10), (20, 30)]),
+        (run(30, (), ()), [(0, 30)]),
+        (run(-5), [(0, 0)]),
+    ],
+    ids=[
+        "never paused", "still runs", "paused and resumed", "paused twice", "is paused", "cancelled while paused",
+        "runs again", "paused twice over", "its start was not told", "ended before it began",
+    ],
+)  # fmt: skip
+def test_a_run_ran_but_for_its_pauses(of: RunRecord, stretches: list[tuple[float, float]]) -> None:
+    assert active_stretches(of, at(50)) == [(at(start), at(end)) for start, end in stretches]
+    assert active_seconds(of, at(50)) == sum(end - start for start, end in stretches)
 
 
 def part(component: str, joules: float | None, **changes: Any) -> ComponentSum:

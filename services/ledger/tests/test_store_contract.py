@@ -317,6 +317,7 @@ async def test_a_paused_run_is_paused_until_it_starts_again(store: Store, tenant
     done = await store.run(tenant, RUN)
     assert done is not None
     assert (done.state, done.ended_at) == ("succeeded", T0 + timedelta(seconds=30))
+    assert (done.starts, done.pauses) == ((T0, T0 + timedelta(seconds=20)), (T0 + timedelta(seconds=10),))
 
 
 async def test_embodied_carbon_and_the_bases_of_intensities_are_kept(store: Store, tenant: str) -> None:

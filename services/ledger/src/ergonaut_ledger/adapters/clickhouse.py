@@ -125,7 +125,8 @@ class ClickHouseStore:
 
 
 def _run(row: Mapping[str, Any]) -> RunRecord:
-    return RunRecord(**{**row, "name": row["name"] or row["run_id"], "metrics": dict(row["metrics"])})
+    lists = {name: tuple(row[name]) for name in ("starts", "pauses")}
+    return RunRecord(**{**row, **lists, "name": row["name"] or row["run_id"], "metrics": dict(row["metrics"])})
 
 
 @contextlib.asynccontextmanager

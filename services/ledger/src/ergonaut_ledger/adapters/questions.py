@@ -5,7 +5,7 @@ FINAL makes rows that a repeat has doubled count once, whether the engine has me
 
 _RUN_COLUMNS = """
     run_id, job_id, name, project, state, started_at, ended_at, host, provider, region, machine_type, zone, offer_id,
-    price_microusd_per_hour, electricity_microusd_per_kwh, metrics
+    price_microusd_per_hour, electricity_microusd_per_kwh, metrics, starts, pauses
 """
 
 RUNS = f"""

@@ -29,6 +29,10 @@ class RunRecord:
     price_microusd_per_hour: int = 0
     electricity_microusd_per_kwh: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    starts: tuple[datetime, ...] = ()
+    """Every time it started: the first one, and one after each pause."""
+    pauses: tuple[datetime, ...] = ()
+    """Every time it was paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,26 @@ class Footprint:
     def samples(self) -> int:
         """Samples that these are the sum of."""
         return sum(part.samples for part in self.components)
+
+
+def active_stretches(run: RunRecord, until: datetime) -> list[tuple[datetime, datetime]]:
+    """The times in which a run ran, up to its end or, while it has none, up to a moment: a paused run holds no machine."""
+    ends_at = run.ended_at or until
+    stretches, begun = [], run.started_at
+    for paused_at in sorted(run.pauses):
+        if paused_at <= begun:
+            continue
+        stretches.append((begun, paused_at))
+        resumed_at = min((start for start in run.starts if start >= paused_at), default=None)
+        if resumed_at is None:
+            return stretches
+        begun = resumed_at
+    return [*stretches, (begun, max(begun, ends_at))]
+
+
+def active_seconds(run: RunRecord, until: datetime) -> float:
+    """Seconds in which a run ran, its pauses left out."""
+    return math.fsum((ends_at - starts_at).total_seconds() for starts_at, ends_at in active_stretches(run, until))
 
 
 def footprint_of(

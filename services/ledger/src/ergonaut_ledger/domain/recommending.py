@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ergonaut.units import carbon_grams
 from ergonaut_ledger.domain.accelerators import board_power_watts
 from ergonaut_ledger.domain.elsewhere import Elsewhere, Need, Offer, electricity_usd, rent_usd
-from ergonaut_ledger.domain.footprints import Footprint, RunRecord
+from ergonaut_ledger.domain.footprints import Footprint, RunRecord, active_seconds
 
 SAVING_FRACTION_MIN = 0.05
 """Smaller savings are within what intensities and meters are off by, and not worth the trouble."""
@@ -364,9 +364,8 @@ def _fits(starts_at: datetime, facts: RunFacts) -> bool:
 
 
 def _seconds(facts: RunFacts) -> float:
-    run, coverage = facts.run, facts.footprint.coverage
-    ended_at = run.ended_at or (coverage.last_at if coverage else run.started_at)
-    return max((ended_at - run.started_at).total_seconds(), 0.0)
+    coverage = facts.footprint.coverage
+    return active_seconds(facts.run, coverage.last_at if coverage else facts.run.started_at)
 
 
 def _is_alike(offer: Offer, own: Offer) -> bool:

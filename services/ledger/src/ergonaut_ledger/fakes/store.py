@@ -290,9 +290,15 @@ def _run(run_id: str, events: Sequence[EventRow]) -> RunRecord:
         started_at=min(begun, default=bodies[0][1]),
         ended_at=None if resumed and not finished else max(ended, default=None),
         metrics=finished.get("metrics") or (told[-1] if told else {}),
+        starts=_times_of(bodies, "runs.run.started"),
+        pauses=_times_of(bodies, "runs.run.paused"),
         **{name: started.get(name, "") for name in copied},
         **{name: started.get(name, 0) for name in prices},
     )
+
+
+def _times_of(bodies: Sequence[tuple[str, datetime, Any]], event_type: str) -> tuple[datetime, ...]:
+    return tuple(sorted({occurred_at for told, occurred_at, _ in bodies if told == event_type}))
 
 
 def _state_of_unfinished(at: dict[str, datetime]) -> str:

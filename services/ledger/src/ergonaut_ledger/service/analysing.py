@@ -1,7 +1,8 @@
 """Tells what measurements say beyond sums: efficiency, recommendations, anomalies. Called by the gRPC door, for one tenant."""
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,7 +24,7 @@ from ergonaut_ledger.domain.efficiency import (
     unit_footprints,
 )
 from ergonaut_ledger.domain.elsewhere import Need, Offer
-from ergonaut_ledger.domain.footprints import Footprint, RunRecord
+from ergonaut_ledger.domain.footprints import Footprint, RunRecord, active_stretches
 from ergonaut_ledger.domain.recommending import (
     HostShares,
     Recommendation,
@@ -49,6 +50,9 @@ used most is worth more than none."""
 
 IDLE_DAYS_MAX = 31
 """Hours of every accelerator are read so far back: what lay idle before says little about the next weeks."""
+
+STRETCHES_MAX = 50
+"""Of a run that was paused more often, its last stretches stand for all: each is a question to the books."""
 
 HOSTS_MAX = 1_000
 BUSY_POINTS = 600
@@ -129,7 +133,7 @@ class Analysing:
         """What the gateway served while the run ran, for a run that meters the gateway; 0 for all others."""
         if footprint.run.name != GATEWAY:
             return 0
-        return await self._books.predictions(tenant, _time_of(footprint, self._clock.now()))
+        return sum([await self._books.predictions(tenant, each) for each in _times_of(footprint, self._clock.now())])
 
     async def _facts(self, tenant: str, footprint: Footprint) -> RunFacts:
         run = footprint.run
@@ -178,12 +182,24 @@ class Analysing:
         run = footprint.run
         if not run.host or not run.price_microusd_per_hour:
             return None
-        during = _time_of(footprint, self._clock.now())
-        return await self._books.host_shares(tenant, run.host, run.run_id, during)
+        times = _times_of(footprint, self._clock.now())
+        told = [await self._books.host_shares(tenant, run.host, run.run_id, each) for each in times]
+        return _added([each for each in told if each is not None])
 
 
-def _time_of(footprint: Footprint, now: datetime) -> Stretch:
-    return Stretch(footprint.run.started_at, footprint.run.ended_at or now)
+def _times_of(footprint: Footprint, now: datetime) -> list[Stretch]:
+    """The times in which a run ran: what its host does while it is paused says nothing of it."""
+    return [Stretch(*each) for each in active_stretches(footprint.run, now)[-STRETCHES_MAX:]]
+
+
+def _added(shares: Sequence[HostShares]) -> HostShares | None:
+    if not shares:
+        return None
+    return HostShares(
+        run_joules=math.fsum(each.run_joules for each in shares),
+        others_joules=math.fsum(each.others_joules for each in shares),
+        idle_joules=math.fsum(each.idle_joules for each in shares),
+    )
 
 
 def _own_offer(run: RunRecord, offers: list[Offer], estimated: Offer | None) -> Offer | None:

@@ -19,7 +19,7 @@ from ergonaut_ledger.domain.elsewhere import (
     other_hours,
     other_places,
 )
-from ergonaut_ledger.domain.footprints import Footprint, PowerPoint, RunRecord, footprint_of
+from ergonaut_ledger.domain.footprints import Footprint, PowerPoint, RunRecord, active_seconds, footprint_of
 from ergonaut_ledger.ports import KeptEvent, Store
 
 
@@ -118,12 +118,11 @@ def _own_offer(footprint: Footprint, offers: Sequence[Offer]) -> Offer:
 def _measured(footprint: Footprint, own: Offer, days: Days) -> Measured:
     run, coverage = footprint.run, footprint.coverage
     assert coverage is not None, "only measured runs are carried over"
-    ended_at = run.ended_at or coverage.last_at
     kinds = sorted({source.partition(":")[0] for source in coverage.intensity_sources})
     return Measured(
         own=own,
         started_at=run.started_at,
-        duration_seconds=max((ended_at - run.started_at).total_seconds(), 0.0),
+        duration_seconds=active_seconds(run, coverage.last_at),
         energy_joules=footprint.energy_joules,
         own_hour=HourOfDay(coverage.intensity_grams_per_kwh, " and ".join(kinds), _range_fraction(run, kinds, days)),
     )
