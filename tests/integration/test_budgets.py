@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,45 @@ def test_a_project_is_paused_and_goes_on_when_its_budget_is_raised(
     assert ["budget", "exceeded"] in told
     assert ["budget", "renewed"] in told
     client.budgets.remove("vision-cap")
+
+
+def test_a_budget_stops_a_tracked_program_and_one_that_starts_when_it_is_used_up(
+    system: Installation, client: Client
+) -> None:
+    limit = BudgetSpec(
+        budget_id="notebooks",
+        scope="project",
+        scope_key="notebooks",
+        metric="energy_joules",
+        limit=LIMIT_JOULES,
+        action="stop",
+    )
+    client.budgets.set(limit)
+    first = tracked(system)
+    assert "asked to stop: budget notebooks is used up" in first.stderr
+    assert client.budgets.get("notebooks").used >= LIMIT_JOULES * 0.99
+    later = tracked(system)
+    assert (first.returncode, later.returncode) == (79, 79), (first.stderr, later.stderr)
+    client.budgets.remove("notebooks")
+
+
+def tracked(system: Installation) -> "subprocess.CompletedProcess[str]":
+    """A program that a person runs beside the system, with their own user of its bus."""
+    bus = {
+        "ERGONAUT_NATS_URL": f"nats://{system.addresses.nats}",
+        "ERGONAUT_NATS_USER": "default",
+        "ERGONAUT_NATS_PASSWORD_FILE": str(system.home.secrets / "nats-default.password"),
+        "ERGONAUT_PROJECT": "notebooks",
+    }
+    command = [sys.executable, "-m", "ergonaut", "track", "--", sys.executable, "-c", SPIN]
+    return subprocess.run(
+        command,
+        env=system.environment | bus,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
 
 
 def test_the_command_line_shows_how_a_budget_stands(system: Installation) -> None:

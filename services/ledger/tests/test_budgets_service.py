@@ -248,6 +248,31 @@ async def test_a_run_that_starts_in_a_budget_that_is_used_up_is_stopped_too(ledg
     assert ledger.kinds == ["Changed", "Exceeded", "Exceeded"]
 
 
+async def test_a_run_that_was_told_in_vain_is_told_again_at_a_growing_pace_until_it_ends(ledger: Ledger) -> None:
+    await ledger.budgeting.set("t", budget(action="stop"), "ada")
+    await ledger.keep(start())
+    for number in range(1, 301):
+        await ledger.use(number, 120.0)
+    told = [event for event in ledger.announcer.told.values() if isinstance(event, BudgetExceeded)]
+    seconds = [(event.occurred_at - told[0].occurred_at).total_seconds() for event in told]
+    assert {event.run_ids for event in told} == {("run-1",)}
+    assert [round(second / 15) for second in seconds] == [0, 1, 3, 7, 15]
+    await ledger.keep(finished("t", "run-1", occurred_at=ledger.clock.now(), ended_at=ledger.clock.now()))
+    await ledger.clock.advance(3600)
+    await ledger.use(301, 1.0)
+    assert ledger.kinds.count("Exceeded") == len(told)
+
+
+async def test_a_run_that_starts_after_one_was_told_in_vain_is_told_of_at_once(ledger: Ledger) -> None:
+    await ledger.budgeting.set("t", budget(action="stop"), "ada")
+    await ledger.keep(start())
+    for number in range(1, 61):
+        await ledger.use(number, 120.0)
+    await ledger.keep(start("run-2"))
+    await ledger.use(61, 1.0, run_id="run-2")
+    assert ledger.last.run_ids == ("run-2",)
+
+
 async def test_what_was_ended_just_below_its_limit_is_expected_to_be_used_up_no_more(ledger: Ledger) -> None:
     await ledger.budgeting.set("t", budget(action="stop"), "ada")
     await ledger.keep(start())

@@ -52,7 +52,9 @@ async def test_a_used_up_budget_reaches_each_of_its_jobs_and_says_why(
     assert fakes.workflows.asked == [("job/default/job-1", signal, asked), ("job/default/job-2", signal, asked)]
 
 
-async def test_a_budget_that_only_tells_and_runs_of_trackers_change_nothing(fakes: FakeWorld) -> None:
+async def test_a_budget_that_only_tells_and_tracked_runs_which_hear_it_themselves_change_nothing(
+    fakes: FakeWorld,
+) -> None:
     await Steering(fakes.world).exceeded(exceeded(BudgetAction.TELL, "job-1"))
     await Steering(fakes.world).exceeded(exceeded(BudgetAction.STOP))
     assert fakes.workflows.asked == []

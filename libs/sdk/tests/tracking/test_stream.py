@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import pytest
 from nats.js.api import StreamConfig
 
 import ergonaut
+from ergonaut import events
+from ergonaut.budgets import BudgetMetric, BudgetScope
 from ergonaut.events import STREAMS
+from ergonaut.jobs import BudgetAction
 from ergonaut.journal import all_entries
 from ergonaut.local.home import Home
 from ergonaut.local.secrets import SERVICES_USER, ensure_secrets, password_file, write_nats_config
@@ -41,6 +46,19 @@ async def bus(url: str, user: str | None = None, password: str | None = None) ->
         yield jetstream
     finally:
         await connection.close()
+
+
+@contextlib.contextmanager
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The NATS of an installation, whose trackers have its tenant's user; gives its address and the services' user."""
+    port, installation = free_port(), Home(folder / "installation")
+    ensure_secrets(installation)
+    config = write_nats_config(installation, f"127.0.0.1:{port}")
+    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
+    monkeypatch.setenv("ERGONAUT_NATS_USER", DEFAULT_TENANT)
+    monkeypatch.setenv("ERGONAUT_NATS_PASSWORD_FILE", str(password_file(installation, DEFAULT_TENANT)))
+    with running([binary("nats-server"), "--config", str(config)], folder / "nats.log", port):
+        yield f"nats://127.0.0.1:{port}", (SERVICES_USER, password_file(installation, SERVICES_USER).read_text())
 
 
 async def told(jetstream: Any) -> list[dict[str, Any]]:
@@ -206,17 +224,112 @@ async def test_a_bus_that_asks_for_a_password_gets_it_from_its_file(
 async def test_the_user_of_an_installation_may_tell_its_runs(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, installation = free_port(), Home(tmp_path / "installation")
-    ensure_secrets(installation)
-    config = write_nats_config(installation, f"127.0.0.1:{port}")
-    services = (SERVICES_USER, password_file(installation, SERVICES_USER).read_text())
-    monkeypatch.setenv("ERGONAUT_NATS_URL", f"nats://127.0.0.1:{port}")
-    monkeypatch.setenv("ERGONAUT_NATS_USER", DEFAULT_TENANT)
-    monkeypatch.setenv("ERGONAUT_NATS_PASSWORD_FILE", str(password_file(installation, DEFAULT_TENANT)))
-    with running([binary("nats-server"), "--config", str(config)], tmp_path / "nats.log", port):
-        async with bus(f"nats://127.0.0.1:{port}", *services) as jetstream:
+    with installed(tmp_path, monkeypatch) as (url, services):
+        async with bus(url, *services) as jetstream:
             await asyncio.to_thread(work, 0.3)
             assert len(await told(jetstream)) >= 3
+
+
+def exceeded(action: str = "stop", **changes: Any) -> events.BudgetExceeded:
+    values: dict[str, Any] = {
+        "tenant": "default", "budget_id": "march", "scope": BudgetScope.PROJECT, "scope_key": "vision",
+        "metric": BudgetMetric.ENERGY_JOULES, "limit": 100.0, "used": 101.0, "action": BudgetAction(action),
+        "window_started_at": datetime(2026, 3, 1, tzinfo=UTC), "window_ends_at": datetime(2026, 4, 1, tzinfo=UTC),
+    }  # fmt: skip
+    return events.BudgetExceeded(**(values | changes))
+
+
+class Program:
+    """A tracked program that works until it is asked to stop, or until the test has seen that it is not."""
+
+    def __init__(self, **wishes: Any) -> None:
+        self.run: ergonaut.Run | None = None
+        self.begun, self.leave = threading.Event(), threading.Event()
+        self._wishes = wishes
+
+    def work(self) -> str:
+        """Why it was asked to stop; empty where it was not."""
+        with ergonaut.track(name="trained", project="vision", **self._wishes) as self.run:
+            self.begun.set()
+            while not self.run.should_stop and not self.leave.wait(0.02):
+                pass
+            return self.run.stop_wish.because
+
+
+async def asked_to_stop(url: str, tell: Callable[[str], events.BudgetExceeded], user: tuple[str, ...] = ()) -> str:
+    """What a program hears when this is told, and told again as the ledger does while it goes on."""
+    program = Program()
+    working = asyncio.create_task(asyncio.to_thread(program.work))
+    async with bus(url, *user):
+        connection = await nats.connect(url, **dict(zip(("user", "password"), user, strict=False)))
+        await asyncio.to_thread(program.begun.wait)
+        assert program.run is not None
+        event = tell(program.run.run_id)
+        for _ in range(50):
+            await connection.publish(event.subject, event.model_dump_json().encode())
+            await asyncio.wait([working], timeout=0.1)
+            if working.done():
+                break
+        program.leave.set()
+        because = await working
+        await connection.close()
+    return because
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scope": "tenant", "scope_key": ""},
+        {"scope": "project", "scope_key": "renamed", "run_ids": "mine"},
+        {"scope": "run", "scope_key": "mine"},
+    ],
+    ids=["its project's", "its tenant's", "one that names it", "its own"],
+)
+async def test_a_run_is_asked_to_stop_by_a_budget_of_the_ledger(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    def tell(run_id: str) -> events.BudgetExceeded:
+        named = {name: run_id if value == "mine" else value for name, value in changes.items()}
+        return exceeded(**{**named, **({"run_ids": (run_id,)} if "run_ids" in named else {})})
+
+    with nats_server(tmp_path / "nats") as url:
+        monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+        because = await asked_to_stop(url, tell)
+    assert because == "budget march is used up: 101 of 100 energy_joules"
+
+
+@pytest.mark.integration
+async def test_a_budget_that_pauses_asks_a_tracked_run_to_leave_and_says_who_must_start_it_again(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nats_server(tmp_path / "nats") as url:
+        monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+        because = await asked_to_stop(url, lambda _: exceeded("pause"))
+    assert "start it again after 2026-04-01T00:00:00+00:00" in because
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "changes",
+    [{"action": "tell"}, {"scope_key": "other"}, {"scope": "run", "scope_key": "run-other"}],
+    ids=["one that only tells", "another project's", "another run's"],
+)
+async def test_other_budgets_ask_a_run_for_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    with nats_server(tmp_path / "nats") as url:
+        monkeypatch.setenv("ERGONAUT_NATS_URL", url)
+        assert await asked_to_stop(url, lambda _: exceeded(**changes)) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.integration
+async def test_the_user_of_an_installation_hears_of_its_budgets(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with installed(tmp_path, monkeypatch) as (url, services):
+        assert "march" in await asked_to_stop(url, lambda _: exceeded(), services)
 
 
 async def test_a_password_file_that_is_not_there_does_not_stop_the_program(

@@ -54,13 +54,18 @@ class BudgetWarned(BudgetEvent):
 
 
 class BudgetExceeded(BudgetEvent):
-    """A budget is used up, or will be before anybody could act; told once a window."""
+    """A budget is used up, or will be before anybody could act; told once a window, and again of runs that go on using it."""
 
     TYPE: ClassVar[str] = "ledger.budget.exceeded"
 
     action: BudgetAction
     job_ids: tuple[str, ...] = Field(default=(), description="Jobs under way that the action concerns; at most 10,000.")
     run_ids: tuple[str, ...] = Field(default=(), description="Their runs, and those that have no job.")
+
+    @property
+    def because(self) -> str:
+        """Which budget is used up and by how much, as whoever is stopped by it is told."""
+        return f"budget {self.budget_id} is used up: {self.used:g} of {self.limit:g} {self.metric}"
 
 
 class BudgetRenewed(BudgetEvent):

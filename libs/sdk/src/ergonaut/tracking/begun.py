@@ -29,6 +29,7 @@ from ergonaut.tracking.stopping import BudgetExceeded, SignalWatch
 from ergonaut.tracking.summary import RunSummary, Totals
 
 if TYPE_CHECKING:
+    from ergonaut.tracking.hearing import BudgetHearing
     from ergonaut.tracking.stream import BusStream
 
 # Whoever sent a signal will kill for good after a while, often ten seconds; the bus has its own five.
@@ -114,7 +115,7 @@ def begin_run(
             # asyncio takes its time to load; only who has a bus needs it.
             from ergonaut.tracking.stream import BusStream
 
-            stream = BusStream(path, options.bus)
+            stream = BusStream(path, options.bus, _hearing(run, context))
             stream.start()
             begun.stream = stream
     if options.exporters:
@@ -168,16 +169,30 @@ def _begin_to_meter(
 
 
 def _budget_watch(run: Run, budget: Budget) -> BudgetWatch:
-    def exceeded(error: BudgetExceeded) -> None:
-        tell(f"{run.name} ({run.run_id}) is asked to stop: {error}")
-        run.stop_wish.ask(str(error), error)
-
     return BudgetWatch(
         budget,
         began_seconds=time.monotonic(),
         tell=lambda sentence: tell(f"{run.name} ({run.run_id}): {sentence}"),
-        exceeded=exceeded,
+        exceeded=lambda error: _ask_to_stop(run, error),
     )
+
+
+def _hearing(run: Run, context: RunContext) -> "BudgetHearing | None":
+    """What hears of the ledger's budgets; a job's runs are stopped and paused by the orchestrator."""
+    if context.job_id:
+        return None
+    from ergonaut.tracking.hearing import BudgetHearing
+
+    return BudgetHearing(
+        context.tenant, run.run_id, run.project, lambda because: _ask_to_stop(run, BudgetExceeded(because))
+    )
+
+
+def _ask_to_stop(run: Run, error: BudgetExceeded) -> None:
+    # The ledger tells of a budget again and again; once is enough for who reads along.
+    if not run.stop_wish.because:
+        tell(f"{run.name} ({run.run_id}) is asked to stop: {error}")
+        run.stop_wish.ask(str(error), error)
 
 
 def _tell_of_dead_runs(options: Options) -> None:

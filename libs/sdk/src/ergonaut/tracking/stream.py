@@ -1,6 +1,7 @@
 """Sends a run's journal to NATS while it grows: what is not acknowledged is sent again, and what is left waits on the disk.
 
-A bus that is away neither delays nor fails the program: only the very end waits, for a few seconds, for what is left.
+Over the same connection it hears of used-up budgets. A bus that is away neither delays nor fails the program: only the very end
+waits, for a few seconds, for what is left.
 """
 
 import asyncio
@@ -17,10 +18,12 @@ from ergonaut.events.runs import PHASES_MAX, PhaseSpan, RunState
 from ergonaut.ids import derived_id
 from ergonaut.journal import EntryKind, JournalEntry, read_entries
 from ergonaut.journal_phases import PhasePairing, add_metric, batches_of
+from ergonaut.tracking.hearing import BudgetHearing
 from ergonaut.tracking.options import BusAddress
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
 STOP_SECONDS_MAX = 5.0
@@ -35,11 +38,12 @@ _MARK_DIGITS = 20
 
 
 class BusStream:
-    """A thread with an event loop of its own that publishes one journal."""
+    """A thread with an event loop of its own that publishes one journal, and hears of the budgets that hold its run."""
 
-    def __init__(self, journal: Path, bus: BusAddress) -> None:
+    def __init__(self, journal: Path, bus: BusAddress, hearing: BudgetHearing | None = None) -> None:
         self._journal = journal
         self._bus = bus
+        self._hearing = hearing
         self._mark = SentMark(journal)
         self._teller = _Teller()
         self._pid = os.getpid()
@@ -72,6 +76,7 @@ class BusStream:
         if connection is None:
             return
         try:
+            await self._hear(connection)
             self._done = await self._send_all(connection.jetstream(timeout=_ANSWER_TIMEOUT_SECONDS))
         finally:
             with contextlib.suppress(Exception):
@@ -111,6 +116,19 @@ class BusStream:
         connecting.cancel()
         await asyncio.wait([connecting], timeout=_POLL_SECONDS)
         return None
+
+    async def _hear(self, connection: "Client") -> None:
+        """Hear of budgets from now on, also after the bus was away; what cannot be understood is left alone."""
+        hearing = self._hearing
+        if hearing is None:
+            return
+
+        async def heard(message: "Msg") -> None:
+            if self._stop_at is None:
+                hearing.heard(message.subject, message.data)
+
+        # A bus that does not let us listen tells so to `told`, and is still told of the run.
+        await connection.subscribe(hearing.subject, cb=heard)
 
     async def _send_all(self, jetstream: "JetStreamContext") -> bool:
         """Publish every entry in order until the run has finished; False where time ran out first."""

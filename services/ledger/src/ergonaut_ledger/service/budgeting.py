@@ -146,7 +146,7 @@ class Budgeting:
                 return await self.tell(stored)
             seen = await self._seen(record)
             runs = await self._runs(record, seen, touched)
-            after = decided(record, seen, runs, self.shelf.held(record))
+            after = decided(record, seen, runs, self.shelf.held(record), touched)
             self._show(record, seen, self._world.clock.monotonic() - began)
             if after == record or (not stored.revision and not after.untold):
                 return await self.tell(stored)

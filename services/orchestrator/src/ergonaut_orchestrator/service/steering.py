@@ -24,8 +24,7 @@ class Steering:
         signal = _SIGNALS.get(event.action)
         if signal is None:
             return
-        because = f"budget {event.budget_id} is used up: {event.used:g} of {event.limit:g} {event.metric}"
-        asked = Asked(because=because, budget_id=event.budget_id, asked_at=event.occurred_at)
+        asked = Asked(because=event.because, budget_id=event.budget_id, asked_at=event.occurred_at)
         await self._signal_all(event.tenant, event.job_ids, signal, asked)
 
     async def renewed(self, event: BudgetRenewed) -> None:

@@ -33,6 +33,10 @@ RUNS_TOLD_MAX = 2_500
 RUNS_REMEMBERED_MAX = 5_000
 """Runs that a record remembers to have told of, the newest; a record too must fit into 1 MiB."""
 
+TELL_AGAIN_SECONDS = (15.0, 600.0)
+"""How long after a telling runs that still use something are told of again, doubling from the first to the second: a program
+may save its state for so long, and one that was not reached, or does not listen, must not fill the stream."""
+
 EPSILON_FRACTION = 1e-9
 """Sums in another order differ in the last digits; a limit that is met to nine digits is met."""
 
@@ -97,17 +101,22 @@ def needs_runs(record: BudgetRecord, seen: Seen, touched: Collection[str]) -> bo
 
 
 def decided(
-    record: BudgetRecord, seen: Seen, runs: Sequence[RunUnderWay] = (), held: frozenset[str] = frozenset()
+    record: BudgetRecord,
+    seen: Seen,
+    runs: Sequence[RunUnderWay] = (),
+    held: frozenset[str] = frozenset(),
+    touched: Collection[str] = (),
 ) -> BudgetRecord:
     """The record after what its use calls for, with what is to be told; the same record where nothing is.
 
-    `runs` are those under way where `needs_runs` asked for them; `held` are jobs that other budgets keep paused.
+    `runs` are those under way where `needs_runs` asked for them; `held` are jobs that other budgets keep paused; `touched`
+    are the runs that have just used something.
     """
     window = window_at(record.budget, seen.at)
     over = _is_over(record.budget, seen.at)
     record = _in_window(record, window, over=over)
     if not over and (record.exceeded or acts_early(record.budget, seen)):
-        return _exceeded(record, seen, runs, held)
+        return _exceeded(record, seen, runs, held, touched)
     record = _renewed(record, seen, held)
     if not over and not record.warned and seen.used >= record.budget.limit * record.budget.warn_fraction:
         record = replace(record, warned=True, untold=(*record.untold, _warning(record, seen, window)))
@@ -155,25 +164,33 @@ def _renewed(record: BudgetRecord, seen: Seen, held: frozenset[str]) -> BudgetRe
     return replace(record, owed="", paused_jobs=(), untold=(*record.untold, told))
 
 
-def _exceeded(record: BudgetRecord, seen: Seen, runs: Sequence[RunUnderWay], held: frozenset[str]) -> BudgetRecord:
-    """The record of a budget that is used up, when those runs know that do not yet."""
+def _exceeded(
+    record: BudgetRecord,
+    seen: Seen,
+    runs: Sequence[RunUnderWay],
+    held: frozenset[str],
+    touched: Collection[str],
+) -> BudgetRecord:
+    """The record of a budget that is used up, when those runs know that do not yet, or have not acted on it."""
     action = record.budget.action
     first = not record.exceeded
-    new = [run for run in runs if record.told_runs.get(run.run_id) != run.started_at][:RUNS_TOLD_MAX]
-    if not first and (not new or action is BudgetAction.TELL):
+    new = [run for run in runs if record.told_runs.get(run.run_id) != run.started_at]
+    again = _told_in_vain(record, seen, runs, touched)
+    concerned = [*new, *again][:RUNS_TOLD_MAX]
+    if not first and (not concerned or action is BudgetAction.TELL):
         return record
     if action is BudgetAction.TELL:
         record = _renewed(record, seen, held)
-    jobs = {run.job_id for run in new if run.job_id}
+    jobs = {run.job_id for run in concerned if run.job_id}
     if first and action is not BudgetAction.TELL and record.budget.scope is BudgetScope.JOB:
         # Between two attempts a job has no run under way; the next one would only use more.
         jobs.add(record.budget.scope_key)
     if action is BudgetAction.STOP:
         jobs |= set(record.paused_jobs)
-    telling = _excess(record, seen, sorted(jobs), new)
+    telling = _excess(record, seen, sorted(jobs), concerned, again=bool(again))
     under_way = {run.run_id for run in runs}
     told_runs = {run_id: at for run_id, at in record.told_runs.items() if run_id in under_way}
-    told_runs |= {run.run_id: run.started_at for run in new}
+    told_runs |= {run.run_id: run.started_at for run in concerned}
     paused = sorted({*record.paused_jobs, *jobs}) if action is BudgetAction.PAUSE else []
     return replace(
         record,
@@ -181,17 +198,34 @@ def _exceeded(record: BudgetRecord, seen: Seen, runs: Sequence[RunUnderWay], hel
         exceeded=True,
         owed="",
         told_runs=dict([*told_runs.items()][-RUNS_REMEMBERED_MAX:]),
+        told_at=seen.at,
+        told_again=0 if new or first else record.told_again + 1,
         paused_jobs=tuple(paused[-RUNS_REMEMBERED_MAX:]),
         untold=(*record.untold, telling),
     )
 
 
-def _excess(record: BudgetRecord, seen: Seen, jobs: Sequence[str], runs: Sequence[RunUnderWay]) -> Untold:
+def _told_in_vain(
+    record: BudgetRecord, seen: Seen, runs: Sequence[RunUnderWay], touched: Collection[str]
+) -> list[RunUnderWay]:
+    """The runs that go on using something though they were told of long enough ago."""
+    soonest_seconds, latest_seconds = TELL_AGAIN_SECONDS
+    pause_seconds = min(soonest_seconds * 2.0 ** min(record.told_again, 30), latest_seconds)
+    if record.told_at is not None and (seen.at - record.told_at).total_seconds() < pause_seconds:
+        return []
+    return [run for run in runs if run.run_id in touched and record.told_runs.get(run.run_id) == run.started_at]
+
+
+def _excess(
+    record: BudgetRecord, seen: Seen, jobs: Sequence[str], runs: Sequence[RunUnderWay], *, again: bool
+) -> Untold:
     window = window_at(record.budget, seen.at)
     starts = sorted(f"{run.run_id}@{run.started_at.isoformat()}" for run in runs)
+    # What is told again must not pass for what was told before, which the bus would take for the same.
+    since = f" again since {record.told_at.isoformat()}" if again and record.told_at else ""
     return record.telling(
         BudgetExceeded,
-        f"{window.started_at.isoformat()} {' '.join(starts)}",
+        f"{window.started_at.isoformat()} {' '.join(starts)}{since}",
         occurred_at=seen.at,
         action=record.budget.action,
         job_ids=tuple(jobs),

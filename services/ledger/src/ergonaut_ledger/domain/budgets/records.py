@@ -59,6 +59,10 @@ class BudgetRecord:
     """Why whoever was told that it is used up is still to be told that it no longer is; empty where nobody is."""
     told_runs: dict[str, datetime] = field(default_factory=dict)
     """Runs under way that the action concerned, and when they had started."""
+    told_at: datetime | None = None
+    """When it was last told that it is used up."""
+    told_again: int = 0
+    """How often since it was told of a new run."""
     paused_jobs: tuple[str, ...] = ()
     untold: tuple[Untold, ...] = ()
 
