@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -71,6 +72,12 @@ def test_what_was_not_measured_is_said_to_be_so_and_never_zero() -> None:
     line = next(line for line in printed().splitlines() if line.startswith("GPU 0"))
     assert "not measured" in line
     assert not re.search(r"\b0\b(?! )", line.replace("GPU 0", ""))
+
+
+def test_mean_power_is_over_the_time_in_which_the_run_ran() -> None:
+    made = report(paused_seconds=8.4)
+    assert made.duration_seconds == pytest.approx(28.4)
+    assert made.mean_power_watts == pytest.approx((931.4 + 118.2) / 20)
 
 
 def test_a_component_that_was_measured_in_part_is_said_to_be_so() -> None:
@@ -165,6 +172,20 @@ def test_missing_samples_are_told() -> None:
     console = Console(width=120, file=io.StringIO())
     console.print(render_terminal(made))
     assert "3 samples; the figures are too low" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_gaps_that_can_no_longer_be_proved_are_told() -> None:
+    told = footprint()
+    told.gaps_provable_from.FromDatetime(datetime(2026, 4, 1, tzinfo=UTC))
+    made = report_of(told)
+    page = Page(render_html(made)).text
+    assert "Gaps before 2026-04-01 00:00:00 UTC are no longer provable" in page
+    assert "none missing since 2026-04-01 00:00:00 UTC" in page
+    console = Console(width=120, file=io.StringIO())
+    console.print(render_terminal(made))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "no longer provable before 2026-04-01 00:00:00 UTC" in text
+    assert "none missing since 2026-04-01 00:00:00 UTC" in text
 
 
 def test_a_run_with_nothing_around_it_still_has_a_page() -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from ergonaut.reports.doubts import doubt_between
 from ergonaut.reports.numbers import MINUS, Figure, carbon, energy, energy_figure, money, significant
 
 from .made_up_analysis import efficiency
-from .made_up_runs import component, footprint, report
+from .made_up_runs import T0, component, footprint, report, stamp
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,12 @@ def test_a_component_that_two_meters_measured_counts_with_both_ranges() -> None:
     doubt = doubt_between(report(), report_of(told), lambda part: part.energy_joules)
     assert doubt is not None
     assert doubt.plus_minus == pytest.approx(2 * (931.4 * 0.3 + 118.2 * 0.5) + 100 * 0.05)
+
+
+def test_runs_of_equal_power_are_told_apart_also_where_one_was_paused() -> None:
+    longer = {"ended_at": stamp(T0 + timedelta(seconds=28.4 * 2)), "paused_seconds": 28.4}
+    plain, paused = compare([report(), report()]).pairs[0], compare([report(), report(**longer)]).pairs[0]
+    assert paused.plus_minus_fraction == pytest.approx(plain.plus_minus_fraction)
 
 
 def test_rounding_of_a_range_does_not_make_strangers_of_runs_that_were_measured_alike() -> None:

@@ -13,6 +13,7 @@ from ergonaut_ledger.domain.footprints import (
     RunRecord,
     active_seconds,
     active_stretches,
+    paused_seconds,
 )
 
 from .told import RUN, T0
@@ -50,6 +51,21 @@ def run(ended: float | None, starts: Sequence[float] = (0,), pauses: Sequence[fl
 def test_a_run_ran_but_for_its_pauses(of: RunRecord, stretches: list[tuple[float, float]]) -> None:
     assert active_stretches(of, at(50)) == [(at(start), at(end)) for start, end in stretches]
     assert active_seconds(of, at(50)) == sum(end - start for start, end in stretches)
+
+
+@pytest.mark.parametrize(
+    ("of", "seconds"),
+    [
+        (run(30), 0),
+        (run(60, (0, 20, 40), (10, 25)), 25),
+        (run(30, (0,), (10,)), 20),
+        (run(10, (0,), (10,)), 0),
+        (run(None, (0, 20), (10,)), 10),
+        (run(None), 0),
+    ],
+)
+def test_the_time_of_pauses_is_what_lies_between_start_and_end_and_is_not_active(of: RunRecord, seconds: float) -> None:
+    assert paused_seconds(of) == seconds
 
 
 def part(component: str, joules: float | None, **changes: Any) -> ComponentSum:

@@ -85,7 +85,7 @@ def _is_alike(first: RunReport, other: RunReport, one: Component, two: Component
 
 
 def _mean_watts(run: RunReport, part: Component) -> float | None:
-    seconds = run.duration_seconds
+    seconds = run.active_seconds
     return part.energy_joules / seconds if seconds and part.energy_joules else None
 
 

@@ -137,6 +137,8 @@ class RunReport:
     rent_usd: float | None = None
     intensity_bases: tuple[str, ...] = ()
     analysis: Analysis = field(default_factory=Analysis)
+    paused_seconds: float = 0.0
+    """How much of its time it was paused and held no machine."""
 
     @property
     def duration_seconds(self) -> float | None:
@@ -144,9 +146,15 @@ class RunReport:
         return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
 
     @property
-    def mean_power_watts(self) -> float | None:
-        """Energy over time."""
+    def active_seconds(self) -> float | None:
+        """How long the run ran, its pauses left out; None while it runs."""
         seconds = self.duration_seconds
+        return None if seconds is None else max(seconds - self.paused_seconds, 0.0)
+
+    @property
+    def mean_power_watts(self) -> float | None:
+        """Energy over the time in which it ran."""
+        seconds = self.active_seconds
         return self.energy.value / seconds if self.energy.value is not None and seconds else None
 
     @property
@@ -206,6 +214,7 @@ def report_of(
         rent_usd=told(footprint, "rent_usd"),
         intensity_bases=tuple(footprint.intensity_bases),
         analysis=analysis or Analysis(),
+        paused_seconds=run.paused_seconds,
     )
 
 

@@ -153,6 +153,12 @@ def active_seconds(run: RunRecord, until: datetime) -> float:
     return math.fsum((ends_at - starts_at).total_seconds() for starts_at, ends_at in active_stretches(run, until))
 
 
+def paused_seconds(run: RunRecord) -> float:
+    """Seconds between a run's start and its end, or its newest start, in which it was paused."""
+    ends_at = run.ended_at or max((run.started_at, *run.starts))
+    return max((ends_at - run.started_at).total_seconds() - active_seconds(run, ends_at), 0.0)
+
+
 def footprint_of(
     run_id: str, run: RunRecord | None, components: Sequence[ComponentSum], coverage: Coverage | None
 ) -> Footprint | None:

@@ -9,7 +9,7 @@ from ergonaut.events import STREAMS
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut_common.rpc import caller
 from ergonaut_ledger.domain.elsewhere import Elsewhere
-from ergonaut_ledger.domain.footprints import ComponentSum, RunRecord
+from ergonaut_ledger.domain.footprints import ComponentSum, RunRecord, paused_seconds
 from ergonaut_ledger.domain.usage import Span, Usage, UsageQuestion, checked_labels, checked_step
 from ergonaut_ledger.rpc.translating import moment, run_id_of, timestamp, within
 from ergonaut_ledger.service import Reporting, Using
@@ -146,6 +146,7 @@ def _run(run: RunRecord) -> pb.Run:
         zone=run.zone,
         metrics=run.metrics,
         project=run.project,
+        paused_seconds=paused_seconds(run),
     )
 
 
