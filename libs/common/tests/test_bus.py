@@ -73,6 +73,41 @@ async def test_trouble_is_tried_again_with_growing_delay(platform: PlatformSetti
     assert times[2] - times[1] > times[1] - times[0] >= 0.2
 
 
+async def test_who_does_not_give_up_is_told_until_it_could_be_done_and_others_are_not(
+    platform: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_common.bus.settling.DELIVERIES_MAX", 2)
+    listeners, patient, other = Listeners("test"), [], []
+
+    @listeners.on(RunFinished, durable="patient", gives_up=False)
+    async def patiently(_: RunFinished) -> None:
+        patient.append(1)
+        if len(patient) < 5:
+            raise Unavailable("Temporal is away")
+
+    @listeners.on(RunFinished, durable="other")
+    async def impatiently(_: RunFinished) -> None:
+        other.append(1)
+        raise Unavailable("Temporal is away")
+
+    async with open_bus(platform, "test") as bus, listening(listeners, platform, bus):
+        await bus.publish(finished())
+        await until(lambda: len(patient) == 5)
+        assert (await bus.jetstream.stream_info("ERGONAUT_DEAD")).state.messages == 1
+    assert len(other) == 2
+
+
+async def test_a_consumer_of_an_older_version_is_given_the_limit_of_this_one(platform: PlatformSettings) -> None:
+    async def nothing(_: RunFinished) -> None: ...
+
+    async with open_bus(platform, "test") as bus:
+        for gives_up, limit in ((True, 64), (False, -1)):
+            listeners = Listeners("test")
+            listeners.on(RunFinished, durable="d", gives_up=gives_up)(nothing)
+            async with listening(listeners, platform, bus):
+                assert (await bus.jetstream.consumer_info("ERGONAUT_RUNS", "d")).config.max_deliver == limit
+
+
 async def test_what_never_can_be_handled_is_parked_at_once(platform: PlatformSettings) -> None:
     listeners, seen = Listeners("test"), []
 

@@ -9,11 +9,12 @@ def listeners(steering: Steering) -> Listeners:
     """Every event that the orchestrator listens to."""
     heard = Listeners("orchestrator")
 
-    @heard.on(BudgetExceeded)
+    # Nobody else stops or resumes a job for its budget, so no outage of Temporal may be too long.
+    @heard.on(BudgetExceeded, gives_up=False)
     async def exceeded(event: BudgetExceeded) -> None:
         await steering.exceeded(event)
 
-    @heard.on(BudgetRenewed)
+    @heard.on(BudgetRenewed, gives_up=False)
     async def renewed(event: BudgetRenewed) -> None:
         await steering.renewed(event)
 

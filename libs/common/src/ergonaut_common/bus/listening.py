@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -14,13 +14,20 @@ from faststream.exceptions import IgnoredException
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.security import SASLPlaintext
 from nats.js.api import ConsumerConfig
+from nats.js.errors import NotFoundError
 from pydantic import ValidationError
 
-from ergonaut.errors import Broken, Refused
+from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import STREAMS, Event, subject_of
 from ergonaut.faults import in_words
-from ergonaut_common.bus.connection import Bus, connection_options
-from ergonaut_common.bus.settling import ACK_WAIT_SECONDS, DELIVERIES_LIMIT, park, try_later
+from ergonaut_common.bus.connection import Bus, connection_options, until_answered
+from ergonaut_common.bus.settling import (
+    ACK_WAIT_SECONDS,
+    DELIVERIES_LIMIT,
+    DELIVERIES_UNLIMITED,
+    park,
+    try_later,
+)
 from ergonaut_common.observe import carried_context, span
 from ergonaut_common.settings import PlatformSettings
 
@@ -43,10 +50,18 @@ class Listeners:
     def __init__(self, service: str) -> None:
         self.service = service
         self.handlers: list[tuple[type[Event], str, Handler[Any]]] = []
+        self.never_give_up: set[str] = set()
 
-    def on(self, event_type: type[E], *, durable: str = "") -> Callable[[Handler[E]], Handler[E]]:
-        """Call the decorated function for each event of this type; it may see one twice, late or out of order."""
+    def on(
+        self, event_type: type[E], *, durable: str = "", gives_up: bool = True
+    ) -> Callable[[Handler[E]], Handler[E]]:
+        """Call the decorated function for each event of this type; it may see one twice, late or out of order.
+
+        Where nothing else makes good what was not done, `gives_up=False` tries for ever while a part is away.
+        """
         name = durable or f"{self.service}-{event_type.TYPE.replace('.', '-')}"
+        if not gives_up:
+            self.never_give_up.add(name)
 
         def register(handler: Handler[E]) -> Handler[E]:
             self.handlers.append((event_type, name, handler))
@@ -59,10 +74,14 @@ class Listeners:
         """Areas whose streams must be there."""
         return {event_type.TYPE.split(".")[0] for event_type, _, _ in self.handlers}
 
+    def deliveries_limit(self, durable: str) -> int:
+        """How often JetStream delivers a message that is not settled."""
+        return DELIVERIES_UNLIMITED if durable in self.never_give_up else DELIVERIES_LIMIT
+
     def subscribe(self, broker: NatsBroker) -> None:
         """Put every handler on a broker; also used to write the AsyncAPI file."""
         for event_type, durable, handler in self.handlers:
-            config = ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=DELIVERIES_LIMIT)
+            config = ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_deliver=self.deliveries_limit(durable))
             broker.subscriber(
                 subject_of(event_type.TYPE),
                 stream=JStream(STREAMS[event_type.TYPE.split(".")[0]].name, declare=False),
@@ -110,24 +129,43 @@ async def listening(listeners: Listeners, platform: PlatformSettings, bus: Bus) 
     broker = NatsBroker(
         platform.nats_url,
         security=security,
-        middlewares=[_settling(bus, listeners.service)],
+        middlewares=[_settling(bus, listeners)],
         logger=logging.getLogger("ergonaut.listeners"),
         log_level=logging.DEBUG,
         **connection_options(f"{listeners.service}-listeners"),
     )
+    await _lift_limits(listeners, bus)
     listeners.subscribe(broker)
     async with broker:
         await broker.start()
         yield broker
 
 
-def _settling(bus: Bus, service: str) -> type[BaseMiddleware[Any, Any]]:
+async def _lift_limits(listeners: Listeners, bus: Bus) -> None:
+    """Let consumers deliver for ever that an older version has made with a limit: who subscribes changes none."""
+    for event_type, durable, _ in listeners.handlers:
+        if durable in listeners.never_give_up:
+            lift = partial(_lift_limit, bus, STREAMS[event_type.TYPE.split(".")[0]].name, durable)
+            await until_answered(lift, what=f"lifting the limit of the consumer {durable}")
+
+
+async def _lift_limit(bus: Bus, stream: str, durable: str) -> None:
+    with contextlib.suppress(NotFoundError):
+        config = (await bus.jetstream.consumer_info(stream, durable)).config
+        if config.max_deliver != DELIVERIES_UNLIMITED:
+            await bus.jetstream.add_consumer(stream, config.evolve(max_deliver=DELIVERIES_UNLIMITED))
+
+
+def _settling(bus: Bus, listeners: Listeners) -> type[BaseMiddleware[Any, Any]]:
     """A middleware that settles each message when its handler is through."""
 
     class Settling(BaseMiddleware[Any, Any]):
         async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
             _subject.set(self.msg.subject)
-            with carried_context(self.msg.headers or {}), span("handle", subject=self.msg.subject, service=service):
+            with (
+                carried_context(self.msg.headers or {}),
+                span("handle", subject=self.msg.subject, service=listeners.service),
+            ):
                 return await call_next(msg)
 
         async def after_processed(
@@ -138,15 +176,15 @@ def _settling(bus: Bus, service: str) -> type[BaseMiddleware[Any, Any]]:
         ) -> bool:
             if isinstance(exc_val, IgnoredException) or (exc_val and not isinstance(exc_val, Exception)):
                 return False
-            await settle(bus, self.msg, exc_val, service)
+            await settle(bus, self.msg, exc_val, listeners)
             return True
 
     return Settling
 
 
-async def settle(bus: Bus, message: Any, error: BaseException | None, service: str) -> None:
+async def settle(bus: Bus, message: Any, error: BaseException | None, listeners: Listeners) -> None:
     """Acknowledge what was done; park what never can be done; try the rest again later."""
-    consumer = message.metadata.consumer or service
+    consumer = message.metadata.consumer or listeners.service
     if error is None:
         await message.ack()
     elif isinstance(error, ValidationError):
@@ -154,4 +192,6 @@ async def settle(bus: Bus, message: Any, error: BaseException | None, service: s
     elif isinstance(error, Refused | ValueError):
         await park(bus.jetstream, message, consumer=consumer, because=str(error))
     else:
-        await try_later(bus.jetstream, message, consumer=consumer, because=str(error) or type(error).__name__)
+        because = str(error) or type(error).__name__
+        gives_up = consumer not in listeners.never_give_up or not isinstance(error, Unavailable)
+        await try_later(bus.jetstream, message, consumer=consumer, because=because, gives_up=gives_up)

@@ -17,6 +17,9 @@ DELIVERIES_MAX = 8
 DELIVERIES_LIMIT = 64
 """JetStream's own bound; above ours, since a process that is killed burns deliveries without settling."""
 
+DELIVERIES_UNLIMITED = -1
+"""JetStream's word for no bound, for who does not give up."""
+
 ACK_WAIT_SECONDS = 30.0
 """After this long without a word JetStream delivers again: longer than any control-plane handler should take."""
 
@@ -37,10 +40,15 @@ def delay_seconds(deliveries: int) -> float:
     return float(min(FIRST_DELAY_SECONDS * 2.0 ** min(deliveries - 1, 30), LAST_DELAY_SECONDS))
 
 
-async def try_later(jetstream: JetStreamContext, message: Msg, *, consumer: str, because: str) -> None:
-    """Have the message delivered again after a growing delay, or parked when it has been tried often enough."""
+async def try_later(
+    jetstream: JetStreamContext, message: Msg, *, consumer: str, because: str, gives_up: bool = True
+) -> None:
+    """Have the message delivered again after a growing delay, or parked when it has been tried often enough.
+
+    Who does not give up tries for ever, every 30 s in the end.
+    """
     deliveries = message.metadata.num_delivered or 1
-    if deliveries >= DELIVERIES_MAX:
+    if gives_up and deliveries >= DELIVERIES_MAX:
         await park(jetstream, message, consumer=consumer, because=because)
         return
     log.warning("message will be tried again", subject=message.subject, consumer=consumer, because=because)
