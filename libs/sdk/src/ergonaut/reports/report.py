@@ -139,6 +139,8 @@ class RunReport:
     analysis: Analysis = field(default_factory=Analysis)
     paused_seconds: float = 0.0
     """How much of its time it was paused and held no machine."""
+    gaps_provable_from: datetime | None = None
+    """Where older samples are kept as sums only, the moment from which `samples_missing` counts; None for the whole run."""
 
     @property
     def duration_seconds(self) -> float | None:
@@ -215,6 +217,7 @@ def report_of(
         intensity_bases=tuple(footprint.intensity_bases),
         analysis=analysis or Analysis(),
         paused_seconds=run.paused_seconds,
+        gaps_provable_from=_time(footprint.gaps_provable_from) if footprint.HasField("gaps_provable_from") else None,
     )
 
 

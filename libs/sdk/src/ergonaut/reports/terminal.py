@@ -198,6 +198,10 @@ def _figures(report: RunReport) -> RenderableType:
         rows.append(("Not measured", f"{', '.join(report.not_measured)}: in no sum"))
     if report.samples_missing:
         rows.append(("Missing", f"{report.samples_missing} samples; the figures are too low by what they held"))
+    if report.gaps_provable_from:
+        rows.append(
+            ("Gaps", f"no longer provable before {numbers.moment(report.gaps_provable_from)}; older samples are sums")
+        )
     return pairs_of(rows)
 
 
@@ -277,6 +281,8 @@ def _measured(report: RunReport) -> RenderableType:
     if report.intensity_bases:
         rows.append(("Basis", "; ".join(report.intensity_bases)))
     missing = f"{report.samples_missing} missing" if report.samples_missing else "none missing"
+    if report.gaps_provable_from:
+        missing += f" since {numbers.moment(report.gaps_provable_from)}"
     rows.append(("Samples", f"{report.samples}, {missing}"))
     return pairs_of(rows)
 

@@ -16,6 +16,7 @@ from ergonaut.events import AnomalyFound
 from ergonaut.events.runs import PhaseSpan
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.rollups import ClickHouseUsage, usage_query
+from ergonaut_ledger.adapters.run_use import RunUses
 from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
@@ -23,8 +24,6 @@ from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
 from ergonaut_ledger.ports.analysis import EPOCH, Stretch
 
 _BY_PARTITION = "SETTINGS do_not_merge_across_partitions_select_final = 1"
-
-_SINCE = "started_at >= {since:DateTime64(6, 'UTC')}"
 
 _DURING = """
     started_at >= {starts_at:DateTime64(6, 'UTC')} AND started_at < {ends_at:DateTime64(6, 'UTC')}
@@ -68,7 +67,8 @@ ORDER BY started_at, phase
 """
 
 # A meter's samples follow each other, so those of one step stand for the time from the first one's beginning to the last's end.
-SLICES = f"""
+# `@use` stands for what the run used since a time, see `run_use`.
+SLICES = """
 WITH
     (
         SELECT (
@@ -76,23 +76,21 @@ WITH
             greatest(dateDiff('microsecond', min(started_at), max(ended_at)), 1),
             greatest(uniqExact(host, producer, component), 1)
         )
-        FROM power_samples
-        WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run' AND {_SINCE}
+        FROM @use
     ) AS span,
-    greatest(intDiv(span.2 * span.3, {{slices_max:UInt32}}) + 1, 1) AS width
+    greatest(intDiv(span.2 * span.3, {slices_max:UInt32}) + 1, 1) AS width
 SELECT
     min(started_at) AS first_at,
     max(ended_at) AS last_at,
     if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
-    if(count(energy_joules * range_fraction) = 0, NULL, sumKahan(energy_joules * range_fraction)) AS energy_range,
+    if(count(energy_joules_range) = 0, NULL, sumKahan(energy_joules_range)) AS energy_range,
     if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
     if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost
-FROM power_samples FINAL
-WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run' AND {_SINCE}
+FROM @use
 GROUP BY host, producer, component, energy_joules IS NULL, intDiv(dateDiff('microsecond', span.1, started_at), width)
 ORDER BY first_at
-{_BY_PARTITION}
-"""  # noqa: S608 - only constants above is put in
+SETTINGS do_not_merge_across_partitions_select_final = 1
+"""
 
 PREDICTIONS = """
 SELECT sum(JSONExtractUInt(body, 'rows')) AS predictions
@@ -237,6 +235,7 @@ class ClickHouseAnalysisBooks:
         self._engine = engine
         self._query_seconds = query_seconds
         self._usage = ClickHouseUsage(engine, query_seconds=query_seconds)
+        self._uses = RunUses(engine, query_seconds=query_seconds)
 
     async def phases(self, tenant: str, run_id: str, limit: int) -> tuple[list[PhaseSpan], int]:
         [count] = await self._ask("counting phases", PHASES_COUNT, tenant=tenant, run_id=run_id)
@@ -248,9 +247,8 @@ class ClickHouseAnalysisBooks:
         return _spans(run_id, rows)
 
     async def slices(self, tenant: str, run_id: str, slices_max: int, since: datetime = EPOCH) -> list[Slice]:
-        rows = await self._ask(
-            "reading a run's samples", SLICES, tenant=tenant, run_id=run_id, slices_max=slices_max, since=since
-        )
+        use = await self._uses.of(tenant, run_id, since)
+        rows = await self._ask("reading a run's samples", use.asked(SLICES), **use.parameters, slices_max=slices_max)
         names = ("first_at", "last_at", "energy", "energy_range", "carbon", "cost")
         return [Slice(*(row[name] for name in names)) for row in rows]
 

@@ -9,20 +9,14 @@ from clickhouse_connect.driver.client import Client
 
 from ergonaut_common.observe import get_logger
 from ergonaut_ledger.adapters import questions
-from ergonaut_ledger.adapters.columns import arrow_tables
+from ergonaut_ledger.adapters.columns import INSERT_SETTINGS, arrow_tables
 from ergonaut_ledger.adapters.engine import OPEN_SECONDS_MAX, Engine, open_engine
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
+from ergonaut_ledger.adapters.run_use import RunUse, RunUses
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
 from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.ports import KeptEvent
-
-INSERT_SETTINGS = {
-    # A batch may hold events of many months, after a long absence or from a wrong clock; refusing it would hold it up for ever.
-    "max_partitions_per_insert_block": 0,
-    # Repeats within one insert are rare and are left to merges and FINAL; to look for them doubled the time of an insert.
-    "optimize_on_insert": 0,
-}
 
 log = get_logger(__name__)
 
@@ -34,6 +28,7 @@ class ClickHouseStore:
         self._engine = engine
         self._insert_seconds = insert_seconds
         self._query_seconds = query_seconds
+        self._uses = RunUses(engine, query_seconds=query_seconds)
 
     @property
     def engine(self) -> Engine:
@@ -58,7 +53,8 @@ class ClickHouseStore:
         return _run(rows[0]) if rows else None
 
     async def components(self, tenant: str, run_id: str) -> list[ComponentSum]:
-        rows = await self._ask("summing a run", questions.COMPONENTS, tenant=tenant, run_id=run_id)
+        use = await self._uses.of(tenant, run_id)
+        rows = await self._ask_use("summing a run", questions.COMPONENTS, use)
         return [
             ComponentSum(
                 component=row["component"],
@@ -69,19 +65,20 @@ class ClickHouseStore:
                 carbon_grams_co2e=row["carbon"],
                 cost_usd=row["cost"],
                 embodied_grams_co2e=row["embodied"],
-                samples=row["samples"],
+                samples=row["samples_told"],
             )
             for row in rows
         ]
 
     async def coverage(self, tenant: str, run_id: str) -> Coverage | None:
-        [row] = await self._ask("covering a run", questions.COVERAGE, tenant=tenant, run_id=run_id)
-        if not row["samples"]:
+        use = await self._uses.of(tenant, run_id)
+        [row] = await self._ask_use("covering a run", questions.COVERAGE, use)
+        if not row["samples_told"]:
             return None
         [gap] = await self._ask("counting missing samples", questions.MISSING, tenant=tenant, run_id=run_id)
         return Coverage(
-            job_id=row["job_id"],
-            zone=row["zone"],
+            job_id=row["run_job_id"],
+            zone=row["run_zone"],
             first_at=row["first_at"],
             last_at=row["last_at"],
             pue=row["pue"],
@@ -89,10 +86,12 @@ class ClickHouseStore:
             intensity_sources=tuple(row["intensity_sources"]),
             intensity_bases=tuple(row["intensity_bases"]),
             samples_missing=int(gap["missing"] or 0),
+            gaps_provable_from=use.sums_before,
         )
 
     async def power(self, tenant: str, run_id: str, points_max: int) -> list[PowerPoint]:
-        rows = await self._ask("reading power", questions.POWER, tenant=tenant, run_id=run_id, points_max=points_max)
+        use = await self._uses.of(tenant, run_id)
+        rows = await self._ask_use("reading power", questions.POWER, use, points_max=points_max)
         return [PowerPoint(row["starts_at"], row["component"], row["power_watts"]) for row in rows]
 
     async def offers(self, tenants: Sequence[str], at: datetime) -> list[Offer]:
@@ -119,6 +118,9 @@ class ClickHouseStore:
             "listing events", questions.EVENTS, tenants=list(tenants), area=area, key=key, limit=limit
         )
         return [KeptEvent(**row) for row in rows]
+
+    async def _ask_use(self, what: str, sql: str, use: RunUse, **parameters: Any) -> list[Mapping[str, Any]]:
+        return await self._ask(what, use.asked(sql), **use.parameters, **parameters)
 
     async def _ask(self, what: str, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)

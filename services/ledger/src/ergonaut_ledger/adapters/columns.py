@@ -10,6 +10,13 @@ import pyarrow as pa
 from ergonaut_ledger.domain.rolling import touched_minutes
 from ergonaut_ledger.domain.rows import Batch, Row, Told
 
+INSERT_SETTINGS = {
+    # A batch may hold events of many months, after a long absence or from a wrong clock; refusing it would hold it up for ever.
+    "max_partitions_per_insert_block": 0,
+    # Repeats within one insert are rare and are left to merges and FINAL; to look for them doubled the time of an insert.
+    "optimize_on_insert": 0,
+}
+
 _TIME = pa.timestamp("us", tz="UTC")
 _TYPES: dict[str, pa.DataType] = {
     "sequence": pa.uint64(),

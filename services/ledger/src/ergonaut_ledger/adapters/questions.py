@@ -22,45 +22,41 @@ FROM runs
 WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}}
 """  # noqa: S608 - the only text put in is the constant above
 
+# `@use` stands for what the run used, see `run_use`.
 COMPONENTS = """
 SELECT
     component, method, source,
     if(
         sumKahan(energy_joules) > 0,
-        sumKahanIf(range_fraction * energy_joules, range_fraction IS NOT NULL)
-            / sumKahanIf(energy_joules, range_fraction IS NOT NULL),
+        sumKahan(energy_joules_range) / sumKahan(ranged_joules),
         max(range_fraction)
     ) AS range,
     if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
     if(count(carbon_grams_co2e) = 0, NULL, sumKahan(carbon_grams_co2e)) AS carbon,
     if(count(cost_usd) = 0, NULL, sumKahan(cost_usd)) AS cost,
     if(count(embodied_grams_co2e) = 0, NULL, sumKahan(embodied_grams_co2e)) AS embodied,
-    count() AS samples
-FROM power_samples FINAL
-WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+    sum(samples) AS samples_told
+FROM @use
 GROUP BY component, method, source
 ORDER BY component, method, source
 """
 
 COVERAGE = """
 SELECT
-    count() AS samples,
-    max(job_id) AS job_id,
-    argMax(zone, started_at) AS zone,
+    sum(samples) AS samples_told,
+    max(job_id) AS run_job_id,
+    argMax(zone, started_at) AS run_zone,
     min(started_at) AS first_at,
     max(ended_at) AS last_at,
-    if(sum(energy_joules) > 0, sum(pue * energy_joules) / sum(energy_joules), avg(pue)) AS pue,
-    if(
-        sum(energy_joules) > 0,
-        sum(intensity_grams_per_kwh * energy_joules) / sum(energy_joules),
-        avg(intensity_grams_per_kwh)
+    ifNull(if(sum(energy_joules) > 0, sum(building_joules) / sum(energy_joules), avg(mean_pue)), 1) AS pue,
+    ifNull(
+        if(sum(weighed_joules) > 0, sum(mean_intensity * weighed_joules) / sum(weighed_joules), avg(mean_intensity)), 0
     ) AS intensity_grams_per_kwh,
     arraySort(groupUniqArray(concat(intensity_kind, ': ', intensity_source))) AS intensity_sources,
     arraySort(groupUniqArray(
         concat(intensity_signal, ', ', intensity_accounting, ', ', intensity_boundary)
     )) AS intensity_bases
-FROM power_samples FINAL
-WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
+FROM @use
 """
 
 NEIGHBOURS_DAYS = 8
@@ -102,26 +98,29 @@ FROM
 """  # noqa: S608 - constants only
 
 # Samples of one meter in one interval give its mean power: energy over the time that was sampled, so that an interval that
-# holds one sample more than the next is no peak. Meters of several hosts add up.
+# holds one sample more than the next is no peak. Meters of several hosts add up; sums and samples follow each other and do not.
 POWER = """
 WITH
     (
         SELECT (min(started_at), greatest(dateDiff('microsecond', min(started_at), max(ended_at)), 1))
-        FROM power_samples
-        WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run' AND energy_joules IS NOT NULL
+        FROM @use
+        WHERE energy_joules IS NOT NULL
     ) AS span,
     greatest(intDiv(span.2, {points_max:UInt32}) + 1, 1) AS width
-SELECT addMicroseconds(span.1, bin * width) AS starts_at, component, sum(watts) AS power_watts
+SELECT addMicroseconds(span.1, bin * width) AS starts_at, component, sum(watts * told) / sum(told) AS power_watts
 FROM
 (
-    SELECT
-        intDiv(dateDiff('microsecond', span.1, started_at), width) AS bin,
-        component,
-        sum(energy_joules) / (sum(dateDiff('microsecond', started_at, ended_at)) / 1e6) AS watts
-    FROM power_samples FINAL
-    WHERE tenant = {tenant:String} AND run_id = {run_id:String} AND share = 'run'
-        AND energy_joules IS NOT NULL AND ended_at > started_at
-    GROUP BY bin, component, host, producer
+    SELECT bin, rolled, component, sum(meter_watts) AS watts, max(meter_seconds) AS told
+    FROM
+    (
+        SELECT
+            intDiv(dateDiff('microsecond', span.1, started_at), width) AS bin,
+            rolled, component, sum(seconds) AS meter_seconds, sum(energy_joules) / meter_seconds AS meter_watts
+        FROM @use
+        WHERE energy_joules IS NOT NULL AND seconds > 0
+        GROUP BY bin, rolled, component, host, producer
+    )
+    GROUP BY bin, rolled, component
 )
 GROUP BY bin, component
 ORDER BY starts_at, component

@@ -6,7 +6,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from ergonaut_ledger.adapters.clickhouse import INSERT_SETTINGS
+from ergonaut_ledger.adapters.columns import INSERT_SETTINGS
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.domain.rolling import Portion, Touch
 from ergonaut_ledger.domain.usage import COARSEST, EPOCH, Level, Span, Step, Usage, UsageQuestion, parts

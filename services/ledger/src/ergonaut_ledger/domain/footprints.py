@@ -66,6 +66,8 @@ class Coverage:
     samples_missing: int
     intensity_bases: tuple[str, ...] = ()
     """Signal, accounting and boundary of the intensities, each that occurs."""
+    gaps_provable_from: datetime | None = None
+    """Where older samples were dropped by age, the moment from which `samples_missing` counts; None for the whole run."""
 
 
 @dataclass(frozen=True, slots=True)

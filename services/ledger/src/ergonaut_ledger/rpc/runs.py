@@ -1,6 +1,9 @@
 """The door LedgerService: runs, their footprints and power, and the events that were kept."""
 
+from datetime import datetime
 from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer
@@ -55,6 +58,7 @@ class LedgerDoor(LedgerServiceServicer):
             intensity_bases=coverage.intensity_bases if coverage else (),
             electricity_usd=footprint.electricity_usd,
             rent_usd=footprint.rent_usd,
+            gaps_provable_from=_optional(coverage.gaps_provable_from) if coverage else None,
         )
 
     async def GetPowerSeries(self, request: pb.GetPowerSeriesRequest, context: Any) -> pb.GetPowerSeriesResponse:
@@ -132,6 +136,10 @@ def _usage(usage: Usage) -> pb.Usage:
     )
 
 
+def _optional(at: datetime | None) -> Timestamp | None:
+    return timestamp(at) if at else None
+
+
 def _run(run: RunRecord) -> pb.Run:
     return pb.Run(
         run_id=run.run_id,
@@ -139,7 +147,7 @@ def _run(run: RunRecord) -> pb.Run:
         name=run.name,
         state=run.state,
         started_at=timestamp(run.started_at),
-        ended_at=timestamp(run.ended_at) if run.ended_at else None,
+        ended_at=_optional(run.ended_at),
         provider=run.provider,
         region=run.region,
         machine_type=run.machine_type,
