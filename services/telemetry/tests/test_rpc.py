@@ -49,7 +49,7 @@ async def host(meters: FakeMeters, spool: FakeSpool, terms: Terms, tmp_path: Pat
 @asynccontextmanager
 async def opened(host: Host, terms: Terms, folder: Path) -> AsyncIterator[Host]:
     path, host.keys = key_ring_file(folder, ("default", "other"))
-    add = door(host.watching, terms)
+    add = door(host.watching, lambda: terms)
     async with (
         serving("127.0.0.1:0", service="telemetry", add=add, keys=KeyRing.load(path), names=[SERVICE_NAME]) as server,
         aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,

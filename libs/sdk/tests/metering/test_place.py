@@ -289,6 +289,30 @@ def test_an_answer_of_nobody_is_believed_for_an_hour(
         assert place_of_host({}, home, host=host(tmp_path), service=service).zone == "FI"
 
 
+def test_who_asks_anew_does_not_have_to_believe_that_nobody_answers(nobody: Nobody, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(refusing) as service:
+        unknown = place_of_host({}, home, host=host(tmp_path), service=service)
+    assert unknown.may_be_told_later
+    with serving(hetzner()) as service:
+        known = place_of_host({}, home, host=host(tmp_path), service=service, anew=True)
+    assert (known.zone, known.may_be_told_later) == ("FI", False)
+    assert place_of_host({}, home, host=host(tmp_path), service=nobody, anew=True) == known
+
+
+@pytest.mark.parametrize(
+    ("answers", "pue"),
+    [(aws(), 1.15), (gcp(), 1.10), (azure(), 1.18), (hetzner(), None), (aws("us-west-2", "us-west-2-lax-1a"), None)],
+)
+def test_a_region_has_the_pue_that_its_cloud_publishes_and_an_outpost_has_none(
+    answers: Answers, pue: float | None, tmp_path: Path
+) -> None:
+    with serving(answers) as service:
+        place = place_of_host({}, host=host(tmp_path), service=service)
+    assert place.pue == pue
+    assert bool(pue) == ("(2023), https://" in place.pue_source)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"boot_id": "boot-1", "place": {"planet": "Mars"}, "asked_at": 1}'])
 def test_a_damaged_memory_only_means_to_ask_again(text: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -327,4 +351,4 @@ def test_every_region_lies_in_a_zone_of_the_table() -> None:
 
 
 def test_nothing_is_a_place_by_itself() -> None:
-    assert Place() == Place("", "", "", "", "unknown")
+    assert Place() == Place("", "", "", "", "unknown", None, "", may_be_told_later=False)

@@ -8,6 +8,7 @@ from ergonaut.carbon import Intensity, yearly_intensity
 from ergonaut.errors import Unavailable
 from ergonaut.events import IntensityChanged
 from ergonaut.events.pricing import HourIntensity, IntensityKind
+from ergonaut.metering import Place
 from ergonaut.tracking.gridhours import ASK_AGAIN_SECONDS, GridHours, asker_from
 from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_source_of
 
@@ -66,26 +67,52 @@ def test_the_hours_that_were_told_stay_when_the_next_are_told() -> None:
 def test_the_place_of_a_host_that_nobody_set_is_found_out_once_and_then_its_hours() -> None:
     asked = []
 
-    def place() -> str:
-        asked.append("place")
-        return "DE"
+    def place(anew: bool) -> Place:
+        asked.append(anew)
+        return Place("DE")
 
     hours = GridHours(yearly_intensity(""), told, place=place)
     assert hours.at(NOON).kind == "world-average"
     hours.wait(10)
     assert (hours.at(NOON).zone, hours.at(NOON).grams_per_kwh) == ("DE", 300)
-    assert (hours.at(NOON - timedelta(days=1)).kind, asked) == ("yearly", ["place"])
+    assert (hours.at(NOON - timedelta(days=1)).kind, asked) == ("yearly", [False])
 
 
 def test_a_place_that_was_begun_to_be_found_is_there_for_the_first_sample() -> None:
-    hours = GridHours(yearly_intensity(""), None, place=lambda: "FR")
+    hours = GridHours(yearly_intensity(""), None, place=lambda _anew: Place("FR"))
     hours.begin()
     hours.wait(10)
     assert (hours.at(NOON).zone, hours.at(NOON).grams_per_kwh) == ("FR", 56)
 
 
+def test_a_cloud_that_is_silent_at_first_is_asked_again_after_growing_pauses_and_not_for_ever() -> None:
+    clock, asked, answers_at = [0.0], list[float](), 4
+
+    def place(anew: bool) -> Place:
+        asked.append(clock[0])
+        assert anew == (len(asked) > 1)
+        return Place("FR") if len(asked) >= answers_at else Place(may_be_told_later=True)
+
+    hours = GridHours(yearly_intensity(""), None, lambda: clock[0], place=place)
+    hours.begin()
+    for second in range(100):
+        clock[0] = float(second)
+        hours.at(NOON)
+        hours.wait(10)
+    assert (hours.at(NOON).zone, asked) == ("FR", [0.0, 10.0, 30.0, 70.0])
+
+    asked.clear()
+    answers_at = 1_000
+    hours = GridHours(yearly_intensity(""), None, lambda: clock[0], place=place)
+    for hour in range(48):
+        clock[0] = hour * 3600.0
+        hours.at(NOON)
+        hours.wait(10)
+    assert len(asked) == 12
+
+
 def test_a_host_whose_place_nobody_tells_stays_at_the_worlds_average() -> None:
-    hours = GridHours(yearly_intensity(""), None, place=lambda: "")
+    hours = GridHours(yearly_intensity(""), None, place=lambda _anew: Place())
     hours.at(NOON)
     hours.wait(10)
     assert (hours.at(NOON).kind, hours.at(NOON).zone) == ("world-average", "")

@@ -1,12 +1,15 @@
 """What an estimate of a machine's making says of itself, wherever it is told."""
 
+import json
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ergonaut.events.telemetry import PowerSample
+from ergonaut.events.telemetry import Method, PowerSample, Share
+from ergonaut.metering import Charge, Place, Reading, host_name
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.options import Options
 from ergonaut.tracking.places import embodied_per_hour, embodied_source
@@ -34,6 +37,34 @@ def test_a_zone_of_no_table_is_told_of_once(
     stamps = [Stamps(RunContext(run_id="run-1"), Options.from_environment(os.environ)) for _ in range(2)]
     assert [one.intensity_at(T0).kind for one in stamps] == ["world-average", "world-average"]
     assert capsys.readouterr().err.count("zone QZ-NOWHERE is in no table") == 1
+
+
+def remember_place(home: Path, place: Place) -> None:
+    """Leave a place behind as one that was found since this host's boot."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    if not boot_id.exists():
+        pytest.skip("a place is kept for a boot, which this system does not name")
+    told = {"boot_id": boot_id.read_text().strip(), "asked_at": 0, "place": asdict(place)}
+    (home / f"place-{host_name()}.json").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(("set_pue", "told"), [("", (1.15, "provider")), ("1.3", (1.3, "settings"))])
+def test_the_pue_of_the_clouds_region_counts_in_grams_and_dollars_unless_one_was_set(
+    set_pue: str, told: tuple[float, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"ERGONAUT_HOME": str(tmp_path), "ERGONAUT_ZONE": "", "ERGONAUT_PUE": set_pue}.items():
+        monkeypatch.setenv(name, value)
+    remember_place(tmp_path, Place("DE", "aws", "eu-central-1", "", "metadata service of aws", 1.15, "aws (2023)"))
+    options = Options.from_environment(os.environ, electricity_usd_per_kwh=0.2)
+    stamps = Stamps(RunContext(run_id="run-1"), options)
+    stamps._hours.wait(10)
+    intensity = stamps.intensity_at(T0)
+    reading = Reading("cpu", Method.COUNTER, "a counter", 0.05)
+    sample = stamps.sample(Charge(Share.RUN, "run-1", reading, T0, T0 + timedelta(hours=1), 3.6e6), intensity)
+    bases = stamps.bases(intensity)
+    assert (bases["pue"], bases["pue_source"], bases["zone"]) == (*told, "DE")
+    assert sample.carbon_grams_co2e == pytest.approx(381 * told[0])
+    assert sample.cost_usd == pytest.approx(0.2 * told[0])
 
 
 def test_a_zone_in_lower_case_is_the_same_zone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

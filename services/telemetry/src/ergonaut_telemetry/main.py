@@ -4,10 +4,11 @@ import asyncio
 import os
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 from ergonaut.carbon import PueSource, embodied_from
 from ergonaut.errors import Broken, Unavailable
-from ergonaut.metering import HostFacts, discover, place_of_host
+from ergonaut.metering import HostFacts, Place, discover, place_of_host
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import following, open_bus
 from ergonaut_common.clock import Clock, SystemClock
@@ -22,7 +23,7 @@ from ergonaut_telemetry.domain import Terms, Turn, accelerator_name
 from ergonaut_telemetry.listeners import listeners
 from ergonaut_telemetry.ports import Announcer, Meters, Spool
 from ergonaut_telemetry.rpc import SERVICE_NAME, door
-from ergonaut_telemetry.service import Reporting, Sampling, Sending, Watching
+from ergonaut_telemetry.service import Placing, Reporting, Sampling, Sending, Watching
 from ergonaut_telemetry.settings import Settings
 
 BUS_RETRY_SECONDS = 1.0
@@ -36,7 +37,7 @@ log = get_logger(__name__)
 
 async def main(platform: PlatformSettings) -> None:
     """Meter this host until told to stop."""
-    settings, clock = await asyncio.to_thread(placed, Settings(), platform), SystemClock()
+    settings, clock = Settings(), SystemClock()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         path = platform.data_dir / "telemetry" / "spool.db"
@@ -44,11 +45,13 @@ async def main(platform: PlatformSettings) -> None:
         meters = HostMeters(discover())
         stack.callback(meters.close)
         agent = _Agent(settings, platform, meters, spool, clock)
+        await agent.placing.look()
         opened = await stack.enter_async_context(agent.serving())
         # Watches end before the door closes, which would wait for them.
         stack.callback(agent.watching.stop)
         await stack.enter_async_context(background(agent.sample()))
         await stack.enter_async_context(background(agent.talk(opened)))
+        await stack.enter_async_context(background(agent.placing.run(clock)))
         await stop_requested()
 
 
@@ -62,9 +65,12 @@ class _Agent:
         self._platform = platform
         self._spool = spool
         self._clock = clock
-        self._terms = terms_of(settings, spool.producer, meters.facts())
-        self._sampling = Sampling(meters, spool, self._terms)
-        self._reporting = Reporting(meters, self._terms)
+        terms = terms_of(settings, spool.producer, meters.facts())
+        self._sampling = Sampling(meters, spool, terms)
+        self._reporting = Reporting(meters, terms)
+        self.placing = Placing(terms, partial(place_of, platform))
+        self.placing.tell(self._sampling.reckon_by)
+        self.placing.tell(self._reporting.reckon_by)
         self._sampled = asyncio.Event()
         self.watching = Watching(spool, clock)
 
@@ -73,7 +79,7 @@ class _Agent:
         return serving(
             self._settings.grpc_address,
             service="telemetry",
-            add=door(self.watching, self._terms),
+            add=door(self.watching, lambda: self.placing.terms),
             keys=KeyRing.load(self._platform.keys_file),
             names=[SERVICE_NAME],
             healthy=False,
@@ -113,12 +119,9 @@ class _Agent:
             await opened.set_serving(True)
 
 
-def placed(settings: Settings, platform: PlatformSettings) -> Settings:
-    """The settings with the zone that the host's cloud tells, where none is set; takes a second at most, once a boot."""
-    if settings.zone:
-        return settings
-    zone = place_of_host(os.environ, platform.data_dir / "telemetry").zone
-    return settings.model_copy(update={"zone": zone})
+async def place_of(platform: PlatformSettings, anew: bool) -> Place:
+    """Where the host's cloud says that it stands; takes a second at most, and beside the loop."""
+    return await asyncio.to_thread(place_of_host, os.environ, platform.data_dir / "telemetry", anew=anew)
 
 
 def terms_of(settings: Settings, producer: str, facts: HostFacts) -> Terms:

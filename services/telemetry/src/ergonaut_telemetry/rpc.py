@@ -28,13 +28,14 @@ _METHODS = {
 class TelemetryDoor(pb_grpc.TelemetryServiceServicer):
     """Answers from what the sampling has shown."""
 
-    def __init__(self, watching: Watching, terms: Terms) -> None:
+    def __init__(self, watching: Watching, terms: Callable[[], Terms]) -> None:
         self._watching = watching
         self._terms = terms
 
     async def DescribeHost(self, request: pb.DescribeHostRequest, context: Context) -> pb.DescribeHostResponse:
         components = _components(self._watching.newest_host().components)
-        return pb.DescribeHostResponse(host=self._terms.host, components=components, zone=self._terms.zone)
+        terms = self._terms()
+        return pb.DescribeHostResponse(host=terms.host, components=components, zone=terms.zone)
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         if not is_name(request.run_id):
@@ -47,8 +48,8 @@ class TelemetryDoor(pb_grpc.TelemetryServiceServicer):
             yield _host(totals)
 
 
-def door(watching: Watching, terms: Terms) -> Callable[[aio.Server], None]:
-    """Adds the service to a server."""
+def door(watching: Watching, terms: Callable[[], Terms]) -> Callable[[aio.Server], None]:
+    """Adds the service to a server; `terms` tells those that hold now."""
 
     def add(server: aio.Server) -> None:
         pb_grpc.add_TelemetryServiceServicer_to_server(TelemetryDoor(watching, terms), server)

@@ -11,7 +11,7 @@ from ergonaut.metering.hosts import HostFacts, host_facts, host_name
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
 from ergonaut.metering.meters import CounterMark, Meter, NotMeasured, Reading
-from ergonaut.metering.place import Place, place_of_host
+from ergonaut.metering.place import Place, ask_again_seconds, place_of_host
 from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment
 from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
 
@@ -35,6 +35,7 @@ __all__ = [
     "RunUse",
     "Split",
     "Workload",
+    "ask_again_seconds",
     "attribute",
     "claimed_by_environment",
     "discover",

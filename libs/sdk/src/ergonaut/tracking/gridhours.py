@@ -12,6 +12,7 @@ from datetime import datetime
 
 from ergonaut.carbon import Intensity, hourly_intensity, with_newly_told, yearly_intensity
 from ergonaut.events.pricing import IntensityChanged
+from ergonaut.metering import Place, ask_again_seconds
 
 PRICING_VARIABLE = "ERGONAUT_PRICING_ADDRESS"
 
@@ -25,8 +26,8 @@ HOURS_ASKED = 48
 """Two days, so that a run over midnight asks once a day or so."""
 
 Ask = Callable[[str], IntensityChanged]
-Place = Callable[[], str]
-"""Finds out the zone of this host; empty where nobody tells. May take a second."""
+FindPlace = Callable[[bool], Place]
+"""Finds out where this host stands; where true, also if nobody answered lately. May take a second."""
 
 _SET_BY_HAND = "settings"
 
@@ -40,13 +41,15 @@ class GridHours:
         ask: Ask | None,
         now_seconds: Callable[[], float] = time.monotonic,
         *,
-        place: Place | None = None,
+        place: FindPlace | None = None,
     ) -> None:
         self._fallback = fallback
         # What was set by hand is what the operator wants to hear.
         set_by_hand = fallback.source == _SET_BY_HAND
         self._ask = None if set_by_hand else ask
-        self._place = None if set_by_hand or fallback.zone else place
+        self._find_place = None if set_by_hand or fallback.zone else place
+        self._place_asked = 0
+        self._place = Place()
         self._now_seconds = now_seconds
         self._told: tuple[IntensityChanged, ...] = ()
         self._asked_at: float | None = None
@@ -54,8 +57,13 @@ class GridHours:
 
     def begin(self) -> None:
         """Find out the place at once where it is to be found out, so that the first sample need not do without it."""
-        if self._place is not None:
+        if self._find_place is not None:
             self._ask_in_background()
+
+    @property
+    def place(self) -> Place:
+        """Where the host was found to stand; empty until then, and where the zone was set."""
+        return self._place
 
     def at(self, moment: datetime) -> Intensity:
         """The intensity of the hour that holds a moment; the yearly factor until somebody has told of that hour."""
@@ -73,8 +81,9 @@ class GridHours:
 
     def _ask_in_background(self) -> None:
         now = self._now_seconds()
-        lately = self._asked_at is not None and now < self._asked_at + ASK_AGAIN_SECONDS
-        if lately or not (self._place or (self._ask and self._knows_place)):
+        pause = ask_again_seconds(self._place_asked) if self._find_place and self._place_asked else ASK_AGAIN_SECONDS
+        lately = self._asked_at is not None and (pause is None or now < self._asked_at + pause)
+        if lately or not (self._find_place or (self._ask and self._knows_place)):
             return
         self._asked_at = now
         self._asking = threading.Thread(target=self._take_in, name="ergonaut-grid", daemon=True)
@@ -88,9 +97,13 @@ class GridHours:
     def _take_in(self) -> None:
         # A meter must never fail the program it meters; each sample says by its kind what was known.
         with contextlib.suppress(Exception):
-            if self._place is not None:
-                place, self._place = self._place, None
-                self._fallback = yearly_intensity(place())
+            if self._find_place is not None:
+                find, self._find_place = self._find_place, None
+                self._place = find(self._place_asked > 0)
+                self._place_asked += 1
+                if self._place.may_be_told_later:
+                    self._find_place = find
+                self._fallback = yearly_intensity(self._place.zone)
             if self._ask is not None and self._knows_place:
                 self._told = with_newly_told(self._told, self._ask(self._fallback.zone))
 

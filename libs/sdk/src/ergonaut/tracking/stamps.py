@@ -4,10 +4,10 @@ import os
 from datetime import datetime
 from typing import Any
 
-from ergonaut.carbon import Intensity, electricity_usd, machine_source, operational_grams, rent_usd
+from ergonaut.carbon import Intensity, PueSource, electricity_usd, machine_source, operational_grams, rent_usd
 from ergonaut.events.pricing import IntensityKind
 from ergonaut.events.telemetry import Method, PowerSample, Share
-from ergonaut.metering import Charge, place_of_host
+from ergonaut.metering import Charge, Place, place_of_host
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.gridhours import GridHours, asker_from
 from ergonaut.tracking.options import Options
@@ -23,17 +23,21 @@ class Stamps:
         self._context = context
         self._options = options
         self._embodied_source = embodied_source(os.environ, options.embodied_grams_co2e_per_hour)
-        self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._place)
+        self._pue, self._pue_source = options.pue, options.pue_source
+        self._hours = GridHours(options.intensity, asker_from(os.environ), place=self._found_place)
         self._hours.begin()
         if options.intensity.zone and options.intensity.kind == IntensityKind.WORLD_AVERAGE:
             tell_of_unknown_zone(options.intensity.zone)
 
     def intensity_at(self, moment: datetime) -> Intensity:
-        """The grid's intensity at the time of use."""
-        return self._hours.at(moment)
+        """The grid's intensity at the time of use. The PUE known by now holds for all samples until this is asked again."""
+        intensity, place = self._hours.at(moment), self._hours.place
+        if place.pue is not None and self._options.pue_source is PueSource.NOT_TOLD:
+            self._pue, self._pue_source = place.pue, PueSource.PROVIDER
+        return intensity
 
-    def _place(self) -> str:
-        return place_of_host(os.environ, self._options.home).zone
+    def _found_place(self, anew: bool) -> Place:
+        return place_of_host(os.environ, self._options.home, anew=anew)
 
     def bases(self, intensity: Intensity) -> dict[str, Any]:
         """What `PowerSampled` says of an intensity and of the building."""
@@ -45,14 +49,14 @@ class Stamps:
             "intensity_signal": intensity.signal,
             "intensity_accounting": intensity.accounting,
             "intensity_boundary": intensity.boundary,
-            "pue": self._options.pue,
-            "pue_source": self._options.pue_source.value,
+            "pue": self._pue,
+            "pue_source": self._pue_source.value,
         }
 
     def sample(self, charge: Charge, intensity: Intensity) -> PowerSample:
         """What the run used of one component; what was not measured has neither grams nor dollars."""
         joules, options = charge.energy_joules, self._options
-        grams = operational_grams(joules, pue=options.pue, intensity_grams_per_kwh=intensity.grams_per_kwh)
+        grams = operational_grams(joules, pue=self._pue, intensity_grams_per_kwh=intensity.grams_per_kwh)
         return self._sample(
             component=charge.reading.component,
             method=charge.reading.method,
@@ -62,7 +66,7 @@ class Stamps:
             ended_at=charge.ended_at,
             energy_joules=joules,
             carbon_grams_co2e=grams,
-            cost_usd=electricity_usd(joules, pue=options.pue, price_usd_per_kwh=options.electricity_usd_per_kwh),
+            cost_usd=electricity_usd(joules, pue=self._pue, price_usd_per_kwh=options.electricity_usd_per_kwh),
         )
 
     def machine(self, started_at: datetime, ended_at: datetime) -> list[PowerSample]:

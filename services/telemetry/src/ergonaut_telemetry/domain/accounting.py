@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from ergonaut.carbon import Intensity, PueSource, zone_code
 from ergonaut.events import PowerSample, PowerSampled
 from ergonaut.ids import derived_id
+from ergonaut.metering import Place
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.domain.charging import Charge, charges_between
 from ergonaut_telemetry.domain.readings import HostReading, RunKey
@@ -36,6 +37,13 @@ class Terms:
     """Of the whole machine; shared by the runs on it, and the idling's when there is none. 0 where not known."""
     embodied_basis: str = ""
     """Where that comes from and how far it may be off, where it is an estimate."""
+
+    def placed(self, place: Place) -> "Terms":
+        """The same at the place that a host's cloud tells; what was set goes before that."""
+        at_place = self if self.zone else replace(self, zone=place.zone)
+        if place.pue is None or self.pue_source is not PueSource.NOT_TOLD:
+            return at_place
+        return replace(at_place, pue=place.pue, pue_source=PueSource.PROVIDER)
 
     def site(self, run: RunContext | None) -> Site:
         """Where a payer's energy is used. The host knows its zone best; a run's placement knows the building's overhead."""

@@ -30,6 +30,10 @@ class Reporting:
         self._reported: tuple[ComponentReport, ...] = ()
         self._due_at = 0.0
 
+    def reckon_by(self, terms: Terms) -> None:
+        """Report by these terms, and soon."""
+        self._terms, self._due_at = terms, 0.0
+
     def notice(self, turn: Turn) -> None:
         """Take notice of how the components are measured now."""
         self._reading = turn.memory.reading

@@ -56,6 +56,10 @@ class Sampling:
             due = max(due + interval_seconds, clock.monotonic())
             await clock.sleep(due - clock.monotonic())
 
+    def reckon_by(self, terms: Terms) -> None:
+        """Use these terms from the next sample on."""
+        self._terms = terms
+
     def learn_intensity(self, event: IntensityChanged) -> None:
         """Use these intensities from the next sample on, unless newer ones are known; only public ones count."""
         known = self._grid.get(zone_code(event.zone), ())

@@ -4,9 +4,9 @@ A cloud is added by a file with a `Cloud` and its name in `known_clouds`. All of
 which never leaves the machine's own network, so that asking the wrong one tells nobody anything.
 """
 
-from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService, ask_all
+from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService, Pue, ask_all
 
-__all__ = ["Cloud", "Found", "MetadataService", "ask_all", "known_clouds"]
+__all__ = ["Cloud", "Found", "MetadataService", "Pue", "ask_all", "known_clouds"]
 
 
 def known_clouds() -> tuple[Cloud, ...]:

@@ -63,14 +63,27 @@ class MetadataService:
 
 
 @dataclass(frozen=True, slots=True)
+class Pue:
+    """A cloud's power usage effectiveness as it publishes it: the mean of its data centres over a year."""
+
+    value: float
+    year: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cloud:
-    """One cloud: how its machines are known from within, how it is asked, and in which grid zones its regions lie."""
+    """One cloud: how its machines are known from within, how it is asked, and in which grid zones its regions lie.
+
+    `pue` holds for those regions; None where the cloud publishes none.
+    """
 
     name: str
     vendor: str
     ask: Callable[[MetadataService], Found | None]
     zones: Mapping[str, str]
     source: str
+    pue: Pue | None = None
 
 
 def ask_all(clouds: Sequence[Cloud], service: MetadataService) -> tuple[Cloud, Found] | None:

@@ -3,7 +3,7 @@
 import json
 import re
 
-from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
+from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService, Pue
 
 _OK = 200
 # A token outlives the one request that it is for.
@@ -49,4 +49,5 @@ CLOUD = Cloud(
         "cn-north-1": "CN", "cn-northwest-1": "CN",
     },
     source="https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html",
+    pue=Pue(1.15, 2023, "https://www.datacenterdynamics.com/en/news/aws-global-data-centers-achieved-pue-of-115-in-2023/"),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 
-from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
+from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService, Pue
 
 _OK = 200
 # The first version that tells of edge zones.
@@ -39,4 +39,5 @@ CLOUD = Cloud(
         "australiasoutheast": "AU", "australiacentral": "AU", "newzealandnorth": "NZ",
     },
     source="https://learn.microsoft.com/en-us/azure/reliability/regions-list",
+    pue=Pue(1.18, 2023, "https://www.datacenterdynamics.com/en/news/aws-global-data-centers-achieved-pue-of-115-in-2023/"),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Google Cloud: the metadata server, which is known by the header `Metadata-Flavor` in both directions."""
 
-from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService
+from ergonaut.metering.clouds.asking import Cloud, Found, MetadataService, Pue
 
 _OK = 200
 _HEADERS = {"Metadata-Flavor": "Google"}
@@ -43,4 +43,5 @@ CLOUD = Cloud(
         "asia-southeast2": "ID", "asia-southeast3": "TH", "australia-southeast1": "AU", "australia-southeast2": "AU",
     },
     source="https://cloud.google.com/compute/docs/regions-zones",
+    pue=Pue(1.10, 2023, "https://www.datacenterdynamics.com/en/news/aws-global-data-centers-achieved-pue-of-115-in-2023/"),
 )  # fmt: skip
