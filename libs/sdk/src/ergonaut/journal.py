@@ -50,6 +50,14 @@ class JournalEntry(BaseModel):
         default=None,
         description="started: when that process began, Unix seconds; tells it from a later one of its pid.",
     )
+    process_started_ticks: int | None = Field(
+        default=None,
+        description="started: the same in the kernel's ticks since boot, which no setting of the clock changes.",
+    )
+    boot_id: str = Field(
+        default="",
+        description="started: which boot of which machine it was, as Linux names it; the same in containers.",
+    )
     pid_namespace: str = Field(
         default="",
         description="started: among which processes that pid counts, as Linux names it; containers have their own.",

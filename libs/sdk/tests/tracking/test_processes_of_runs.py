@@ -133,15 +133,6 @@ def test_a_killed_run_loses_at_most_a_second_and_is_closed_by_recovery(home: Pat
     assert only_journal(home)[-1].kind is EntryKind.FINISHED
 
 
-def test_a_run_of_another_host_that_shares_the_home_is_left_alone(home: Path) -> None:
-    program = "with ergonaut.track():\n    print('on', flush=True)\n    time.sleep(60)"
-    with start(program, home, {"ERGONAUT_HOST": "elsewhere"}) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.kill()
-    assert ergonaut.recover_runs(home) == []
-
-
 def test_the_next_run_closes_what_a_crash_left_behind_and_says_so_once(home: Path) -> None:
     with start("with ergonaut.track():\n    print('on', flush=True)\n    time.sleep(60)", home) as process:
         assert process.stdout is not None

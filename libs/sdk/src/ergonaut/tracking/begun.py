@@ -226,7 +226,9 @@ def _started(run: Run, options: Options, context: RunContext, outer: OuterRun) -
         kind=EntryKind.STARTED,
         at=run.began_at,
         started=event,
-        pid=outer.pid,
-        process_started_at=outer.process_started_at,
+        pid=outer.tracker.pid,
+        process_started_at=outer.tracker.started_at,
+        process_started_ticks=outer.tracker.started_ticks,
+        boot_id=outer.tracker.boot_id,
         pid_namespace=pid_namespace(),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from ergonaut.events.runs import RunState
 from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, parsed, read_entries
 from ergonaut.metering import host_name
-from ergonaut.tracking.outer import is_alive
+from ergonaut.tracking.identity import ProcessIdentity, boot_id
 
 JOURNAL_FILE = "journal.jsonl"
 DIED = "process died"
@@ -18,7 +18,8 @@ DIED = "process died"
 _TAIL_BYTES = 64 * 1024
 # As entries are written, the kind comes first; a text within an entry cannot hold the line's break before it.
 _END = b'{"kind":"finished"'
-# Of a run in another container only its journal can be seen; it has a line every minute at least, by the longest interval.
+# Of a run in another container or on another machine only its journal can be seen; it has a line every minute at least, by the
+# longest interval.
 _STILL_SECONDS_MAX = 300.0
 
 _under_way_here: set[str] = set()
@@ -54,10 +55,13 @@ def journals_of(home: Path, newest: int | None = None) -> list[Path]:
 
 
 def close_dead_runs(home: Path, newest: int | None = None) -> list[Path]:
-    """Close every run of this host that has no end and whose process is gone, as failed; gives their journals.
+    """Close every run that has no end and cannot be living any more, as failed; gives their journals.
 
-    Runs that are under way, and those of other hosts that share the home, are left alone. Two processes that close a run at
-    once write its end twice, of which readers take the first. A journal that cannot be read or written is left for later.
+    A run cannot be living when its process is gone, which can be seen where it ran among the processes of this kernel and
+    container; else, as in another container or on another machine that shares the home, when its journal has had no line for
+    five minutes, though a living run writes one a minute at least. What the host calls itself plays no part. Two processes
+    that close a run at once write its end twice, of which readers take the first. A journal that cannot be read or written
+    is left for later.
     """
     return [journal for journal in journals_of(home, newest) if _closed(journal)]
 
@@ -84,7 +88,7 @@ def _closed(journal: Path) -> bool:
         if has_ended(journal):
             return False
         first = _first_entry(journal)
-        if first is None or first.started is None or first.started.host != host_name():
+        if first is None or first.started is None:
             return False
         if _goes_on(first, journal):
             return False
@@ -98,12 +102,41 @@ def _closed(journal: Path) -> bool:
 
 def _goes_on(first: JournalEntry, journal: Path) -> bool:
     pid = first.pid or 0
-    if first.pid_namespace not in ("", pid_namespace()):
-        return time.time() - journal.stat().st_mtime < _STILL_SECONDS_MAX
+    if not _is_of_here(first):
+        return not _is_still(journal)
     if pid == os.getpid():
         # A process that replaced its program keeps its pid and its age, but the new program does not go on with the run.
         return first.started is not None and first.started.run_id in _under_way_here
-    return is_alive(pid, first.process_started_at or 0.0)
+    process = ProcessIdentity(pid, first.process_started_at or 0.0, first.process_started_ticks, first.boot_id)
+    return process.lives()
+
+
+def _is_of_here(first: JournalEntry) -> bool:
+    """Whether the run's process is, or was, one of those that can be seen from here, so that its pid says something."""
+    assert first.started is not None
+    if first.pid_namespace not in ("", pid_namespace()):
+        return False
+    here = boot_id()
+    if first.boot_id and here:
+        return first.boot_id == here
+    # Systems other than Linux, and older journals, tell of no boot.
+    return first.started.host == host_name()
+
+
+def _is_still(journal: Path) -> bool:
+    """Whether the journal has had no line for long, by the clock of whoever keeps the file, as it stamps both times."""
+    written_at = journal.stat().st_mtime
+    if time.time() - written_at < _STILL_SECONDS_MAX:
+        # Where our own clock is behind, it is left for later; a file is only made where there is something to decide.
+        return False
+    import tempfile
+
+    descriptor, probe = tempfile.mkstemp(prefix=".now-", dir=journal.parent)
+    try:
+        os.close(descriptor)
+        return Path(probe).stat().st_mtime - written_at >= _STILL_SECONDS_MAX
+    finally:
+        Path(probe).unlink()
 
 
 def _newest_entries(journal: Path) -> Iterator[JournalEntry]:

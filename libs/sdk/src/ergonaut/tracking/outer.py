@@ -1,18 +1,14 @@
 """How a program learns that it runs inside another one that is tracked, so that its energy is not counted a second time."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ergonaut.metering.processtable import process_started_at
+from ergonaut.tracking.identity import ProcessIdentity
 
 VARIABLES_BEGIN = "ERGONAUT_TRACKED_"
 """With which the variables begin; reading no others of a process costs a fraction."""
-
-# Systems compute when a process began from two clocks, of which one may have been set in between.
-_SAME_PROCESS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +17,12 @@ class OuterRun:
 
     run_id: str
     journal: Path
-    pid: int
-    process_started_at: float
+    tracker: ProcessIdentity
 
     @classmethod
     def of_this_process(cls, run_id: str, journal: Path) -> Self:
         """The run that this process tracks."""
-        return cls(run_id, journal, os.getpid(), own_start() or 0.0)
+        return cls(run_id, journal, ProcessIdentity.of_this_process())
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
@@ -36,10 +31,9 @@ class OuterRun:
             run = cls(
                 environment[f"{VARIABLES_BEGIN}RUN_ID"],
                 Path(environment[f"{VARIABLES_BEGIN}JOURNAL"]),
-                int(environment[f"{VARIABLES_BEGIN}PID"]),
-                float(environment[f"{VARIABLES_BEGIN}SINCE"]),
+                _tracker(environment),
             )
-            return run if is_alive(run.pid, run.process_started_at) else None
+            return run if run.tracker.lives() else None
         except (KeyError, ValueError):
             return None
         except OSError:
@@ -52,19 +46,20 @@ class OuterRun:
 
     def to_environment(self) -> dict[str, str]:
         """The variables by which child processes learn of the run."""
-        values = {"RUN_ID": self.run_id, "JOURNAL": self.journal, "PID": self.pid, "SINCE": self.process_started_at}
+        values = {
+            "RUN_ID": self.run_id,
+            "JOURNAL": self.journal,
+            "PID": self.tracker.pid,
+            "SINCE": self.tracker.started_at,
+            "PROCESS": f"{self.tracker.pid} {self.tracker.started_ticks} {self.tracker.boot_id}",
+        }
         return {f"{VARIABLES_BEGIN}{name}": str(value) for name, value in values.items()}
 
 
-def own_start() -> float | None:
-    """When this process began, Unix seconds; None where nothing can be opened to look."""
-    try:
-        return process_started_at(os.getpid())
-    except OSError:
-        return None
-
-
-def is_alive(pid: int, started_at: float) -> bool:
-    """Whether the process that had this pid and began then still lives, and not a later one of the same pid. Raises OSError."""
-    now = process_started_at(pid)
-    return now is not None and abs(now - started_at) <= _SAME_PROCESS_SECONDS
+def _tracker(environment: Mapping[str, str]) -> ProcessIdentity:
+    pid, since = int(environment[f"{VARIABLES_BEGIN}PID"]), float(environment[f"{VARIABLES_BEGIN}SINCE"])
+    # A tracker of an older version between that one and us tells nothing of ticks, and leaves standing what another had told.
+    told = environment.get(f"{VARIABLES_BEGIN}PROCESS", "").split()
+    if len(told) != 3 or told[0] != str(pid) or not told[1].isdecimal():
+        return ProcessIdentity(pid, since)
+    return ProcessIdentity(pid, since, int(told[1]), told[2])

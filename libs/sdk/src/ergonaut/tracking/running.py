@@ -87,8 +87,8 @@ def metered_by_another(name: str) -> Run | None:
         return _telling(guest, context.journal)
     outer = OuterRun.from_environment(os.environ)
     # A process that replaced its program has no tracker any more, though it inherited the word of one.
-    if outer is not None and outer.pid != os.getpid():
-        return _telling(Run(outer.run_id, name, f"the tracker of process {outer.pid}"), str(outer.journal))
+    if outer is not None and outer.tracker.pid != os.getpid():
+        return _telling(Run(outer.run_id, name, f"the tracker of process {outer.tracker.pid}"), str(outer.journal))
     return None
 
 
