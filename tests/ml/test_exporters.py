@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import ergonaut
+from ergonaut.integrations.mlflow import MlflowExporter
 from ergonaut.integrations.wandb import WandbExporter
 from ergonaut.tracking import RunSummary
 from ergonaut.tracking.exporting import Exporter
@@ -82,6 +83,41 @@ def test_the_programs_own_mlflow_run_is_added_to_and_left_open(mlflow: Any) -> N
     run = mlflow.MlflowClient().get_run(own.info.run_id)
     assert run.data.metrics[ENERGY] == pytest.approx(summary.energy_joules)
     assert run.info.status == "FINISHED"
+
+
+ODD_NAMES = {
+    "top@5": 0.5,
+    "top_5": 0.25,
+    "map[0.5]": 0.75,
+    "error %": 3.0,
+    "train": 1.0,
+    "train/loss": 2.0,
+    "../up": 4.0,
+}
+
+
+def test_metrics_with_names_that_mlflow_does_not_take_lose_nothing(mlflow: Any) -> None:
+    with ergonaut.track(exporters=["mlflow"]) as run:
+        for name, value in ODD_NAMES.items():
+            run.metric(name, value)
+        run.metric("gradient", float("nan"))
+    (kept,) = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("tests").experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.metrics["ergonaut/duration_seconds"] > 0
+    assert {name.removeprefix("ergonaut/metrics/"): value for name, value in kept.data.metrics.items()}.items() >= {
+        "top_5_2": 0.5, "top_5": 0.25, "map_0.5_": 0.75, "error _": 3.0, "train": 1.0, "train_loss": 2.0, "_/up": 4.0,
+    }.items()  # fmt: skip
+
+
+def test_a_run_of_its_own_in_mlflow_ends_though_nothing_could_be_written(mlflow: Any) -> None:
+    class Forgetting(MlflowExporter):
+        def progress(self, summary: RunSummary) -> None:
+            raise RuntimeError("no room")
+
+    with ergonaut.track(exporters=[Forgetting()]):
+        pass
+    (kept,) = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("tests").experiment_id])
+    assert kept.info.status == "FINISHED"
 
 
 # An offline run is a log of LevelDB's format (blocks of 32 KiB; checksum, length, type) behind seven bytes of W&B's own.
@@ -169,6 +205,21 @@ def test_a_run_is_in_tensorboard(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "ergonaut/cost_usd" not in events.Tags()["scalars"]
     (facts,) = events.Tensors("ergonaut/facts")
     assert summary.run_id in facts.tensor_proto.string_val[0].decode()
+
+
+def test_metrics_with_names_that_are_folders_of_others_lose_nothing_in_neptune(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("neptune", reason="run by make test-ml, which installs neptune")
+    monkeypatch.setenv("NEPTUNE_MODE", "offline")
+    with ergonaut.track(exporters=["neptune"]) as run:
+        for name, value in (ODD_NAMES | {"end/": 5.0}).items():
+            run.metric(name, value)
+    assert "failed" not in capsys.readouterr().err
+    written = [path for path in (home / ".neptune").rglob("*.log") if path.is_file()]
+    text = b"\n".join(path.read_bytes() for path in written).decode(errors="replace")
+    assert '"train_loss"' in text
+    assert '"top@5"' in text
 
 
 def test_a_run_is_in_neptune_offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,18 +49,41 @@ def test_an_exporter_is_told_of_the_beginning_the_progress_and_the_end(folder: P
     assert exporter.threads == {threading.current_thread().name, "ergonaut-export"}
 
 
-@pytest.mark.parametrize("step", ["begin", "progress", "finish"])
+@pytest.mark.parametrize(
+    ("step", "then", "last"),
+    [("begin", "is left out", "begin"), ("progress", "is asked again only at the end", "finish"),
+     ("finish", "is left out", "finish")],
+)  # fmt: skip
 def test_an_exporter_that_fails_is_told_of_once_and_breaks_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str], step: str
+    folder: Path, capsys: pytest.CaptureFixture[str], step: str, then: str, last: str
 ) -> None:
     failing, sound = Remembering(step), Remembering()
     with ergonaut.track(exporters=[failing, sound]) as run:
         assert sound.progressed.wait(10)
     assert run.summary is not None
     assert sound.told[-1] == ("finish", run.summary)
-    assert failing.told[-1][0] == step
+    kinds = [kind for kind, _ in failing.told]
+    assert kinds[-1] == last, "what it has begun, such as a run of its own, it can end"
+    assert kinds.count(step) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "Remembering" in line]
-    assert lines == [f"ergonaut: the exporter Remembering failed and is left out: no {step}"]
+    assert lines == [f"ergonaut: the exporter Remembering failed and {then}: no {step}"]
+
+
+def test_an_exporter_that_fails_under_way_and_again_at_the_end_is_told_of_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Away(Remembering):
+        def progress(self, summary: RunSummary) -> None:
+            super().progress(summary)
+            raise OSError("away")
+
+        finish = progress
+
+    away = Away()
+    with ergonaut.track(exporters=[away]):
+        assert away.progressed.wait(10)
+    assert len(away.told) == 3
+    assert capsys.readouterr().err.count("Away failed") == 1
 
 
 def test_an_exporter_that_hangs_is_left_behind(

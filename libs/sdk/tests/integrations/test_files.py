@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -153,6 +154,17 @@ def test_a_port_of_this_machine_answers_while_the_run_goes_on_and_is_closed_afte
         assert f'run_id="{run.run_id}"' in text
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=10)
+
+
+def test_a_port_is_closed_though_the_push_gateway_is_away(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        exporter = PrometheusExporter(port=0, push_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with ergonaut.track(exporters=[exporter]):
+            pass
+    assert capsys.readouterr().err.count("PrometheusExporter failed") == 1
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=10)
 
 
 def test_a_push_gateway_is_pushed_to(folder: Path, worked: Work) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ergonaut.integrations.figures import facts_of, figures_of
+from ergonaut.integrations.names import Names
 from ergonaut.tracking.exporting import needed
 from ergonaut.tracking.summary import RunSummary
 
@@ -13,6 +14,7 @@ class NeptuneExporter:
     def __init__(self, run: Any = None) -> None:
         self._run = run
         self._is_own = run is None
+        self._names = Names()
 
     def begin(self, summary: RunSummary) -> None:
         """Begin a run where none was given. Raises Refused without neptune."""
@@ -30,16 +32,18 @@ class NeptuneExporter:
         self._tell_facts(summary)
 
     def progress(self, summary: RunSummary) -> None:
-        for name, value in figures_of(summary).items():
+        for name, value in self._names.of(figures_of(summary)).items():
             self._run[name].append(value, step=summary.duration_seconds)
 
     def finish(self, summary: RunSummary) -> None:
-        self.progress(summary)
-        self._tell_facts(summary)
-        if self._is_own:
-            self._run.stop()
-        else:
-            self._run.sync()
+        try:
+            self.progress(summary)
+            self._tell_facts(summary)
+        finally:
+            if self._is_own:
+                self._run.stop()
+            else:
+                self._run.sync()
 
     def _tell_facts(self, summary: RunSummary) -> None:
         for name, value in facts_of(summary).items():

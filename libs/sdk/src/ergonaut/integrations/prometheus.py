@@ -44,10 +44,14 @@ class PrometheusExporter:
         self._registry.register(self)
         if self._port is not None:
             self._server = client.start_http_server(self._port, _ADDRESS, self._registry)
-        if self._folder is not None or (self._port is None and not self._push_url):
-            self._folder = export_folder(self._folder)
-            _remove_old(self._folder)
-        self.progress(summary)
+        try:
+            if self._folder is not None or (self._port is None and not self._push_url):
+                self._folder = export_folder(self._folder)
+                _remove_old(self._folder)
+            self.progress(summary)
+        except Exception:
+            self._close()
+            raise
 
     @property
     def port(self) -> int | None:
@@ -69,7 +73,12 @@ class PrometheusExporter:
             )
 
     def finish(self, summary: RunSummary) -> None:
-        self.progress(summary)
+        try:
+            self.progress(summary)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         if self._server is not None:
             server, thread = self._server
             server.shutdown()

@@ -38,7 +38,9 @@ class WandbExporter:
         self._run.log(dict(figures_of(summary)), commit=self._is_own)
 
     def finish(self, summary: RunSummary) -> None:
-        self.progress(summary)
-        self._run.summary.update(dict(facts_of(summary)))
-        if self._is_own:
-            self._run.finish(exit_code=int(summary.state is not RunState.SUCCEEDED))
+        try:
+            self.progress(summary)
+            self._run.summary.update(dict(facts_of(summary)))
+        finally:
+            if self._is_own:
+                self._run.finish(exit_code=int(summary.state is not RunState.SUCCEEDED))

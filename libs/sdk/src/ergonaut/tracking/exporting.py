@@ -5,6 +5,8 @@ Only their beginning, in the program's own thread, takes as long as the tool tak
 An exporter is a class with three methods, named in the entry-point group `ergonaut.exporters` or given to `track()`.
 """
 
+import contextlib
+import functools
 import importlib
 import os
 import threading
@@ -26,7 +28,10 @@ FINISH_SECONDS_MAX = 30.0
 
 @runtime_checkable
 class Exporter(Protocol):
-    """Writes footprints somewhere. An error that it raises is told once; after that it is not asked again in this run."""
+    """Writes footprints somewhere. The first error that it raises is told; after that it is asked only to finish.
+
+    One that could not begin is not asked again at all.
+    """
 
     def begin(self, summary: RunSummary) -> None:
         """A run has begun; called in the program's own thread, so that a run that is active there can be found."""
@@ -90,7 +95,7 @@ class Exporting:
     def begin(self) -> None:
         """Tell every exporter of the run, and begin to hand on."""
         summary = self._summarise()
-        self._each(lambda exporter: exporter.begin(summary))
+        self._exporters = self._working(self._exporters, lambda exporter: exporter.begin(summary), "is left out")
         if self._exporters:
             self._thread.start()
 
@@ -105,17 +110,32 @@ class Exporting:
             self._tell(f"exporters of {summary.run_id} took longer than {patience_seconds:g} s and were left behind")
 
     def _export(self) -> None:
+        working = self._exporters
         while not self._stopping.wait(PROGRESS_SECONDS):
             summary = self._summarise()
-            self._each(lambda exporter, summary=summary: exporter.progress(summary))  # type: ignore[misc]
+            progress = functools.partial(_progress, summary=summary)
+            working = self._working(working, progress, "is asked again only at the end")
         finished = self._finished
         if finished is not None:
-            self._each(lambda exporter: exporter.finish(finished))
+            self._working(working, lambda exporter: exporter.finish(finished), "is left out")
+            # What they began, such as a run of their own, is to have its end; that they fail is known.
+            for exporter in self._exporters:
+                if exporter not in working:
+                    with contextlib.suppress(Exception):
+                        exporter.finish(finished)
 
-    def _each(self, act: Callable[[Exporter], None]) -> None:
-        for exporter in tuple(self._exporters):
+    def _working(self, exporters: list[Exporter], act: Callable[[Exporter], None], then: str) -> list[Exporter]:
+        """Those that did it; of each other one it is told, and what becomes of it."""
+        working = []
+        for exporter in exporters:
             try:
                 act(exporter)
             except Exception as error:
-                self._exporters.remove(exporter)
-                self._tell(f"the exporter {type(exporter).__name__} failed and is left out: {error}")
+                self._tell(f"the exporter {type(exporter).__name__} failed and {then}: {error}")
+            else:
+                working.append(exporter)
+        return working
+
+
+def _progress(exporter: Exporter, summary: RunSummary) -> None:
+    exporter.progress(summary)
