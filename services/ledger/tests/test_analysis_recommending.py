@@ -104,6 +104,24 @@ def test_hours_that_hardly_differ_are_no_advice() -> None:
     assert move_hour(facts(hours=[])) is None
 
 
+def test_an_hour_on_another_basis_is_no_ground_for_advice() -> None:
+    unlike = [replace(hour, intensity_kind="yearly") if hour.starts_at == T0 else hour for hour in hours(h3=60.0)]
+    assert move_hour(facts(hours=unlike)) is None
+    alike = move_hour(facts(hours=hours(h3=60.0)))
+    assert alike is not None
+    assert "typical for both" in alike.basis
+
+
+def test_a_place_is_not_held_against_a_yearly_figure() -> None:
+    own, there = place(offer(), 3.2, 1000.0), place(offer("aws/ca-east-1/big/on-demand"), 3.0, 100.0)
+    yearly = replace(own, intensity_kind="yearly")
+    assert move_region(facts(places=[yearly, there])) is None
+    assert move_region(facts(places=[yearly, replace(there, intensity_kind="yearly")])) is not None
+    told = move_region(facts(places=[replace(own, intensity_kind="measured"), there]))
+    assert told is not None
+    assert "typical there against measured here" in told.basis
+
+
 def test_another_region_must_be_neither_dearer_nor_dirtier() -> None:
     own = place(offer(), 3.2, 1000.0)
     dear = place(offer("aws/eu-north-1/big/on-demand"), 3.3, 50.0)

@@ -93,11 +93,41 @@ def test_an_offer_in_a_zone_that_nobody_knows_is_left_out() -> None:
     assert [place.offer for place in other_places(measured(), Need(), [unknown], DAYS)] == [HERE]
 
 
+def weighed_by(kind: str, **changes: bool) -> Measured:
+    return replace(measured(), own_hour=HourOfDay(400.0, kind), **changes)
+
+
 def test_each_hour_of_the_day_is_told_in_order_and_its_own_is_as_measured() -> None:
-    hours = other_hours(measured(), DAYS)
+    hours = other_hours(weighed_by("typical"), DAYS)
     assert [hour.starts_at.hour for hour in hours] == list(range(24))
     assert hours[12].carbon_grams_co2e == pytest.approx(0.4)
     assert hours[3].carbon_grams_co2e == pytest.approx(0.303)
+
+
+@pytest.mark.parametrize("kind", ["yearly", "world-average", "typical and yearly", "measured"])
+def test_an_hour_is_held_against_hours_that_rest_on_the_same(kind: str) -> None:
+    own, other = [other_hours(weighed_by(kind), DAYS)[hour] for hour in (12, 3)]
+    assert (own.carbon_grams_co2e, own.intensity_kind) == (pytest.approx(0.312), "typical")
+    assert (other.carbon_grams_co2e, other.intensity_kind) == (pytest.approx(0.303), "typical")
+
+
+def test_hours_that_were_forecast_are_like_those_that_were_measured() -> None:
+    days = {"DE": {hour: HourOfDay(300.0 + hour, "forecast") for hour in range(24)}}
+    assert other_hours(weighed_by("measured"), days)[12].carbon_grams_co2e == pytest.approx(0.4)
+
+
+def test_a_place_is_not_held_against_a_yearly_figure_where_the_hours_of_its_own_zone_are_known() -> None:
+    own, there = other_places(weighed_by("yearly"), Need(), [THERE], DAYS)
+    assert (own.carbon_grams_co2e, own.intensity_kind) == (pytest.approx(0.312), "typical")
+    [own, there] = other_places(weighed_by("yearly"), Need(), [THERE], {"FR": DAYS["FR"]})
+    assert (own.intensity_kind, there.intensity_kind) == ("yearly", "typical")
+
+
+def test_a_figure_that_was_set_by_hand_stands_for_all_hours_and_is_no_zones() -> None:
+    by_hand = weighed_by("yearly", has_own_figure=True)
+    assert {hour.intensity_kind for hour in other_hours(by_hand, DAYS)} == {"yearly"}
+    [own] = other_places(by_hand, Need(), [HERE], DAYS)
+    assert own.carbon_grams_co2e == pytest.approx(0.4)
 
 
 def test_without_a_known_day_every_hour_is_as_its_own() -> None:

@@ -127,6 +127,23 @@ async def test_elsewhere_holds_the_offers_that_could_carry_it(books: FakeStore, 
     assert "gpu0 was not measured" in told.method
 
 
+@pytest.mark.parametrize(
+    ("source", "own_grams_per_kwh", "other_grams_per_kwh"),
+    [("Ember 2024", 392.0, 383.0), ("settings", 20.0, 20.0)],
+    ids=["a year's figure", "set by hand"],
+)
+async def test_hours_are_told_on_one_basis(
+    books: FakeStore, visitors: dict[str, Visitor], source: str, own_grams_per_kwh: float, other_grams_per_kwh: float
+) -> None:
+    yearly = {"intensity_kind": "yearly", "intensity_source": source, "intensity_grams_per_kwh": 20.0}
+    await books.keep(
+        batch_of(started("alpha"), reading("alpha", 1, **yearly), finished("alpha"), day("public", "DE", 380))
+    )
+    told = await visitors["alpha"].ask("EstimateElsewhere", pb.EstimateElsewhereRequest(run_id=RUN))
+    grams = [told.hours[hour].carbon_grams_co2e * 3.6e6 / 20 for hour in (12, 3)]
+    assert grams == pytest.approx([own_grams_per_kwh, other_grams_per_kwh])
+
+
 async def test_without_any_measured_energy_nothing_is_carried_over(
     books: FakeStore, visitors: dict[str, Visitor]
 ) -> None:

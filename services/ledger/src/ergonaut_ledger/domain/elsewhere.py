@@ -11,6 +11,7 @@ from datetime import datetime
 from ergonaut.units import SECONDS_PER_HOUR, carbon_grams, kwh_from_joules, usd_from_micro
 
 HOURS_A_DAY = 24
+_LEVELS = frozenset({"yearly", "world-average"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Measured:
     energy_joules: float
     own_hour: HourOfDay
     """The intensity that its own samples were reckoned with."""
+    has_own_figure: bool = False
+    """Whether who runs it set that intensity, so that no zone's day says anything of other hours at its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,17 @@ class Elsewhere:
 def other_places(measured: Measured, need: Need, offers: Iterable[Offer], days: Days) -> list[Elsewhere]:
     """The run under each offer that could carry it, its own among them, at its own hour; cheapest first, then cleanest.
 
-    An offer in a zone of which no intensity is known is left out: grams that nobody knows are not zero.
+    At its own place the intensity is that of its own samples; where that is a year's and the zone's hours are known, its own
+    hours', since the hours of other zones are no yearly figures either. An offer in a zone of which no intensity is known is
+    left out: grams that nobody knows are not zero.
     """
     candidates = {offer.offer_id: offer for offer in offers if need.is_met_by(offer)}
     candidates[measured.own.offer_id] = measured.own
+    own_hour = _own_hour_like(measured, days) if is_level(measured.own_hour.kind) else measured.own_hour
     places = [
         _estimate(measured, offer, measured.started_at, hour)
         for offer in candidates.values()
-        if (hour := _hour_at(measured, offer, days)) is not None
+        if (hour := _hour_at(measured, offer, days, own_hour)) is not None
     ]
     return sorted(places, key=lambda place: (place.cost_usd, place.carbon_grams_co2e, place.offer.offer_id))
 
@@ -106,13 +112,36 @@ def other_places(measured: Measured, need: Need, offers: Iterable[Offer], days: 
 def other_hours(measured: Measured, days: Days) -> list[Elsewhere]:
     """The run at its own place, begun at the same minute of each hour of its day; in order of time.
 
-    At its own hour the intensity is that of its own samples; where its zone has no known day, that stands for all hours.
+    At its own hour the intensity is that of its own samples where the zone's day rests on the same, and else that day's, so that
+    like is compared with like. Where its zone has no known day, that of its samples stands for all hours.
     """
+    own_hour = _own_hour_like(measured, days)
     flat = dict.fromkeys(range(HOURS_A_DAY), measured.own_hour)
-    day = days.get(measured.own.zone) or flat
+    day = _own_day(measured, days) or flat
     starts = [measured.started_at.replace(hour=hour) for hour in range(HOURS_A_DAY)]
-    estimates = [(start, _hour_here(measured, day, start)) for start in starts]
+    estimates = [
+        (start, own_hour if start == measured.started_at else _mean_over(day, start, measured.duration_seconds))
+        for start in starts
+    ]
     return [_estimate(measured, measured.own, start, hour) for start, hour in estimates if hour is not None]
+
+
+def is_level(kind: str) -> bool:
+    """Whether an intensity, or one of several joined by `and`, is a long time's mean and says nothing of an hour.
+
+    >>> is_level("yearly"), is_level("typical and yearly"), is_level("typical")
+    (True, True, False)
+    """
+    return not _LEVELS.isdisjoint(kind.split(" and "))
+
+
+def rest_alike(one: str, other: str) -> bool:
+    """Whether two kinds of intensity rest on the same: both on the day itself, both on a typical one, or both on one mean.
+
+    >>> rest_alike("measured", "forecast"), rest_alike("measured", "typical"), rest_alike("yearly", "typical")
+    (True, False, False)
+    """
+    return _bases(one) == _bases(other)
 
 
 def rent_usd(offer: Offer, duration_seconds: float) -> float:
@@ -137,23 +166,31 @@ def method_sentence(not_measured: Sequence[str]) -> str:
     left_out = f"; {', '.join(not_measured)} was not measured and is left out" if not_measured else ""
     return (
         "The run's measured energy and time are taken over unchanged (another machine is assumed to be as fast and as hungry), "
-        "times the zone's intensity at that hour (the nearest known day's where that day's is not known) and the site's PUE; "
+        "times the zone's intensity at that hour (the nearest known day's where that day's is not known) and the site's PUE "
+        "(where the run's own samples rest on another kind of intensity, such as a year's, its own hours are of that day, too); "
         f"plus rent for every begun billing increment, and electricity at the building's meter where it is paid on top{left_out}."
     )
 
 
-def _hour_at(measured: Measured, offer: Offer, days: Days) -> HourOfDay | None:
-    """The intensity at an offer's site; in the run's own zone, that of its own samples, so that like is compared with like."""
+def _bases(kind: str) -> set[str]:
+    return {"of the day" if part in ("measured", "forecast") else part for part in kind.split(" and ")}
+
+
+def _own_day(measured: Measured, days: Days) -> Mapping[int, HourOfDay]:
+    return {} if measured.has_own_figure else days.get(measured.own.zone, {})
+
+
+def _own_hour_like(measured: Measured, days: Days) -> HourOfDay:
+    """The intensity of the run's own hours on the basis of its zone's day; that of its samples where they rest on the same."""
+    told = _mean_over(_own_day(measured, days), measured.started_at, measured.duration_seconds)
+    return measured.own_hour if told is None or rest_alike(told.kind, measured.own_hour.kind) else told
+
+
+def _hour_at(measured: Measured, offer: Offer, days: Days, own_hour: HourOfDay) -> HourOfDay | None:
+    """The intensity at an offer's site, the run's own in its own zone."""
     if offer.offer_id == measured.own.offer_id or (offer.zone and offer.zone == measured.own.zone):
-        return measured.own_hour
+        return own_hour
     return _mean_over(days.get(offer.zone, {}), measured.started_at, measured.duration_seconds)
-
-
-def _hour_here(measured: Measured, day: Mapping[int, HourOfDay], start: datetime) -> HourOfDay | None:
-    """The intensity at the run's own place for a start."""
-    if start == measured.started_at:
-        return measured.own_hour
-    return _mean_over(day, start, measured.duration_seconds)
 
 
 def _estimate(measured: Measured, offer: Offer, starts_at: datetime, hour: HourOfDay) -> Elsewhere:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from ergonaut.units import carbon_grams
 from ergonaut_ledger.domain.accelerators import board_power_watts
-from ergonaut_ledger.domain.elsewhere import Elsewhere, Need, Offer, electricity_usd, rent_usd
+from ergonaut_ledger.domain.elsewhere import Elsewhere, Need, Offer, electricity_usd, is_level, rent_usd, rest_alike
 from ergonaut_ledger.domain.footprints import Footprint, RunRecord, active_seconds
 
 SAVING_FRACTION_MIN = 0.05
@@ -146,7 +146,11 @@ def move_hour(facts: RunFacts) -> Recommendation | None:
     run, own = facts.run, _own_hour(facts)
     if own is None or not own.carbon_grams_co2e:
         return None
-    open_hours = [hour for hour in facts.hours if _fits(hour.starts_at, facts)]
+    open_hours = [
+        hour
+        for hour in facts.hours
+        if _fits(hour.starts_at, facts) and rest_alike(hour.intensity_kind, own.intensity_kind)
+    ]
     best = min(open_hours, key=lambda hour: hour.carbon_grams_co2e, default=own)
     saving = own.carbon_grams_co2e - best.carbon_grams_co2e
     if saving < SAVING_FRACTION_MIN * own.carbon_grams_co2e:
@@ -158,8 +162,8 @@ def move_hour(facts: RunFacts) -> Recommendation | None:
         subject=run.run_id,
         sentence=f"Start {run.name} at {best.starts_at:%H:%M} UTC instead of {own.starts_at:%H:%M}{until}.",
         basis=(
-            f"The run's measured energy times the intensity of {run.zone or 'its zone'} by the hour of its day "
-            f"({best.intensity_kind}). {_said_of_range(doubt)}"
+            f"The run's measured energy times the intensity of {run.zone or 'its zone'} by the hour of its day, "
+            f"{_said_of_kinds(own, best)}. {_said_of_range(doubt)}"
         ),
         saving_fraction=saving / own.carbon_grams_co2e,
         saving_usd=own.cost_usd - best.cost_usd,
@@ -179,6 +183,7 @@ def move_region(facts: RunFacts) -> Recommendation | None:
         for place in facts.places
         if place.cost_usd <= own.cost_usd
         and place.carbon_grams_co2e <= own.carbon_grams_co2e
+        and _can_be_held_against(own, place)
         and (place.offer.provider, place.offer.region) != (own.offer.provider, own.offer.region)
     ]
     best = max(better, key=lambda place: _worth(own, place), default=own)
@@ -197,7 +202,7 @@ def move_region(facts: RunFacts) -> Recommendation | None:
         sentence=f"Run {facts.run.name} on {offer.provider} {offer.region} {offer.machine_type} ({market_of(offer)}).",
         basis=(
             "The run's measured energy and time taken over unchanged, the other machine taken to be as fast and as hungry; offer "
-            f"{offer.offer_id}, intensity of {offer.zone} ({best.intensity_kind}). "
+            f"{offer.offer_id}, intensity of {offer.zone}, {_said_of_kinds(own, best)}. "
             + (_said_of_range(doubt) if of_grams else "The range is that of the dollars, from the meters' own.")
         ),
         saving_fraction=max(fractions),
@@ -349,6 +354,18 @@ def _order(each: Recommendation) -> float:
 def _worth(own: Elsewhere, place: Elsewhere) -> tuple[float, str]:
     saved = own.cost_usd - place.cost_usd + (own.carbon_grams_co2e - place.carbon_grams_co2e) * USD_PER_GRAM
     return saved, place.offer.offer_id
+
+
+def _can_be_held_against(own: Elsewhere, place: Elsewhere) -> bool:
+    """Whether the grams of two places tell more than on what they rest: an hour is no year, and one set by hand is neither."""
+    one, other = own.intensity_kind, place.intensity_kind
+    return rest_alike(one, other) or not (is_level(one) or is_level(other))
+
+
+def _said_of_kinds(own: Elsewhere, best: Elsewhere) -> str:
+    if own.intensity_kind == best.intensity_kind:
+        return f"{best.intensity_kind} for both"
+    return f"{best.intensity_kind} there against {own.intensity_kind} here"
 
 
 def _own_hour(facts: RunFacts) -> Elsewhere | None:

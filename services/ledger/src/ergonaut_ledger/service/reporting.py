@@ -22,6 +22,9 @@ from ergonaut_ledger.domain.elsewhere import (
 from ergonaut_ledger.domain.footprints import Footprint, PowerPoint, RunRecord, active_seconds, footprint_of
 from ergonaut_ledger.ports import KeptEvent, Store
 
+OWN_FIGURE = "settings"
+"""What samples tell as the source of an intensity that who runs them set, such as that of a contract for electricity."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
@@ -125,6 +128,7 @@ def _measured(footprint: Footprint, own: Offer, days: Days) -> Measured:
         duration_seconds=active_seconds(run, coverage.last_at),
         energy_joules=footprint.energy_joules,
         own_hour=HourOfDay(coverage.intensity_grams_per_kwh, " and ".join(kinds), _range_fraction(run, kinds, days)),
+        has_own_figure=any(source.endswith(f": {OWN_FIGURE}") for source in coverage.intensity_sources),
     )
 
 
