@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut_ledger.domain.anomalies import (
+    AcceleratorUse,
     Step,
     Subject,
     Watts,
@@ -122,7 +123,18 @@ def test_a_short_pause_and_a_busy_accelerator_are_none() -> None:
 
 def test_an_accelerator_that_was_never_busy_is_found() -> None:
     [found] = idle_accelerators(GPU, series([0.0] * 30, seconds=60))
-    assert "never busy" in found.because
+    assert "was not busy before" in found.because
+
+
+def test_a_run_holds_what_it_used_at_some_time_or_was_granted_whole() -> None:
+    other, elsewhere = Subject("run-1", "host-1", "gpu1"), Subject("run-1", "host-2", "gpu0")
+    seen = frozenset({GPU, other, elsewhere})
+    used = AcceleratorUse(frozenset({GPU}), seen)
+    assert [used.holds(each) for each in (GPU, other, elsewhere)] == [True, False, False]
+    assert not AcceleratorUse(frozenset(), seen, granted=0).holds(GPU)
+    assert not AcceleratorUse(frozenset(), seen, granted=1).holds(GPU), "it may be the other one"
+    assert AcceleratorUse(frozenset(), seen, granted=2).holds(GPU)
+    assert AcceleratorUse(frozenset(), seen, granted=1).holds(elsewhere)
 
 
 def test_a_gap_in_the_samples_is_no_idling() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from ergonaut.events import InferenceServed, PhasesFinished
+from ergonaut.events import InferenceServed, JobSubmitted, PhasesFinished
 from ergonaut.events.runs import PhaseSpan
 from ergonaut.events.telemetry import Method, PowerSample, Share
+from ergonaut.jobs import JobSpec, Resources
 from ergonaut_common.clock import FakeClock
 from ergonaut_ledger.adapters.analysis_books import ClickHouseAnalysisBooks
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps
-from ergonaut_ledger.domain.anomalies import Anomaly, Subject, event_of
+from ergonaut_ledger.domain.anomalies import AcceleratorUse, Anomaly, Subject, event_of
 from ergonaut_ledger.fakes.analysis import FakeAnalysisBooks
 from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import Store
@@ -169,6 +170,33 @@ async def test_power_of_runs_comes_in_steps(store: Store, books: AnalysisBooks, 
     assert list(await books.power_of_runs(tenant, HOUR, 10, 1)) == [Subject(RUN, "host-1", "gpu0")]
     assert tenant in await books.tenants(T0, 1_000)
     assert tenant not in await books.tenants(T0 + timedelta(hours=1), 1_000)
+
+
+async def test_the_accelerators_of_runs_are_those_they_used_and_those_they_were_charged_nothing_of(
+    store: Store, books: AnalysisBooks, tenant: str, summed: Summed
+) -> None:
+    asked = Resources(accelerator="H100-80GB", accelerator_count=2)
+    spec = JobSpec(name="d", command=("true",), duration_seconds_expected=60, resources=asked)
+    samples = [
+        cpu_sample(0, 5.0),
+        busy_gpu(0, 0.0, job_id="job-1"),
+        busy_gpu(0, 0.0, component="gpu1", job_id="job-1"),
+        busy_gpu(0, 0.0, run_id="run-2"),
+        gpu_sample(0).model_copy(update={"run_id": "run-3"}),
+    ]
+    later = reading(tenant, 2, busy_gpu(3, 7.0, component="gpu1", job_id="job-1"))
+    await store.keep(
+        batch_of(reading(tenant, 1, *samples), later, JobSubmitted(tenant=tenant, job_id="job-1", job=spec))
+    )
+    await summed()
+    uses = await books.accelerator_use(tenant, [RUN, "run-2", "run-3", "run-none"], T0)
+    first, second = Subject(RUN, "host-1", "gpu0"), Subject(RUN, "host-1", "gpu1")
+    assert uses[RUN] == AcceleratorUse(used=frozenset({second}), seen=frozenset({first, second}), granted=2)
+    assert (uses["run-2"].used, uses["run-2"].granted) == (frozenset(), 0)
+    assert uses["run-3"].used == frozenset()
+    assert "run-none" not in uses
+    assert await books.accelerator_use(tenant, [], T0) == {}
+    assert await books.accelerator_use(f"{tenant}-other", [RUN], T0) == {}
 
 
 async def test_what_is_not_summed_yet_counts_all_the_same_for_runs_and_hosts(

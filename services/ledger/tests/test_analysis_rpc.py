@@ -14,8 +14,9 @@ from grpc import aio
 from ergonaut.api.ledger.v1 import analysis_pb2 as pb
 from ergonaut.api.ledger.v1.analysis_pb2_grpc import AnalysisServiceStub
 from ergonaut.errors import Unavailable
-from ergonaut.events import AnomalyFound, PhasesFinished
+from ergonaut.events import AnomalyFound, JobSubmitted, PhasesFinished
 from ergonaut.events.runs import PhaseSpan
+from ergonaut.jobs import JobSpec, Resources
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.rpc import serving
@@ -168,10 +169,16 @@ class Watch:
         return [event for event in new if isinstance(event, AnomalyFound)]
 
 
-async def keep_power(store: FakeStore, watts: list[float], component: str = "gpu0", seconds: int = 10) -> None:
+async def keep_power(
+    store: FakeStore, watts: list[float], component: str = "gpu0", seconds: int = 10, job_id: str = ""
+) -> None:
     samples = [
         cpu_sample(
-            n * seconds, power * seconds, component=component, ended_at=T0 + timedelta(seconds=(n + 1) * seconds)
+            n * seconds,
+            power * seconds,
+            component=component,
+            ended_at=T0 + timedelta(seconds=(n + 1) * seconds),
+            job_id=job_id,
         )
         for n, power in enumerate(watts)
     ]
@@ -207,6 +214,27 @@ async def test_idle_accelerators_and_drift_are_found(store: FakeStore) -> None:
     found = await Watch(store, minutes=40).look()
     assert {event.kind for event in found} == {"idle-accelerator", "drift"}
     assert next(event for event in found if event.kind == "drift").component == "epoch"
+
+
+async def test_a_run_that_never_used_its_hosts_accelerator_leaves_none_idle(store: FakeStore) -> None:
+    await keep_power(store, [0.0] * 200)
+    assert await Watch(store).look() == []
+
+
+async def test_an_accelerator_that_the_job_asked_for_and_never_used_is_idle(store: FakeStore) -> None:
+    asked = Resources(accelerator="H100-80GB", accelerator_count=1)
+    spec = JobSpec(name="d", command=("true",), duration_seconds_expected=60, resources=asked)
+    await store.keep(batch_of(JobSubmitted(tenant="alpha", job_id="job-1", job=spec), first=900))
+    await keep_power(store, [0.0] * 200, job_id="job-1")
+    [found] = await Watch(store).look()
+    assert (found.kind, found.component) == ("idle-accelerator", "gpu0")
+
+
+async def test_an_accelerator_that_was_used_long_ago_is_still_the_runs_to_leave_idle(store: FakeStore) -> None:
+    await keep_power(store, [300.0] + [0.0] * 400)
+    watch = Watch(store, minutes=60)
+    [found] = await watch.look()
+    assert (found.kind, found.value, found.started_at >= T0 + timedelta(minutes=15)) == ("idle-accelerator", 0.0, True)
 
 
 async def test_a_cpu_that_waits_is_no_idle_accelerator(store: FakeStore) -> None:

@@ -17,7 +17,7 @@ from ergonaut.events.runs import PhaseSpan
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.rollups import ClickHouseUsage, usage_query
 from ergonaut_ledger.adapters.run_use import RunUses
-from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
+from ergonaut_ledger.domain.anomalies import AcceleratorUse, Anomaly, Subject, Watts, anomaly_of
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
 from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
@@ -206,6 +206,30 @@ ORDER BY run_id, host, component, at
 {_BY_PARTITION}
 """  # noqa: S608 - only constants above are put in
 
+# Whether anything was ever used is the same for each version of a sum, so that none need be the final one.
+ACCELERATOR_USE = """
+SELECT run_id, host, component, max(job_id) AS job, ifNull(max(joules) > 0, 0) AS used
+FROM
+(
+    SELECT run_id, host, component, job_id, energy_joules AS joules
+    FROM power_hours
+    WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)} AND share = 'run' AND startsWith(component, 'gpu')
+    UNION ALL
+    SELECT run_id, host, component, job_id, energy_joules AS joules
+    FROM power_minutes
+    WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)} AND share = 'run' AND startsWith(component, 'gpu')
+        AND at >= {since:DateTime64(6, 'UTC')} - INTERVAL 1 DAY
+)
+GROUP BY run_id, host, component
+"""
+
+ACCELERATORS_GRANTED = """
+SELECT key AS job, max(JSONExtractUInt(body, 'job', 'resources', 'accelerator_count')) AS granted
+FROM events
+WHERE tenant = {tenant:String} AND area = 'jobs' AND type = 'jobs.job.submitted' AND key IN {job_ids:Array(String)}
+GROUP BY key
+"""
+
 RUNS_WITH_PHASES = """
 SELECT key AS run_id
 FROM events
@@ -310,6 +334,16 @@ class ClickHouseAnalysisBooks:
             series.setdefault(subject, []).append(Watts(row["at"], row["seconds"], row["watts"]))
         return series
 
+    async def accelerator_use(self, tenant: str, run_ids: Sequence[str], since: datetime) -> dict[str, AcceleratorUse]:
+        if not run_ids:
+            return {}
+        asked = {"tenant": tenant, "run_ids": list(run_ids), "since": since}
+        rows = await self._ask("reading use of accelerators", ACCELERATOR_USE, **asked)
+        jobs = sorted({row["job"] for row in rows} - {""})
+        told = await self._ask("reading grants of accelerators", ACCELERATORS_GRANTED, tenant=tenant, job_ids=jobs)
+        granted = {row["job"]: int(row["granted"]) for row in told}
+        return {run_id: _accelerator_use(run_id, rows, granted) for run_id in {row["run_id"] for row in rows}}
+
     async def runs_with_phases(self, tenant: str, since: datetime, limit: int) -> list[str]:
         rows = await self._ask("listing runs with phases", RUNS_WITH_PHASES, tenant=tenant, since=since, limit=limit)
         return [row["run_id"] for row in rows]
@@ -332,6 +366,15 @@ class ClickHouseAnalysisBooks:
 
     async def _ask(self, what: str, sql: str, **parameters: Any) -> list[Mapping[str, Any]]:
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _accelerator_use(run_id: str, rows: Sequence[Mapping[str, Any]], granted: Mapping[str, int]) -> AcceleratorUse:
+    own = [(Subject(run_id, row["host"], row["component"]), row) for row in rows if row["run_id"] == run_id]
+    return AcceleratorUse(
+        used=frozenset(subject for subject, row in own if row["used"]),
+        seen=frozenset(subject for subject, _ in own),
+        granted=max(granted.get(row["job"], 0) for _, row in own),
+    )
 
 
 def _spans(run_id: str, rows: Sequence[Mapping[str, Any]]) -> list[PhaseSpan]:

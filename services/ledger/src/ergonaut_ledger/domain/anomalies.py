@@ -73,6 +73,25 @@ class Watts:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceleratorUse:
+    """Which accelerators a run ever used, of those of its hosts that were charged to it, be it with nothing."""
+
+    used: frozenset[Subject]
+    seen: frozenset[Subject]
+    granted: int = 0
+    """How many its job asked for; 0 where it has no job, or none was asked for."""
+
+    def holds(self, subject: Subject) -> bool:
+        """Whether an accelerator is the run's to leave idle: it used it at some time, or was granted all that its host has.
+
+        A run that neither uses nor asked for an accelerator is charged nothing of it and does not hold it. Of one that was
+        granted fewer than there are, nobody knows which of the unused ones are its own.
+        """
+        of_host = [other for other in self.seen if other.host == subject.host]
+        return subject in self.used or 0 < len(of_host) <= self.granted
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What one step of a run used, a phase such as an epoch."""
 
@@ -116,8 +135,8 @@ def power_spikes(subject: Subject, series: Sequence[Watts]) -> list[Anomaly]:
 def idle_accelerators(subject: Subject, series: Sequence[Watts]) -> list[Anomaly]:
     """Long times at which a run held an accelerator and hardly used it.
 
-    Needs what the run was charged for the accelerator. One that never was busy is idle only where its power is known to be
-    next to nothing: the run's share of an accelerator that does nothing is none.
+    Needs what the run was charged for an accelerator that it holds (`AcceleratorUse`). One that was not busy in all this time is
+    idle only where its power is known to be next to nothing: the run's share of an accelerator that does nothing is none.
     """
     if not series:
         return []
@@ -262,7 +281,7 @@ def _idle(subject: Subject, points: Sequence[Watts], busy_watts: float) -> Anoma
     mean = math.fsum(point.power_watts * point.seconds for point in points) / math.fsum(
         point.seconds for point in points
     )
-    against = f"against {plain(busy_watts)} W when busy" if busy_watts > 1.0 else "and was never busy"
+    against = f"against {plain(busy_watts)} W when busy" if busy_watts > 1.0 else "and was not busy before"
     because = (
         f"The run held {subject.component} for {_length(points) / 60:.0f} min at {plain(mean)} W of its own, {against}; "
         "give it back, or find out what the run waits for."

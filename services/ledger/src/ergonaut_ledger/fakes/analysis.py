@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import fsum
 
-from ergonaut.events import AnomalyFound, InferenceServed, PhasesFinished
+from ergonaut.events import AnomalyFound, InferenceServed, JobSubmitted, PhasesFinished
 from ergonaut.events.runs import PhaseSpan
-from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts, anomaly_of
+from ergonaut_ledger.domain.anomalies import AcceleratorUse, Anomaly, Subject, Watts, anomaly_of
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
 from ergonaut_ledger.domain.rows import SampleRow
@@ -95,6 +95,23 @@ class FakeAnalysisBooks:
             key=lambda of: (-_joules(row for rows in steps[of].values() for row in rows), of.run_id, of.component),
         )[:series_max]
         return {of: [_watts(at, rows) for at, rows in sorted(steps[of].items())] for of in heaviest}
+
+    async def accelerator_use(
+        self,
+        tenant: str,
+        run_ids: Sequence[str],
+        since: datetime,  # noqa: ARG002 - a fake sums nothing by minutes
+    ) -> dict[str, AcceleratorUse]:
+        rows = [row for run_id in run_ids for row in self._store._of_run(tenant, run_id)]
+        uses: dict[str, AcceleratorUse] = {}
+        for run_id in {row.run_id for row in rows if row.component.startswith("gpu")}:
+            own = [row for row in rows if row.run_id == run_id and row.component.startswith("gpu")]
+            jobs = self._bodies(tenant, JobSubmitted.TYPE, max(row.job_id for row in own) or "none")
+            granted = [JobSubmitted.model_validate_json(body).job.resources.accelerator_count for body in jobs]
+            seen = frozenset(Subject(run_id, row.host, row.component) for row in own)
+            used = frozenset(Subject(run_id, row.host, row.component) for row in own if row.energy_joules)
+            uses[run_id] = AcceleratorUse(used, seen, max(granted, default=0))
+        return uses
 
     async def runs_with_phases(self, tenant: str, since: datetime, limit: int) -> list[str]:
         newest: dict[str, datetime] = {}

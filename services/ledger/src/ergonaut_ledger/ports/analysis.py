@@ -1,11 +1,12 @@
 """What the analysis asks of the books beyond `Store`: samples by phase and host, phases, and anomalies that were told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from ergonaut.events.runs import PhaseSpan
-from ergonaut_ledger.domain.anomalies import Anomaly, Subject, Watts
+from ergonaut_ledger.domain.anomalies import AcceleratorUse, Anomaly, Subject, Watts
 from ergonaut_ledger.domain.efficiency import Slice
 from ergonaut_ledger.domain.recommending import HostShares, IdleAccelerator
 
@@ -59,6 +60,10 @@ class AnalysisBooks(Protocol):
         self, tenant: str, during: Stretch, step_seconds: int, series_max: int
     ) -> dict[Subject, list[Watts]]:
         """Power in steps, in order of time, of the runs, hosts and components that used most by the sums of minutes."""
+        ...
+
+    async def accelerator_use(self, tenant: str, run_ids: Sequence[str], since: datetime) -> dict[str, AcceleratorUse]:
+        """What these runs ever used of accelerators, by run, as far as that is summed; single minutes only since a time."""
         ...
 
     async def runs_with_phases(self, tenant: str, since: datetime, limit: int) -> list[str]:

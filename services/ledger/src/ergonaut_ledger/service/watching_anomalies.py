@@ -78,6 +78,7 @@ class AnomalyWatching:
         steps: dict[Subject, list[Step]] = {}
         for run_id in await self._books.runs_with_phases(tenant, since, RUNS_MAX):
             steps |= await self._steps(tenant, run_id)
+        series = await self._without_not_held(tenant, series, since)
         found = await asyncio.to_thread(_found, series, steps)
         known = await self._books.anomalies(tenant, "", now - timedelta(days=KNOWN_DAYS), KNOWN_MAX) if found else []
         new = not_yet_told(found, known)[:TELL_MAX]
@@ -86,6 +87,15 @@ class AnomalyWatching:
             log.info("anomaly found", tenant=tenant, kind=anomaly.kind, run_id=anomaly.subject.run_id)
         return len(new)
 
+    async def _without_not_held(
+        self, tenant: str, series: dict[Subject, list[Watts]], since: datetime
+    ) -> dict[Subject, list[Watts]]:
+        """Without accelerators that are charged to a run with nothing because they are its host's and not its own."""
+        unused = {subject for subject, points in series.items() if _is_unused_accelerator(subject, points)}
+        uses = await self._books.accelerator_use(tenant, sorted({subject.run_id for subject in unused}), since)
+        not_held = {of for of in unused if of.run_id not in uses or not uses[of.run_id].holds(of)}
+        return {subject: points for subject, points in series.items() if subject not in not_held}
+
     async def _steps(self, tenant: str, run_id: str) -> dict[Subject, list[Step]]:
         """A run's numbered phases, by their names."""
         spans = await self._books.newest_steps(tenant, run_id, STEPS_MAX)
@@ -93,6 +103,10 @@ class AnomalyWatching:
             return {}
         slices = await self._books.slices(tenant, run_id, SLICES_MAX, spans[0].started_at - SAMPLE_LONGEST)
         return _by_name(run_id, await asyncio.to_thread(phase_footprints, spans, slices))
+
+
+def _is_unused_accelerator(subject: Subject, points: Sequence[Watts]) -> bool:
+    return subject.component.startswith("gpu") and not any(point.power_watts for point in points)
 
 
 def _by_name(run_id: str, phases: Sequence[PhaseFootprint]) -> dict[Subject, list[Step]]:
