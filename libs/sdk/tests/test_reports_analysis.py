@@ -33,7 +33,7 @@ from ergonaut.reports import (
 )
 from ergonaut.reports.analysis import Phase
 from ergonaut.reports.charts import NARROW, WIDE, power_chart
-from ergonaut.reports.charts_bars import COLUMNS_MAX
+from ergonaut.reports.charts_bars import COLUMNS_MAX, together_of
 from ergonaut.reports.charts_phases import phases_chart, top_phases
 from ergonaut.reports.numbers import Figure
 from ergonaut.reports.terminal import phases_for_terminal
@@ -111,7 +111,8 @@ def test_an_anomaly_outside_the_samples_is_not_drawn() -> None:
 def test_the_chart_of_phases_keeps_within_its_frame(width: float, epochs: int) -> None:
     chart = Page(phases_chart(top_phases(analysis(epochs).phases), width))
     bars = [attributes for tag, attributes in chart.tags if tag == "rect"]
-    assert len(bars) == min(epochs, -(-epochs // -(-epochs // COLUMNS_MAX)))
+    assert len(bars) == -(-epochs // together_of(epochs, width - 68)) <= COLUMNS_MAX
+    assert ("means of" in chart.text) == (len(bars) < epochs)
     assert all(float(bar["x"] or 0) >= 0 and float(bar["x"] or 0) + float(bar["width"] or 0) <= width for bar in bars)
 
 

@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import JSON_OPTION, CsvFlag, Forms, HtmlFile, ask, json_text, out, print_table, telling_errors
 from ergonaut.cli.statements import period_from
 from ergonaut.client import AsyncClient
 from ergonaut.errors import Refused
-from ergonaut.reports.numbers import carbon, energy, money
+from ergonaut.reports import render_usage_html, render_usage_terminal, usage_of, usage_to_csv
+from ergonaut.reports.usage import LABEL_FIELDS
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 Period = Annotated[
     str,
     typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO with TO left out; all in UTC."),
 ]
-FIELDS = {"run": "run_id", "job": "job_id"}
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("export", rich_help_panel=panel)(export)
 
 
-def usage(
+def usage(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     period: Period,
     step: Annotated[str, typer.Option("--step", help="minute, hour, day or total.")] = "total",
     by: Annotated[
@@ -38,13 +38,16 @@ def usage(
     of: Annotated[
         list[str] | None, typer.Option("--of", help="Only of this: project=NAME, run=ID or host=NAME; may be repeated.")
     ] = None,
+    html: HtmlFile = None,
+    as_csv: CsvFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Tell what was used over time.
 
-    Example: ergonaut usage --period 2026-03 --step day --by project,host
+    Example: ergonaut usage --period 2026-03 --step day --by project,host --html usage.html
     """
     with telling_errors():
+        forms = Forms(html=html, as_csv=as_csv, as_json=as_json)
         starts_at, ends_at = period_from(period)
         labels = [label.strip() for label in by.split(",") if label.strip()]
 
@@ -52,19 +55,13 @@ def usage(
             return await client.ledger.usage(starts_at, ends_at, step=step, group_by=labels, of=_narrowed(of or []))
 
         told = ask(question)
-        if as_json:
-            print_json(told)
-            return
-        figures = ("energy", "plus or minus", "CO2e", "embodied CO2e", "cost", "samples")
-        rows = [
-            (
-                f"{each.starts_at.ToDatetime():%F %T}",
-                *(getattr(each, FIELDS.get(label, label)) for label in labels),
-                *_figures(each),
-            )
-            for each in told.usage
-        ]
-        print_table("", ("from (UTC)", *labels, *figures), rows, right=figures)
+        made = usage_of(told, (starts_at, ends_at), labels)
+        forms.tell(
+            terminal=lambda: render_usage_terminal(made),
+            html=lambda: render_usage_html(made),
+            csv=lambda: usage_to_csv(made),
+            json=lambda: json_text(told),
+        )
 
 
 def export(
@@ -129,16 +126,5 @@ def _narrowed(of: Sequence[str]) -> dict[str, str]:
         label, _, name = text.partition("=")
         if label not in ("project", "run", "host") or not name:
             raise Refused(f"{text!r} is not project=NAME, run=ID or host=NAME", field="--of")
-        found[FIELDS.get(label, label)] = name
+        found[LABEL_FIELDS.get(label, label)] = name
     return found
-
-
-def _figures(usage: pb.Usage) -> tuple[str, ...]:
-    return (
-        energy(usage.energy_joules if usage.HasField("energy_joules") else None),
-        energy(usage.energy_joules_range if usage.HasField("energy_joules_range") else None),
-        carbon(usage.carbon_grams_co2e if usage.HasField("carbon_grams_co2e") else None),
-        carbon(usage.embodied_grams_co2e if usage.HasField("embodied_grams_co2e") else None),
-        money(usage.cost_usd if usage.HasField("cost_usd") else None),
-        f"{usage.samples:,}",
-    )

@@ -6,14 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -51,6 +52,51 @@ EXIT_INTERRUPTED = 130
 T = TypeVar("T")
 
 JSON_OPTION = typer.Option("--json", help="Print JSON for programs instead of tables for people.")
+CSV_OPTION = typer.Option("--csv", help="Print CSV instead of tables for people.")
+HTML_OPTION = typer.Option("--html", metavar="FILE", help="Also write one self-contained HTML file, with plots.")
+CsvFlag = Annotated[bool, CSV_OPTION]
+HtmlFile = Annotated[Path | None, HTML_OPTION]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forms:
+    """In which forms a report was asked for. Raises Refused where two of them would have to be printed at once."""
+
+    html: Path | None = None
+    as_csv: bool = False
+    as_json: bool = False
+
+    def __post_init__(self) -> None:
+        if self.as_csv and self.as_json:
+            raise Refused("cannot be printed together with --json; choose one", field="--csv")
+
+    @property
+    def is_printed_for_programs(self) -> bool:
+        """Whether what is printed is for programs, so that nothing else may be printed."""
+        return self.as_csv or self.as_json
+
+    def tell(
+        self,
+        *,
+        terminal: Callable[[], RenderableType],
+        csv: Callable[[], str],
+        json: Callable[[], str],
+        html: Callable[[], str] = str,
+    ) -> None:
+        """Write the page where one was asked for, and print one of the other forms. Each is made only where it is told.
+
+        A command without --html needs no page.
+        """
+        if self.html is not None:
+            write_file(self.html, html(), option="--html")
+        if self.as_json:
+            sys.stdout.write(json())
+        elif self.as_csv:
+            sys.stdout.write(csv())
+        else:
+            out.print(terminal())
+        if self.html is not None and not self.is_printed_for_programs:
+            out.print(f"written: {self.html}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -89,19 +135,29 @@ def write_file(path: Path, text: str, *, option: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value, or protobuf messages within it, as JSON on stdout."""
-    sys.stdout.write(json.dumps(_jsonable(value), indent=2) + "\n")
+    sys.stdout.write(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value, or protobuf messages within it, as JSON."""
+    return json.dumps(_jsonable(value), indent=2) + "\n"
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print rows under headings; `right` names the columns of figures. Every text is put in as text, never as markup."""
+    """Print rows under headings; `right` names the columns of figures."""
+    out.print(table_for(title, columns, rows, right=right))
+
+
+def table_for(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """Rows under headings. Every text is put in as text, never as markup."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    out.print(table)
+    return table
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """`ergonaut runs`, `report`, `compare`: what was used, from the ledger."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ergonaut.api.ledger.v1 import ledger_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors, write_file
+from ergonaut.cli.output import JSON_OPTION, CsvFlag, Forms, HtmlFile, ask, print_json, print_table, telling_errors
 from ergonaut.client import AsyncClient
 from ergonaut.errors import Broken, NotFound, Refused, Unavailable
 from ergonaut.jobs import Placement
@@ -36,12 +35,15 @@ from ergonaut.reports.comparison import RUNS_MIN as COMPARED_MIN
 
 Answer = TypeVar("Answer")
 JsonFlag = Annotated[bool, JSON_OPTION]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file, with plots.")]
 ReportFile = Annotated[
     Path | None,
-    typer.Option("--html", help="One self-contained HTML file, with plots, to write.", show_default="report.html"),
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="One self-contained HTML file, with plots, to write.",
+        show_default="report.html",
+    ),
 ]
-CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 SETTLING_SECONDS = 3.0
 """The last samples of a run reach the ledger within this time of its end: a sample's second, its way, and the insert."""
@@ -92,17 +94,16 @@ def report(
     Example: ergonaut report run-01k... --html report.html
     """
     with telling_errors():
+        forms = Forms(html=html, as_csv=as_csv, as_json=as_json)
+        if html is None and not forms.is_printed_for_programs:
+            forms = Forms(html=Path("report.html"))
         made = ask(lambda client: gathered(client, run_id))
-        html = html or (None if as_json or as_csv else Path("report.html"))
-        if html is not None:
-            write_file(html, render_html(made), option="--html")
-        if as_json:
-            sys.stdout.write(to_json(made))
-        elif as_csv:
-            sys.stdout.write(to_csv(made))
-        else:
-            out.print(render_terminal(made))
-        _tell_file(html, quiet=as_json or as_csv)
+        forms.tell(
+            terminal=lambda: render_terminal(made),
+            html=lambda: render_html(made),
+            csv=lambda: to_csv(made),
+            json=lambda: to_json(made),
+        )
 
 
 def compare_command(
@@ -120,18 +121,16 @@ def compare_command(
         return [await gathered(client, run_id) for run_id in run_ids]
 
     with telling_errors():
+        forms = Forms(html=html, as_csv=as_csv, as_json=as_json)
         if not COMPARED_MIN <= len(run_ids) <= COMPARED_MAX:
             raise Refused(f"give {COMPARED_MIN} to {COMPARED_MAX} runs, not {len(run_ids)}", field="run_ids")
         comparison = compare(ask(all_gathered))
-        if html is not None:
-            write_file(html, render_comparison_html(comparison), option="--html")
-        if as_json:
-            sys.stdout.write(comparison_to_json(comparison))
-        elif as_csv:
-            sys.stdout.write(comparison_to_csv(comparison))
-        else:
-            out.print(render_comparison_terminal(comparison))
-        _tell_file(html, quiet=as_json or as_csv)
+        forms.tell(
+            terminal=lambda: render_comparison_terminal(comparison),
+            html=lambda: render_comparison_html(comparison),
+            csv=lambda: comparison_to_csv(comparison),
+            json=lambda: comparison_to_json(comparison),
+        )
 
 
 async def gathered(client: AsyncClient, run_id: str) -> RunReport:
@@ -205,8 +204,3 @@ def _settles_in(run: pb.Run) -> float:
 async def _is_known(client: AsyncClient, run_id: str) -> bool:
     """Whether a job has this run, so that the ledger is bound to hear of it."""
     return any(job.run_id == run_id for job in await client.jobs.newest())
-
-
-def _tell_file(html: Path | None, *, quiet: bool) -> None:
-    if html is not None and not quiet:
-        out.print(f"written: {html}", markup=False, soft_wrap=True)

@@ -1,21 +1,31 @@
 """`ergonaut statement`, `compliance`, `certificate add|list|void`: for those who pay and those who must report."""
 
-import csv
-import io
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ergonaut.api.ledger.v1 import statements_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors, write_file
+from ergonaut.cli.output import (
+    JSON_OPTION,
+    CsvFlag,
+    Forms,
+    HtmlFile,
+    ask,
+    json_text,
+    out,
+    print_json,
+    table_for,
+    telling_errors,
+)
 from ergonaut.client.statements import period_of
 from ergonaut.errors import Refused
 from ergonaut.reports import (
+    certificate_of,
+    certificates_to_csv,
     compliance_of,
     compliance_to_csv,
     render_compliance_html,
@@ -28,7 +38,6 @@ from ergonaut.reports import (
 from ergonaut.reports.numbers import carbon
 
 JsonFlag = Annotated[bool, JSON_OPTION]
-CsvFlag = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Time = Annotated[
     str,
     typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO with TO left out; all in UTC."),
@@ -36,23 +45,10 @@ Time = Annotated[
 OptionalTime = Annotated[
     str, typer.Option("--period", help="Only those that may be used in it, such as 2026 or 2026-03.")
 ]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write one self-contained HTML file.")]
 Project = Annotated[str, typer.Option("--project", help="Only this project.")]
 CertificateId = Annotated[str, typer.Argument(help="The registry's serial number, or a name of your own.")]
 
 _PARTS = re.compile(r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?")
-_CERTIFICATE_COLUMNS = (
-    "certificate_id",
-    "kind",
-    "registry",
-    "zone",
-    "energy_kwh",
-    "intensity_grams_per_kwh",
-    "offset_grams_co2e",
-    "cost_usd",
-    "principal",
-    "voided",
-)
 
 certificate_app = typer.Typer(
     help="Certificates, power purchases and offsets on record.\n\nExample: ergonaut certificate list",
@@ -81,17 +77,16 @@ def statement(
     Example: ergonaut statement --period 2026-03 --by project
     """
     with telling_errors():
+        forms = Forms(html=html, as_csv=as_csv, as_json=as_json)
         starts_at, ends_at = period_from(period)
         told = ask(lambda client: client.statements.statement(starts_at, ends_at, project=project, line_by=by))
         made = statement_of(told)
-        if html is not None:
-            write_file(html, render_statement_html(made), option="--html")
-        if as_json:
-            print_json(told)
-        elif as_csv:
-            sys.stdout.write(statement_to_csv(made))
-        else:
-            out.print(render_statement_terminal(made))
+        forms.tell(
+            terminal=lambda: render_statement_terminal(made),
+            html=lambda: render_statement_html(made),
+            csv=lambda: statement_to_csv(made),
+            json=lambda: json_text(told),
+        )
 
 
 def compliance(
@@ -109,19 +104,18 @@ def compliance(
     Example: ergonaut compliance --period 2026 --unit tokens
     """
     with telling_errors():
+        forms = Forms(html=html, as_csv=as_csv, as_json=as_json)
         starts_at, ends_at = period_from(period)
         told = ask(
             lambda client: client.statements.compliance(starts_at, ends_at, project=project, functional_unit=unit)
         )
         made = compliance_of(told)
-        if html is not None:
-            write_file(html, render_compliance_html(made), option="--html")
-        if as_json:
-            print_json(told)
-        elif as_csv:
-            sys.stdout.write(compliance_to_csv(made))
-        else:
-            out.print(render_compliance_terminal(made))
+        forms.tell(
+            terminal=lambda: render_compliance_terminal(made),
+            html=lambda: render_compliance_html(made),
+            csv=lambda: compliance_to_csv(made),
+            json=lambda: json_text(told),
+        )
 
 
 @certificate_app.command("add")
@@ -164,14 +158,14 @@ def list_certificates(period: OptionalTime = "", as_csv: CsvFlag = False, as_jso
     Example: ergonaut certificate list --period 2026
     """
     with telling_errors():
+        forms = Forms(as_csv=as_csv, as_json=as_json)
         starts_at, ends_at = period_from(period) if period else (None, None)
         found = ask(lambda client: client.statements.certificates(starts_at, ends_at))
-        if as_json:
-            print_json(found)
-        elif as_csv:
-            _print_csv(_CERTIFICATE_COLUMNS, found)
-        else:
-            _print_certificates(found)
+        forms.tell(
+            terminal=lambda: _certificates_table(found),
+            csv=lambda: certificates_to_csv([certificate_of(each) for each in found]),
+            json=lambda: json_text(found),
+        )
 
 
 @certificate_app.command("void")
@@ -215,7 +209,7 @@ def _span(text: str) -> tuple[datetime, datetime]:
         ) from error
 
 
-def _print_certificates(found: Iterable[pb.Certificate]) -> None:
+def _certificates_table(found: Iterable[pb.Certificate]) -> Table:
     columns = ("certificate", "kind", "registry", "zone", "from", "to", "amount", "by", "")
     rows = [
         (
@@ -231,7 +225,7 @@ def _print_certificates(found: Iterable[pb.Certificate]) -> None:
         )
         for one in found
     ]
-    print_table("Certificates and offsets", columns, rows, right=("amount",))
+    return table_for("Certificates and offsets", columns, rows, right=("amount",))
 
 
 def _told(certificate_id: str, what: str, *, as_json: bool) -> None:
@@ -239,17 +233,3 @@ def _told(certificate_id: str, what: str, *, as_json: bool) -> None:
         print_json({"certificate_id": certificate_id})
     else:
         out.print(f"{certificate_id} {what}", markup=False)
-
-
-def _print_csv(columns: Sequence[str], messages: Iterable[Any]) -> None:
-    """Rows of messages; a cell is empty where the message does not say."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for message in messages:
-        fields = message.DESCRIPTOR.fields_by_name
-        writer.writerow(
-            "" if fields[name].has_presence and not message.HasField(name) else getattr(message, name)
-            for name in columns
-        )
-    sys.stdout.write(text.getvalue())

@@ -11,21 +11,26 @@ console.print(render_comparison_terminal(comparison))
 from typing import TYPE_CHECKING
 
 from ergonaut.errors import Refused
-from ergonaut.reports.accounts import Compliance, Statement, compliance_of, statement_of
+from ergonaut.reports.accounts import Compliance, Statement, certificate_of, compliance_of, statement_of
 from ergonaut.reports.analysis import Analysis, analysis_of
 from ergonaut.reports.comparison import Comparison, compare
 from ergonaut.reports.exports import (
+    anomalies_to_csv,
+    certificates_to_csv,
     comparison_to_csv,
     comparison_to_json,
     compliance_to_csv,
     compliance_to_json,
     efficiency_to_csv,
+    recommendations_to_csv,
     statement_to_csv,
     statement_to_json,
     to_csv,
     to_json,
+    usage_to_csv,
 )
 from ergonaut.reports.report import RunReport, report_of
+from ergonaut.reports.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,7 +41,11 @@ __all__ = [
     "Compliance",
     "RunReport",
     "Statement",
+    "Usage",
     "analysis_of",
+    "anomalies_to_csv",
+    "certificate_of",
+    "certificates_to_csv",
     "compare",
     "comparison_to_csv",
     "comparison_to_json",
@@ -44,23 +53,31 @@ __all__ = [
     "compliance_to_csv",
     "compliance_to_json",
     "efficiency_to_csv",
+    "recommendations_to_csv",
+    "render_anomalies_html",
     "render_anomalies_terminal",
     "render_comparison_html",
     "render_comparison_terminal",
     "render_compliance_html",
     "render_compliance_terminal",
+    "render_efficiency_html",
     "render_efficiency_terminal",
     "render_html",
+    "render_recommendations_html",
     "render_recommendations_terminal",
     "render_statement_html",
     "render_statement_terminal",
     "render_terminal",
+    "render_usage_html",
+    "render_usage_terminal",
     "report_of",
     "statement_of",
     "statement_to_csv",
     "statement_to_json",
     "to_csv",
     "to_json",
+    "usage_of",
+    "usage_to_csv",
 ]
 
 
@@ -92,11 +109,35 @@ def render_recommendations_terminal(analysis: Analysis) -> "RenderableType":
     return recommendations_for_terminal(analysis.recommendations)
 
 
-def render_anomalies_terminal(analysis: Analysis) -> "RenderableType":
-    """Anomalies for a terminal."""
+def render_anomalies_terminal(analysis: Analysis, days: int | None = None) -> "RenderableType":
+    """Anomalies for a terminal; `days` is how far back was looked."""
     from ergonaut.reports.terminal import anomalies_for_terminal
 
-    return anomalies_for_terminal(analysis.anomalies)
+    return anomalies_for_terminal(analysis.anomalies, days)
+
+
+def render_efficiency_html(run_id: str, analysis: Analysis) -> str:
+    """Units and phases of a run as one HTML file. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages_analysis import efficiency_page
+
+    return efficiency_page(run_id, analysis)
+
+
+def render_recommendations_html(analysis: Analysis) -> str:
+    """What would save, as one HTML file. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages_analysis import recommendations_page
+
+    return recommendations_page(analysis.recommendations)
+
+
+def render_anomalies_html(analysis: Analysis, days: int | None = None) -> str:
+    """Anomalies as one HTML file; `days` is how far back was looked. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages_analysis import anomalies_page
+
+    return anomalies_page(analysis.anomalies, days)
 
 
 def render_html(report: RunReport) -> str:
@@ -125,7 +166,7 @@ def render_statement_terminal(statement: Statement) -> "RenderableType":
 def render_statement_html(statement: Statement) -> str:
     """The statement as one HTML file. Raises Refused where the extra `report` is not installed."""
     _need_jinja()
-    from ergonaut.reports.pages import statement_page
+    from ergonaut.reports.pages_accounts import statement_page
 
     return statement_page(statement)
 
@@ -140,9 +181,24 @@ def render_compliance_terminal(report: Compliance) -> "RenderableType":
 def render_compliance_html(report: Compliance) -> str:
     """The compliance report as one HTML file. Raises Refused where the extra `report` is not installed."""
     _need_jinja()
-    from ergonaut.reports.pages import compliance_page
+    from ergonaut.reports.pages_accounts import compliance_page
 
     return compliance_page(report)
+
+
+def render_usage_terminal(usage: Usage) -> "RenderableType":
+    """What was used over time, for a terminal."""
+    from ergonaut.reports.terminal_accounts import usage_for_terminal
+
+    return usage_for_terminal(usage)
+
+
+def render_usage_html(usage: Usage) -> str:
+    """What was used over time, as one HTML file. Raises Refused where the extra `report` is not installed."""
+    _need_jinja()
+    from ergonaut.reports.pages_accounts import usage_page
+
+    return usage_page(usage)
 
 
 def _need_jinja() -> None:

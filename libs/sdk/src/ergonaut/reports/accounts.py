@@ -134,7 +134,7 @@ def statement_of(answer: "pb.GetStatementResponse") -> Statement:
         period=_period(answer.period),
         lines=tuple(_line(line) for line in answer.lines),
         total=_line(answer.total),
-        certificates=tuple(_certificate(each) for each in answer.certificates),
+        certificates=tuple(certificate_of(each) for each in answer.certificates),
         notes=tuple(answer.notes),
         lines_omitted=answer.lines_omitted,
     )
@@ -154,7 +154,7 @@ def compliance_of(answer: "pb.GetComplianceReportResponse") -> Compliance:
         functional_units=answer.functional_units,
         offset_grams_co2e=answer.offset_grams_co2e,
         factors=tuple(_factor(each) for each in answer.factors),
-        certificates=tuple(_certificate(each) for each in answer.certificates),
+        certificates=tuple(certificate_of(each) for each in answer.certificates),
         notes=tuple(answer.notes),
     )
 
@@ -191,7 +191,8 @@ def _factor(each: "pb.Factor") -> Factor:
     )
 
 
-def _certificate(each: "pb.Certificate") -> Certificate:
+def certificate_of(each: "pb.Certificate") -> Certificate:
+    """A certificate or offset from the ledger's answer."""
     return Certificate(
         certificate_id=each.certificate_id,
         kind=each.kind,

@@ -19,6 +19,8 @@ _PER: dict[str, tuple[float, str]] = {
 }
 """How many of a unit people speak of at once; all others come one by one."""
 
+NOTHING_SAVES = "Nothing measured here would save anything worth a word."
+
 KINDS = {
     "move-hour": "Another hour",
     "move-region": "Another region",
@@ -104,6 +106,11 @@ class Anomaly:
         """Its kind for people."""
         return KINDS.get(self.kind, self.kind)
 
+    @property
+    def seconds(self) -> float:
+        """How long it went on."""
+        return (self.ended_at - self.started_at).total_seconds()
+
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
@@ -168,12 +175,38 @@ def saving_of(each: Recommendation) -> str:
     ]
     part = f"{numbers.significant(each.saving_fraction * 100, 2)} %"
     if each.range_fraction is None:
-        off_by = ""
+        off_by = ", range not known"
     elif each.range_fraction > 1:
         off_by = ", less sure than it is large"
     else:
         off_by = f" {numbers.plus_minus(each.range_fraction)}"
     return f"saves {', '.join([*filter(None, known), part])}{off_by}"
+
+
+def nothing_odd(days: int | None = None) -> str:
+    """What to say where no anomaly was found in so many days.
+
+    >>> nothing_odd(7)
+    'Nothing out of the ordinary was found in the last 7 days.'
+    """
+    return f"Nothing out of the ordinary was found{f' in the last {days} days' if days else ''}."
+
+
+def value_in_words(value: float, unit: str) -> str:
+    """What an anomaly saw or what was usual, in the words of its unit.
+
+    >>> value_in_words(92.0, "watts"), value_in_words(130.0, "joules_per_step"), value_in_words(0.04, "fraction")
+    ('92.0 W', '130 J a step', '4.00 %')
+    """
+    match unit:
+        case "watts":
+            return numbers.power(value)
+        case "joules_per_step":
+            return f"{numbers.energy(value)} a step"
+        case "fraction":
+            return f"{numbers.significant(value * 100)} %"
+        case _:
+            return f"{numbers.metric(value)} {unit}".strip()
 
 
 def told(message: object, field_name: str) -> float | None:

@@ -3,6 +3,7 @@
 What was not measured is a dashed bar of no figure, never a bar of none.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +17,27 @@ NAME_LETTERS = 13.0
 NARROW_MAX = 400.0
 """A chart of this width or less is for a phone."""
 
-COLUMNS_MAX = 120
-"""More columns than this are drawn as means of neighbours; a column needs a few pixels to be seen."""
+COLUMNS_MAX, COLUMN_SLOT_MIN = 120, 5.0
+"""More columns than this, or narrower ones in pixels, are drawn as means of neighbours; else whiskers would be one black area."""
+
+COLUMN_THICK_MAX = 64.0
+"""A single column as broad as the page would look like a wall."""
+
+LACKING_HEIGHT = 9.0
+"""The dashed box on a column of which some was not measured; how high it would be nobody knows."""
 
 ROW, ROW_BAR = 44.0, 14.0
+
+
+Units = tuple[tuple[str, float, float], ...]
+"""Units from the largest on: the name, how much one is, and from how many of it on it is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """How a chart writes what its bars are of."""
 
-    mark: Callable[[float, float], str]
-    """A round value on an axis, in the unit of the largest, which is the second argument."""
-
+    units: Units
     write: Callable[[Figure], str]
     """A figure with its range."""
 
@@ -43,6 +52,9 @@ class Bar:
     text: str = ""
     """What stands beside it; empty for its length as a figure."""
 
+    lacks: tuple[str, ...] = ()
+    """What belongs to it and was not measured or is not known, so that it would be longer."""
+
     @property
     def total(self) -> float:
         """Its length."""
@@ -55,7 +67,10 @@ class Bar:
 
     def told(self, quantity: Quantity) -> str:
         """Its figure for people."""
-        return self.text or quantity.write(Figure(self.total if self.parts else None, self.plus_minus))
+        if self.text:
+            return self.text
+        lacks = f"; not measured: {', '.join(self.lacks)}" if self.parts and self.lacks else ""
+        return f"{quantity.write(Figure(self.total if self.parts else None, self.plus_minus))}{lacks}"
 
 
 def figure_bar(label: str, figure: Figure, colour: str = "c0", *, text: str = "") -> Bar:
@@ -73,24 +88,21 @@ def grams_mark(grams: float, most: float) -> str:
     return f"{plain(grams / size)} {unit}" if grams else "0"
 
 
-def joules_mark(joules: float, most: float) -> str:
-    """A round energy on an axis, all marks in the unit of the largest.
+def axis(quantity: Quantity, most: float) -> list[tuple[float, str]]:
+    """Values from 0 to above the most that are round in the unit that fits, and how they are written.
 
-    >>> joules_mark(500.0, 2000.0), joules_mark(0.0, 1.0), joules_mark(7.2e6, 7.2e6)
-    ('0.5 kJ', '0', '2 kWh')
+    >>> axis(ENERGY, 4.0e6)
+    [(0.0, '0'), (1800000.0, '0.5 kWh'), (3600000.0, '1 kWh'), (5400000.0, '1.5 kWh')]
+    >>> axis(MONEY, 30.0)
+    [(0.0, '0'), (10.0, '$10'), (20.0, '$20'), (30.0, '$30')]
     """
-    unit, size = next((unit, size) for unit, size, least in _ENERGY_UNITS if most >= size * least)
-    return f"{joules / size:.3g} {unit}" if joules else "0"
+    unit, size = next((unit, size) for unit, size, least in quantity.units if most >= size * least)
+    marks = ticks(most / size, 4)
+    return [(mark * size, _mark(mark, unit) if mark else "0") for mark in marks]
 
 
-_ENERGY_UNITS = (
-    ("MWh", 3.6e9, 1.0),
-    ("kWh", 3.6e6, 1.0),
-    ("Wh", 3.6e3, 100.0),
-    ("kJ", 1e3, 1.0),
-    ("J", 1.0, 0.0),
-)
-"""Units of energy, joules in one, and from how many on it is used."""
+def _mark(value: float, unit: str) -> str:
+    return money_mark(value) if unit == "$" else f"{plain(value)} {unit}"
 
 
 def money_mark(usd: float) -> str:
@@ -107,19 +119,38 @@ def plain(value: float) -> str:
     return f"{value:,.10f}".rstrip("0").rstrip(".")
 
 
-ENERGY = Quantity(joules_mark, numbers.energy_figure)
-CARBON = Quantity(grams_mark, numbers.carbon_figure)
-MONEY = Quantity(lambda usd, _most: money_mark(usd), numbers.money_figure)
+ENERGY = Quantity(
+    (("MWh", 3.6e9, 1.0), ("kWh", 3.6e6, 1.0), ("Wh", 3.6e3, 100.0), ("kJ", 1e3, 1.0), ("J", 1.0, 0.0)),
+    numbers.energy_figure,
+)
+CARBON = Quantity((("t", 1e6, 1.0), ("kg", 1e3, 1.0), ("g", 1.0, 0.0)), numbers.carbon_figure)
+MONEY = Quantity((("$", 1.0, 0.0),), numbers.money_figure)
 
 
-def rows_chart(title: str, bars: Sequence[Bar], width: float, quantity: Quantity = ENERGY) -> str:
-    """One bar below the other, its name and its figure above it."""
+def rows_chart(
+    title: str,
+    bars: Sequence[Bar],
+    width: float,
+    quantity: Quantity = ENERGY,
+    *,
+    most: float = 0.0,
+    usual: float | None = None,
+) -> str:
+    """One bar below the other, its name and its figure above it.
+
+    `most` is what the whole width stands for, where that is not the longest bar; `usual` is marked in every row.
+    """
     if not bars:
         return ""
-    x = Scale((0.0, max(bar.highest for bar in bars) or 1.0), (1.0, width - 2.0))
+    most = most or max(bar.highest for bar in bars) or 1.0
+    x = Scale((0.0, most), (1.0, width - 2.0))
     canvas = Canvas(width, ROW * len(bars) + 4, title)
     for index, bar in enumerate(bars):
-        _row(canvas, x, bar, index * ROW, quantity)
+        top = index * ROW
+        _row_words(canvas, bar, top, quantity)
+        _row_bar(canvas, x, bar, (top + 20, most))
+        if usual is not None:
+            canvas.line((x(usual), top + 17), (x(usual), top + 37), "usual")
     return canvas.markup()
 
 
@@ -127,17 +158,18 @@ def columns_chart(
     title: str, bars: Sequence[Bar], width: float, quantity: Quantity = ENERGY, *, below: str = ""
 ) -> str:
     """One bar beside the other over an axis; `below` says what they are, such as `epoch`."""
-    shown = thinned(bars)
-    if not shown:
+    if not bars:
         return ""
     height, left, right, top, bottom = 200.0, 58.0, 10.0, 12.0, 34.0
-    marks = ticks(max(bar.highest for bar in shown) * 1.02, 4)
-    y = Scale((0.0, marks[-1]), (height - bottom, top))
+    together = together_of(len(bars), width - left - right)
+    shown = thinned(bars, together)
+    marks = axis(quantity, max(bar.highest for bar in shown) * 1.02)
+    y = Scale((0.0, marks[-1][0]), (height - bottom, top))
     slot = (width - left - right) / len(shown)
     canvas = Canvas(width, height, title)
-    for mark in marks:
+    for mark, text in marks:
         canvas.line((left, y(mark)), (width - right, y(mark)))
-        canvas.label(left - 6, y(mark) + 4, quantity.mark(mark, marks[-1]), anchor="end")
+        canvas.label(left - 6, y(mark) + 4, text, anchor="end")
     every = _label_every([bar.label for bar in shown], slot, width)
     for index, bar in enumerate(shown):
         _column(canvas, y, (left + index * slot, slot), bar, quantity)
@@ -145,21 +177,25 @@ def columns_chart(
             half = text_width(bar.label, LETTERS) / 2
             middle = min(left + (index + 0.5) * slot, width - half)
             canvas.label(middle, height - bottom + 16, bar.label, anchor="middle")
-    canvas.label(width - right, height - 4, below, anchor="end")
+    means = f", means of {together}" if together > 1 else ""
+    canvas.label(width - right, height - 4, f"{below}{means}", anchor="end")
     return canvas.markup()
 
 
-def thinned(bars: Sequence[Bar]) -> list[Bar]:
-    """The bars, or means of as many neighbours as it takes for them to be seen."""
-    if len(bars) <= COLUMNS_MAX:
+def thinned(bars: Sequence[Bar], together: int) -> list[Bar]:
+    """The bars, or means of so many neighbours each."""
+    if together == 1:
         return [*bars]
-    together = together_of(len(bars))
     return [_mean(bars[start : start + together]) for start in range(0, len(bars), together)]
 
 
-def together_of(count: int) -> int:
-    """How many neighbours one column stands for."""
-    return max(1, -(-count // COLUMNS_MAX))
+def together_of(count: int, room: float) -> int:
+    """How many neighbours one column stands for, so that columns and their whiskers are seen.
+
+    >>> together_of(100, 1000.0), together_of(100, 290.0), together_of(744, 1000.0)
+    (1, 2, 7)
+    """
+    return max(1, math.ceil(count / min(COLUMNS_MAX, int(room / COLUMN_SLOT_MIN))))
 
 
 def shortened(text: str, letters: float) -> str:
@@ -185,33 +221,38 @@ def _mean(bars: Sequence[Bar]) -> Bar:
         for value, colour in bar.parts:
             sums[colour] = sums.get(colour, 0.0) + value
     parts = tuple((value / len(known), colour) for colour, value in sums.items())
-    return Bar(bars[0].label, parts, sum(bar.plus_minus or 0.0 for bar in known) / len(known))
+    lacks = tuple(dict.fromkeys(name for bar in bars for name in bar.lacks))
+    return Bar(bars[0].label, parts, sum(bar.plus_minus or 0.0 for bar in known) / len(known), lacks=lacks)
 
 
-def _row(canvas: Canvas, x: Scale, bar: Bar, top: float, quantity: Quantity) -> None:
-    left, right = x.places
+def _row_words(canvas: Canvas, bar: Bar, top: float, quantity: Quantity) -> None:
     told = bar.told(quantity)
     room = (canvas.width - text_width(told, NAME_LETTERS)) / (NAME_LETTERS * 0.6) - 2
-    canvas.label(left, top + 14, shortened(bar.label, room), class_="name")
-    missing = "" if bar.parts else " missing"
-    canvas.label(canvas.width - 1, top + 14, told, anchor="end", class_=f"name{missing}")
-    place: dict[str, Any] = {"y": top + 20, "height": ROW_BAR, "rx": 3}
+    canvas.label(1.0, top + 14, shortened(bar.label, room), class_="name")
+    canvas.label(canvas.width - 1, top + 14, told, anchor="end", class_="name" if bar.parts else "name missing")
+
+
+def _row_bar(canvas: Canvas, x: Scale, bar: Bar, place: tuple[float, float]) -> None:
+    (top, most), (left, right) = place, x.places
+    box: dict[str, Any] = {"y": top, "height": ROW_BAR, "rx": 3}
     if not bar.parts:
-        canvas.add("rect", x=left, width=right - left, class_="nothing", **place)
+        canvas.add("rect", x=left, width=right - left, class_="nothing", **box)
         return
     begin = 0.0
     for value, colour in bar.parts:
-        at = x(begin)
-        canvas.add("rect", x=at, width=max(x(begin + value) - at, 1.5), class_=f"bar {colour}", **place)
+        start, end = x(min(begin, most)), x(min(begin + value, most))
+        canvas.add("rect", x=start, width=max(end - start, 1.5), class_=f"bar {colour}", **box)
         begin += value
     if bar.plus_minus:
-        whisker(canvas, (x(max(bar.total - bar.plus_minus, 0.0)), x(bar.highest)), top + 20 + ROW_BAR / 2)
+        low, high = max(bar.total - bar.plus_minus, 0.0), min(bar.highest, most)
+        whisker(canvas, (x(low), x(high)), top + ROW_BAR / 2)
 
 
 def _column(canvas: Canvas, y: Scale, across: tuple[float, float], bar: Bar, quantity: Quantity) -> None:
     left, slot = across
     title = f"{bar.label}: {bar.told(quantity)}"
-    place: dict[str, Any] = {"x": left + slot * 0.14, "width": slot * 0.72, "title": title}
+    thick = min(slot * 0.72, COLUMN_THICK_MAX)
+    place: dict[str, Any] = {"x": left + (slot - thick) / 2, "width": thick, "title": title}
     if not bar.parts:
         canvas.add("rect", y=y(0.0) - 24, height=24.0, class_="nothing", **place)
         return
@@ -220,11 +261,12 @@ def _column(canvas: Canvas, y: Scale, across: tuple[float, float], bar: Bar, qua
         if not value:
             continue
         end, start = y(begin + value), y(begin)
-        canvas.add(
-            "rect", y=end, height=start - end, rx=min(2.0, slot * 0.2), class_=f"bar {colour}", **place
-        )  # fmt: skip
+        corner = min(2.0, slot * 0.2)
+        canvas.add("rect", y=end, height=start - end, rx=corner, class_=f"bar {colour}", **place)
         begin += value
-    if bar.plus_minus and slot >= 9:
+    if bar.lacks:
+        canvas.add("rect", y=y(begin) - LACKING_HEIGHT, height=LACKING_HEIGHT, class_="nothing", **place)
+    if bar.plus_minus:
         middle = left + slot / 2
         canvas.line((middle, y(max(bar.total - bar.plus_minus, 0.0))), (middle, y(bar.highest)), "whisker")
 

@@ -4,13 +4,18 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ergonaut.reports.accounts import Compliance, Factor, Statement
-from ergonaut.reports.analysis import Analysis
+from ergonaut.reports.accounts import Certificate, Compliance, Factor, Statement
+from ergonaut.reports.analysis import Analysis, Anomaly, Recommendation
 from ergonaut.reports.comparison import Comparison
 from ergonaut.reports.report import RunReport
+from ergonaut.reports.usage import LABEL_FIELDS, Usage
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _DANGEROUS_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a text that begins so for a formula."""
@@ -102,12 +107,39 @@ def efficiency_to_csv(run_id: str, analysis: Analysis) -> str:
     ]
     rows: list[list[Any]] = [[*head, "carbon_grams_co2e", "cost_usd", "sci_grams_co2e", "carbon_grams_co2e_plus_minus"]]
     for phase in analysis.phases:
-        when = [phase.started_at.isoformat(), phase.ended_at.isoformat(), None]
+        when = [phase.started_at, phase.ended_at, None]
         figures = [phase.energy.value, phase.energy.plus_minus, phase.carbon_grams_co2e, phase.cost_usd, None, None]
         rows.append([run_id, "phase", phase.phase, phase.step, *when, *figures])
     for unit in analysis.units:
         figures = [unit.energy.value, unit.energy.plus_minus, unit.carbon.value, unit.cost.value, unit.sci_grams_co2e]
         rows.append([run_id, "unit", unit.unit, None, None, None, unit.count, *figures, unit.carbon.plus_minus])
+    return csv_of(rows)
+
+
+def recommendations_to_csv(analysis: Analysis) -> str:
+    """One row a recommendation; an empty cell is not known. The range is a part of each saving."""
+    return csv_of([_names_of(Recommendation), *(_cells_of(each) for each in analysis.recommendations)])
+
+
+def anomalies_to_csv(analysis: Analysis) -> str:
+    """One row an anomaly; `unit` is that of `value` and `expected`."""
+    return csv_of([_names_of(Anomaly), *(_cells_of(each) for each in analysis.anomalies)])
+
+
+def usage_to_csv(usage: Usage) -> str:
+    """One row a step and its labels; an empty cell is not measured or not known."""
+    figures = (
+        "energy_joules",
+        "energy_joules_range",
+        "carbon_grams_co2e",
+        "embodied_grams_co2e",
+        "cost_usd",
+        "samples",
+    )
+    rows: list[list[Any]] = [["starts_at", *(LABEL_FIELDS.get(label, label) for label in usage.by), *figures]]
+    for use in usage.uses:
+        cells = [use.energy.value, use.energy.plus_minus, use.carbon_grams_co2e, use.embodied_grams_co2e]
+        rows.append([use.starts_at, *use.labels, *cells, use.cost_usd, use.samples])
     return csv_of(rows)
 
 
@@ -154,14 +186,14 @@ def compliance_to_csv(report: Compliance) -> str:
 
     `row` says which it is, `name` names the figure, and the SCI's unit is the text `functional_unit`.
     """
-    factor_names = [field.name for field in dataclasses.fields(Factor)]
+    factor_names = _names_of(Factor)
     rows: list[list[Any]] = [["row", "name", *COMPLIANCE_FIGURES, "functional_unit", *factor_names]]
     for name, figures in _compliance_rows(report):
         unit = report.functional_unit if name == "sci" else None
         rows.append(["figure", name, *map(figures.get, COMPLIANCE_FIGURES), unit, *(None for _ in factor_names)])
     nothing = [None] * (len(COMPLIANCE_FIGURES) + 2)
     for factor in report.factors:
-        rows.append(["factor", *nothing, *(getattr(factor, name) for name in factor_names)])
+        rows.append(["factor", *nothing, *_cells_of(factor)])
     return csv_of(rows)
 
 
@@ -177,6 +209,24 @@ def _compliance_rows(report: Compliance) -> list[tuple[str, dict[str, float | No
         ("sci", {"sci_grams_co2e_per_unit": sci, "functional_units": report.functional_units}),
         ("offsets", {"grams_co2e": report.offset_grams_co2e}),
     ]
+
+
+def certificates_to_csv(certificates: Sequence[Certificate]) -> str:
+    """One row a certificate; an empty cell is not told."""
+    columns = [name for name in _names_of(Certificate) if name != "period"]
+    rows = [
+        [*(getattr(each, name) for name in columns), each.period.starts_at, each.period.ends_at]
+        for each in certificates
+    ]
+    return csv_of([[*columns, "starts_at", "ends_at"], *rows])
+
+
+def _names_of(kind: "type[DataclassInstance]") -> list[Any]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _cells_of(row: "DataclassInstance") -> list[Any]:
+    return [getattr(row, field.name) for field in dataclasses.fields(row)]
 
 
 def _values(report: RunReport) -> dict[str, Any]:
@@ -211,6 +261,8 @@ def csv_of(rows: list[list[Any]]) -> str:
 def _cell(value: Any) -> Any:
     if value is None:
         return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, str) and value.startswith(_DANGEROUS_STARTS):
         return f"'{value}"
     return value

@@ -9,7 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ergonaut.reports import numbers
-from ergonaut.reports.analysis import Analysis, Anomaly, Phase, Recommendation, Unit, saving_of
+from ergonaut.reports.analysis import (
+    NOTHING_SAVES,
+    Analysis,
+    Anomaly,
+    Phase,
+    Recommendation,
+    Unit,
+    nothing_odd,
+    saving_of,
+)
 from ergonaut.reports.charts_phases import top_phases
 from ergonaut.reports.comparison import Cell, Comparison, Standing, Verdict
 from ergonaut.reports.report import RENT, Component, Place, PowerPoint, RunReport, label_of
@@ -108,8 +117,8 @@ def units_for_terminal(units: Sequence[Unit]) -> RenderableType:
         sci = numbers.carbon(unit.sci_grams_co2e * unit.per) if unit.sci_grams_co2e is not None else numbers.NOTHING
         figures = (
             numbers.energy_figure(numbers.scaled(unit.energy, unit.per)),
-            numbers.carbon(numbers.scaled(unit.carbon, unit.per).value),
-            numbers.money(numbers.scaled(unit.cost, unit.per).value),
+            numbers.carbon_figure(numbers.scaled(unit.carbon, unit.per)),
+            numbers.money_figure(numbers.scaled(unit.cost, unit.per)),
         )
         table.add_row(Text(unit.label), *figures, sci, unit.count_text)
     return table
@@ -149,6 +158,8 @@ def _indented(phase: Phase, names: Collection[str]) -> str:
 
 def recommendations_for_terminal(recommendations: Sequence[Recommendation]) -> RenderableType:
     """What would save, and on what that rests."""
+    if not recommendations:
+        return Text(NOTHING_SAVES)
     parts: list[RenderableType] = []
     for each in recommendations:
         parts.append(Text.assemble("• ", each.sentence, "  ", (saving_of(each), "green")))
@@ -158,8 +169,10 @@ def recommendations_for_terminal(recommendations: Sequence[Recommendation]) -> R
     return Group(*parts)
 
 
-def anomalies_for_terminal(anomalies: Sequence[Anomaly]) -> RenderableType:
+def anomalies_for_terminal(anomalies: Sequence[Anomaly], days: int | None = None) -> RenderableType:
     """What was found, and what to do."""
+    if not anomalies:
+        return Text(nothing_odd(days))
     parts: list[RenderableType] = []
     for each in anomalies:
         where = " ".join(part for part in (each.run_id, each.host, each.component) if part)

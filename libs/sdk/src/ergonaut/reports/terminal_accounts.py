@@ -9,6 +9,7 @@ from ergonaut.reports import numbers
 from ergonaut.reports.accounts import Certificate, Compliance, Line, Statement
 from ergonaut.reports.accounts_words import amount_of, figures_of
 from ergonaut.reports.terminal import pairs_of, table_of, title_of
+from ergonaut.reports.usage import Usage, Use
 
 
 def statement_for_terminal(statement: Statement) -> RenderableType:
@@ -39,6 +40,32 @@ def compliance_for_terminal(report: Compliance) -> RenderableType:
     if report.factors:
         parts += [title_of("Factors"), table]
     return Group(*parts, *_certificates(report.certificates), *_notes(report.notes))
+
+
+def usage_for_terminal(usage: Usage) -> RenderableType:
+    """What was used over time, step by step."""
+    if not usage.uses:
+        return Text("Nothing was measured in this time.")
+    table = table_of("From, UTC", *usage.by, "Energy", "CO₂e", "Embodied", "Cost", "Samples", left=usage.by)
+    for use in usage.uses:
+        labels = (Text(label or "none") for label in use.labels)
+        table.add_row(f"{use.starts_at:%F %T}", *labels, *_used(use))
+    total = usage.total
+    if len(usage.uses) > 1:
+        table.add_row("Total", *("" for _ in usage.by), *_used(total), style="bold")
+    return table
+
+
+def _used(use: Use) -> tuple[str, ...]:
+    embodied = use.embodied_grams_co2e
+    energy, carbon = numbers.energy_figure(use.energy), numbers.carbon(use.carbon_grams_co2e)
+    return (
+        numbers.NOTHING if use.is_rent else energy,
+        numbers.NOTHING if use.is_rent else carbon,
+        numbers.carbon(embodied) if embodied is not None else numbers.NOT_KNOWN,
+        numbers.money(use.cost_usd),
+        f"{use.samples:,}",
+    )
 
 
 def _figures(line: Line) -> tuple[str, ...]:
