@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ergonaut.events.telemetry import Method, Share
 from ergonaut.ids import new_id
-from ergonaut.metering import CounterMark, discover
+from ergonaut.metering import CounterMark, Reading, discover
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
-from ergonaut_telemetry.domain import HostReading
+from ergonaut_telemetry.domain import HostReading, charges_between
 
 RUN_ID = new_id("run")
 """Of this test session alone: the meters see every process of the machine, those of another session too."""
@@ -109,3 +110,36 @@ def test_rapl_counters_are_marked_by_component(tmp_path: Path) -> None:
         CounterMark("intel-rapl:1", 6_000_000, wraps_at),
     )
     assert marks["dram"] == (CounterMark("intel-rapl:0:1", 7_000_000, wraps_at),)
+
+
+class Card:
+    """A card whose work is that of the processes it is told of."""
+
+    accelerators = ("A card",)
+
+    def __init__(self) -> None:
+        self.joules = 0.0
+        self.working: dict[int, float] = {}
+
+    def read(self) -> Sequence[Reading]:
+        return [Reading("gpu0", Method.COUNTER, "test", 0.05, self.joules)]
+
+    def users(self) -> Mapping[str, Mapping[int, float]]:
+        return {"gpu0": self.working}
+
+    def close(self) -> None: ...
+
+
+def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
+    card = Card()
+    meters = HostMeters([card])
+    with running(RunContext(run_id=RUN_ID, tenant="acme", metered=True), [sys.executable, "-c", BUSY]):
+        before = meters.read()
+        (run,) = (run for run in before.runs if run.context.run_id == RUN_ID)
+        card.working = {stat.pid: 3.0 for stat in run.members} | {-1: 1.0}
+    card.joules = 400.0
+    charges = charges_between(before, meters.read())
+
+    by_share = {charge.share: charge.energy_joules for charge in charges if charge.component == "gpu0"}
+    assert by_share == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
+    assert RUN_ID not in run_ids(meters.read())

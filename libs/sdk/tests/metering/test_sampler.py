@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering import HostLoad, HostSampler, ProcessScan, Reading
 from ergonaut.metering.processtable import ProcessStat
@@ -20,6 +22,8 @@ class World:
         self.cpu_of_run = 0.0
         self.reading = Reading("cpu", Method.COUNTER, "test", 0.05, 1000.0)
         self.holders: Mapping[str, Mapping[int, float]] = {}
+        self.living = {10}
+        self.ended = False
 
     def load(self) -> HostLoad:
         return HostLoad(self.seconds, self.busy, 2, 1000, 500)
@@ -28,7 +32,7 @@ class World:
         return BEGINNING + timedelta(seconds=self.seconds)
 
     def pids(self) -> set[int]:
-        return {10}
+        return self.living
 
     def environment(self, pid: int, beginning: str = "") -> Mapping[str, str]:
         return RunContext(run_id="run-1").to_environment()
@@ -40,7 +44,7 @@ class World:
         return None
 
     def read(self, pid: int) -> ProcessStat | None:
-        return ProcessStat(pid, 1, 1.0, self.cpu_of_run, 0.0, 100, ended=False)
+        return ProcessStat(pid, 1, 1.0, self.cpu_of_run, 0.0, 100, ended=self.ended) if pid in self.living else None
 
 
 class WorldMeter:
@@ -101,3 +105,19 @@ def test_a_gpu_goes_to_the_run_whose_process_holds_it() -> None:
     world.seconds, world.reading = 1.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 400.0)
     charges = {charge.share: charge.energy_joules for charge in sampler.sample().charges}
     assert charges == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_what_a_process_did_on_a_gpu_before_it_ended_is_its_runs(*, reaped: bool) -> None:
+    world = World()
+    world.reading = Reading("gpu0", Method.COUNTER, "test", 0.05, 0.0)
+    sampler = sampler_of(world)
+    # The driver tells the work of an interval, also that of processes which are no more at its end.
+    world.holders = {"gpu0": {10: 3.0, 99: 1.0}}
+    world.ended, world.living = True, set() if reaped else {10}
+    world.seconds, world.reading = 1.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 400.0)
+    charges = {charge.share: charge.energy_joules for charge in sampler.sample().charges}
+    assert charges == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
+    world.seconds, world.reading = 2.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 500.0)
+    world.holders = {"gpu0": {99: 1.0}}
+    assert sum(one.energy_joules or 0.0 for one in sampler.sample().charges if one.share is Share.RUN) == 0.0

@@ -12,7 +12,7 @@ from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.location import WORLD_AVERAGE_GRAMS_PER_KWH, Intensity, intensity_from, zone_from
 from ergonaut.metering.meters import CounterMark, Meter, NotMeasured, Reading
 from ergonaut.metering.place import Place, ask_again_seconds, place_of_host
-from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment
+from ergonaut.metering.processes import ProcessScan, RunUse, claimed_by_environment, runs_by_pid
 from ergonaut.metering.sampler import Charge, HostInterval, HostSampler
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "intensity_from",
     "place_of_host",
     "read_load",
+    "runs_by_pid",
     "zone_from",
 ]

@@ -37,8 +37,9 @@ Claim = Callable[[int], RunContext | None]
 class RunUse:
     """What a run's processes have used since the scan first saw the run; without living ones the run has ended.
 
-    `used_cpu_seconds` is what came since the last scan. `group` is the control group that the run has for itself, if any, and
-    `group_cpu_seconds` where its own counting stands.
+    `used_cpu_seconds` is what came since the last scan, and `ended_pids` are processes that have ended since, whose work on a card
+    is still to be told. `group` is the control group that the run has for itself, if any, and `group_cpu_seconds` where its own
+    counting stands.
     """
 
     context: RunContext
@@ -49,6 +50,7 @@ class RunUse:
     workload: Workload = field(default_factory=Workload)
     group: str = ""
     group_cpu_seconds: float | None = None
+    ended_pids: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class _Run:
     cpu_seconds: float = 0.0
     tree_cpu_seconds: float = 0.0
     members: dict[int, ProcessStat] = field(default_factory=dict)
+    gone: frozenset[int] = frozenset()
     paths: dict[int, str] = field(default_factory=dict)
     group: OwnedGroup | None = None
     workload: Workload = field(default_factory=Workload)
@@ -83,6 +86,7 @@ class _Run:
             workload=self.workload,
             group=self.group.path if self.group else "",
             group_cpu_seconds=self.group.total_cpu_seconds if self.group else None,
+            ended_pids=self.gone.union(stat.pid for stat in self.members.values() if stat.ended),
         )
 
 
@@ -135,7 +139,7 @@ class ProcessScan:
                 now[pid] = stat
         gone = {pid: stat for pid, stat in before.items() if pid not in now}
         run.tree_cpu_seconds = used_between(before, now, gone)
-        run.members = now
+        run.members, run.gone = now, frozenset(gone)
         for pid in gone:
             del self._run_of[pid]
             run.paths.pop(pid, None)
@@ -260,6 +264,13 @@ class ProcessScan:
         """Whether a process is known to belong elsewhere; one that nobody has seen yet may be the run's."""
         key = self._run_of.get(pid)
         return pid in self._strangers if key is None else key != (run.context.tenant, run.context.run_id)
+
+
+def runs_by_pid(uses: Mapping[RunKey, RunUse]) -> dict[int, RunKey]:
+    """Whose each process is, by its pid; those that ended since the last scan are among them."""
+    ended = {pid: key for key, use in uses.items() for pid in use.ended_pids}
+    # A pid may have been given out again since.
+    return ended | {pid: key for key, use in uses.items() for pid in use.pids}
 
 
 def used_between(

@@ -9,7 +9,7 @@ from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering.attribution import OTHERS, HostUse, RunKey, attribute
 from ergonaut.metering.load import HostLoad, read_load
 from ergonaut.metering.meters import Meter, Reading
-from ergonaut.metering.processes import ProcessScan, RunUse
+from ergonaut.metering.processes import ProcessScan, RunUse, runs_by_pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class HostSampler:
         )
 
     def _gpu_weights(self, runs: Mapping[RunKey, RunUse]) -> Mapping[str, Mapping[RunKey, float]]:
-        run_of = {pid: key for key, use in runs.items() for pid in use.pids}
+        run_of = runs_by_pid(runs)
         weights: dict[str, dict[RunKey, float]] = {}
         for meter in self._meters:
             for component, users in meter.users().items():

@@ -22,6 +22,7 @@ from ergonaut.metering import (
     claimed_by_environment,
     host_facts,
     read_load,
+    runs_by_pid,
 )
 from ergonaut.metering.attribution import OTHERS
 from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_process_table
@@ -63,6 +64,8 @@ class HostMeters:
 
     def _read(self) -> HostReading:
         uses = self._scan.scan()
+        holders = tuple(self._holders(uses))
+        at_work = {holder.run for holder in holders if holder.weight > 0}
         reading = HostReading(
             boot_id=self._boot_id,
             agent=self._agent,
@@ -70,8 +73,10 @@ class HostMeters:
             load=read_load(),
             process_clock_seconds=_process_clock_seconds(),
             components=tuple(_component(reading) for meter in self._meters for reading in meter.read()),
-            runs=tuple(self._run(use) for use in uses.values() if use.pids or use.used_cpu_seconds),
-            holders=tuple(self._holders(uses)),
+            runs=tuple(
+                self._run(use) for key, use in uses.items() if use.pids or use.used_cpu_seconds or key in at_work
+            ),
+            holders=holders,
         )
         self._table.forget()
         return reading
@@ -97,7 +102,7 @@ class HostMeters:
         )
 
     def _holders(self, uses: Mapping[RunKey, RunUse]) -> Iterable[Holder]:
-        run_of = {pid: key for key, use in uses.items() for pid in use.pids}
+        run_of = runs_by_pid(uses)
         weights: dict[tuple[str, RunKey], float] = defaultdict(float)
         for meter in self._meters:
             for component, users in meter.users().items():
