@@ -104,3 +104,21 @@ for number in range(1_000_000):
     told = int(count.read_text().splitlines()[-1])
     values = [entry.value for entry in all_entries(path)]
     assert values[: told + 1] == [float(number) for number in range(told + 1)]
+
+
+def test_a_line_that_the_disk_took_in_part_harms_no_later_one(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "journal.jsonl"
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with JournalWriter(path) as writer:
+        writer.write(metric("before", 1))
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+            for _ in range(2):
+                with pytest.raises(OSError, match=r"."):
+                    writer.write(metric("torn", 1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        writer.write(metric("after", 1))
+    assert [entry.name for entry in all_entries(path)] == ["before", "after"]

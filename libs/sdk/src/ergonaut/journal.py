@@ -3,6 +3,7 @@
 `ergonaut.track()` writes it; the orchestrator tails it, the tracker's stream sends from it, `recover_runs` closes it.
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -22,6 +23,8 @@ READ_BYTES_MAX = 8 * 1024 * 1024
 # A killed process loses nothing that was written; the disk is only forced for the sake of a machine that loses power. Each
 # second it would be a tenth of what the tracker itself costs.
 FSYNC_SECONDS_MIN = 5.0
+# As entries are written, the kind comes first; a text within an entry cannot hold the line's break before it.
+_END = b'{"kind":"finished"'
 
 
 class EntryKind(StrEnum):
@@ -87,6 +90,10 @@ class JournalEntry(BaseModel):
     state: RunState | None = Field(default=None, description="finished: how the run ended.")
     exit_code: int | None = Field(default=None, description="finished: the program's, where it is known.")
     because: str = Field(default="", description="finished: why it failed.")
+    entries_missing: int | None = Field(
+        default=None,
+        description="finished: how many entries are not in the journal, since the disk did not take them.",
+    )
 
 
 class JournalWriter:
@@ -96,18 +103,29 @@ class JournalWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._synced_at = time.monotonic()
-        if _ends_torn(path):
-            self._file.write(b"\n")
+        self._is_torn = _ends_torn(path)
 
-    def write(self, entry: JournalEntry) -> None:
-        """Append one line, in one write, so that a reader or a crash never finds it mixed with another. Raises OSError."""
+    def write(self, entry: JournalEntry) -> int:
+        """Append one line, in one write, so that a reader or a crash never finds it mixed with another; gives its bytes.
+
+        Raises OSError where it could not be written; the same entry may be written again then.
+        """
         line = entry.model_dump_json(exclude_defaults=True).encode() + b"\n"
-        if self._file.write(line) != len(line):
+        if self._is_torn:
+            # Whoever tore the last line, what it was is passed over by readers once it is ended.
+            line = b"\n" + line
+        written = self._file.write(line) or 0
+        if written != len(line):
             # A disk that fills takes what still fits, and says so only by the length.
+            self._is_torn = self._is_torn or written > 0
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._is_torn = False
         # Samples come from the meter's own thread; a program that tells a phase must not wait for the disk.
         if entry.kind is EntryKind.SAMPLE and time.monotonic() - self._synced_at >= FSYNC_SECONDS_MIN:
-            self._sync()
+            # The line is written, and would be twice if this failure had it written again.
+            with contextlib.suppress(OSError):
+                self._sync()
+        return len(line)
 
     @property
     def size_bytes(self) -> int:
@@ -129,8 +147,8 @@ class JournalWriter:
         self.close()
 
     def _sync(self) -> None:
-        os.fsync(self._file.fileno())
         self._synced_at = time.monotonic()
+        os.fsync(self._file.fileno())
 
 
 def read_entries(path: Path, offset: int = 0) -> tuple[list[JournalEntry], int]:
@@ -166,6 +184,11 @@ def all_entries(path: Path) -> Iterator[JournalEntry]:
         if new_offset == offset:
             return
         offset = new_offset
+
+
+def is_end(line: bytes) -> bool:
+    """Whether a line tells of a run's end, without understanding the rest of it."""
+    return line.startswith(_END)
 
 
 def parsed(line: bytes) -> JournalEntry | None:

@@ -13,7 +13,7 @@ import pytest
 
 import ergonaut
 from ergonaut.events.runs import RunState
-from ergonaut.journal import EntryKind
+from ergonaut.journal import EntryKind, parsed
 
 from .programs import PREAMBLE, environment_of, journals, only_journal, run
 from .test_command import CLI
@@ -103,11 +103,43 @@ for _ in range(2):
         for number in range(3000):
             run.metric("number", number)
         burn(0.3)
-    print(run.summary.metrics, run.summary.energy_joules > 0.5)
+    print(run.summary.metrics, run.summary.energy_joules > 0.5, run.summary.journal_entries_missing > 1000)
 """
     done = in_own_mounts('mount -t tmpfs -o size=64k none "$ERGONAUT_HOME"', program, home)
-    assert (done.returncode, done.stdout) == (0, 2 * "{'number': 2999.0} True\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, 2 * "{'number': 2999.0} True True\n"), done.stderr
     assert "No space left on device" in done.stderr
+
+
+def test_a_disk_that_was_full_for_a_while_leaves_no_gap(home: Path) -> None:
+    program = """
+home = Path(os.environ["ERGONAUT_HOME"])
+with ergonaut.track() as run:
+    (journal,) = home.glob("runs/*/journal.jsonl")
+    try:
+        with open(home / "ballast", "wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)) == 4096: pass
+    except OSError:
+        pass
+    for number in range(100):
+        run.metric("during", number)
+    assert b'"value":99' not in journal.read_bytes()
+    (home / "ballast").unlink()
+    deadline = time.monotonic() + 30
+    while b'"after"' not in journal.read_bytes() and time.monotonic() < deadline:
+        run.metric("after", 1)
+        time.sleep(0.05)
+print(run.summary.journal_entries_missing)
+print(journal.read_text())
+"""
+    done = in_own_mounts('mount -t tmpfs -o size=64k none "$ERGONAUT_HOME"', program, home)
+    assert done.returncode == 0, done.stderr
+    missing, *lines = done.stdout.splitlines()
+    assert (missing, done.stderr.count("cannot be written at the moment")) == ("0", 1)
+    entries = [entry for line in lines if (entry := parsed(line.encode())) is not None]
+    assert [entry.value for entry in entries if entry.name == "during"] == [float(number) for number in range(100)]
+    sequences = [entry.sampled.sequence for entry in entries if entry.sampled]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert (entries[-1].kind, entries[-1].entries_missing) == (EntryKind.FINISHED, None)
 
 
 def test_a_container_without_proc_goes_on_with_nothing_measured(home: Path) -> None:

@@ -344,13 +344,17 @@ def test_a_journal_that_fails_later_does_not_stop_the_program(
         def full(_entry: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(run._parts.journal, "write", full)
+        assert run._parts.journal is not None
+        monkeypatch.setattr(run._parts.journal._writer, "write", full)
         run.metric("loss", 1.0)
         run.metric("loss", 0.5)
         burn(0.1)
     assert run.summary is not None
     assert run.summary.metrics == {"loss": 0.5}
     assert (run.summary.energy_joules or 0) > 0
+    # Two figures, the samples and the end.
+    assert run.summary.journal_entries_missing >= 4
+    assert f"{run.summary.journal_entries_missing} entries are not in the journal" in run.summary.sentence()
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 

@@ -169,6 +169,8 @@ def _notes(summary: RunSummary) -> Sequence[str]:
     notes += [f"{item.component}: {item.source}" for item in summary.components if item.component != RENT_COMPONENT]
     if summary.cost_usd is None:
         notes.append("cost: set ERGONAUT_ELECTRICITY_USD_PER_KWH to have it")
+    if summary.journal_entries_missing:
+        notes.append(f"journal: {summary.gap_in_words}")
     return notes
 
 

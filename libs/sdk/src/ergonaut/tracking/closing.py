@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ergonaut.events.runs import RunState
-from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, parsed, read_entries
+from ergonaut.journal import READ_BYTES_MAX, EntryKind, JournalEntry, JournalWriter, is_end, parsed, read_entries
 from ergonaut.metering import host_name
 from ergonaut.tracking.identity import ProcessIdentity, boot_id
 
@@ -16,8 +16,6 @@ DIED = "process died"
 
 # A journal's last entries are a few kilobytes; they are looked for in this much, not in a file of many days.
 _TAIL_BYTES = 64 * 1024
-# As entries are written, the kind comes first; a text within an entry cannot hold the line's break before it.
-_END = b'{"kind":"finished"'
 # Of a run in another container or on another machine only its journal can be seen; it has a line every minute at least, by the
 # longest interval.
 _STILL_SECONDS_MAX = 300.0
@@ -68,13 +66,13 @@ def close_dead_runs(home: Path, newest: int | None = None) -> list[Path]:
 
 def has_ended(journal: Path) -> bool:
     """Whether a journal tells of its run's end."""
-    return any(line.startswith(_END) for line in _tail(journal))
+    return any(is_end(line) for line in _tail(journal))
 
 
 def has_died(journal: Path) -> bool:
     """Whether a run's end was written by this module, since the run itself could not."""
     died = f'"because":"{DIED}"'.encode()
-    return any(line.startswith(_END) and died in line for line in _tail(journal))
+    return any(is_end(line) and died in line for line in _tail(journal))
 
 
 def _tail(journal: Path) -> list[bytes]:

@@ -16,6 +16,7 @@ from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.tracking.counts import Counts
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.others import OthersFigures
+from ergonaut.tracking.runjournal import RunJournal
 from ergonaut.tracking.stopping import StopWish
 from ergonaut.tracking.summary import Beginning, Ending, RunSummary, Totals, summarised
 
@@ -115,20 +116,15 @@ class Run:
         return self._summarise(Ending(_now()))
 
     def write(self, entry: JournalEntry) -> None:
-        """Append to the run's journal, if it has one; a disk that fails is told once and does not stop the program."""
-        journal = self._parts.journal
-        if journal is None:
-            return
-        try:
-            journal.write(entry)
-        except (OSError, ValueError) as error:
-            self._parts.journal = None
-            if self._summary is None:
-                self._parts.warn_once(f"the journal of {self.run_id} cannot be written any more: {error}")
+        """Append to the run's journal, if it has one; a disk that fails is told of once, and it is tried again later."""
+        trouble = self._parts.journal.write(entry) if self._parts.journal is not None else ""
+        if trouble and self._summary is None:
+            self._parts.warn_once(f"the journal of {self.run_id} {trouble}")
 
     def attach(self, journal: JournalWriter, journal_path: Path, *, ends_it: bool = False) -> None:
         """Give the run the file that it writes to; `ends_it` where nobody else writes the end into it."""
-        self._parts.journal, self._parts.journal_path, self._parts.ends_journal = journal, journal_path, ends_it
+        self._parts.journal = RunJournal(journal, journal_path, ends_it=ends_it)
+        self._parts.journal_path, self._parts.ends_journal = journal_path, ends_it
         if ends_it:
             self._parts.others = OthersFigures(journal_path, journal.size_bytes)
 
@@ -179,11 +175,10 @@ class Run:
                 because=ending.because,
             )
             self.write(ended)
-        self._summary = self._summarise(ending)
-        if self._parts.journal is not None:
-            with contextlib.suppress(OSError):
-                self._parts.journal.close()
-        self._parts.journal = None
+        journal, self._parts.journal = self._parts.journal, None
+        self._summary = self._summarise(replace(ending, entries_missing=journal.missing if journal is not None else 0))
+        if journal is not None:
+            journal.close()
 
     def _may_keep(self, name: str, what: str, *, known: Mapping[str, float], other: Mapping[str, float]) -> bool:
         _check_name(name, what)
@@ -237,7 +232,7 @@ class Run:
 class _Parts:
     """What a run writes to and asks; a run without them, such as a rank beside the first, only keeps its metrics."""
 
-    journal: JournalWriter | None = None
+    journal: RunJournal | None = None
     journal_path: Path | None = None
     ends_journal: bool = False
     meter: MeterThread | None = None

@@ -55,6 +55,14 @@ class RunSummary:
     journal: Path | None
     exit_code: int | None = None
     project: str = ""
+    journal_entries_missing: int = 0
+    """Entries that the disk did not take: the journal, and whoever reads it such as the ledger, knows less than this tells."""
+
+    @property
+    def gap_in_words(self) -> str:
+        """What the journal lacks; empty where it has all."""
+        missing = self.journal_entries_missing
+        return f"{missing} entries are not in the journal, since the disk did not take them" if missing else ""
 
     @property
     def duration_seconds(self) -> float:
@@ -75,9 +83,10 @@ class RunSummary:
             return f"{self.name} ({self.run_id}) took {self.duration_seconds:.0f} s, metered by {self.metered_by}"
         parts = ", ".join(_said(component) for component in self.components if component.component != RENT_COMPONENT)
         cost = "cost not known" if self.cost_usd is None else f"{self.cost_usd:.3g} USD"
+        gap = f"; {self.gap_in_words}" if self.journal_entries_missing else ""
         return (
             f"{self.name} ({self.run_id}) used {self.energy_joules:.4g} J ({parts}), "
-            f"{self.carbon_grams_co2e:.3g} g CO2e at {self.intensity_grams_per_kwh:g} g/kWh ({self.intensity_kind}), {cost}"
+            f"{self.carbon_grams_co2e:.3g} g CO2e at {self.intensity_grams_per_kwh:g} g/kWh ({self.intensity_kind}), {cost}{gap}"
         )
 
 
@@ -138,6 +147,7 @@ class Ending:
     state: RunState | None = None
     because: str = ""
     exit_code: int | None = None
+    entries_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,7 @@ def summarised(beginning: Beginning, ending: Ending, totals: Totals, metrics: Ma
         journal=beginning.journal,
         exit_code=ending.exit_code,
         project=beginning.project,
+        journal_entries_missing=ending.entries_missing,
     )
 
 
@@ -197,7 +208,7 @@ def summary_of(entries: Iterable[JournalEntry], journal: Path) -> RunSummary | N
             )
         add_metric(metrics, entry)
         if entry.kind is EntryKind.FINISHED and ending is None:
-            ending = Ending(entry.at, entry.state, entry.because, entry.exit_code)
+            ending = Ending(entry.at, entry.state, entry.because, entry.exit_code, entry.entries_missing or 0)
     if beginning is None or last_at is None:
         return None
     return summarised(beginning, ending or Ending(last_at), totals, metrics)
