@@ -75,10 +75,12 @@ def heard_by(service: str) -> Listeners:
     if importlib.util.find_spec(name) is None:
         return Listeners(service)
     door = importlib.import_module(name)
-    if hasattr(door, "listeners"):
-        return _declared(door.listeners)
-    # The ledger reads whole areas in batches, so it has no function an event.
     listeners = Listeners(service)
+    for declare in (getattr(door, name) for name in ("listeners", "followed") if hasattr(door, name)):
+        listeners.handlers += _declared(declare).handlers
+    if listeners.handlers:
+        return listeners
+    # The ledger reads whole areas in batches, so it has no function an event.
     for type_name, event_type in concrete_types().items():
         if type_name.split(".")[0] in door.AREAS:
             listeners.on(event_type, durable=door.DURABLE)(_kept)

@@ -103,8 +103,8 @@ def test_a_project_is_paused_and_goes_on_when_its_budget_is_raised(
     client.budgets.remove("vision-cap")
 
 
-def test_a_budget_stops_a_tracked_program_and_one_that_starts_when_it_is_used_up(
-    system: Installation, client: Client
+def test_a_budget_stops_a_tracked_program_and_what_would_start_when_it_is_used_up(
+    system: Installation, client: Client, tmp_path: Path
 ) -> None:
     limit = BudgetSpec(
         budget_id="notebooks",
@@ -120,6 +120,10 @@ def test_a_budget_stops_a_tracked_program_and_one_that_starts_when_it_is_used_up
     assert client.budgets.get("notebooks").used >= LIMIT_JOULES * 0.99
     later = tracked(system)
     assert (first.returncode, later.returncode) == (79, 79), (first.stderr, later.stderr)
+    job_id = submitted(client, write_job(tmp_path / "job", "pass", project="notebooks"))
+    *_, last = client.jobs.watch(job_id)
+    assert last.state == pb.JOB_STATE_REFUSED
+    assert "budget notebooks is used up" in last.because
     client.budgets.remove("notebooks")
 
 

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.bus import listening, open_bus
+from ergonaut_common.bus import following, listening, open_bus
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
@@ -16,7 +16,7 @@ from ergonaut_scheduler.adapters.job_book import BUCKET, KeyValueJobBook
 from ergonaut_scheduler.adapters.pricing import PricingIntensityForecast, PricingOfferBook
 from ergonaut_scheduler.adapters.sources import ObjectSourceStore
 from ergonaut_scheduler.adapters.workflows import TemporalWorkflows
-from ergonaut_scheduler.listeners import listeners
+from ergonaut_scheduler.listeners import followed, listeners
 from ergonaut_scheduler.rpc import SERVICE_NAME, door
 from ergonaut_scheduler.service import Rules, Scheduling, World
 from ergonaut_scheduler.settings import Settings
@@ -41,6 +41,8 @@ async def run(platform: PlatformSettings) -> None:
             clock=SystemClock(),
         )
         scheduling = Scheduling(world, Rules(frozenset(settings.providers), settings.alternatives_max))
+        # Before the first workflow can ask for a place.
+        await stack.enter_async_context(following(followed(scheduling.spending), bus))
         await stack.enter_async_context(listening(listeners(scheduling.following), platform, bus))
         await stack.enter_async_context(background(scheduling.following.look_after_all(settings.reconcile_seconds)))
         await stack.enter_async_context(

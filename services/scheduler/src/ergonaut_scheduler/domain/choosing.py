@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ergonaut.jobs import Candidate, JobSpec, Objective, Plan
-from ergonaut_scheduler.domain.weighing import Supply, Weighed, weigh
+from ergonaut_scheduler.domain.holds import Hold
+from ergonaut_scheduler.domain.weighing import Supply, Weighed, possible_starts, weigh
 from ergonaut_scheduler.domain.wording import compared, dollars, duration, grams
 
 _Key = tuple[float | datetime | str, ...]
@@ -25,9 +26,11 @@ class _Scale:
     waiting_seconds: float
 
 
-def plan(spec: JobSpec, supply: Supply, now: datetime, alternatives_max: int) -> Plan:
+def plan(spec: JobSpec, supply: Supply, now: datetime, alternatives_max: int, hold: Hold | None = None) -> Plan:
     """What to choose for a job; the same inputs always give the same plan, in whatever order the offers come."""
-    weighed = weigh(spec, supply, now)
+    if hold is not None and not any(hold.lets_start(at) for at in possible_starts(spec, now)):
+        return Plan(refused_because=hold.refusal)
+    weighed = weigh(spec, supply, now, hold)
     feasible = [candidate for candidate in weighed if candidate.feasible]
     scale = _scale(feasible or weighed, now)
     order = _order(spec.objective, scale)
@@ -37,8 +40,11 @@ def plan(spec: JobSpec, supply: Supply, now: datetime, alternatives_max: int) ->
         return Plan(alternatives=told, refused_because=_refusal(weighed, spec, order), weighed=len(weighed))
     chosen = min(feasible, key=order)
     others = _best_of_each_offer([candidate for candidate in weighed if candidate is not chosen], order)
+    because = _why_chosen(chosen, spec, len(feasible), len(weighed)) + (
+        f"; not sooner, since {hold.because}" if hold else ""
+    )
     return Plan(
-        chosen=_told(chosen, scale, spec, _why_chosen(chosen, spec, len(feasible), len(weighed))),
+        chosen=_told(chosen, scale, spec, because),
         alternatives=tuple(_told(row, scale, spec, _why_not(row, chosen)) for row in others[:alternatives_max]),
         weighed=len(weighed),
     )

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from ergonaut.jobs import Budget, JobSpec, Resources
 from ergonaut.units import MICROUSD_PER_USD, SECONDS_PER_HOUR, kwh_from_joules
+from ergonaut_scheduler.domain.holds import Hold
 from ergonaut_scheduler.domain.offers import Forecast, Offer
 from ergonaut_scheduler.domain.wording import dollars, duration, grams, joules, number
 
@@ -63,13 +64,14 @@ class Supply:
     connected: frozenset[str]
 
 
-def weigh(spec: JobSpec, supply: Supply, now: datetime) -> list[Weighed]:
+def weigh(spec: JobSpec, supply: Supply, now: datetime, hold: Hold | None = None) -> list[Weighed]:
     """Every candidate; an offer that can never carry the job is weighed once, so that its reason can be told."""
     offers = sorted(supply.offers, key=lambda offer: (offer.price_microusd_per_hour, offer.offer_id))[:CANDIDATES_MAX]
     lasting = {offer.offer_id: tuple(_lasting_obstacles(spec, offer, supply.connected)) for offer in offers}
     fitting = sum(1 for obstacles in lasting.values() if not obstacles)
     starts_each = (CANDIDATES_MAX - (len(offers) - fitting)) // max(1, fitting)
-    starts = possible_starts(spec, now)[: max(1, starts_each)]
+    possible = [at for at in possible_starts(spec, now) if hold is None or hold.lets_start(at)]
+    starts = possible[: max(1, starts_each)]
     return [
         _weighed(spec, offer, start, supply.forecasts[offer.zone], lasting[offer.offer_id])
         for offer in offers

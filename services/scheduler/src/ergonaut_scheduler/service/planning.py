@@ -16,6 +16,7 @@ from ergonaut_scheduler.domain.facts import decision_of, submission_of
 from ergonaut_scheduler.domain.records import planned
 from ergonaut_scheduler.domain.specs import fault_of
 from ergonaut_scheduler.domain.wording import duration
+from ergonaut_scheduler.service.spending import Spending
 from ergonaut_scheduler.service.world import World
 
 FORECAST_HOURS_MAX = 168
@@ -40,9 +41,10 @@ class Rules:
 class Planning:
     """Finds each job an offer and a start, or says why there is none."""
 
-    def __init__(self, world: World, rules: Rules) -> None:
+    def __init__(self, world: World, rules: Rules, spending: Spending) -> None:
         self._world = world
         self._rules = rules
+        self._spending = spending
 
     async def what_if(self, tenant: str, spec: JobSpec) -> Plan:
         """What would be chosen now; nothing is kept. Raises Refused for a job that could not be submitted."""
@@ -118,8 +120,9 @@ class Planning:
             forecasts = await self._forecasts({offer.zone for offer in offers}, min(hours, FORECAST_HOURS_MAX))
             supply = Supply(offers, forecasts, self._rules.connected)
             now, rows = self._world.clock.now(), self._rules.alternatives_max
+            hold = self._spending.hold(tenant, spec.project)
             # Thousands of candidates take long enough to be felt by every other caller, were it done on the loop.
-            return await asyncio.to_thread(plan, spec, supply, now, rows)
+            return await asyncio.to_thread(plan, spec, supply, now, rows, hold)
 
     async def _forecasts(self, zones: Iterable[str], hours: int) -> dict[str, Forecast]:
         at_once = asyncio.Semaphore(FORECASTS_AT_ONCE)
