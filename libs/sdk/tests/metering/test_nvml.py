@@ -10,6 +10,7 @@ import pytest
 from ergonaut.events.telemetry import Method
 from ergonaut.metering import discover, nvml_users
 from ergonaut.metering.nvml import NvmlMeter
+from ergonaut.metering.powersum import GAP_SECONDS_MAX
 from ergonaut.metering.visibility import PidVisibility
 
 
@@ -148,6 +149,9 @@ def test_power_is_summed_up_on_a_card_without_a_counter() -> None:
     now[0], card.milliwatts = 12.0, 300_000
     (reading,) = meter.read()
     assert (reading.method, reading.energy_joules) == (Method.POWER_SAMPLES, 400.0)
+    now[0] += GAP_SECONDS_MAX + 1
+    (reading,) = meter.read()
+    assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
 
 
 def test_a_card_that_is_lost_is_not_measured_and_says_why() -> None:

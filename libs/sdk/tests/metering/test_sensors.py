@@ -8,7 +8,7 @@ import pytest
 from ergonaut.events.telemetry import Method
 from ergonaut.metering import Meter, Reading, battery, hwmon, jetson, sysfs
 from ergonaut.metering.meters import HostContext
-from ergonaut.metering.powersum import GAP_SECONDS_MAX, PowerSum
+from ergonaut.metering.powersum import GAP_SECONDS_MAX, PowerSum, TooFarApart
 
 
 class Host:
@@ -93,7 +93,31 @@ def test_power_between_readings_that_are_far_apart_is_not_made_up() -> None:
     now[0] = GAP_SECONDS_MAX
     assert power.add(100.0) == 100.0 * GAP_SECONDS_MAX
     now[0] += GAP_SECONDS_MAX + 1
-    assert power.add(100.0) == 100.0 * GAP_SECONDS_MAX
+    with pytest.raises(TooFarApart):
+        power.add(100.0)
+    now[0] += 1.0
+    assert power.add(100.0) == 100.0 * (GAP_SECONDS_MAX + 1)
+
+
+def test_the_longest_interval_that_may_be_set_is_no_gap(host: Host) -> None:
+    host.put(BATTERY, type="Battery", status="Discharging", power_now=10_000_000)
+    meters = battery.open_meters(host.context)
+    the_one(meters)
+    # A minute, and as long again for a host that is too busy to keep it.
+    host.seconds = 120.0
+    assert the_one(meters).energy_joules == 1200.0
+
+
+def test_a_gap_between_readings_is_not_measured_rather_than_nothing(host: Host) -> None:
+    host.put(BATTERY, type="Battery", status="Discharging", power_now=10_000_000)
+    meters = battery.open_meters(host.context)
+    the_one(meters)
+    host.seconds = GAP_SECONDS_MAX + 1
+    reading = the_one(meters)
+    assert (reading.method, reading.energy_joules) == (Method.NOT_MEASURED, None)
+    assert "battery BAT0: was not read for" in reading.source
+    host.seconds += 2.0
+    assert the_one(meters).energy_joules == 20.0
 
 
 def test_a_host_without_sensors_has_no_such_meters(host: Host) -> None:

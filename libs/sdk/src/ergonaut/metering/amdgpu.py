@@ -11,7 +11,7 @@ from typing import Any
 
 from ergonaut.events.telemetry import Method
 from ergonaut.metering.meters import HostContext, Meter, NotMeasured, Reading
-from ergonaut.metering.powersum import PowerSum
+from ergonaut.metering.powersum import PowerSum, TooFarApart
 from ergonaut.metering.visibility import PidVisibility
 
 # AMD states no accuracy for its cards' sensors; NVIDIA's +-5 % stands for them twice.
@@ -101,6 +101,8 @@ class AmdMeter:
         except (self._smi.AmdSmiException, ValueError) as error:
             card.summed.interrupt()
             return Reading(card.component, Method.NOT_MEASURED, f"AMD SMI {card.name}: {error}")
+        except TooFarApart as gap:
+            return Reading(card.component, Method.NOT_MEASURED, f"AMD SMI {card.name}: {gap}")
         source = f"AMD SMI power readings, {card.name}"
         return Reading(card.component, Method.POWER_SAMPLES, source, _POWER_SAMPLES_RANGE_FRACTION, joules)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
 from ergonaut.metering.meters import PLATFORM, HostContext, Meter, NotMeasured, Reading
-from ergonaut.metering.powersum import PowerSum
+from ergonaut.metering.powersum import PowerSum, TooFarApart
 
 _DEVICES = ("/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0")
 # Controllers average over seconds themselves, and starting a program takes some 10 ms of CPU time, of which the whole agent
@@ -59,7 +59,11 @@ class IpmiMeter:
                 self._wait()
         if self._watts is None:
             return [Reading(PLATFORM, Method.NOT_MEASURED, f"{_SOURCE}: {self._failed}")]
-        return [Reading(PLATFORM, Method.POWER_SAMPLES, _SOURCE, _RANGE_FRACTION, self._sum.add(self._watts))]
+        try:
+            joules = self._sum.add(self._watts)
+        except TooFarApart as gap:
+            return [Reading(PLATFORM, Method.NOT_MEASURED, f"{_SOURCE}: {gap}")]
+        return [Reading(PLATFORM, Method.POWER_SAMPLES, _SOURCE, _RANGE_FRACTION, joules)]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         return {}

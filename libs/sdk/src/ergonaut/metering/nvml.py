@@ -8,7 +8,7 @@ from typing import Any
 from ergonaut.events.telemetry import Method
 from ergonaut.metering.meters import HostContext, Meter, NotMeasured, Reading
 from ergonaut.metering.nvml_users import CardUsers
-from ergonaut.metering.powersum import PowerSum
+from ergonaut.metering.powersum import PowerSum, TooFarApart
 from ergonaut.metering.visibility import PidVisibility
 
 # NVIDIA states +-5 % for the board's power sensor, on which the counter rests as well (arXiv 2312.02741 finds the same);
@@ -99,6 +99,8 @@ class NvmlMeter:
         except self._nvml.NVMLError as error:
             gpu.summed.interrupt()
             return Reading(gpu.component, Method.NOT_MEASURED, f"NVML {gpu.name}: {error}")
+        except TooFarApart as gap:
+            return Reading(gpu.component, Method.NOT_MEASURED, f"NVML {gpu.name}: {gap}")
 
     def _count(self, gpu: _Gpu) -> Reading:
         try:

@@ -3,8 +3,13 @@
 import time
 from collections.abc import Callable
 
-# Between two readings that are further apart nobody knows what the power did, so nothing is made up for that time.
-GAP_SECONDS_MAX = 60.0
+# Between two readings that are further apart nobody knows what the power did, so nothing is made up for that time. The longest
+# interval that may be set is a minute, which a busy host may miss by as much again.
+GAP_SECONDS_MAX = 150.0
+
+
+class TooFarApart(Exception):
+    """The device was not read for so long that what it used meanwhile is not known; its next reading counts on."""
 
 
 class PowerSum:
@@ -22,12 +27,15 @@ class PowerSum:
         return self._joules
 
     def add(self, watts: float) -> float:
-        """Take the power as of now in; returns the joules so far."""
-        now = self._seconds()
+        """Take the power as of now in; returns the joules so far. Raises TooFarApart where the last reading was too long ago."""
+        now, before = self._seconds(), self._last_watts
         elapsed = now - self._last_at_seconds
-        if self._last_watts is not None and elapsed <= GAP_SECONDS_MAX:
-            self._joules += (watts + self._last_watts) / 2 * elapsed
         self._last_watts, self._last_at_seconds = watts, now
+        if before is None:
+            return self._joules
+        if elapsed > GAP_SECONDS_MAX:
+            raise TooFarApart(f"was not read for {elapsed:.0f} s, and what it used meanwhile is not made up")
+        self._joules += (watts + before) / 2 * elapsed
         return self._joules
 
     def interrupt(self) -> None:

@@ -37,9 +37,9 @@ Claim = Callable[[int], RunContext | None]
 class RunUse:
     """What a run's processes have used since the scan first saw the run; without living ones the run has ended.
 
-    `used_cpu_seconds` is what came since the last scan, and `ended_pids` are processes that have ended since, whose work on a card
-    is still to be told. `group` is the control group that the run has for itself, if any, and `group_cpu_seconds` where its own
-    counting stands.
+    `used_cpu_seconds` is what came since the last scan, and `ended_pids` are processes that have ended since, whose work on a
+    card is still to be told. `group` is the control group that the run has for itself, if any, and `group_cpu_seconds` where its
+    own counting stands.
     """
 
     context: RunContext

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
 from ergonaut.metering.meters import Reading
-from ergonaut.metering.powersum import PowerSum
+from ergonaut.metering.powersum import PowerSum, TooFarApart
 
 
 class SampledPower:
@@ -34,6 +34,8 @@ class SampledPower:
         except (OSError, ValueError) as error:
             self._sum.interrupt()
             return [Reading(self._component, Method.NOT_MEASURED, f"{self._source}: {error}")]
+        except TooFarApart as gap:
+            return [Reading(self._component, Method.NOT_MEASURED, f"{self._source}: {gap}")]
         return [Reading(self._component, Method.POWER_SAMPLES, self._source, self._range_fraction, joules)]
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
