@@ -1,7 +1,7 @@
 """What every store promises, over the fake and over embedded ClickHouse."""
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -224,6 +224,18 @@ async def test_runs_are_listed_newest_first(store: Store, tenant: str) -> None:
         begun = T0 + timedelta(minutes=number)
         await store.keep(batch_of(started(tenant, f"run-{number}", started_at=begun, occurred_at=begun), first=number))
     assert [run.run_id for run in await store.runs(tenant, 3)] == ["run-4", "run-3", "run-2"]
+
+
+async def test_runs_of_which_only_some_events_are_known_are_listed_in_their_place(store: Store, tenant: str) -> None:
+    def after(minutes: float) -> dict[str, datetime]:
+        return {"occurred_at": T0 + timedelta(minutes=minutes)}
+
+    told_late = started(tenant, "run-late", started_at=T0 + timedelta(minutes=1), **after(90))
+    ended = finished(tenant, "run-ended", started_at=T0 + timedelta(minutes=2), **after(60))
+    progressed = RunProgressed(tenant=tenant, event_id="p", run_id="run-told", metrics={"loss": 1.0}, **after(3))
+    await store.keep(batch_of(told_late, ended, progressed, started(tenant, started_at=T0, **after(0))))
+    assert [run.run_id for run in await store.runs(tenant, 10)] == ["run-told", "run-ended", "run-late", RUN]
+    assert [run.run_id for run in await store.runs(tenant, 2)] == ["run-told", "run-ended"]
 
 
 async def test_offers_are_those_of_the_time(store: Store, tenant: str) -> None:
