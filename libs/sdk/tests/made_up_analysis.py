@@ -4,7 +4,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-from ergonaut.api.ledger.v1 import analysis_pb2, statements_pb2
+from ergonaut.api.ledger.v1 import analysis_pb2, ledger_pb2, statements_pb2
 from ergonaut.reports import Analysis, analysis_of
 
 from .made_up_runs import T0, stamp
@@ -151,3 +151,24 @@ def compliance() -> statements_pb2.GetComplianceReportResponse:
         certificates=[certificate(), offset()],
         notes=["Scope 2 by the GHG Protocol Scope 2 Guidance (2015), both methods.", "12 % of the energy has no known zone."],
     )  # fmt: skip
+
+
+def use(at: datetime, host: str, joules: float | None, **changes: Any) -> ledger_pb2.Usage:
+    kwh = None if joules is None else joules / 3.6e6
+    values: dict[str, Any] = {
+        "starts_at": stamp(at), "host": host, "samples": 86_400, "energy_joules": joules,
+        "energy_joules_range": None if joules is None else joules * 0.2,
+        "carbon_grams_co2e": None if kwh is None else kwh * 381, "embodied_grams_co2e": None if kwh is None else kwh * 40,
+        "cost_usd": None if kwh is None else kwh * 0.15,
+    }  # fmt: skip
+    return ledger_pb2.Usage(**(values | changes))
+
+
+def usage(step: str = "day") -> ledger_pb2.GetUsageResponse:
+    """Two hosts over five days, of which one was not measured on the second day, and nothing was told of the fourth."""
+    days = [JANUARY + timedelta(days=day) for day in (0, 1, 2, 4)]
+    told = [use(day, host, 3.6e6 * (2 + number)) for day in days for number, host in enumerate(("desk", "lab"))]
+    told[3] = use(days[1], "lab", None)
+    return ledger_pb2.GetUsageResponse(
+        usage=told if step == "day" else [*told[:2], use(days[0], "dark", None)], step=step
+    )

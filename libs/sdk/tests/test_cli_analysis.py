@@ -22,7 +22,7 @@ from ergonaut.api.ledger.v1.analysis_pb2_grpc import (
     add_AnalysisServiceServicer_to_server,
 )
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
-from ergonaut.cli import analysis, reports
+from ergonaut.cli import analysis, exports, reports, statements
 from ergonaut.cli.reports import gathered
 from ergonaut.client import AsyncClient, Client
 from ergonaut.reports import RunReport, render_html
@@ -36,6 +36,9 @@ from .made_up_runs import footprint, stamp
 NAME = pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name
 APP = typer.Typer()
 analysis.register(APP)
+WHOLE = typer.Typer()
+for each in (analysis, exports, reports, statements):
+    each.register(WHOLE)
 
 
 class Door(AnalysisServiceServicer):
@@ -122,6 +125,41 @@ def test_anomalies_are_told_with_what_to_do(door: Door) -> None:
     assert len(json.loads(ergonaut("anomalies", "--json").stdout)) == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "column", "words"),
+    [
+        (("efficiency", "run-1"), "energy_joules", "By unit of work"),
+        (("recommend",), "saving_fraction", "The range is of each saving"),
+        (("anomalies",), "expected", "Each bar is how many times the usual it was"),
+    ],
+)
+def test_each_is_written_as_a_page_and_printed_as_csv(
+    door: Door, tmp_path: Path, command: tuple[str, ...], column: str, words: str
+) -> None:
+    page = tmp_path / "page.html"
+    told = ergonaut(*command, "--html", str(page), "--csv")
+    assert told.exit_code == 0, told.output
+    rows = list(csv.DictReader(io.StringIO(told.stdout)))
+    assert all(float(row[column]) >= 0 for row in rows if row[column])
+    assert words in page.read_text()
+    assert "<svg" in page.read_text()
+    assert f"written: {page}" in ergonaut(*command, "--html", str(page)).stdout
+
+
+def test_csv_and_json_at_once_are_refused_before_anything_is_asked(door: Door) -> None:
+    for command in (("efficiency", "run-1"), ("recommend",), ("anomalies",)):
+        told = ergonaut(*command, "--csv", "--json")
+        assert (told.exit_code, told.stdout, door.asked) == (65, "", [])
+        assert "--csv: cannot be printed together with --json; choose one" in told.stderr
+
+
+def test_nothing_to_tell_is_csv_of_a_header_only(door: Door) -> None:
+    door.is_empty = True
+    for command in (("efficiency", "run-1"), ("recommend",), ("anomalies",)):
+        assert ergonaut(*command, "--csv").stdout.count("\n") == 1
+    assert json.loads(ergonaut("recommend", "--json").stdout) == []
+
+
 def test_nothing_to_tell_is_said_in_words(door: Door) -> None:
     door.is_empty = True
     assert "run.count" in ergonaut("efficiency", "run-1").stdout
@@ -190,7 +228,18 @@ async def test_a_run_whose_host_is_ahead_of_time_is_waited_for_no_longer_than_on
 
 
 @pytest.mark.parametrize("name", ["efficiency", "recommend", "anomalies"])
-def test_every_command_has_help_with_an_example_and_speaks_json(name: str) -> None:
+def test_every_command_has_help_with_an_example(name: str) -> None:
     command = typer.main.get_command(APP).commands[name]  # type: ignore[attr-defined]
     assert f"ergonaut {name}" in command.help.partition("Example: ")[2]
-    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+@pytest.mark.parametrize(
+    "name", ["report", "compare", "efficiency", "recommend", "anomalies", "usage", "statement", "compliance"]
+)
+def test_every_report_comes_in_the_same_forms_by_the_same_options(name: str) -> None:
+    command = typer.main.get_command(WHOLE).commands[name]  # type: ignore[attr-defined]
+    forms = {option: parameter for parameter in command.params for option in parameter.opts}
+    assert {"--html", "--csv", "--json"} <= forms.keys()
+    assert forms["--html"].metavar == "FILE"
+    assert forms["--csv"].is_flag
+    assert forms["--json"].is_flag

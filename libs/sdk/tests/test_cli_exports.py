@@ -1,6 +1,8 @@
 """`ergonaut usage` and `ergonaut export` against a door that has two lines and one file to tell."""
 
 import asyncio
+import csv
+import io
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -103,6 +105,17 @@ def test_usage_is_a_table_that_says_what_was_not_measured(door: Door) -> None:
 def test_usage_is_json_for_programs(door: Door) -> None:
     done = run("usage", "--period", "2026-03-01", "--json")
     assert [each["host"] for each in json.loads(done.output)["usage"]] == ["host-1", "host-2"]
+
+
+def test_usage_is_written_as_a_page_and_printed_as_csv(door: Door, tmp_path: Path) -> None:
+    page = tmp_path / "usage.html"
+    done = run("usage", "--period", "2026-03", "--step", "day", "--by", "host", "--csv", "--html", str(page))
+    assert done.exit_code == 0, done.output
+    known, unknown = csv.DictReader(io.StringIO(done.stdout))
+    assert (known["host"], float(known["energy_joules"]), known["samples"]) == ("host-1", 7.2e6, "3600")
+    assert (unknown["host"], unknown["energy_joules"], unknown["cost_usd"]) == ("host-2", "", "")
+    assert "Not measured, and so in no sum: host-2" in page.read_text()
+    assert "<svg" in page.read_text()
 
 
 def test_a_filter_that_is_none_is_refused(door: Door) -> None:

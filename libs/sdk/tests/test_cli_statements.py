@@ -144,6 +144,7 @@ def test_both_are_written_as_pages_that_need_nothing_else(door: Door, tmp_path: 
         assert ergonaut(command, "--period", "2026", "--html", str(page)).exit_code == 0
         assert words in page.read_text()
         assert "<script" not in page.read_text()
+        assert "<svg" in page.read_text()
 
 
 def test_a_certificate_is_added_listed_and_voided(door: Door) -> None:
@@ -156,6 +157,7 @@ def test_a_certificate_is_added_listed_and_voided(door: Door) -> None:
     assert ergonaut("certificate", "void", "GO-1").stdout == "GO-1 is out of the books\n"
     (row,) = csv.DictReader(io.StringIO(ergonaut("certificate", "list", "--csv").stdout))
     assert (row["certificate_id"], row["voided"], row["cost_usd"]) == ("GO-1", "True", "")
+    assert (float(row["energy_kwh"]), row["starts_at"][:10]) == (1000, "2026-01-01")
     assert json.loads(ergonaut("certificate", "list", "--json").stdout)[0]["voided"] is True
 
 
