@@ -128,7 +128,7 @@ def ask(question: Callable[[AsyncClient], Awaitable[T]]) -> T:
 def write_file(path: Path, text: str, *, option: str) -> None:
     """Write a file that an option names. Raises Refused where that cannot be."""
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}", field=option) from error
 
