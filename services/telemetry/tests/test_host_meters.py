@@ -143,3 +143,17 @@ def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
     by_share = {charge.share: charge.energy_joules for charge in charges if charge.component == "gpu0"}
     assert by_share == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
     assert RUN_ID not in run_ids(meters.read())
+
+
+def test_a_card_that_nobody_uses_is_idle_and_one_whose_users_are_not_told_goes_by_cpu_time() -> None:
+    card = Card()
+    meters = HostMeters([card])
+    shares = []
+    for users in ({"gpu0": dict[int, float]()}, {}):
+        before = meters.read()
+        card.joules += 100.0
+        card.users = lambda users=users: users  # type: ignore[method-assign]
+        sum(range(2_000_000))
+        charges = charges_between(before, meters.read())
+        shares.append({charge.share: charge.energy_joules for charge in charges})
+    assert shares == [{Share.OTHERS: 0.0, Share.IDLE: 100.0}, {Share.OTHERS: 100.0, Share.IDLE: 0.0}]

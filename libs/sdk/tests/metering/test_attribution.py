@@ -73,10 +73,19 @@ def test_memory_is_shared_by_what_is_resident() -> None:
 
 
 def test_a_gpu_is_charged_wholly_to_those_who_hold_it() -> None:
-    held = host(gpu_weights={"gpu0": {RUN_1: 30.0, OTHERS: 10.0}})
+    held = host(gpu_weights={"gpu0": {RUN_1: 30.0, OTHERS: 10.0}, "gpu1": {}})
     split = attribute("gpu0", 8.0, held)
     assert (split.runs, split.others, split.idle) == ({RUN_1: 6.0}, 2.0, 0.0)
     assert attribute("gpu1", 8.0, held).idle == 8.0
+
+
+def test_a_gpu_whose_users_nobody_tells_goes_by_cpu_time_and_is_not_idle_meanwhile() -> None:
+    use = host(busy_cpu_seconds=10.0, run_cpu_seconds={RUN_1: 8.0, RUN_2: 0.1})
+    split = attribute("gpu0", 100.0, use)
+    assert split.runs == pytest.approx({RUN_1: 80.0, RUN_2: 1.0})
+    assert (split.others, split.idle) == (pytest.approx(19.0), 0.0)
+    assert attribute("gpu0", 100.0, host(busy_cpu_seconds=0.0, run_cpu_seconds={RUN_1: 0.0})).idle == 100.0
+    assert attribute("gpu0", 100.0, host(run_cpu_seconds={RUN_1: 8.0}, gpu_weights={"gpu0": {}})).idle == 100.0
 
 
 def test_runs_of_one_name_of_two_tenants_are_two_runs() -> None:

@@ -278,3 +278,19 @@ def test_two_cards_are_two_components_with_users_of_their_own() -> None:
     meter = NvmlMeter(Driver(Card(1, holders=[holder(7, 1)]), Card(2, holders=[holder(8, 1)])))
     assert meter.users() == {"gpu0": {7: 1.0}, "gpu1": {8: 1.0}}
     assert meter.accelerators == ("NVIDIA H200", "NVIDIA H200")
+
+
+def test_a_driver_that_tells_no_processes_says_so_and_leaves_the_split_to_cpu_time() -> None:
+    class Reticent(Driver):
+        def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[Any]:
+            raise DriverError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
+
+        nvmlDeviceGetGraphicsRunningProcesses = nvmlDeviceGetComputeRunningProcesses
+
+    meter = NvmlMeter(Reticent(Card(millijoules=5_000)))
+    assert meter.users() == {}
+    (reading,) = meter.read()
+    assert "who uses it is not told" in reading.source
+    unused = NvmlMeter(Driver(Card(millijoules=5_000)))
+    assert unused.users() == {"gpu0": {}}
+    assert "not told" not in unused.read()[0].source

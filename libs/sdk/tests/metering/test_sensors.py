@@ -233,3 +233,9 @@ def test_a_sysfs_file_without_a_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="on"):
         sysfs.read_number(tmp_path / "odd")
     assert sysfs.text_or_empty(tmp_path / "none") == ""
+
+
+def test_a_card_without_its_library_says_that_its_users_are_not_told(host: Host) -> None:
+    host.put("sys/class/hwmon/hwmon0", name="xe", energy1_input=5_000_000)
+    reading = the_one(hwmon.open_meters(host.context))
+    assert "who uses it is not told" in reading.source

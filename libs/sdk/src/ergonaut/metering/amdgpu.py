@@ -78,7 +78,8 @@ class AmdMeter:
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         """Who holds each card: by the time its engines worked for each since the last call, else by memory."""
-        return {card.component: self._users(card) for card in self._cards}
+        users = {card.component: self._users(card) for card in self._cards}
+        return {component: weights for component, weights in users.items() if weights is not None}
 
     def close(self) -> None:
         if self._open:
@@ -121,11 +122,11 @@ class AmdMeter:
             return None
         return float(ticks) * float(count["counter_resolution"]) * _JOULES_PER_MICROJOULE
 
-    def _users(self, card: _Card) -> Mapping[int, float]:
+    def _users(self, card: _Card) -> Mapping[int, float] | None:
         try:
             holders = self._smi.amdsmi_get_gpu_process_list(card.handle)
         except self._smi.AmdSmiException:
-            return {}
+            return None
         totals = {int(holder["pid"]): _worked(holder) for holder in holders}
         before = totals if card.worked_nanoseconds is None else card.worked_nanoseconds
         card.worked_nanoseconds = totals

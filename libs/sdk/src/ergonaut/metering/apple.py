@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ergonaut.events.telemetry import Method
-from ergonaut.metering.meters import HostContext, Meter, NotMeasured, Reading
+from ergonaut.metering.meters import USERS_NOT_TOLD, HostContext, Meter, NotMeasured, Reading
 
 _INTERVAL_MILLISECONDS = 1000
 # A minute of lists, each some 10 kB; whoever reads less often than that loses the oldest and says so by a gap.
@@ -67,7 +67,7 @@ class AppleMeter:
             because = f"powermetrics {self._ended or 'has told nothing yet'}"
             return [Reading(name, Method.NOT_MEASURED, because) for name in self._joules or ("cpu", "gpu0")]
         return [
-            Reading(name, Method.POWER_SAMPLES, "powermetrics, an estimate by Apple", _RANGE_FRACTION, joules)
+            Reading(name, Method.POWER_SAMPLES, _source(name), _RANGE_FRACTION, joules)
             for name, joules in self._joules.items()
         ]
 
@@ -126,6 +126,10 @@ class AppleMeter:
             return
         for component, joules in energies.items():
             self._joules[component] = self._joules.get(component, 0.0) + joules
+
+
+def _source(component: str) -> str:
+    return f"powermetrics, an estimate by Apple{USERS_NOT_TOLD if component.startswith('gpu') else ''}"
 
 
 def energies_of(told: Mapping[str, object]) -> Mapping[str, float]:

@@ -4,7 +4,8 @@ The rules, which hold for every host:
 - CPU: the part that the machine would have used doing nothing is `idle` and charged to nobody but the host; the rest is
   shared by CPU-seconds. Which part that is follows from how busy the CPUs were and from the meter's ratio of idle to full.
 - Memory: by resident bytes over the bytes built in; what is free is `idle`.
-- GPU: wholly to the processes that hold it, by their work or else their memory on it; `idle` when nobody does.
+- GPU: wholly to the processes that hold it, by their work or else their memory on it; `idle` when nobody does. Where the meter
+  cannot tell who holds it, wholly to who works on the CPU, by CPU-seconds; `idle` when nobody does.
 - What draws the same whatever the host does (a ratio of 1) is wholly `idle`.
 """
 
@@ -25,7 +26,10 @@ OTHERS: RunKey = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class HostUse:
-    """What went on during an interval. Runs are by key; where weights are told for a GPU, `OTHERS` is among them."""
+    """What went on during an interval. Runs are by key; where weights are told for a GPU, `OTHERS` is among them.
+
+    A GPU that is not in `gpu_weights` is one whose users nobody tells; one with no weights is held by nobody.
+    """
 
     seconds: float
     logical_cpus: int
@@ -54,7 +58,8 @@ def attribute(component: str, energy_joules: float, use: HostUse, idle_fraction:
     if component == "dram":
         return _by_memory(energy_joules, use)
     if component.startswith("gpu"):
-        return _by_holders(energy_joules, use.gpu_weights.get(component, {}))
+        weights = use.gpu_weights.get(component)
+        return _by_work(energy_joules, use) if weights is None else _by_holders(energy_joules, weights)
     return _by_cpu(energy_joules, use, IDLE_FRACTION if idle_fraction is None else idle_fraction)
 
 
@@ -69,14 +74,22 @@ def dynamic_fraction(utilisation: float, idle_fraction: float = IDLE_FRACTION) -
 
 
 def _by_cpu(energy_joules: float, use: HostUse, idle_fraction: float) -> Split:
-    ours = sum(use.run_cpu_seconds.values())
-    # The host's and the processes' clocks tick apart, so in a short interval the runs may seem busier than their host.
-    busy = max(use.busy_cpu_seconds, ours, 0.0)
+    busy = _busy_cpu_seconds(use)
     capacity = use.logical_cpus * use.seconds
     utilisation = min(1.0, busy / capacity) if capacity > 0 else 0.0
     # The share first: it is at most 1, so that rounding can never leave less than nothing for idling.
     dynamic = energy_joules * dynamic_fraction(utilisation, idle_fraction)
     return _shared(dynamic, use.run_cpu_seconds, busy, idle=energy_joules - dynamic)
+
+
+def _by_work(energy_joules: float, use: HostUse) -> Split:
+    busy = _busy_cpu_seconds(use)
+    return _shared(energy_joules, use.run_cpu_seconds, busy, idle=0.0) if busy else Split({}, 0.0, energy_joules)
+
+
+def _busy_cpu_seconds(use: HostUse) -> float:
+    # The host's and the processes' clocks tick apart, so in a short interval the runs may seem busier than their host.
+    return max(use.busy_cpu_seconds, sum(use.run_cpu_seconds.values()), 0.0)
 
 
 def _by_memory(energy_joules: float, use: HostUse) -> Split:

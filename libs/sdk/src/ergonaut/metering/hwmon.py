@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ergonaut.events.telemetry import Method
-from ergonaut.metering.meters import PLATFORM, HostContext, Meter, NotMeasured, Reading
+from ergonaut.metering.meters import PLATFORM, USERS_NOT_TOLD, HostContext, Meter, NotMeasured, Reading
 from ergonaut.metering.sampled import SampledPower
 from ergonaut.metering.sysfs import read_number, read_text, text_or_empty
 
@@ -102,9 +102,9 @@ def _is_card(folder: Path, driver: str) -> bool:
 
 def _card(folder: Path, driver: str, index: int, host: HostContext) -> Meter:
     if driver != "amdgpu":
-        source = f"hwmon {driver} energy of card {index}"
+        source = f"hwmon {driver} energy of card {index}{USERS_NOT_TOLD}"
         return CountedEnergy(f"gpu-intel{index}", source, _CARD_COUNTER_RANGE_FRACTION, [folder / "energy1_input"])
-    source = f"hwmon amdgpu power of card {index}"
+    source = f"hwmon amdgpu power of card {index}{USERS_NOT_TOLD}"
     return SampledPower(
         f"gpu-amd{index}", source, _CARD_RANGE_FRACTION, lambda: _amd_watts(folder), seconds=host.seconds
     )

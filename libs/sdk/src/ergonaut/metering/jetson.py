@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ergonaut.metering.meters import PLATFORM, HostContext, Meter, NotMeasured
+from ergonaut.metering.meters import PLATFORM, USERS_NOT_TOLD, HostContext, Meter, NotMeasured
 from ergonaut.metering.sampled import SampledPower
 from ergonaut.metering.sysfs import read_number, text_or_empty
 
@@ -29,9 +29,8 @@ def open_meters(host: HostContext) -> Sequence[Meter]:
     for component, labels in _COMPONENTS.items():
         rail = next((label for label in labels if label in rails), None)
         if rail is not None:
-            meters.append(
-                SampledPower(component, f"INA3221 rail {rail}", _RANGE_FRACTION, rails[rail], seconds=host.seconds)
-            )
+            source = f"INA3221 rail {rail}{USERS_NOT_TOLD if component.startswith('gpu') else ''}"
+            meters.append(SampledPower(component, source, _RANGE_FRACTION, rails[rail], seconds=host.seconds))
     shared = next((label for label in _SHARED_BY_GPU if label in rails), None)
     if shared is not None:
         meters.append(NotMeasured("gpu", f"shares the rail {shared} with the CPU, whose figure holds both"))

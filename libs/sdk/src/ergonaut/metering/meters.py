@@ -19,6 +19,10 @@ PLATFORM = "platform"
 """The component of a meter that stands at the host's supply and so counts all other components in."""
 
 
+USERS_NOT_TOLD = "; who uses it is not told, so it is shared by CPU time"
+"""Ends the source of a GPU whose meter has no `users` for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CounterMark:
     """Where a counter in hardware stands, and where it begins again at zero; it counts on while nobody reads it."""
@@ -66,7 +70,8 @@ class Meter(Protocol):
     def users(self) -> Mapping[str, Mapping[int, float]]:
         """For components that only some processes hold: each process's weight since the last call, by component.
 
-        A process that cannot be told from others, such as one of another container, stands there by a negative number.
+        A process that cannot be told from others, such as one of another container, stands there by a negative number. A GPU
+        that nobody holds stands there without processes; one whose users cannot be told does not stand there.
         """
         ...
 

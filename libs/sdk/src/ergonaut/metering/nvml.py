@@ -77,7 +77,8 @@ class NvmlMeter:
 
     def users(self) -> Mapping[str, Mapping[int, float]]:
         """Who holds each card: by the work done on it since the last call, else by the memory held on it."""
-        return {gpu.component: gpu.users.since_last() for gpu in self._gpus}
+        users = {gpu.component: gpu.users.since_last() for gpu in self._gpus}
+        return {component: weights for component, weights in users.items() if weights is not None}
 
     def close(self) -> None:
         if self._open:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from ergonaut.metering.meters import USERS_NOT_TOLD
 from ergonaut.metering.visibility import PidVisibility
 
 _FOREIGN = "; processes of other containers cannot be told apart here and are charged to others"
@@ -29,17 +30,21 @@ class CardUsers:
         self._accounted: Mapping[int, float] | None = None
         self._sliced = self._enabled("nvmlDeviceGetMigMode")
         self._met_foreign = False
+        self._tells_holders = True
         # The driver keeps samples of some time; what was done before this beginning is not of the first interval.
         self._sampled_work()
 
     @property
     def caveat(self) -> str:
         """What a reader of the card's figures must know about how they are split; empty where nothing is special."""
-        return (_MIG if self._sliced else "") + (_FOREIGN if self._met_foreign else "")
+        told = "" if self._tells_holders else USERS_NOT_TOLD
+        return (_MIG if self._sliced else "") + (_FOREIGN if self._met_foreign else "") + told
 
-    def since_last(self) -> Mapping[int, float]:
-        """Each process's weight; those that cannot be told from others stand under negative numbers."""
+    def since_last(self) -> Mapping[int, float] | None:
+        """Each process's weight; those that cannot be told from others stand under negative numbers. None where none are told."""
         holders = self._holders()
+        if holders is None:
+            return None
         if self._sliced:
             return self._visible(self._by_slice(holders))
         work = self._sampled_work() or self._accounted_work(holders)
@@ -53,11 +58,13 @@ class CardUsers:
         self._met_foreign = self._met_foreign or any(pid < 0 for pid in seen)
         return seen
 
-    def _holders(self) -> list[Any]:
-        holders: dict[int, Any] = {}
-        for name in ("nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses"):
-            holders |= {holder.pid: holder for holder in self._asked(name, default=())}
-        return list(holders.values())
+    def _holders(self) -> list[Any] | None:
+        """The processes on the card; None where the driver tells none of any kind, as a guest's or one under Windows does."""
+        names = ("nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses")
+        told = [processes for name in names if (processes := self._asked(name, default=None)) is not None]
+        self._tells_holders = bool(told)
+        holders = {holder.pid: holder for processes in told for holder in processes}
+        return list(holders.values()) if told else None
 
     def _sampled_work(self) -> dict[int, float]:
         # The driver answers with an error when nothing ran since, and on cards that cannot tell.

@@ -106,6 +106,8 @@ class HostMeters:
         weights: dict[tuple[str, RunKey], float] = defaultdict(float)
         for meter in self._meters:
             for component, users in meter.users().items():
+                # A card that nobody holds is not one whose users nobody tells.
+                weights[(component, OTHERS)] += 0.0
                 for pid, weight in users.items():
                     weights[(component, run_of.get(pid, OTHERS))] += weight
         return (Holder(component, key, weight) for (component, key), weight in weights.items())
