@@ -17,6 +17,7 @@ from ergonaut.runcontext import RunContext
 
 CONTAINER = "4f0c" * 16
 POD = "8f2c1f0a-6a1b-4c3d-9e8f-001122334455"
+STATIC_POD = "6b8b4567327b23c6643c98696633487a"
 RUN_1 = ("default", "run-1")
 
 
@@ -45,6 +46,13 @@ RUN_1 = ("default", "run-1")
         ),
         ("/slurm/uid_1000/job_4711/step_batch", Workload(slurm_job_id="4711")),
         ("/slurm_node1/uid_1000/job_12/step_extern/task_0", Workload(slurm_job_id="12")),
+        # With several slurmd on one machine each has a scope of its own.
+        (
+            "/system.slice/node1_slurmstepd.scope/job_7/step_0/user/task_0",
+            Workload(slurm_job_id="7", unit="node1_slurmstepd.scope"),
+        ),
+        # A static pod's uid is the hash of its file.
+        (f"/kubepods/burstable/pod{STATIC_POD}/{CONTAINER}", Workload(CONTAINER, STATIC_POD)),
         ("/system.slice/ssh.service", Workload(unit="ssh.service")),
         ("/user.slice/user-1000.slice/session-3.scope", Workload(unit="session-3.scope")),
         ("/", Workload()),

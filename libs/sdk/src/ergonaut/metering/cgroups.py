@@ -24,9 +24,12 @@ _CONTAINER = re.compile(
     r"(?:^|/)(?:docker-|cri-containerd-|crio-|libpod-|libpod-payload-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)"
 )
 _POD = re.compile(
-    r"/(?:kubepods(?:-(?:burstable|besteffort))?-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?(?=/|$)"
+    r"/(?:kubepods(?:-(?:burstable|besteffort))?-)?"
+    # A static pod's uid is a hash without dashes.
+    r"pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?=/|$)"
 )
-_SLURM_JOB = re.compile(r"/(?:slurm[^/]*/)(?:[^/]+/)*?job_(?P<id>\d+)(?=/|$)")
+# slurm/, slurm_<node>/, slurmstepd.scope/, and <node>_slurmstepd.scope/ where several slurmd share a machine.
+_SLURM_JOB = re.compile(r"/(?:slurm[^/]*|[^/]+_slurmstepd\.scope)/(?:[^/]+/)*?job_(?P<id>\d+)(?=/|$)")
 _UNIT = re.compile(r"(?:^|/)(?P<unit>[^/]+\.(?:service|scope|slice))(?=/|$)")
 _RUN = re.compile(r"^/" + re.escape(RUNS_GROUP) + r"/(?P<tenant>[a-z0-9-]+)\.(?P<run>[a-z0-9-]+)(?=/|$)")
 
