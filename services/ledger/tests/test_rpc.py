@@ -144,6 +144,21 @@ async def test_hours_are_told_on_one_basis(
     assert grams == pytest.approx([own_grams_per_kwh, other_grams_per_kwh])
 
 
+async def test_the_runs_own_place_has_its_own_grams_also_where_its_hosts_differ(
+    books: FakeStore, visitors: dict[str, Visitor]
+) -> None:
+    dirty = {"intensity_grams_per_kwh": 600.0, "pue": 1.0}
+    clean = {"intensity_grams_per_kwh": 200.0, "pue": 2.0, "host": "host-2", "producer": "agent-2"}
+    events = [
+        reading("alpha", 1, cpu_sample(0, 30.0, carbon_grams_co2e=30 * 600 / 3.6e6), **dirty),
+        reading("alpha", 1, cpu_sample(0, 10.0, carbon_grams_co2e=10 * 2 * 200 / 3.6e6), **clean),
+    ]
+    await books.keep(batch_of(started("alpha"), *events, finished("alpha")))
+    footprint = await visitors["alpha"].ask("GetRunFootprint", pb.GetRunFootprintRequest(run_id=RUN))
+    [own] = (await visitors["alpha"].ask("EstimateElsewhere", pb.EstimateElsewhereRequest(run_id=RUN))).places
+    assert own.carbon_grams_co2e == pytest.approx(footprint.carbon_grams_co2e)
+
+
 async def test_without_any_measured_energy_nothing_is_carried_over(
     books: FakeStore, visitors: dict[str, Visitor]
 ) -> None:

@@ -133,8 +133,8 @@ async def test_intensity_and_pue_are_means_over_the_energy(store: Store, tenant:
     await store.keep(batch_of(dirty, clean))
     covered = await store.coverage(tenant, RUN)
     assert covered is not None
-    assert covered.intensity_grams_per_kwh == pytest.approx(500.0)
     assert covered.pue == pytest.approx(1.25)
+    assert covered.intensity_grams_per_kwh == pytest.approx((30 * 1.0 * 600 + 10 * 2.0 * 200) / (40 * 1.25))
 
 
 async def test_nothing_is_known_of_a_run_that_nobody_told_of(store: Store, tenant: str) -> None:

@@ -18,7 +18,7 @@ _SHARED = """
         host, component, method, source, zone, job_id, intensity_kind, intensity_source, intensity_signal,
         intensity_accounting, intensity_boundary, energy_joules, carbon_grams_co2e, embodied_grams_co2e, cost_usd"""
 
-# `ranged_joules` is the energy of which a range is known, `weighed_joules` that under the intensity beside it.
+# `ranged_joules` is the energy of which a range is known, `weighed_joules` the building's under the intensity beside it.
 _SAMPLES = f"""
     SELECT {_SHARED},
         0 AS rolled, producer, started_at, ended_at,
@@ -30,7 +30,7 @@ _SAMPLES = f"""
         toNullable(pue) AS mean_pue,
         pue * energy_joules AS building_joules,
         toNullable(intensity_grams_per_kwh) AS mean_intensity,
-        energy_joules AS weighed_joules
+        building_joules AS weighed_joules
     FROM power_samples FINAL
     WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
         AND started_at >= {{since:DateTime64(6, 'UTC')}}"""  # noqa: S608 - constants only
@@ -54,7 +54,7 @@ def _sums(table: str, width_seconds: int, start_of: str) -> str:
         if(energy_joules > 0, building_joules / energy_joules, NULL) AS mean_pue,
         building_joules,
         if(building_joules > 0, carbon_grams_co2e * 3.6e6 / building_joules, NULL) AS mean_intensity,
-        if(mean_intensity IS NULL, NULL, energy_joules) AS weighed_joules
+        if(mean_intensity IS NULL, NULL, building_joules) AS weighed_joules
     FROM {table} FINAL
     WHERE tenant = {{tenant:String}} AND run_id = {{run_id:String}} AND share = 'run'
         AND at >= {start_of}({{since:DateTime64(6, 'UTC')}}, 'UTC') AND at < {{sealed_before:DateTime('UTC')}}"""  # noqa: S608 - constants only

@@ -61,7 +61,7 @@ class Coverage:
     pue: float
     """Mean over the energy."""
     intensity_grams_per_kwh: float
-    """Mean over the energy."""
+    """Mean over the energy of the building, PUE included, by which it gives the run's grams."""
     intensity_sources: tuple[str, ...]
     samples_missing: int
     intensity_bases: tuple[str, ...] = ()

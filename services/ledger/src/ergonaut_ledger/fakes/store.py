@@ -118,8 +118,10 @@ class FakeStore:
             zone=max(samples, key=lambda row: row.started_at).zone,
             first_at=min(row.started_at for row in samples),
             last_at=max(row.ended_at for row in samples),
-            pue=_mean_over_energy(samples, lambda row: row.pue),
-            intensity_grams_per_kwh=_mean_over_energy(samples, lambda row: row.intensity_grams_per_kwh),
+            pue=_mean_over(samples, _joules, lambda row: row.pue),
+            intensity_grams_per_kwh=_mean_over(
+                samples, lambda row: _joules(row) * row.pue, lambda row: row.intensity_grams_per_kwh
+            ),
             intensity_sources=tuple(sorted({f"{row.intensity_kind}: {row.intensity_source}" for row in samples})),
             intensity_bases=tuple(
                 sorted(
@@ -262,11 +264,17 @@ def _sum_of_known(values: Iterable[float | None]) -> float | None:
     return fsum(known) if known else None
 
 
-def _mean_over_energy(rows: Sequence[SampleRow], value: Callable[[SampleRow], float]) -> float:
-    energy = fsum(row.energy_joules or 0.0 for row in rows)
-    if not energy:
+def _joules(row: SampleRow) -> float:
+    return row.energy_joules or 0.0
+
+
+def _mean_over(
+    rows: Sequence[SampleRow], weight: Callable[[SampleRow], float], value: Callable[[SampleRow], float]
+) -> float:
+    whole = fsum(weight(row) for row in rows)
+    if not whole:
         return fsum(value(row) for row in rows) / len(rows)
-    return fsum(value(row) * (row.energy_joules or 0.0) for row in rows) / energy
+    return fsum(value(row) * weight(row) for row in rows) / whole
 
 
 def _run(run_id: str, events: Sequence[EventRow]) -> RunRecord:
