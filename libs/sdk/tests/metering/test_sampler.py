@@ -90,11 +90,17 @@ def test_an_interval_in_which_the_counter_could_not_be_read_is_bridged_by_the_ne
     assert {charge.started_at for charge in bridged.charges} == {BEGINNING}
 
 
-def test_a_counter_that_was_set_back_makes_up_nothing() -> None:
+def test_a_counter_that_was_set_back_is_not_measured_rather_than_zero_and_counts_on_from_there() -> None:
     world = World()
     sampler = sampler_of(world)
     world.seconds, world.reading = 1.0, counted(3.0)
-    assert {charge.energy_joules for charge in sampler.sample().charges} == {0.0}
+    set_back = sampler.sample()
+    assert {(charge.energy_joules, charge.reading.method) for charge in set_back.charges} == {
+        (None, Method.NOT_MEASURED)
+    }
+    assert "began anew" in set_back.charges[0].reading.source
+    world.seconds, world.reading = 2.0, counted(10.0)
+    assert sum(charge.energy_joules or 0 for charge in sampler.sample().charges) == 7.0
 
 
 def test_a_gpu_goes_to_the_run_whose_process_holds_it() -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ergonaut.events.telemetry import Method, Share
@@ -95,9 +95,14 @@ class HostSampler:
             if reading.energy_joules is None or before.energy_joules is None:
                 differences.append((self._last.at, reading, None))
                 continue
-            # A counter that a driver's restart set back has lost what it had; nothing is made up for it.
-            differences.append((since, reading, max(0.0, reading.energy_joules - before.energy_joules)))
             self._read[way] = (look.at, reading)
+            joules = reading.energy_joules - before.energy_joules
+            if joules < 0:
+                # As after a driver's restart: what the counter had is lost, which does not mean that nothing was used.
+                anew = replace(reading, source=f"{reading.source}; counting began anew in this interval")
+                differences.append((since, anew, None))
+                continue
+            differences.append((since, reading, joules))
         return differences
 
     def _use(self, before: _Look, look: _Look) -> HostUse:
