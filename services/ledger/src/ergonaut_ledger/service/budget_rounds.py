@@ -17,7 +17,11 @@ ROUND_SECONDS = 0.5
 """Pause between rounds: no budget is asked about more often. A first sample after a pause is judged at once."""
 
 SCOPES_A_ROUND_MAX = 64
-"""Scopes judged in a round, those that wait longest first: at some 10 ms each they leave the engine time for others."""
+"""Scopes judged in a round, tenants in turn: at some 10 ms each they leave the engine time for others."""
+
+LOOK_UPS_A_ROUND_MAX = 16
+"""Jobs looked up in a round for limits of their own, after what is known to be limited: most have none, and thousands that are
+new at once, as after a start, must delay no budget."""
 
 LOOK_SECONDS = 1.0
 """How often windows that began anew, and tellings that failed, are looked for."""
@@ -28,13 +32,39 @@ BOOK_SECONDS = 10.0
 log = get_logger(__name__)
 
 
+class _Due:
+    """Scopes that are to be judged, each with the runs that used something: tenants in turn, a tenant's as they came."""
+
+    def __init__(self) -> None:
+        self._by_tenant: OrderedDict[str, OrderedDict[Scope, set[str]]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._by_tenant)
+
+    def __len__(self) -> int:
+        return sum(len(scopes) for scopes in self._by_tenant.values())
+
+    def add(self, scope: Scope, runs: Iterable[str] = ()) -> None:
+        """Have a scope judged; one that waits already keeps its place."""
+        self._by_tenant.setdefault(scope[0], OrderedDict()).setdefault(scope, set()).update(runs)
+
+    def take(self) -> tuple[Scope, set[str]]:
+        """The scope whose turn it is."""
+        tenant, scopes = self._by_tenant.popitem(last=False)
+        scope, runs = scopes.popitem(last=False)
+        if scopes:
+            self._by_tenant[tenant] = scopes
+        return scope, runs
+
+
 class BudgetRounds:
     """Fills `UseWatcher`; `run` and `look` are to run beside each other as long as the process lives."""
 
     def __init__(self, budgeting: Budgeting, clock: Clock) -> None:
         self._budgeting = budgeting
         self._clock = clock
-        self._due: OrderedDict[Scope, set[str]] = OrderedDict()
+        self._limited = _Due()
+        self._unknown = _Due()
         self._wake = asyncio.Event()
 
     def kept(self, touched: Sequence[Touched]) -> None:
@@ -42,16 +72,18 @@ class BudgetRounds:
         for each in touched:
             for scope in scopes_of(each):
                 if self._budgeting.shelf.has(scope):
-                    self._due.setdefault(scope, set()).add(each.run_id)
-                    self._wake.set()
+                    self._limited.add(scope, [each.run_id])
+                elif self._budgeting.shelf.must_look_up(scope):
+                    self._unknown.add(scope, [each.run_id])
+        self._wake_where_due()
 
     async def start(self) -> None:
         """Read the book, and have every budget in it judged, since a death may have come in between. Raises Unavailable."""
         await self._budgeting.shelf.look()
         for stored in self._budgeting.shelf.all():
             budget = stored.record.budget
-            self._due.setdefault((stored.record.tenant, budget.scope, budget.scope_key), set())
-            self._wake.set()
+            self._limited.add((stored.record.tenant, budget.scope, budget.scope_key))
+        self._wake_where_due()
 
     async def run(self) -> None:
         """Judge what is due, for ever."""
@@ -62,15 +94,21 @@ class BudgetRounds:
             await self._clock.sleep(ROUND_SECONDS)
 
     async def round(self) -> None:
-        """Judge the budgets of the scopes that wait longest."""
-        for _ in range(min(len(self._due), SCOPES_A_ROUND_MAX)):
-            scope, runs = self._due.popitem(last=False)
-            try:
-                await self._judge_each(await self._budgeting.shelf.of_scope(scope), runs)
-            except ErgonautError as error:
-                log.warning("budgets are judged later", tenant=scope[0], scope=scope[1].value, because=str(error))
-                self._due.setdefault(scope, set()).update(runs)
-        if self._due:
+        """Judge the budgets of the scopes whose turn it is, then look for limits that jobs have brought along."""
+        for due, scopes_max in ((self._limited, SCOPES_A_ROUND_MAX), (self._unknown, LOOK_UPS_A_ROUND_MAX)):
+            for _ in range(min(len(due), scopes_max)):
+                await self._judge_scope(due, *due.take())
+        self._wake_where_due()
+
+    async def _judge_scope(self, due: _Due, scope: Scope, runs: Collection[str]) -> None:
+        try:
+            await self._judge_each(await self._budgeting.shelf.of_scope(scope), runs)
+        except ErgonautError as error:
+            log.warning("budgets are judged later", tenant=scope[0], scope=scope[1].value, because=str(error))
+            due.add(scope, runs)
+
+    def _wake_where_due(self) -> None:
+        if self._limited or self._unknown:
             self._wake.set()
 
     async def look(self) -> None:

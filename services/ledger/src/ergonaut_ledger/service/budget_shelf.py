@@ -18,8 +18,9 @@ from ergonaut_ledger.service.budget_tallies import Scope
 JOBS_KNOWN_MAX = 10_000
 """Jobs whose own limits are remembered, the newest; those of others are looked up again."""
 
-UNKNOWN_SECONDS = 5.0
-"""How soon a job that nobody has told of yet is looked up again: its samples may overtake its submission."""
+UNKNOWN_SECONDS = (5.0, 60.0)
+"""How soon a job that nobody has told of yet is looked up again, doubling from the first to the second: its samples may overtake
+its submission, and thousands of jobs that are never told of must not be asked for all the time."""
 
 JOB_LIMITS_KEPT = timedelta(days=60)
 """How long the book keeps what was told of a job's own limit; jobs may last 30 days, and pauses come on top."""
@@ -32,7 +33,9 @@ class _Known:
     """What is known of a job's own limits; to be looked up again after a while where nobody has told of the job."""
 
     limits: tuple[BudgetRecord, ...]
-    look_again_at: datetime | None
+    look_again_at: datetime | None = None
+    looked: int = 1
+    """How often it was looked up."""
 
 
 class BudgetShelf:
@@ -97,8 +100,18 @@ class BudgetShelf:
         return [found[budget_id] for budget_id in sorted(found)]
 
     def has(self, scope: Scope) -> bool:
-        """Whether anything may limit a scope; a job may always bring limits of its own."""
-        return scope in self._by_scope or scope[1] is BudgetScope.JOB
+        """Whether anything is known to limit a scope."""
+        known = self._jobs.get((scope[0], scope[2])) if scope[1] is BudgetScope.JOB else None
+        return scope in self._by_scope or (known is not None and bool(known.limits))
+
+    def must_look_up(self, scope: Scope) -> bool:
+        """Whether the scope is a job of which it is to be looked up now whether it brings limits of its own."""
+        return scope[1] is BudgetScope.JOB and self._is_due(self._jobs.get((scope[0], scope[2])))
+
+    def _is_due(self, known: _Known | None) -> bool:
+        if known is None:
+            return True
+        return known.look_again_at is not None and self._clock.now() >= known.look_again_at
 
     def held(self, record: BudgetRecord) -> frozenset[str]:
         """Jobs that other budgets of the tenant keep paused."""
@@ -107,14 +120,19 @@ class BudgetShelf:
 
     async def _limits(self, tenant: str, job_id: str) -> Iterable[BudgetRecord]:
         known = self._jobs.get((tenant, job_id))
-        now = self._clock.now()
-        if known is None or (known.look_again_at is not None and now >= known.look_again_at):
+        if known is None or self._is_due(known):
             body = await self._store.newest_body(tenant, JobSubmitted.TYPE, job_id)
-            again = now + timedelta(seconds=UNKNOWN_SECONDS) if body is None else None
-            known = self._jobs[tenant, job_id] = _Known(_records(tenant, job_id, body), again)
+            known = _Known(_records(tenant, job_id, body)) if body is not None else self._unknown(known)
+            self._jobs[tenant, job_id] = known
             if len(self._jobs) > JOBS_KNOWN_MAX:
                 self._jobs.popitem(last=False)
         return known.limits
+
+    def _unknown(self, before: _Known | None) -> _Known:
+        looked = before.looked + 1 if before else 1
+        soonest_seconds, latest_seconds = UNKNOWN_SECONDS
+        pause_seconds = min(soonest_seconds * 2.0 ** min(looked - 1, 30), latest_seconds)
+        return _Known((), self._clock.now() + timedelta(seconds=pause_seconds), looked)
 
     def _is_stale(self, record: BudgetRecord) -> bool:
         old = record.made_at < self._clock.now() - JOB_LIMITS_KEPT
@@ -130,10 +148,8 @@ class BudgetShelf:
             del self._by_scope[scope]
 
 
-def _records(tenant: str, job_id: str, body: str | None) -> tuple[BudgetRecord, ...]:
+def _records(tenant: str, job_id: str, body: str) -> tuple[BudgetRecord, ...]:
     """The limits that a job's submission names; none where the submission cannot be read."""
-    if body is None:
-        return ()
     try:
         told = JobSubmitted.model_validate_json(body)
     except ValidationError as error:
