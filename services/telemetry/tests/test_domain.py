@@ -401,7 +401,17 @@ def test_a_hardware_counter_is_bridged_by_where_it_stands(
         for values in (before, now)
     ]
 
-    assert joules_between(*readings, same_agent=False) == expected
+    assert joules_between(*readings, seconds=10.0, same_agent=False) == expected
+
+
+def test_a_hardware_counter_that_began_anew_in_an_absence_is_taken_for_no_wrap() -> None:
+    before, now = (
+        ComponentReading(Reading("cpu", Method.COUNTER, "RAPL package-0", 0.05, 0.0, (mark,)))
+        for mark in (CounterMark("intel-rapl:0", value, 262_143_328_850) for value in (90_000_000_000, 5_000_000))
+    )
+
+    assert joules_between(before, now, seconds=10.0, same_agent=False) is None
+    assert joules_between(before, now, seconds=300.0, same_agent=False) == pytest.approx(172_148.32885)
 
 
 def test_a_counter_that_was_set_back_is_not_measured_rather_than_zero() -> None:
@@ -409,7 +419,7 @@ def test_a_counter_that_was_set_back_is_not_measured_rather_than_zero() -> None:
         ComponentReading(Reading("gpu0", Method.COUNTER, "NVML", 0.05, value), lasting=True) for value in (9.0, 1.0)
     )
 
-    assert joules_between(before, now, same_agent=True) is None
+    assert joules_between(before, now, seconds=1.0, same_agent=True) is None
 
 
 def test_very_many_runs_are_told_in_several_events_that_the_bus_can_carry(meters: FakeMeters, terms: Terms) -> None:

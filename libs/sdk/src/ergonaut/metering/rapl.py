@@ -57,11 +57,20 @@ class _Zone:
         return CounterMark(self.folder.name, now, self.wraps_at_microjoules)
 
     def _step(self, difference: int, seconds: float) -> int:
-        if difference >= 0:
-            return difference
-        wrapped = difference + self.wraps_at_microjoules
         # What a counter had when it began anew is lost; nothing is made up for it.
-        return wrapped if wrapped * _JOULES_PER_MICROJOULE <= _WATTS_MAX * max(seconds, _SECONDS_MIN) else 0
+        return counted_microjoules(difference, self.wraps_at_microjoules, seconds) or 0
+
+
+def counted_microjoules(difference: int, wraps_at_microjoules: int, seconds: float) -> int | None:
+    """What a counter has counted in some seconds, of two readings' difference; None where it did not wrap but began anew.
+
+    >>> counted_microjoules(-90, 100, 1.0), counted_microjoules(-90_000_000_000, 262_143_328_850, 1.0) is None
+    (10, True)
+    """
+    if difference >= 0:
+        return difference
+    wrapped = difference + wraps_at_microjoules
+    return wrapped if wrapped * _JOULES_PER_MICROJOULE <= _WATTS_MAX * max(seconds, _SECONDS_MIN) else None
 
 
 class RaplMeter:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering import CounterMark, HostUse, Reading, RunKey, Split, attribute
 from ergonaut.metering.processes import used_between
+from ergonaut.metering.rapl import counted_microjoules
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.domain.readings import ComponentReading, HostReading, RunReading
 
@@ -34,7 +35,7 @@ def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]
     for component in now.components:
         reading = component.reading
         known = earlier.get((reading.component, reading.method))
-        joules = joules_between(known, component, same_agent=same_agent)
+        joules = joules_between(known, component, seconds=use.seconds, same_agent=same_agent)
         if joules is None:
             charges += _unmeasured(reading, contexts.values())
         else:
@@ -42,25 +43,29 @@ def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]
     return tuple(charges)
 
 
-def joules_between(before: ComponentReading | None, now: ComponentReading, *, same_agent: bool) -> float | None:
+def joules_between(
+    before: ComponentReading | None, now: ComponentReading, *, seconds: float, same_agent: bool
+) -> float | None:
     """What a component used between two readings; None where there is no meter, or its counter began anew in between."""
     if before is None or before.reading.energy_joules is None or now.reading.energy_joules is None:
         return None
     if not same_agent and now.reading.marks:
-        return _between_marks(before.reading.marks, now.reading.marks)
+        return _between_marks(before.reading.marks, now.reading.marks, seconds)
     if not same_agent and not now.lasting:
         return None
     joules = now.reading.energy_joules - before.reading.energy_joules
     return joules if joules >= 0 else None
 
 
-def _between_marks(before: tuple[CounterMark, ...], now: tuple[CounterMark, ...]) -> float | None:
+def _between_marks(before: tuple[CounterMark, ...], now: tuple[CounterMark, ...], seconds: float) -> float | None:
     """Joules between marks; a counter may have wrapped once, since it takes far longer for that than is ever bridged."""
     if [mark.name for mark in before] != [mark.name for mark in now]:
         return None
-    steps = [later.value_microjoules - mark.value_microjoules for mark, later in zip(before, now, strict=True)]
-    wraps = [mark.wraps_at_microjoules for mark in now]
-    return sum(step if step >= 0 else step + wrap for step, wrap in zip(steps, wraps, strict=True)) / 1e6
+    steps = [
+        counted_microjoules(later.value_microjoules - mark.value_microjoules, later.wraps_at_microjoules, seconds)
+        for mark, later in zip(before, now, strict=True)
+    ]
+    return None if None in steps else sum(step or 0 for step in steps) / 1e6
 
 
 def cpu_seconds_between(before: HostReading, now: HostReading) -> dict[RunKey, float]:
