@@ -187,6 +187,7 @@ def test_a_mostly_idle_machine_is_answered_with_a_smaller_one_that_fits() -> Non
     lean = offer("aws/eu-central-1/lean/on-demand", vcpus=8, memory_gib=4, price_microusd_per_hour=100_000)
     spot = offer("aws/eu-central-1/small/spot", vcpus=8, memory_gib=16, price_microusd_per_hour=90_000)
     idle = facts(
+        None,
         need=Need(vcpus=32, memory_gib=16),
         offers=[offer(), small, tiny, lean, spot],
         shares=HostShares(run_joules=10.0, others_joules=0.0, idle_joules=90.0),
@@ -197,6 +198,9 @@ def test_a_mostly_idle_machine_is_answered_with_a_smaller_one_that_fits() -> Non
     assert (found.saving_usd, found.saving_fraction) == (pytest.approx(2.4), pytest.approx(0.75))
     assert (found.saving_joules, found.saving_grams_co2e) == (None, None)
     assert right_size(replace(idle, shares=HostShares(60.0, 0.0, 40.0))) is None
+    assert right_size(replace(idle, footprint=facts().footprint)) is None, (
+        "it used an accelerator that no smaller one has"
+    )
     assert right_size(replace(idle, shares=None)) is None
     assert right_size(replace(idle, need=None)) is None
 

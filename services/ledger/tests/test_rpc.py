@@ -127,6 +127,27 @@ async def test_elsewhere_holds_the_offers_that_could_carry_it(books: FakeStore, 
     assert "gpu0 was not measured" in told.method
 
 
+async def test_a_run_that_used_an_accelerator_is_told_only_machines_that_have_it(
+    books: FakeStore, visitors: dict[str, Visitor]
+) -> None:
+    gpu = cpu_sample(0, 300.0, component="gpu0")
+    with_gpu = {"zone": "FR", "accelerator": "H100-80GB", "accelerator_count": 1}
+    offers = [
+        offer("public", "aws/fr/plain/spot", zone="FR", vcpus=64, memory_gib=256),
+        offer("public", "aws/fr/fast/spot", **with_gpu),
+    ]
+    own = offer("alpha", "local/host-1/machine/free", **(with_gpu | {"zone": "DE"}))
+    await books.keep(
+        batch_of(started("alpha"), reading("alpha", 1, gpu), finished("alpha"), *offers, day("public", "FR", 50))
+    )
+    ask = pb.EstimateElsewhereRequest(run_id=RUN)
+    unnamed = (await visitors["alpha"].ask("EstimateElsewhere", ask)).places
+    assert [place.offer_id for place in unnamed] == ["local/host-1/machine/free"]
+    await books.keep(batch_of(own, first=50))
+    named = (await visitors["alpha"].ask("EstimateElsewhere", ask)).places
+    assert {place.offer_id for place in named} == {"local/host-1/machine/free", "aws/fr/fast/spot"}
+
+
 @pytest.mark.parametrize(
     ("source", "own_grams_per_kwh", "other_grams_per_kwh"),
     [("Ember 2024", 392.0, 383.0), ("settings", 20.0, 20.0)],

@@ -5,7 +5,7 @@ One assumption carries it all: another machine is as fast and as hungry as the o
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ergonaut.units import SECONDS_PER_HOUR, carbon_grams, kwh_from_joules, usd_from_micro
@@ -47,8 +47,23 @@ class Need:
         big_enough = offer.vcpus >= self.vcpus and offer.memory_gib >= self.memory_gib
         if not self.accelerator_count:
             return big_enough
-        accelerated = offer.accelerator == self.accelerator and offer.accelerator_count >= self.accelerator_count
+        # Of accelerators whose name nobody knows, no other can be said to be as fast.
+        is_same = bool(self.accelerator) and offer.accelerator == self.accelerator
+        accelerated = is_same and offer.accelerator_count >= self.accelerator_count
         return big_enough and accelerated
+
+
+def with_used_accelerators(need: Need, own: Offer, used: int) -> Need:
+    """The need of a run that used so many accelerators, whether or not it asked for them: without them it cannot be carried.
+
+    >>> own = Offer("a", "a", "r", "DE", "m", 2, 4, "H100-80GB", 8, 0, 0, 1.0, 1)
+    >>> with_used_accelerators(Need(vcpus=2), own, 1)
+    Need(vcpus=2, memory_gib=0, accelerator='H100-80GB', accelerator_count=1)
+    """
+    if not used:
+        return need
+    count = max(need.accelerator_count, used)
+    return replace(need, accelerator=need.accelerator or own.accelerator, accelerator_count=count)
 
 
 @dataclass(frozen=True, slots=True)

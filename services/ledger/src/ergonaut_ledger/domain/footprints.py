@@ -130,6 +130,13 @@ class Footprint:
         return sorted(f"part of {name}" if name in measured else name for name in missing)
 
     @property
+    def accelerators_used(self) -> int:
+        """How many accelerators of a host used energy for the run."""
+        return len(
+            {part.component for part in self.components if part.component.startswith("gpu") and part.energy_joules}
+        )
+
+    @property
     def samples(self) -> int:
         """Samples that these are the sum of."""
         return sum(part.samples for part in self.components)

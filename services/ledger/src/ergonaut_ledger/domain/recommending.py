@@ -11,7 +11,16 @@ from datetime import datetime, timedelta
 
 from ergonaut.units import carbon_grams
 from ergonaut_ledger.domain.accelerators import board_power_watts
-from ergonaut_ledger.domain.elsewhere import Elsewhere, Need, Offer, electricity_usd, is_level, rent_usd, rest_alike
+from ergonaut_ledger.domain.elsewhere import (
+    Elsewhere,
+    Need,
+    Offer,
+    electricity_usd,
+    is_level,
+    rent_usd,
+    rest_alike,
+    with_used_accelerators,
+)
 from ergonaut_ledger.domain.footprints import Footprint, RunRecord, active_seconds
 
 SAVING_FRACTION_MIN = 0.05
@@ -248,12 +257,8 @@ def right_size(facts: RunFacts) -> Recommendation | None:
         return None
     if shares.idle_fraction < IDLE_FRACTION_MIN:
         return None
-    least = Need(
-        vcpus=max(1.0, own.vcpus * min(shares.run_fraction * ROOM_FACTOR, 1.0)),
-        memory_gib=need.memory_gib,
-        accelerator=need.accelerator,
-        accelerator_count=need.accelerator_count,
-    )
+    vcpus = max(1.0, own.vcpus * min(shares.run_fraction * ROOM_FACTOR, 1.0))
+    least = with_used_accelerators(replace(need, vcpus=vcpus), own, facts.footprint.accelerators_used)
     smaller = [
         offer for offer in facts.offers if _is_alike(offer, own) and offer.vcpus < own.vcpus and least.is_met_by(offer)
     ]

@@ -18,6 +18,7 @@ from ergonaut_ledger.domain.elsewhere import (
     method_sentence,
     other_hours,
     other_places,
+    with_used_accelerators,
 )
 from ergonaut_ledger.domain.footprints import Footprint, PowerPoint, RunRecord, active_seconds, footprint_of
 from ergonaut_ledger.ports import KeptEvent, Store
@@ -75,7 +76,8 @@ class Reporting:
         days = await self._store.days(tenants, footprint.run.started_at)
         own = _own_offer(footprint, offers)
         measured = _measured(footprint, own, days)
-        need = await self._need(tenant, footprint.run.job_id, own)
+        asked = await self._need(tenant, footprint.run.job_id, own)
+        need = with_used_accelerators(asked, own, footprint.accelerators_used)
         places = other_places(measured, need, offers, days)
         return Estimates(places, other_hours(measured, days), method_sentence(footprint.not_measured))
 
