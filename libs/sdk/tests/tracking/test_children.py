@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ergonaut.journal_phases import add_metric
+from ergonaut.events.runs import RunState
+from ergonaut.journal import EntryKind, all_entries
+from ergonaut.journal_phases import add_metric, phases_of
+from ergonaut.tracking.summary import summary_of
 
-from .programs import environment_of, only_journal, run
+from .programs import JOULES_PER_CPU_SECOND, environment_of, journals, only_journal, run
 from .test_command import CLI
 
 
@@ -158,3 +161,148 @@ def test_a_tracked_command_tells_what_its_program_told(home: Path) -> None:
         check=True,
     )
     assert json.loads(done.stderr)["metrics"] == {"accuracy": 0.97, "samples": 5}
+
+
+def test_a_run_ends_with_the_last_of_the_threads_that_are_in_it(home: Path) -> None:
+    program = """
+import threading
+joined, left = threading.Event(), threading.Event()
+
+@ergonaut.track(name="second")
+def second():
+    joined.set()
+    left.wait()
+    burn(0.3)
+
+with ergonaut.track(name="first") as run:
+    thread = threading.Thread(target=second)
+    thread.start()
+    joined.wait()
+so_far = run.summary
+left.set()
+thread.join()
+print(so_far.state, run.summary.state, run.summary.energy_joules - so_far.energy_joules > 0.3)
+print([name for name in os.environ if name.startswith("ERGONAUT_TRACKED")])
+with ergonaut.track(name="third"): pass
+"""
+    done = run(program, home)
+    assert (done.returncode, done.stdout) == (0, "None succeeded True\n[]\n"), done.stderr
+    first, third = ([*all_entries(journal)] for journal in journals(home))
+    assert [entry.kind for entry in first if entry.kind is EntryKind.FINISHED] == [first[-1].kind]
+    assert [entry.left for entry in first if entry.left] == ["second"]
+    assert third[0].started is not None
+    assert third[0].started.name == "third"
+
+
+def test_tasks_that_overlap_are_one_run_whichever_begins_and_whichever_ends_it(home: Path) -> None:
+    program = """
+import asyncio
+@ergonaut.track
+async def work(number):
+    await asyncio.sleep(number / 20)
+    burn(0.1)
+    return number
+
+async def main():
+    return await asyncio.gather(*map(work, (1, 3, 2)))
+print(asyncio.run(main()))
+"""
+    done = run(program, home)
+    assert (done.returncode, done.stdout) == (0, "[1, 3, 2]\n"), done.stderr
+    summary = summary_of(only_journal(home), journals(home)[0])
+    assert summary is not None
+    assert (summary.energy_joules or 0) > 0.2 * JOULES_PER_CPU_SECOND
+    assert [span.phase for span in phases_of(only_journal(home))] == ["work", "work"]
+    assert sum(entry.kind is EntryKind.FINISHED for entry in only_journal(home)) == 1
+
+
+def test_a_block_that_outlasts_the_one_that_began_the_run_can_fail_it(home: Path) -> None:
+    program = """
+import threading
+joined, left = threading.Event(), threading.Event()
+@ergonaut.track
+def second():
+    joined.set()
+    left.wait()
+    raise ValueError("too hot")
+with ergonaut.track():
+    thread = threading.Thread(target=second)
+    thread.start()
+    joined.wait()
+left.set()
+thread.join()
+"""
+    run(program, home)
+    last = only_journal(home)[-1]
+    assert (last.state, last.because) == (RunState.FAILED, "ValueError: too hot")
+
+
+def test_a_program_that_ends_while_daemon_threads_are_in_its_run_ends_the_run(home: Path) -> None:
+    program = """
+import threading
+joined = threading.Event()
+@ergonaut.track
+def for_ever():
+    joined.set()
+    threading.Event().wait()
+with ergonaut.track():
+    threading.Thread(target=for_ever, daemon=True).start()
+    joined.wait()
+"""
+    done = run(program, home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert only_journal(home)[-1].state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_forked", [True, False], ids=["forked", "a program of its own"])
+def test_a_child_that_outlives_its_run_begins_one_of_its_own(home: Path, is_forked: bool) -> None:
+    after = """
+import os, time, ergonaut
+from pathlib import Path
+deadline = time.monotonic() + 30
+while not Path(os.environ["ERGONAUT_HOME"], "first-has-ended").exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+with ergonaut.track(name="second") as own:
+    own.metric("loss", 1)
+"""
+    begin = "os.fork()" if is_forked else f"subprocess.Popen([sys.executable, '-c', {after!r}])"
+    program = f"""
+with ergonaut.track(name="first") as run:
+    child = {begin}
+    if child == 0:
+        exec({after!r})
+        os._exit(0)
+Path(os.environ["ERGONAUT_HOME"], "first-has-ended").touch()
+os.wait()
+"""
+    done = run(program, home)
+    assert done.returncode == 0, done.stderr
+    first, second = ([*all_entries(journal)] for journal in journals(home))
+    assert (first[-1].kind, second[-1].kind) == (EntryKind.FINISHED, EntryKind.FINISHED)
+    assert [entry.name for entry in second if entry.kind is EntryKind.METRIC] == ["loss"]
+    assert any(entry.sampled for entry in second)
+
+
+def test_a_child_that_is_in_its_run_when_that_ends_says_so_and_writes_no_more(home: Path) -> None:
+    program = """
+with ergonaut.track(name="first") as run:
+    child = os.fork()
+    if child == 0:
+        with ergonaut.track(name="long"):
+            deadline = time.monotonic() + 30
+            while not Path(os.environ["ERGONAUT_HOME"], "first-has-ended").exists() and time.monotonic() < deadline:
+                run.metric("meanwhile", 1)
+                time.sleep(0.02)
+            for number in range(3):
+                run.metric("after", number)
+        os._exit(0)
+    time.sleep(0.2)
+Path(os.environ["ERGONAUT_HOME"], "first-has-ended").touch()
+os.wait()
+"""
+    done = run(program, home)
+    assert done.returncode == 0, done.stderr
+    entries = only_journal(home)
+    assert entries[-1].kind is EntryKind.FINISHED
+    assert {entry.name for entry in entries if entry.kind is EntryKind.METRIC} <= {"meanwhile"}
+    assert done.stderr.count("has its end already") == 1

@@ -100,6 +100,7 @@ def begin_run(
         run.attach(journal, path, ends_it=True)
     run.attach_checkpoints(context.checkpoint_folder)
     outer = OuterRun.of_this_process(context.run_id, path)
+    run.attach_tracker(outer)
     remember(run.run_id)
     run.write(_started(run, options, context, outer))
     with _without_harm(run, "metering"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ergonaut.tracking.closing import has_ended
 from ergonaut.tracking.identity import ProcessIdentity
 
 VARIABLES_BEGIN = "ERGONAUT_TRACKED_"
@@ -26,19 +27,25 @@ class OuterRun:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """The run that the environment tells of, if its tracker still lives."""
+        """The run that the environment tells of, if it goes on."""
         try:
             run = cls(
                 environment[f"{VARIABLES_BEGIN}RUN_ID"],
                 Path(environment[f"{VARIABLES_BEGIN}JOURNAL"]),
                 _tracker(environment),
             )
-            return run if run.tracker.lives() else None
         except (KeyError, ValueError):
             return None
+        return run if run.goes_on() else None
+
+    def goes_on(self) -> bool:
+        """Whether its tracker still lives and has not ended it; a child process may outlive the run that it was begun in."""
+        try:
+            return self.tracker.lives() and not has_ended(self.journal)
         except OSError:
-            # Out of file descriptors: whether it lives cannot be seen, and counting twice would be worse than not at all.
-            return run
+            # Out of file descriptors, or a run that is kept in memory only: it cannot be seen, and counting twice would be
+            # worse than not at all.
+            return True
 
     def is_told_by(self, environment: Mapping[str, str]) -> bool:
         """Whether a process with this environment was started in the run."""

@@ -16,6 +16,7 @@ from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.tracking.counts import Counts
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.others import OthersFigures
+from ergonaut.tracking.outer import OuterRun
 from ergonaut.tracking.runjournal import RunJournal
 from ergonaut.tracking.stopping import StopWish
 from ergonaut.tracking.summary import Beginning, Ending, RunSummary, Totals, summarised
@@ -44,11 +45,16 @@ class Run:
         self._finishing = threading.Lock()
         self._parts = _Parts()
         self._summary: RunSummary | None = None
+        self._left_at: RunSummary | None = None
 
     @property
     def summary(self) -> RunSummary | None:
-        """The run's footprint; None until it has ended."""
-        return self._summary
+        """The run's footprint; None until it has ended.
+
+        Where blocks of other threads or tasks go on with the run, it tells what was used until the block that began it was
+        left, with no state, and the whole once they are left too.
+        """
+        return self._summary or self._left_at
 
     @property
     def began_at(self) -> datetime:
@@ -132,6 +138,20 @@ class Run:
         """Give the run the meter that it asks, after each of whose samples somebody calls `flush`."""
         self._parts.meter = meter
         self._counts.leave_flushing()
+
+    def attach_tracker(self, outer: OuterRun) -> None:
+        """Say by what forked children, and processes that do not meter it, can see whether the run goes on."""
+        self._parts.outer = outer
+
+    def goes_on(self) -> bool:
+        """Whether another block of this process can join the run; a forked child may have outlived it."""
+        if os.getpid() == self._pid:
+            return True
+        return self._summary is None and (self._parts.outer is None or self._parts.outer.goes_on())
+
+    def leave_to_others(self) -> None:
+        """The block that began the run is left, and blocks of other threads or tasks go on with it."""
+        self._left_at = self.footprint()
 
     def attach_checkpoints(self, folder: str) -> None:
         """Give the run the folder that outlives it; an empty name is none."""
@@ -237,6 +257,7 @@ class _Parts:
     ends_journal: bool = False
     meter: MeterThread | None = None
     others: OthersFigures | None = None
+    outer: OuterRun | None = None
     checkpoint_folder: Path | None = None
     warned: bool = False
 

@@ -1,13 +1,14 @@
 """Finds out whether this process must meter itself, and does so from the beginning of a block to its end."""
 
+import atexit
 import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
-from ergonaut.events.runs import RunState
 from ergonaut.ids import new_id
 from ergonaut.journal import JournalWriter
 from ergonaut.metering.processtable import open_process_table
@@ -17,11 +18,10 @@ from ergonaut.tracking.options import current_options
 from ergonaut.tracking.outer import OuterRun
 from ergonaut.tracking.ranks import is_fellow_rank, rank_on_host
 from ergonaut.tracking.run import Run, tell
-from ergonaut.tracking.stopping import BudgetExceeded
-from ergonaut.tracking.summary import RunSummary
+from ergonaut.tracking.sharing import SharedRun
 from ergonaut.tracking.wishes import Wishes
 
-_active: list[Run] = []
+_active: list[SharedRun] = []
 """The run of this process, if one is under way; a forked child finds its parent's here and joins it."""
 
 
@@ -40,24 +40,83 @@ class _Beginning:
 _beginning = _Beginning()
 
 
-def is_under_way() -> bool:
-    """Whether this process has a run under way, which an inner block joins."""
-    return bool(_active)
+class Block:
+    """A block of the program within a run: the one under way already, one that somebody else meters, or one of our own."""
+
+    def __init__(self, wishes: Wishes) -> None:
+        self._wishes = wishes
+        self._shared: SharedRun | None = None
+        self._began_it = False
+        self._is_waited_for = False
+        self._phase = contextlib.ExitStack()
+
+    def enter(self) -> Run:
+        """Begin the run or join it, as a phase. Raises Refused for settings that cannot be."""
+        name = self._wishes.get("name", "") or _program_name()
+        with _beginning.lock:
+            shared = _under_way()
+            if shared is None:
+                shared = SharedRun(_begun(name, self._wishes), verbose=self._wishes.get("verbose", False))
+                _active.append(shared)
+                self._began_it = self._is_waited_for = True
+            else:
+                self._is_waited_for = shared.join()
+        self._shared = shared
+        if not self._began_it:
+            try:
+                self._phase.enter_context(shared.run.phase(name))
+            except BaseException as error:
+                if self.leave(error):
+                    self.end_run()
+                raise
+        return shared.run
+
+    def leave(self, error: BaseException | None) -> bool:
+        """Leave the phase, in the context in which it was entered; says whether the run ends with this block, by `end_run`."""
+        assert self._shared is not None
+        self._phase.__exit__(*_told(error))
+        if not self._is_waited_for:
+            return False
+        with _beginning.lock:
+            # The program may be ending, and the run have ended before it.
+            if self._shared not in _active:
+                return False
+            is_last = self._shared.leave(error, began_it=self._began_it)
+            if is_last:
+                _active.remove(self._shared)
+        return is_last
+
+    def end_run(self) -> None:
+        """End the run; may take seconds, and may be done in another thread."""
+        assert self._shared is not None
+        self._shared.end()
 
 
-@contextlib.contextmanager
-def run_of_block(wishes: Wishes) -> Iterator[Run]:
-    """A run for the block: the one that is under way already, one that somebody else meters, or one of our own."""
-    name = wishes.get("name", "") or _program_name()
+def _told(
+    error: BaseException | None,
+) -> tuple[type[BaseException] | None, BaseException | None, TracebackType | None]:
+    return (type(error), error, error.__traceback__) if error is not None else (None, None, None)
+
+
+def _under_way() -> SharedRun | None:
+    while _active:
+        if _active[-1].goes_on():
+            return _active[-1]
+        _active.pop()
+    return None
+
+
+def _end_what_is_left() -> None:
+    """End the run of a program that ends while blocks of its daemon threads, which outlast the first, are still running."""
     with _beginning.lock:
-        outer = _active[-1] if _active else None
-        begun = _begun(name, wishes) if outer is None else None
-    if outer is not None:
-        with outer.phase(name):
-            yield outer
-    if begun is not None:
-        with _ending(begun, verbose=wishes.get("verbose", False)), _being_active(begun):
-            yield begun.run
+        left = [shared for shared in _active if shared.is_left_to_others]
+        for shared in left:
+            _active.remove(shared)
+    for shared in left:
+        shared.end()
+
+
+atexit.register(_end_what_is_left)
 
 
 def _begun(name: str, wishes: Wishes) -> BegunRun:
@@ -72,7 +131,6 @@ def _begun(name: str, wishes: Wishes) -> BegunRun:
     begun.run.stop_wish.program_stops_itself = wishes.get("stops_itself", False)
     if guest is None or begun.run.stop_wish.program_stops_itself:
         begun.watch_signals()
-    _active.append(begun.run)
     return begun
 
 
@@ -88,7 +146,9 @@ def metered_by_another(name: str) -> Run | None:
     outer = OuterRun.from_environment(os.environ)
     # A process that replaced its program has no tracker any more, though it inherited the word of one.
     if outer is not None and outer.tracker.pid != os.getpid():
-        return _telling(Run(outer.run_id, name, f"the tracker of process {outer.tracker.pid}"), str(outer.journal))
+        guest = Run(outer.run_id, name, f"the tracker of process {outer.tracker.pid}")
+        guest.attach_tracker(outer)
+        return _telling(guest, str(outer.journal))
     return None
 
 
@@ -112,68 +172,6 @@ def _belongs(*, with_ranks: bool) -> Callable[[int], bool]:
     """Which processes the run begins with: this one, and with ranks also the others that its launcher started."""
     own_pid, table = os.getpid(), open_process_table()
     return lambda pid: pid == own_pid or (with_ranks and is_fellow_rank(table, pid))
-
-
-@contextlib.contextmanager
-def _being_active(begun: BegunRun) -> Iterator[None]:
-    """Let child processes find the run while the block runs, as inner `track()` calls do."""
-    os.environ.update(begun.environment)
-    try:
-        yield
-    finally:
-        _active.remove(begun.run)
-        for variable in begun.environment:
-            os.environ.pop(variable, None)
-
-
-@contextlib.contextmanager
-def _ending(begun: BegunRun, *, verbose: bool) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        _say(begun, begun.finish(*verdict(error)), verbose=verbose)
-        raise
-    because = begun.run.stop_wish.because
-    state = RunState.CANCELLED if because else RunState.SUCCEEDED
-    _say(begun, begun.finish(state, because and f"asked to stop: {because}"), verbose=verbose)
-
-
-def verdict(error: BaseException) -> tuple[RunState, str, int | None]:
-    """How a run ended that this exception ended: state, why, and exit code where there is one."""
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        state = RunState.FAILED if code else RunState.SUCCEEDED
-        return state, f"exit {code}" if code else "", code
-    if isinstance(error, BudgetExceeded):
-        return RunState.CANCELLED, str(error), None
-    if isinstance(error, KeyboardInterrupt):
-        return RunState.FAILED, "interrupted", None
-    if _is_cancellation(error):
-        return RunState.CANCELLED, "the task was cancelled", None
-    if isinstance(error, GeneratorExit):
-        # Whoever used the generator had enough of it.
-        return RunState.SUCCEEDED, "", None
-    return RunState.FAILED, f"{type(error).__name__}: {error}", None
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    # A program that never loaded asyncio need not do so to learn that none of its tasks was cancelled.
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
-
-
-def _say(begun: BegunRun, summary: RunSummary, *, verbose: bool) -> None:
-    # Seven ranks that each say that the eighth meters them would be noise.
-    worth_telling = summary.energy_joules is not None and _has_terminal()
-    if begun.is_ours and (verbose or worth_telling):
-        tell(summary.sentence())
-
-
-def _has_terminal() -> bool:
-    # A program may have closed stderr, or put something in its place that knows no more than to write.
-    with contextlib.suppress(Exception):
-        return sys.stderr.isatty()
-    return False
 
 
 def _program_name() -> str:

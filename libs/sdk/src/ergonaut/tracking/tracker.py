@@ -1,6 +1,5 @@
 """`track()`: what a program writes. It loads what measures when something is to be measured, so importing it is cheap."""
 
-import contextlib
 import functools
 from collections.abc import Callable
 from types import TracebackType
@@ -10,6 +9,7 @@ from ergonaut.tracking.wishes import Wishes
 
 if TYPE_CHECKING:
     from ergonaut.tracking.run import Run
+    from ergonaut.tracking.running import Block
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,35 +41,32 @@ class Tracking:
 
     def __init__(self, wishes: Wishes) -> None:
         self._wishes = wishes
-        self._stack: contextlib.ExitStack | None = None
-        self._joined = False
+        self._block: Block | None = None
 
     def __enter__(self) -> "Run":
         # What measures loads libraries for a tenth of a second, which a program that only decorates need not wait for.
-        from ergonaut.tracking.running import is_under_way, run_of_block
+        from ergonaut.tracking.running import Block
 
-        stack = contextlib.ExitStack()
-        self._joined = is_under_way()
-        run = stack.enter_context(run_of_block(self._wishes))
-        self._stack = stack
+        block = Block(self._wishes)
+        run = block.enter()
+        self._block = block
         return run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._stack is not None
-        self._stack.__exit__(kind, error, trace)
+        assert self._block is not None
+        if self._block.leave(error):
+            self._block.end_run()
 
     async def leave_without_blocking(self, error: BaseException | None) -> None:
         """Leave as the block's end does, but let the event loop go on while the bus is waited for."""
-        kind, trace = (type(error), error.__traceback__) if error else (None, None)
-        if self._joined:
-            # A phase belongs to its task's context and so must end in it; it waits for nothing.
-            self.__exit__(kind, error, trace)
-        else:
+        assert self._block is not None
+        # A phase belongs to its task's context and so must end in it; it waits for nothing.
+        if self._block.leave(error):
             import asyncio
 
-            await asyncio.to_thread(self.__exit__, kind, error, trace)
+            await asyncio.to_thread(self._block.end_run)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         # A quarter of all that importing `track` would cost.
