@@ -204,6 +204,25 @@ def test_units_are_compared_where_two_runs_counted_them() -> None:
     assert not any("per" in row.name for row in alone.rows)
 
 
+def test_a_unit_is_as_doubtful_as_what_each_run_used_for_one() -> None:
+    """One run is all a guess of 50 %, the other a counter's 1 %; the other has done ten times as much."""
+
+    def made(joules: float, fraction: float, count: float, **run: str) -> RunReport:
+        told = footprint(**run)
+        del told.components[1:]
+        told.components[0].CopyFrom(component("cpu", joules, "counter", range_fraction=fraction))
+        told.energy_joules = joules
+        unit = analysis_pb2.UnitFootprint(
+            unit="epoch", count=count, energy_joules=joules / count, range_fraction=fraction
+        )
+        return report_of(told, analysis=analysis_of(analysis_pb2.GetEfficiencyResponse(units=[unit])))
+
+    guessed, counted = made(100.0, 0.5, 1.0), made(1_200.0, 0.01, 10.0, region="lab")
+    row = next(row for row in compare([guessed, counted]).rows if row.name == "Energy per epoch")
+    assert [cell.figure.value for cell in row.cells] == [100.0, 120.0]
+    assert row.cells[1].verdict is Verdict.WITHIN_RANGE
+
+
 def scaled_efficiency(scale: float) -> analysis_pb2.GetEfficiencyResponse:
     told = efficiency()
     for unit in told.units:

@@ -249,15 +249,12 @@ def _kinds_of_unit(reports: Sequence[RunReport], told: Sequence[Unit | None]) ->
 def _divided(
     reports: Sequence[RunReport], told: Sequence[Unit | None], at: tuple[int, int], of: FigureOf
 ) -> Doubt | None:
-    """The doubt of two runs' figures by unit: each run's own part of it over its own count."""
+    """The doubt of two runs' figures by unit: each run's own parts of it over its own count."""
     units = [told[index] for index in at]
-    whole = doubt_between(reports[at[0]], reports[at[1]], of)
-    totals = [sum(of(part) or 0.0 for part in reports[index].components) for index in at]
-    if whole is None or units[0] is None or units[1] is None or not sum(totals):
+    if units[0] is None or units[1] is None:
         return None
-    fraction = whole.plus_minus / sum(totals)
-    each = [total / unit.count * unit.per for total, unit in zip(totals, units, strict=True) if unit]
-    return Doubt(fraction * sum(each), whole.is_shared)
+    scales = units[0].per / units[0].count, units[1].per / units[1].count
+    return doubt_between(reports[at[0]], reports[at[1]], of, scales)
 
 
 def _metric_kinds(reports: Sequence[RunReport]) -> list[_Kind]:

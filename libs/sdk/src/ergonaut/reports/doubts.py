@@ -33,13 +33,18 @@ class Doubt:
     """Whether some of the error is common to both and was left out."""
 
 
-def doubt_between(first: RunReport, other: RunReport, figure_of: FigureOf) -> Doubt | None:
-    """How far the difference of two runs may be off, in the figure's unit; None where a range is not known."""
+def doubt_between(
+    first: RunReport, other: RunReport, figure_of: FigureOf, scales: tuple[float, float] = (1.0, 1.0)
+) -> Doubt | None:
+    """How far the difference of two runs may be off, in the figure's unit; None where a range is not known.
+
+    `scales` are exact numbers that the runs' figures are taken times of, such as one over the work that each has done.
+    """
     total, shared = 0.0, False
     mine, others = _by_meter(first), _by_meter(other)
     for meter in sorted(mine.keys() | others.keys()):
         pair = mine.get(meter), others.get(meter)
-        values = [figure_of(part) or 0.0 if part else 0.0 for part in pair]
+        values = [(figure_of(part) or 0.0) * scale if part else 0.0 for part, scale in zip(pair, scales, strict=True)]
         if not any(values):
             continue
         ranges = [part.range_fraction if part else None for part in pair]
