@@ -77,7 +77,8 @@ async def test_the_books_tell_what_the_page_tells(
     asked = Asked(tenant, period)
     total = (await statements.statement(asked, "run")).total
     report = await statements.compliance(asked, "tokens")
-    (components,) = [await store.components(tenant, RUN)]
+    components, coverage = await store.components(tenant, RUN), await store.coverage(tenant, RUN)
+    assert coverage is not None
     known = {
         "energy_joules": total.energy_joules,
         "energy_joules_range": total.energy_joules_range,
@@ -86,6 +87,7 @@ async def test_the_books_tell_what_the_page_tells(
         "rent_usd": total.rent_usd,
         "cost_usd": sum(part.cost_usd or 0.0 for part in components),
         "embodied_grams_co2e": total.embodied_grams_co2e,
+        "intensity_grams_per_kwh": coverage.intensity_grams_per_kwh,
         "energy_kwh": report.energy_kwh,
         "certified_kwh": report.certified_kwh,
         "scope2_location_grams_co2e": report.scope2_location_grams_co2e,
