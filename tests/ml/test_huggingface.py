@@ -33,7 +33,7 @@ class Sentences(torch.utils.data.Dataset):  # type: ignore[misc]
         return {"input_ids": self._words[index], "labels": self._words[index]}
 
 
-def trainer(home: Path, callback: ErgonautCallback, **more: object) -> Any:
+def trainer(home: Path, callback: ErgonautCallback | None, **more: object) -> Any:
     config = transformers.GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2)
     arguments = {
         "output_dir": str(home / "out"), "num_train_epochs": EPOCHS, "per_device_train_batch_size": 8,
@@ -46,7 +46,7 @@ def trainer(home: Path, callback: ErgonautCallback, **more: object) -> Any:
         args=transformers.TrainingArguments(**(arguments | more)),
         train_dataset=Sentences(SAMPLES),
         eval_dataset=Sentences(HELD_OUT),
-        callbacks=[callback],
+        callbacks=[callback] if callback is not None else [],
     )
 
 
@@ -107,16 +107,68 @@ def test_an_evaluation_by_itself_is_a_run(home: Path) -> None:
     assert (callback.summary.name, callback.summary.metrics) == ("evaluation", {"predictions": HELD_OUT})
 
 
-def test_a_training_that_fails_is_closed_by_the_next(home: Path) -> None:
-    callback = ErgonautCallback()
-    broken = trainer(home, callback)
-    broken.train_dataset = Sentences(SAMPLES)
-    broken.compute_loss = lambda *_, **__: 1 / 0
+def broken(home: Path, callback: ErgonautCallback | None, **more: object) -> Any:
+    failing = trainer(home, callback, **more)
+    failing.compute_loss = lambda *_, **__: 1 / 0
+    return failing
+
+
+def test_a_training_that_fails_fails_its_run_at_once_and_whatever_is_next_is_a_run_of_its_own(home: Path) -> None:
+    callback = ErgonautCallback(name="first")
     with pytest.raises(ZeroDivisionError):
-        broken.train()
+        broken(home, callback).train()
+    assert callback.summary is not None
+    assert (callback.summary.state, callback.summary.because) == (
+        RunState.FAILED,
+        "ZeroDivisionError: division by zero",
+    )
+    with ergonaut.track(name="second"):
+        pass
+    trainer(home, ErgonautCallback(name="third"), num_train_epochs=1).train()
     trainer(home, callback, num_train_epochs=1).train()
-    states = sorted(summary.state for summary in states_of(home) if summary.state is not None)
-    assert states == [RunState.FAILED, RunState.SUCCEEDED]
+    assert sorted((summary.name, summary.state) for summary in states_of(home)) == [
+        ("first", RunState.FAILED),
+        ("first", RunState.SUCCEEDED),
+        ("second", RunState.SUCCEEDED),
+        ("third", RunState.SUCCEEDED),
+    ]
+
+
+def test_a_callback_that_was_added_later_hears_of_the_failure_too(home: Path) -> None:
+    callback = ErgonautCallback()
+    failing = broken(home, None)
+    failing.add_callback(callback)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing.train()
+        assert callback.summary is not None
+        assert callback.summary.state is RunState.FAILED
+    assert len(states_of(home)) == 2
+
+
+def test_an_evaluation_that_fails_fails_its_run(home: Path) -> None:
+    callback = ErgonautCallback()
+    failing = trainer(home, callback)
+    failing.compute_metrics = lambda *_, **__: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        failing.evaluate()
+    assert callback.summary is not None
+    assert callback.summary.state is RunState.FAILED
+
+
+def test_a_training_goes_on_when_an_evaluation_within_it_failed_and_was_forgiven(home: Path) -> None:
+    class Trying(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            with pytest.raises(TypeError):
+                trained.evaluate(eval_dataset=3)
+
+    callback = ErgonautCallback()
+    trained = trainer(home, callback, num_train_epochs=1, eval_strategy="no")
+    trained.add_callback(Trying())
+    trained.train()
+    assert callback.summary is not None
+    assert callback.summary.state is RunState.SUCCEEDED
+    assert callback.summary.metrics["samples"] == SAMPLES
 
 
 def states_of(home: Path) -> list[Any]:

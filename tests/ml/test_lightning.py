@@ -1,5 +1,6 @@
 """The callback in a real Lightning Trainer that trains a tiny model on CPU."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,25 @@ def test_a_training_that_fails_fails_its_run(home: Path) -> None:
     assert callback.summary is not None
     assert callback.summary.state is RunState.FAILED
     assert callback.summary.because == "ZeroDivisionError: no gradient"
+    with ergonaut.track(name="next") as run:
+        assert (run.name, run.summary) == ("next", None), "what is next is a run of its own"
+
+
+def test_a_training_that_is_interrupted_fails_its_run(home: Path) -> None:
+    class Interrupting(Line):
+        def training_step(self, batch: Any, _index: int) -> Any:
+            raise KeyboardInterrupt
+
+    callback = ErgonautCallback()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit):
+            trainer(home, callback).fit(Interrupting(), loader(SAMPLES))
+    finally:
+        # Lightning leaves it ignored.
+        signal.signal(signal.SIGINT, before)
+    assert callback.summary is not None
+    assert (callback.summary.state, callback.summary.because) == (RunState.FAILED, "interrupted")
 
 
 def test_the_size_of_any_batch_is_found() -> None:

@@ -4,6 +4,8 @@ Epochs and evaluations are phases; samples, tokens and predictions are counted; 
 the run should stop, by its budget or by a signal with `stops_itself=True`, the Trainer saves a checkpoint and ends.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, Unpack
 
 from ergonaut.integrations.training import TrainingRun, share_of_host
@@ -26,6 +28,7 @@ class ErgonautCallback(_base):  # type: ignore[misc]  # known only when transfor
         self._samples_in_epoch = 0
         self._predictions = 0
         self._tokens_seen = 0
+        _let_trainers_tell_of_errors()
 
     @property
     def summary(self) -> RunSummary | None:
@@ -90,6 +93,13 @@ class ErgonautCallback(_base):  # type: ignore[misc]  # known only when transfor
         if state.log_history:
             state.log_history[-1].update(figures)
 
+    def on_exception(self, error: BaseException, *, ends_training: bool) -> None:
+        """A training, evaluation or prediction failed; one within a training may be forgiven, and the training go on."""
+        self._training.leave(EVALUATION)
+        if ends_training or not self._is_training:
+            self._is_training = False
+            self._training.end(error)
+
     def _leave_evaluation(self) -> None:
         self._training.leave(EVALUATION)
         if not self._is_training:
@@ -100,6 +110,28 @@ class ErgonautCallback(_base):  # type: ignore[misc]  # known only when transfor
             return False
         control.should_training_stop = control.should_save = True
         return True
+
+
+@functools.cache
+def _let_trainers_tell_of_errors() -> None:
+    """Have every Trainer tell its ErgonautCallbacks of errors; the library tells no callback, and the run would go on."""
+    trainer_class = needed("transformers").Trainer
+    for name in ("train", "evaluate", "predict"):
+        setattr(trainer_class, name, _telling_of_errors(getattr(trainer_class, name), ends_training=name == "train"))
+
+
+def _telling_of_errors(method: Callable[..., Any], *, ends_training: bool) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def told(trainer: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(trainer, *arguments, **options)
+        except BaseException as error:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, ErgonautCallback):
+                    callback.on_exception(error, ends_training=ends_training)
+            raise
+
+    return told
 
 
 def _length(loader: Any, otherwise: int) -> int:
