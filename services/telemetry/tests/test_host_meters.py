@@ -10,6 +10,7 @@ from pathlib import Path
 from ergonaut.events.telemetry import Method, Share
 from ergonaut.ids import new_id
 from ergonaut.metering import CounterMark, Reading, discover
+from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
 from ergonaut_telemetry.domain import HostReading, charges_between
@@ -17,8 +18,8 @@ from ergonaut_telemetry.domain import HostReading, charges_between
 RUN_ID = new_id("run")
 """Of this test session alone: the meters see every process of the machine, those of another session too."""
 
-# Works until it has used this much CPU time, tells so, and waits to be told to go.
-BUSY = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint('worked', flush=True)\nsys.stdin.read()"
+# Works until it has used more than 0.3 s of CPU time by the kernel's ticks too, tells so, and waits to be told to go.
+BUSY = "import sys, time\nwhile time.process_time() < 0.35: pass\nprint('worked', flush=True)\nsys.stdin.read()"
 SHELL_WITH_CHILD = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}])"]
 
 
@@ -136,12 +137,12 @@ def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
     with running(RunContext(run_id=RUN_ID, tenant="acme", metered=True), [sys.executable, "-c", BUSY]):
         before = meters.read()
         (run,) = (run for run in before.runs if run.context.run_id == RUN_ID)
-        card.working = {stat.pid: 3.0 for stat in run.members} | {-1: 1.0}
-    card.joules = 400.0
+        card.working = {stat.pid: 3.0 for stat in run.members} | {-1: 1.0, NOBODYS_PID: 4.0}
+    card.joules = 800.0
     charges = charges_between(before, meters.read())
 
     by_share = {charge.share: charge.energy_joules for charge in charges if charge.component == "gpu0"}
-    assert by_share == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
+    assert by_share == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 400.0}
     assert RUN_ID not in run_ids(meters.read())
 
 

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ergonaut.metering import HostUse, attribute
-from ergonaut.metering.attribution import OTHERS, dynamic_fraction
+from ergonaut.metering.attribution import NOBODY, OTHERS, dynamic_fraction
 from ergonaut.metering.cpu_model import WATTS_PER_CPU_FULL, WATTS_PER_CPU_IDLE
 
 run_ids = st.sampled_from([(tenant, f"run-{number}") for tenant in ("acme", "other") for number in range(3)])
@@ -21,7 +21,7 @@ uses = st.builds(
     memory_used_bytes=byte_counts,
     run_cpu_seconds=st.dictionaries(run_ids, amounts),
     run_resident_bytes=st.dictionaries(run_ids, byte_counts),
-    gpu_weights=st.fixed_dictionaries({"gpu0": st.dictionaries(run_ids | st.just(OTHERS), amounts)}),
+    gpu_weights=st.fixed_dictionaries({"gpu0": st.dictionaries(run_ids | st.sampled_from([OTHERS, NOBODY]), amounts)}),
 )
 
 
@@ -77,6 +77,12 @@ def test_a_gpu_is_charged_wholly_to_those_who_hold_it() -> None:
     split = attribute("gpu0", 8.0, held)
     assert (split.runs, split.others, split.idle) == ({RUN_1: 6.0}, 2.0, 0.0)
     assert attribute("gpu1", 8.0, held).idle == 8.0
+
+
+def test_a_part_of_a_gpu_that_nobody_holds_is_idle() -> None:
+    split = attribute("gpu0", 70.0, host(gpu_weights={"gpu0": {RUN_1: 1.0, OTHERS: 2.0, NOBODY: 4.0}}))
+    assert split.runs == pytest.approx({RUN_1: 10.0})
+    assert (split.others, split.idle) == pytest.approx((20.0, 40.0))
 
 
 def test_a_gpu_whose_users_nobody_tells_goes_by_cpu_time_and_is_not_idle_meanwhile() -> None:

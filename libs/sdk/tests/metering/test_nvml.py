@@ -9,6 +9,7 @@ import pytest
 
 from ergonaut.events.telemetry import Method
 from ergonaut.metering import discover, nvml_users
+from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.metering.nvml import NvmlMeter
 from ergonaut.metering.powersum import GAP_SECONDS_MAX
 from ergonaut.metering.visibility import PidVisibility
@@ -236,6 +237,11 @@ def test_slices_share_the_cards_counter_by_their_size_and_say_so() -> None:
     assert meter.users() == {"gpu0": {7: 3.0, 8: 1.0, 9: 3.0}}
     (reading,) = meter.read()
     assert "MIG" in reading.source
+
+
+def test_a_slice_that_nobody_holds_is_nobodys() -> None:
+    meter = NvmlMeter(Driver(Card(0, holders=[holder(7, 300, instance=1)], slices={1: 1, 2: 2, 3: 4})))
+    assert meter.users() == {"gpu0": {7: 1.0, NOBODYS_PID: 6.0}}
 
 
 class Namespace:

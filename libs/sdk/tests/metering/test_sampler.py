@@ -7,6 +7,7 @@ import pytest
 
 from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering import HostLoad, HostSampler, ProcessScan, Reading
+from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.metering.processtable import ProcessStat
 from ergonaut.runcontext import RunContext
 
@@ -106,11 +107,11 @@ def test_a_counter_that_was_set_back_is_not_measured_rather_than_zero_and_counts
 def test_a_gpu_goes_to_the_run_whose_process_holds_it() -> None:
     world = World()
     world.reading = Reading("gpu0", Method.COUNTER, "test", 0.05, 0.0)
-    world.holders = {"gpu0": {10: 3.0, 99: 1.0}}
+    world.holders = {"gpu0": {10: 3.0, 99: 1.0, NOBODYS_PID: 4.0}}
     sampler = sampler_of(world)
-    world.seconds, world.reading = 1.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 400.0)
+    world.seconds, world.reading = 1.0, Reading("gpu0", Method.COUNTER, "test", 0.05, 800.0)
     charges = {charge.share: charge.energy_joules for charge in sampler.sample().charges}
-    assert charges == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 0.0}
+    assert charges == {Share.RUN: 300.0, Share.OTHERS: 100.0, Share.IDLE: 400.0}
 
 
 @pytest.mark.parametrize("reaped", [True, False])

@@ -4,8 +4,9 @@ The rules, which hold for every host:
 - CPU: the part that the machine would have used doing nothing is `idle` and charged to nobody but the host; the rest is
   shared by CPU-seconds. Which part that is follows from how busy the CPUs were and from the meter's ratio of idle to full.
 - Memory: by resident bytes over the bytes built in; what is free is `idle`.
-- GPU: wholly to the processes that hold it, by their work or else their memory on it; `idle` when nobody does. Where the meter
-  cannot tell who holds it, wholly to who works on the CPU, by CPU-seconds; `idle` when nobody does.
+- GPU: wholly to the processes that hold it, by their work or else their memory on it; `idle` when nobody does, as is
+  a slice of a card (MIG) that nobody holds. Where the meter cannot tell who holds it, wholly to who works on the CPU, by
+  CPU-seconds; `idle` when nobody does.
 - What draws the same whatever the host does (a ratio of 1) is wholly `idle`.
 """
 
@@ -22,6 +23,10 @@ RunKey = tuple[str, str]
 
 OTHERS: RunKey = ("", "")
 """Stands among runs for every process that belongs to none."""
+
+
+NOBODY: RunKey = ("", "nobody")
+"""Stands among a GPU's holders for the part of it that no process holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,9 @@ def _by_holders(energy_joules: float, weights: Mapping[RunKey, float]) -> Split:
     whole = sum(weights.values())
     if whole <= 0:
         return Split({}, 0.0, energy_joules)
-    runs = {key: weight for key, weight in weights.items() if key != OTHERS}
-    return _shared(energy_joules, runs, whole, idle=0.0)
+    runs = {key: weight for key, weight in weights.items() if key not in (OTHERS, NOBODY)}
+    held = energy_joules * (1.0 - weights.get(NOBODY, 0.0) / whole)
+    return _shared(held, runs, whole - weights.get(NOBODY, 0.0), idle=energy_joules - held)
 
 
 def _shared(energy_joules: float, weights: Mapping[RunKey, float], whole: float, *, idle: float) -> Split:

@@ -19,6 +19,9 @@ PLATFORM = "platform"
 """The component of a meter that stands at the host's supply and so counts all other components in."""
 
 
+NOBODYS_PID = 0
+"""Among a component's users: the part of it that no process holds, such as a free slice of a card."""
+
 USERS_NOT_TOLD = "; who uses it is not told, so it is shared by CPU time"
 """Ends the source of a GPU whose meter has no `users` for it."""
 
@@ -70,8 +73,8 @@ class Meter(Protocol):
     def users(self) -> Mapping[str, Mapping[int, float]]:
         """For components that only some processes hold: each process's weight since the last call, by component.
 
-        A process that cannot be told from others, such as one of another container, stands there by a negative number. A GPU
-        that nobody holds stands there without processes; one whose users cannot be told does not stand there.
+        A process that cannot be told from others, such as one of another container, stands there by a negative number, and
+        what nobody holds of a component under `NOBODYS_PID`. A GPU that nobody holds stands there without processes; one whose users cannot be told does not stand there.
         """
         ...
 

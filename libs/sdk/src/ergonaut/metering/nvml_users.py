@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from ergonaut.metering.meters import USERS_NOT_TOLD
+from ergonaut.metering.meters import NOBODYS_PID, USERS_NOT_TOLD
 from ergonaut.metering.visibility import PidVisibility
 
 _FOREIGN = "; processes of other containers cannot be told apart here and are charged to others"
-_MIG = "; its slices (MIG) share this counter and are charged by their size"
+_MIG = "; its slices (MIG) share this counter and are charged by their size, free ones to nobody"
 _ENABLED = 1
 
 
@@ -109,7 +109,8 @@ class CardUsers:
             memory = sum(_memory(holder) for holder in inside)
             for holder in inside:
                 weights[holder.pid] = sizes.get(instance, 1) * _memory(holder) / memory
-        return weights
+        free = sum(size for instance, size in sizes.items() if instance not in members)
+        return weights | {NOBODYS_PID: float(free)} if free else weights
 
     def _sizes(self) -> dict[int, int]:
         """How many of the card's compute units each instance has."""

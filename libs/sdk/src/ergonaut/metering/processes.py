@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ergonaut.metering.attribution import RunKey
+from ergonaut.metering.attribution import NOBODY, RunKey
 from ergonaut.metering.cgroups import Cgroups, Workload, run_named_by, workload_of
+from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.metering.owned import OwnedGroup, has_foreign, own_group
 from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_process_table
 from ergonaut.runcontext import RunContext
@@ -267,8 +268,8 @@ class ProcessScan:
 
 
 def runs_by_pid(uses: Mapping[RunKey, RunUse]) -> dict[int, RunKey]:
-    """Whose each process is, by its pid; those that ended since the last scan are among them."""
-    ended = {pid: key for key, use in uses.items() for pid in use.ended_pids}
+    """Whose each process is that holds a component, by its pid; those that ended since the last scan are among them."""
+    ended = {NOBODYS_PID: NOBODY} | {pid: key for key, use in uses.items() for pid in use.ended_pids}
     # A pid may have been given out again since.
     return ended | {pid: key for key, use in uses.items() for pid in use.pids}
 
