@@ -121,7 +121,12 @@ def question(tenant: str, scope: str = "tenant", key: str = "") -> Question:
 
 
 def asked(**changes: object) -> Asked:
-    whole = Asked(hours_from=None, minutes_from=T0 - timedelta(days=1), recent_after=T0)
+    whole = Asked(
+        hours_from=None,
+        minutes_from=T0 - timedelta(days=1),
+        recent_after=T0,
+        recent_until=T0 + timedelta(hours=2),
+    )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
@@ -147,6 +152,10 @@ async def test_the_pace_is_of_the_samples_that_ended_lately(sums: BudgetSums, st
     pace = (await sums.answer(question(tenant), asked(recent_after=T0 + timedelta(seconds=85)))).pace
     assert pace.per_second(BudgetMetric.ENERGY_JOULES) == pytest.approx(7.0)
     assert (pace.newest_ended_at, pace.interval_seconds) == (T0 + timedelta(seconds=90), 1.0)
+    until = asked(recent_after=T0 + timedelta(seconds=75), recent_until=T0 + timedelta(seconds=85))
+    pace = (await sums.answer(question(tenant), until)).pace
+    assert pace.per_second(BudgetMetric.ENERGY_JOULES) == pytest.approx(2.0)
+    assert pace.newest_ended_at == T0 + timedelta(seconds=85)
     assert (await sums.answer(question(tenant), asked(recent_after=T0 + timedelta(hours=1)))).pace.interval_seconds == 0
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from ergonaut.errors import Unavailable
 from ergonaut.events import BudgetExceeded, JobSubmitted
 from ergonaut.jobs import JobSpec
+from ergonaut_ledger.ports import StoredBudget
 
 from .test_budgets_service import NOON, Ledger, budget, start
 from .told import cpu_sample, message, reading
@@ -52,3 +54,35 @@ async def test_a_job_without_limits_is_looked_up_once_and_one_that_nobody_told_o
         await ledger.keep(ledger.reading(2 * number + 1, 1.0, run_id="run-2", job_id="untold"))
     assert asked.count("free") == 1
     assert 7 <= asked.count("untold") <= 9
+
+
+@pytest.mark.parametrize("after_death", [False, True], ids=["by the next look", "after a death"])
+async def test_a_removed_budget_leaves_the_book_though_forgetting_it_failed_at_first(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, *, after_death: bool
+) -> None:
+    async def away(_: StoredBudget) -> None:
+        raise Unavailable("NATS is away")
+
+    await ledger.budgeting.set("t", budget(), "ada")
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.book, "forget", away)
+        with pytest.raises(Unavailable):
+            await ledger.budgeting.remove("t", "b", "ada")
+    if after_death:
+        ledger.restart()
+        await ledger.rounds.start()
+        await ledger.rounds.round()
+    await ledger.rounds.look_once()
+    assert await ledger.book.everything() == []
+    assert ledger.kinds == ["Changed", "Changed"]
+
+
+async def test_one_sample_with_a_clock_ahead_lets_a_budget_act_no_later(ledger: Ledger) -> None:
+    await ledger.budgeting.set("t", budget(limit=1000.0, action="stop"), "ada")
+    await ledger.keep(start())
+    await ledger.keep(ledger.reading(1, 1.0, age_seconds=-3600, run_id="run-ahead"))
+    for number in range(2, 102):
+        await ledger.use(number, 10.0)
+        if ledger.kinds[-1] == "Exceeded":
+            break
+    assert 990.0 <= ledger.last.used < 1000.0

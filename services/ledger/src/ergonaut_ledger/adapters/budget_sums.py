@@ -29,10 +29,9 @@ _USE = ",\n    ".join(
     for metric in _METRICS
 )
 
-_RECENT = ",\n    ".join(
-    f"ifNull(sumKahanIf({metric}, ended_at > {{recent_after:DateTime64(6, 'UTC')}}), 0) AS {metric}_recent"
-    for metric in _METRICS
-)
+_IS_RECENT = "ended_at > {recent_after:DateTime64(6, 'UTC')} AND ended_at <= {recent_until:DateTime64(6, 'UTC')}"
+
+_RECENT = ",\n    ".join(f"ifNull(sumKahanIf({metric}, {_IS_RECENT}), 0) AS {metric}_recent" for metric in _METRICS)
 
 _OF_QUESTION = """
 FROM power_samples FINAL
@@ -60,10 +59,10 @@ SELECT
     toStartOfMinute(started_at) AS starts_at,
     {_USE},
     {_RECENT},
-    countIf(ended_at > {{recent_after:DateTime64(6, 'UTC')}}) AS recent_samples,
-    minIf(started_at, ended_at > {{recent_after:DateTime64(6, 'UTC')}}) AS recent_from,
-    max(ended_at) AS newest,
-    maxIf(dateDiff('microsecond', started_at, ended_at), ended_at > {{recent_after:DateTime64(6, 'UTC')}}) / 1e6 AS seconds
+    countIf({_IS_RECENT}) AS recent_samples,
+    minIf(started_at, {_IS_RECENT}) AS recent_from,
+    maxIf(ended_at, {_IS_RECENT}) AS newest,
+    maxIf(dateDiff('microsecond', started_at, ended_at), {_IS_RECENT}) / 1e6 AS seconds
 {_OF_QUESTION}"""
 
 _RUN_OF_SCOPE = {
@@ -107,7 +106,8 @@ class ClickHouseBudgetSums:
         hours = await self._long_past(question, asked.hours_from, min(asked.minutes_from, question.until))
         of_minutes = _MINUTES + _OF_SCOPE[question.scope] + _GROUPED
         span = {"since": asked.minutes_from, "until": question.until}
-        minutes = await self._ask(of_minutes, question, recent_after=asked.recent_after, **span)
+        recent = {"recent_after": asked.recent_after, "recent_until": asked.recent_until}
+        minutes = await self._ask(of_minutes, question, **recent, **span)
         return Answer(hours, [_chunk(row) for row in minutes], _pace(minutes))
 
     async def runs_under_way(self, question: Question, started_after: datetime, limit: int) -> list[RunUnderWay]:

@@ -62,7 +62,7 @@ class FakeBudgetSums:
             if asked.hours_from is not None and asked.hours_from <= row.started_at < asked.minutes_from
         ]
         new = [row for row in mine if asked.minutes_from <= row.started_at]
-        recent = [row for row in new if row.ended_at > asked.recent_after]
+        recent = [row for row in new if asked.recent_after < row.ended_at <= asked.recent_until]
         return Answer(
             _chunks(old, lambda at: at.replace(minute=0, second=0, microsecond=0)),
             _chunks(new, lambda at: at.replace(second=0, microsecond=0)),

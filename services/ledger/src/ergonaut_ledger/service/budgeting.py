@@ -160,6 +160,9 @@ class Budgeting:
     async def tell(self, stored: StoredBudget) -> StoredBudget:
         """Tell what was decided and not told yet, then remember that it was. Raises Unavailable, and it is told later."""
         if not stored.record.untold:
+            if stored.record.removed:
+                # It was told, and a death or an outage came before it could be forgotten.
+                await self._forget(stored)
             return stored
         for untold in stored.record.untold:
             await self._world.announcer.tell(untold.event)

@@ -124,8 +124,8 @@ def decided(
 
 
 def needs_look(record: BudgetRecord, at: datetime) -> bool:
-    """Whether time alone has changed something, or something is still to be told."""
-    if record.untold or record.owed:
+    """Whether time alone has changed something, or something is still to be told or forgotten."""
+    if record.untold or record.owed or record.removed:
         return True
     begun_anew = record.window_started_at not in (None, window_at(record.budget, at).started_at)
     return (begun_anew and (record.warned or record.exceeded)) or (record.exceeded and _is_over(record.budget, at))

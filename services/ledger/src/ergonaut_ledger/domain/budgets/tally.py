@@ -14,6 +14,9 @@ from ergonaut.budgets import BudgetMetric, BudgetScope
 PACE_SECONDS = 10.0
 """How far back the present pace looks: long enough for the samples of all hosts to be in it, short enough to follow a change."""
 
+AHEAD_SECONDS_MAX = 10.0
+"""How far a host's clock may go ahead for its samples to be part of the pace: others' would be spread over that time too."""
+
 FORECAST_SECONDS = 3600.0
 """How far back a forecast looks: the mean over an hour is not thrown by an epoch's end or a pause for breath."""
 
@@ -81,7 +84,9 @@ class Asked:
     """None where no sum by hour can have changed."""
     minutes_from: datetime
     recent_after: datetime
-    """Samples that ended after this make the pace."""
+    """Samples that ended after this make the pace, up to `recent_until`."""
+    recent_until: datetime
+    """What ended later is of a clock that goes ahead: it counts, but tells nothing of now."""
     hours_replaced_from: datetime | None = None
     """Sums by hour or day that begin here or later are replaced; the first of a window may begin before the window does."""
 
@@ -151,7 +156,7 @@ class Tally:
 
 def to_ask(tally: Tally | None, question: Question, oldest: datetime, newest: datetime, at: datetime) -> Asked:
     """What must be asked for the tally to be exact, when the newest samples began at `oldest` or later and ended at `newest`."""
-    recent_after = newest - timedelta(seconds=PACE_SECONDS)
+    recent_after = min(newest, at) - timedelta(seconds=PACE_SECONDS)
     if tally is None:
         minutes_from = max(question.since, _hour_of(at) - _HOUR)
         hours_from = _day_of(question.since) if question.since < minutes_from else None
@@ -165,6 +170,7 @@ def to_ask(tally: Tally | None, question: Question, oldest: datetime, newest: da
         hours_from=max(question.since, hours_from) if hours_from else None,
         minutes_from=min(minutes_from, reach),
         recent_after=recent_after,
+        recent_until=at + timedelta(seconds=AHEAD_SECONDS_MAX),
         hours_replaced_from=_day_of(question.since) if hours_from and hours_from <= question.since else hours_from,
     )
 
