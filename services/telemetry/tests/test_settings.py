@@ -1,13 +1,16 @@
 """What is set about this machine counts in the agent as it does in the tracker."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import ValidationError
 
 from ergonaut.carbon import PueSource, embodied_from
-from ergonaut.events import PowerSample
+from ergonaut.events import IntensityChanged, PowerSample
 from ergonaut.metering import HostFacts
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.domain import Memory, Terms, account
+from ergonaut.tracking.places import place_intensity
+from ergonaut_telemetry.domain import Memory, Terms, account, grid_of
 from ergonaut_telemetry.fakes import FakeMeters
 from ergonaut_telemetry.main import terms_of
 from ergonaut_telemetry.settings import Settings
@@ -74,9 +77,32 @@ def test_an_estimate_of_the_hosts_making_says_so_and_what_a_lease_tells_does_not
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ERGONAUT_EMBODIED_MACHINE", "toaster"), ("ERGONAUT_EMBODIED_SHARE", "2"), ("ERGONAUT_PUE", "0.9")],
+    [("ERGONAUT_EMBODIED_MACHINE", "toaster"), ("ERGONAUT_EMBODIED_SHARE", "2"), ("ERGONAUT_PUE", "0.9"), ("ERGONAUT_INTENSITY_GRAMS_PER_KWH", "0"), ("ERGONAUT_INTENSITY_SIGNAL", "green")],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.removeprefix("ERGONAUT_")):
         Settings()
+
+
+def test_a_figure_of_ones_own_for_the_grid_goes_before_what_pricing_tells_as_it_does_in_the_tracker(
+    meters: FakeMeters, make_intensity: Callable[..., IntensityChanged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "ERGONAUT_ZONE": "de",
+        "ERGONAUT_INTENSITY_GRAMS_PER_KWH": "20",
+        "ERGONAUT_INTENSITY_ACCOUNTING": "market-based",
+    }
+    terms = terms_with(monkeypatch, **environment)
+    grid = grid_of([make_intensity()])
+    memory = account(Memory(), meters.read(), terms, grid).memory
+    meters.begin(RunContext(run_id="run-1", metered=True))
+    meters.pass_time(1.0, run_1=1.0)
+    turn = account(memory, meters.read(), terms, grid)
+
+    own = place_intensity(environment, "DE")
+    assert own.grams_per_kwh == 20.0
+    for event in turn.events:
+        told = (event.intensity_grams_per_kwh, event.intensity_kind, event.intensity_source, event.intensity_accounting)
+        assert told == (own.grams_per_kwh, own.kind, own.source, own.accounting)
+    assert [run.intensity_grams_per_kwh for run in turn.runs] == [20.0]

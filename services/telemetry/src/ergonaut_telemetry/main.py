@@ -139,4 +139,5 @@ def terms_of(settings: Settings, producer: str, facts: HostFacts) -> Terms:
         pue_source=PueSource.SETTINGS if "pue" in settings.model_fields_set else PueSource.NOT_TOLD,
         embodied_grams_co2e_per_hour=made.grams_co2e_per_hour if made else 0.0,
         embodied_basis=made.basis if made else "",
+        intensity=settings.intensity(),
     )

@@ -5,10 +5,12 @@ from typing import Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT, zone_code
+from ergonaut.carbon import LIFESPAN_YEARS_DEFAULT, Intensity, own_intensity, zone_code
 from ergonaut.carbon.embodied import LIFESPAN_VARIABLE, MACHINE_VARIABLE, SHARE_VARIABLE, TOTAL_VARIABLE
+from ergonaut.carbon.intensities import ACCOUNTING_VARIABLE, BOUNDARY_VARIABLE, SIGNAL_VARIABLE
+from ergonaut.events.pricing import Accounting, Boundary, Signal
 from ergonaut.metering import host_name
-from ergonaut.metering.location import ZONE_VARIABLE
+from ergonaut.metering.location import INTENSITY_VARIABLE, ZONE_VARIABLE
 from ergonaut_common.settings import DoorSettings
 
 _NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -45,6 +47,28 @@ class Settings(DoorSettings):
         validation_alias=AliasChoices("ERGONAUT_TELEMETRY_ZONE", ZONE_VARIABLE),
         pattern=r"^[A-Za-z0-9_-]{0,32}$",
         description="Grid zone of the host, such as DE; empty means unknown: then a run's own zone counts, or the world average.",
+    )
+    intensity_grams_per_kwh: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_INTENSITY_GRAMS_PER_KWH", INTENSITY_VARIABLE),
+        description="Your own figure for the host's electricity, grams of CO2e per kWh; it goes before what pricing tells.",
+    )
+    intensity_signal: Signal = Field(
+        default=Signal.AVERAGE,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_INTENSITY_SIGNAL", SIGNAL_VARIABLE),
+        description="Which plants that figure stands for.",
+    )
+    intensity_accounting: Accounting = Field(
+        default=Accounting.LOCATION_BASED,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_INTENSITY_ACCOUNTING", ACCOUNTING_VARIABLE),
+        description="By which Scope 2 method that figure was made.",
+    )
+    intensity_boundary: Boundary = Field(
+        default=Boundary.UNKNOWN,
+        validation_alias=AliasChoices("ERGONAUT_TELEMETRY_INTENSITY_BOUNDARY", BOUNDARY_VARIABLE),
+        description="What that figure counts of a plant.",
     )
     pue: float = Field(
         default=1.0,
@@ -112,6 +136,17 @@ class Settings(DoorSettings):
     @classmethod
     def _as_tables_write_it(cls, value: object) -> object:
         return zone_code(value) if isinstance(value, str) else value
+
+    def intensity(self) -> Intensity | None:
+        """The owner's own figure with what is said of it; None where none is set."""
+        if self.intensity_grams_per_kwh is None:
+            return None
+        told = {
+            SIGNAL_VARIABLE: self.intensity_signal.value,
+            ACCOUNTING_VARIABLE: self.intensity_accounting.value,
+            BOUNDARY_VARIABLE: self.intensity_boundary.value,
+        }
+        return own_intensity(told, self.zone, self.intensity_grams_per_kwh)
 
     def embodied(self) -> dict[str, str]:
         """What is set of the machine's making, in the variables that `embodied_from` reads."""

@@ -38,6 +38,13 @@ class Terms:
     embodied_basis: str = ""
     """Where that comes from and how far it may be off, where it is an estimate."""
 
+    intensity: Intensity | None = None
+    """A figure of the owner's own for the host's electricity, which goes before what pricing tells; None where none is set."""
+
+    def intensity_at(self, grid: Grid, zone: str, at: datetime) -> Intensity:
+        """How clean the host's electricity is at a time, for who uses it at a zone."""
+        return self.intensity or intensity_at(grid, zone, at)
+
     def placed(self, place: Place) -> "Terms":
         """The same at the place that a host's cloud tells; what was set goes before that."""
         at_place = self if self.zone else replace(self, zone=place.zone)
@@ -73,7 +80,7 @@ class _Places:
     def of(self, run: RunContext | None, at: datetime) -> _Place:
         """Where a payer is charged for energy of this moment."""
         site, tenant = self._terms.site(run), run.tenant if run else self._terms.tenant
-        intensity = intensity_at(self._grid, site.zone, at)
+        intensity = self._terms.intensity_at(self._grid, site.zone, at)
         return self._known.setdefault((tenant, site, intensity), _Place(tenant, site, intensity))
 
 
@@ -236,7 +243,7 @@ def _runs_after(
     ]
     here = []
     for key, context in present.items():
-        intensity = intensity_at(grid, terms.site(context).zone, now.at)
+        intensity = terms.intensity_at(grid, terms.site(context).zone, now.at)
         fresh = replace(
             known.get(key) or RunTotals(*key, sampled_at=now.at),
             sampled_at=now.at,
