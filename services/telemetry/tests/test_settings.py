@@ -77,7 +77,13 @@ def test_an_estimate_of_the_hosts_making_says_so_and_what_a_lease_tells_does_not
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ERGONAUT_EMBODIED_MACHINE", "toaster"), ("ERGONAUT_EMBODIED_SHARE", "2"), ("ERGONAUT_PUE", "0.9"), ("ERGONAUT_INTENSITY_GRAMS_PER_KWH", "0"), ("ERGONAUT_INTENSITY_SIGNAL", "green")],
+    [
+        ("ERGONAUT_EMBODIED_MACHINE", "toaster"),
+        ("ERGONAUT_EMBODIED_SHARE", "2"),
+        ("ERGONAUT_PUE", "0.9"),
+        ("ERGONAUT_INTENSITY_GRAMS_PER_KWH", "0"),
+        ("ERGONAUT_INTENSITY_SIGNAL", "green"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

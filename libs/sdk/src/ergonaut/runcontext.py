@@ -8,6 +8,9 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PUE_MAX = 5.0
+"""Of the worst buildings; whoever tells more has mixed something up."""
+
 _PREFIX = "ERGONAUT_"
 # Any process of the host may tell anything in its environment. What the agent cannot reckon with, or what would make everybody's
 # message too large, must end here; each bound is far beyond what an honest one tells.
@@ -15,7 +18,6 @@ _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _NAME_OR_NONE = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
 _ZONE = r"^[A-Za-z0-9._-]{0,64}$"
 _PATH_CHARACTERS_MAX = 4096
-_PUE_MAX = 5.0
 _MICROUSD_MAX = 10**12
 _EMBODIED_GRAMS_PER_HOUR_MAX = 1e9
 
@@ -46,7 +48,7 @@ class RunContext(BaseModel):
         default=False, description="An agent on this host meters the run; the tracker must not do it again."
     )
     zone: str = Field(default="", pattern=_ZONE, description="Grid zone; empty where unknown.")
-    pue: float = Field(default=1.0, ge=1, le=_PUE_MAX, allow_inf_nan=False)
+    pue: float = Field(default=1.0, ge=1, le=PUE_MAX, allow_inf_nan=False)
     price_microusd_per_hour: int = Field(default=0, ge=0, le=_MICROUSD_MAX, description="The machine's rent.")
     electricity_microusd_per_kwh: int = Field(default=0, ge=0, le=_MICROUSD_MAX, description="Paid on top of the rent.")
     embodied_grams_co2e_per_hour: float = Field(

@@ -11,6 +11,7 @@ from ergonaut.carbon.intensities import ACCOUNTING_VARIABLE, BOUNDARY_VARIABLE, 
 from ergonaut.events.pricing import Accounting, Boundary, Signal
 from ergonaut.metering import host_name
 from ergonaut.metering.location import INTENSITY_VARIABLE, ZONE_VARIABLE
+from ergonaut.runcontext import PUE_MAX
 from ergonaut_common.settings import DoorSettings
 
 _NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -73,7 +74,7 @@ class Settings(DoorSettings):
     pue: float = Field(
         default=1.0,
         ge=1,
-        le=5,
+        le=PUE_MAX,
         validation_alias=AliasChoices("ERGONAUT_TELEMETRY_PUE", "ERGONAUT_PUE"),
         description="Energy of the building over that of its machines; a run may tell its own.",
     )

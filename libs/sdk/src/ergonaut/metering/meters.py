@@ -74,7 +74,8 @@ class Meter(Protocol):
         """For components that only some processes hold: each process's weight since the last call, by component.
 
         A process that cannot be told from others, such as one of another container, stands there by a negative number, and
-        what nobody holds of a component under `NOBODYS_PID`. A GPU that nobody holds stands there without processes; one whose users cannot be told does not stand there.
+        what nobody holds of a component under `NOBODYS_PID`. A GPU that nobody holds stands there without processes; one whose
+        users cannot be told does not stand there.
         """
         ...
 
