@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ergonaut.cli.output import JSON_OPTION, err, out, print_json, telling_errors
+from ergonaut.errors import Refused
 from ergonaut.tracking.summary import RENT_COMPONENT, ComponentFootprint, RunSummary
 
 if TYPE_CHECKING:
     from ergonaut.jobs import Budget
+    from ergonaut.tracking.pruning import KeptJournal, Pruned
 
 _COMMAND_SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 _NOT_MEASURED = "not measured"
@@ -103,23 +105,57 @@ def recover(
     everything: Annotated[
         bool, typer.Option("--all", help="Tell also of the runs that were closed like this before.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove journals of ended runs beyond ERGONAUT_KEEP_DAYS or ERGONAUT_KEEP_GIB."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --prune: only tell what it would remove; close and send nothing.")
+    ] = False,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Close the runs whose process was killed, tell what they had used, and send what the bus has not had yet.
 
+    With --prune, journals of runs that have ended and that the bus has had are removed, the oldest first, when they are older
+    than ERGONAUT_KEEP_DAYS (30) or all together are more than ERGONAUT_KEEP_GIB (1). A line of each stays in pruned.jsonl.
+
     Example: ergonaut recover --all
     """
+    from ergonaut.tracking.options import Options
+    from ergonaut.tracking.pruning import prune_runs
     from ergonaut.tracking.recovery import recover_runs, recovered_runs
 
     with telling_errors():
-        closed = recover_runs()
+        if dry_run and not prune:
+            raise Refused("tells what --prune would remove; give both", field="--dry-run")
+        options = Options.from_environment(os.environ)
+        closed = [] if dry_run else recover_runs()
         summaries = recovered_runs() if everything else closed
+        pruned = prune_runs(options.home, options.retention, dry_run=dry_run) if prune else None
         if as_json:
-            print_json([summary.to_json() for summary in summaries])
+            told = [summary.to_json() for summary in summaries]
+            print_json(told if pruned is None else {"runs": told, "dry_run": dry_run, **pruned.to_json()})
             return
         for summary in summaries:
             print_summary(summary)
         out.print(f"{len(closed)} runs were closed" + (f", {len(summaries)} in all" if everything else ""))
+        if pruned is not None:
+            _tell_pruned(pruned, dry_run=dry_run)
+
+
+def _tell_pruned(pruned: "Pruned", *, dry_run: bool) -> None:
+    if dry_run:
+        for each in pruned.removed:
+            out.print(f"{escape(str(each.journal))}  {_mebibytes([each])}", soft_wrap=True)
+    done = "would be removed" if dry_run else "were removed"
+    out.print(
+        f"{len(pruned.removed)} journals of {_mebibytes(pruned.removed)} {done}, "
+        f"{len(pruned.kept)} of {_mebibytes(pruned.kept)} are kept"
+    )
+
+
+def _mebibytes(journals: "Sequence[KeptJournal]") -> str:
+    return f"{sum(each.size_bytes for each in journals) / 1024**2:.1f} MiB"
 
 
 def print_summary(summary: RunSummary) -> None:

@@ -24,6 +24,7 @@ from ergonaut.tracking.exporting import FINISH_SECONDS_MAX, Exporting
 from ergonaut.tracking.meterthread import MeterThread
 from ergonaut.tracking.options import Options
 from ergonaut.tracking.outer import VARIABLES_BEGIN, OuterRun
+from ergonaut.tracking.pruning import prune_now_and_then, write_summary
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.stopping import BudgetExceeded, SignalWatch
 from ergonaut.tracking.summary import RunSummary, Totals
@@ -48,6 +49,7 @@ class BegunRun:
     stream: "BusStream | None" = None
     exporting: Exporting | None = None
     signals: SignalWatch | None = None
+    keeps_summary: bool = False
     owner_pid: int = field(default_factory=os.getpid)
 
     @property
@@ -75,6 +77,8 @@ class BegunRun:
         self._hand_on(self.run.finish(RunState.FAILED, because), _HURRIED_SECONDS_MAX)
 
     def _hand_on(self, summary: RunSummary, patience_seconds: float) -> None:
+        if self.keeps_summary and summary.journal is not None:
+            write_summary(summary.journal, summary)
         if self.exporting is not None:
             self.exporting.finish(summary, patience_seconds)
         if self.stream is not None and not self.stream.stop():
@@ -93,6 +97,7 @@ def begin_run(
     """
     context = _with_project(context or RunContext(run_id=new_id("run"), tenant=options.tenant), options)
     _tell_of_dead_runs(options)
+    prune_now_and_then(options.home, options.retention)
     path = Path(context.journal) if context.journal else options.runs_folder / context.run_id / JOURNAL_FILE
     run = Run(context.run_id, name, "this process", project=context.project)
     journal = _journal(path, run)
@@ -110,7 +115,8 @@ def begin_run(
             context,
             lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid, VARIABLES_BEGIN)),
         )
-    begun = BegunRun(run, outer.to_environment())
+    is_at_home = path.parent.parent == options.runs_folder
+    begun = BegunRun(run, outer.to_environment(), keeps_summary=is_at_home)
     if options.bus is not None and journal is not None:
         with _without_harm(run, "the bus, to which recover_runs() sends it later"):
             # asyncio takes its time to load; only who has a bus needs it.

@@ -12,10 +12,11 @@ from ergonaut.ids import NAME_RULE, is_name
 from ergonaut.jobs import Budget
 from ergonaut.metering import host_name, zone_from
 from ergonaut.metering.location import ZONE_VARIABLE
-from ergonaut.runcontext import RunContext
+from ergonaut.runcontext import PUE_MAX, RunContext
 from ergonaut.tracking.budgeting import checked_budget
 from ergonaut.tracking.exporting import Exporter, exporters_of
 from ergonaut.tracking.places import embodied_per_hour, place_intensity, pue_source_of
+from ergonaut.tracking.pruning import Retention
 from ergonaut.tracking.wishes import Wishes
 from ergonaut.units import MICROUSD_PER_USD
 
@@ -24,6 +25,9 @@ _INTERVAL_SECONDS = (0.05, 60.0)
 _INTERVAL_VARIABLE = "ERGONAUT_TRACK_INTERVAL_SECONDS"
 _ELECTRICITY_VARIABLE = "ERGONAUT_ELECTRICITY_USD_PER_KWH"
 _PROJECT_VARIABLE = "ERGONAUT_PROJECT"
+# A century, and a petabyte: all that is ever written.
+_KEPT_DAYS_MAX = 36_500.0
+_KEPT_GIBIBYTES_MAX = 1_048_576.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Options:
     project: str = ""
     budget: Budget | None = None
     exporters: tuple[Exporter, ...] = ()
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def runs_folder(self) -> Path:
@@ -89,7 +94,7 @@ class Options:
             tenant=_name(environment, "ERGONAUT_TENANT") or "default",
             host=host_name(),
             intensity=place_intensity(environment, zone_from(environment)),
-            pue=_number(environment, "ERGONAUT_PUE", 1.0, 10.0) or 1.0,
+            pue=_number(environment, "ERGONAUT_PUE", 1.0, PUE_MAX) or 1.0,
             pue_source=pue_source_of(environment, context),
             embodied_grams_co2e_per_hour=embodied_per_hour(environment, context),
             electricity_usd_per_kwh=price if price is not None else price_of_context or None,
@@ -97,7 +102,16 @@ class Options:
             interval_seconds=_number(environment, _INTERVAL_VARIABLE, *_INTERVAL_SECONDS) or 1.0,
             bus=_bus(environment),
             project=_name(environment, _PROJECT_VARIABLE),
+            retention=retention_from(environment),
         )
+
+
+def retention_from(environment: Mapping[str, str]) -> Retention:
+    """How much of past runs is kept. Raises Refused, naming the variable, for a value that cannot be."""
+    days = _number(environment, "ERGONAUT_KEEP_DAYS", 0.0, _KEPT_DAYS_MAX)
+    gibibytes = _number(environment, "ERGONAUT_KEEP_GIB", 0.0, _KEPT_GIBIBYTES_MAX)
+    usual = Retention()
+    return Retention(usual.days if days is None else days, usual.gibibytes if gibibytes is None else gibibytes)
 
 
 def home_from(environment: Mapping[str, str]) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ergonaut.journal import all_entries
 from ergonaut.tracking.closing import close_dead_runs, has_died, has_ended, journals_of
 from ergonaut.tracking.options import BusAddress, Options, home_from
+from ergonaut.tracking.sentmark import SentMark
 from ergonaut.tracking.summary import RunSummary, summary_of
 
 # All that is left of all runs is sent within this time, or by the next call.
@@ -39,7 +40,7 @@ def _summaries(journals: Iterable[Path]) -> list[RunSummary]:
 
 
 def _send_left(journals: list[Path], bus: BusAddress) -> None:
-    from ergonaut.tracking.stream import BusStream, SentMark
+    from ergonaut.tracking.stream import BusStream
 
     give_up_at = time.monotonic() + _SEND_SECONDS_MAX
     for journal in journals:

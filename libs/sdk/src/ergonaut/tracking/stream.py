@@ -20,6 +20,7 @@ from ergonaut.journal import EntryKind, JournalEntry, read_entries
 from ergonaut.journal_phases import PhasePairing, add_metric, batches_of
 from ergonaut.tracking.hearing import BudgetHearing
 from ergonaut.tracking.options import BusAddress
+from ergonaut.tracking.sentmark import SentMark
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -34,7 +35,6 @@ _POLL_SECONDS = 0.5
 _RETRY_SECONDS = (0.1, 5.0)
 # nats-py's 120 s would leave a half-open link unnoticed for minutes.
 _PING_INTERVAL_SECONDS = 2
-_MARK_DIGITS = 20
 
 
 class BusStream:
@@ -169,41 +169,6 @@ class BusStream:
 
     def _remember(self, error: BaseException) -> None:
         self.last_error = str(error) or type(error).__name__
-
-
-class SentMark:
-    """How many entries of a journal are sent, in a small file beside it; without the file there is nothing to send."""
-
-    def __init__(self, journal: Path) -> None:
-        self._path = journal.with_name("sent")
-
-    @property
-    def exists(self) -> bool:
-        """Whether something may be left to send."""
-        return self._path.exists()
-
-    def create(self) -> None:
-        """Say that this journal is to be sent."""
-        # On a full disk all is sent from the beginning, and the bus keeps of it what it has not had.
-        with contextlib.suppress(OSError):
-            if not self.exists:
-                self._path.write_text("0" * _MARK_DIGITS)
-
-    def read(self) -> int:
-        """How many entries were acknowledged."""
-        try:
-            return int(self._path.read_text() or 0)
-        except (OSError, ValueError):
-            return 0
-
-    def write(self, entries: int) -> None:
-        """Remember it; written in place with a fixed width, so that no crash leaves half a number."""
-        with contextlib.suppress(OSError), self._path.open("r+b", buffering=0) as file:
-            file.write(f"{entries:0{_MARK_DIGITS}d}".encode())
-
-    def remove(self) -> None:
-        """Say that all is sent."""
-        self._path.unlink(missing_ok=True)
 
 
 class _Teller:
