@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,20 +38,23 @@ class Counting:
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
-        self._progressed = threading.Semaphore(0)
+        self._progressed = threading.Event()
 
     def begin(self, summary: RunSummary) -> None:
         self._exporter.begin(summary)
 
     def progress(self, summary: RunSummary) -> None:
         self._exporter.progress(summary)
-        self._progressed.release()
+        self._progressed.set()
 
     def finish(self, summary: RunSummary) -> None:
         self._exporter.finish(summary)
 
     def wait_for_progress(self) -> None:
-        assert self._progressed.acquire(timeout=20)
+        """Wait for one that begins after this is asked; the first that ends may have been under way."""
+        for _ in range(2):
+            self._progressed.clear()
+            assert self._progressed.wait(20)
 
 
 @pytest.fixture
@@ -188,6 +193,27 @@ def test_the_steps_of_the_programs_own_wandb_run_stay_its_own(wandb: Any, home: 
     assert [(row["_step"], row.get("loss")) for row in rows] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert rows[-1][ENERGY] == pytest.approx(run.summary.energy_joules)
     assert all("ergonaut/duration_seconds" in row for row in rows)
+
+
+def test_a_wandb_run_that_the_program_opens_later_is_its_own_and_gets_the_figures(wandb: Any, home: Path) -> None:
+    exporter = Counting(WandbExporter())
+    with ergonaut.track(exporters=[exporter]):
+        exporter.wait_for_progress()
+        with wandb.init(project="own", config={"rate": 0.1}) as own:
+            assert (own.project, own.config["rate"]) == ("own", 0.1)
+            own.log({"loss": 1.0}, step=0)
+            exporter.wait_for_progress()
+            own.log({"loss": 0.5}, step=1)
+    rows = history_in(home)
+    assert [(row["_step"], row["loss"]) for row in rows] == [(0, 1.0), (1, 0.5)]
+    assert ENERGY in rows[0], "what came while that row was open"
+
+
+def test_a_program_that_the_command_tracks_is_in_weights_and_biases_while_it_goes_on(wandb: Any, home: Path) -> None:
+    look = "import pathlib, sys; sys.exit(not list(pathlib.Path('wandb').glob('offline-run-*')))"
+    command = [sys.executable, "-m", "ergonaut", "track", "--export", "wandb", "--", sys.executable, "-c", look]
+    assert subprocess.run(command, cwd=home, check=False).returncode == 0
+    assert any(ENERGY in row for row in history_in(home))
 
 
 def test_a_run_is_in_tensorboard(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
