@@ -358,6 +358,23 @@ def test_a_journal_that_fails_later_does_not_stop_the_program(
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 
+def test_a_name_that_is_no_text_does_not_cost_the_journal(home: Path) -> None:
+    with ergonaut.track(name="bytes\udc80") as run:
+        for told in (
+            lambda: run.metric("\ud800", 1),
+            lambda: run.count("\ud800"),
+            lambda: run.phase("\ud800").__enter__(),
+        ):
+            with pytest.raises(ValueError, match="UTF-8"):
+                told()
+        run.metric("after", 1)
+    assert run.summary is not None
+    assert run.summary.journal is not None
+    read_back = summary_of(all_entries(run.summary.journal), run.summary.journal)
+    assert read_back is not None
+    assert (read_back.name, read_back.metrics) == ("bytes?", {"after": 1})
+
+
 def test_metrics_without_bound_are_cut_off_with_one_warning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ergonaut.track() as run:
         for number in range(1005):

@@ -33,7 +33,8 @@ class Run:
 
     def __init__(self, run_id: str, name: str, metered_by: str, *, project: str = "") -> None:
         self.run_id = run_id
-        self.name = name
+        # It may be the name of a program's file, which need not be text; the journal takes nothing else.
+        self.name = name.encode(errors="replace").decode()
         self.project = project
         self.stop_wish = StopWish()
         self.metered_by = metered_by
@@ -276,6 +277,10 @@ def tell(sentence: str) -> None:
 def _check_name(name: str, what: str) -> None:
     if not name or len(name) > _NAME_LENGTH_MAX:
         raise ValueError(f"name: a {what}'s name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name: a {what}'s name is text that UTF-8 can write, not {name!r}") from error
 
 
 def _path() -> str:
