@@ -18,8 +18,11 @@ from ergonaut_ledger.adapters.clickhouse import ClickHouseStore
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
+from ergonaut_ledger.adapters.statement_books import ClickHouseStatementBooks
 from ergonaut_ledger.domain.bounds import Message
+from ergonaut_ledger.domain.certificates import Period
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage
+from ergonaut_ledger.domain.statements import Asked
 from ergonaut_ledger.domain.usage import Span, Step, UsageQuestion
 from ergonaut_ledger.fakes.rolled import FakeAges
 from ergonaut_ledger.ports.aging import Ages
@@ -196,6 +199,24 @@ def figures_of(part: ComponentSum) -> list[float]:
     """Of one component; below zero what is not known."""
     figures = [getattr(part, each.name) for each in fields(part)][3:]
     return [-1.0 if figure is None else figure for figure in figures]
+
+
+async def test_messages_that_were_missing_in_a_dropped_month_are_told_of_it_still(
+    books: Callable[[], Engine], tenant: str
+) -> None:
+    site, statements = Site(books(), MAY), ClickHouseStatementBooks(books(), query_seconds=8)
+    facts = [
+        reading(tenant, n, cpu_sample(n * 600.0), occurred_at=T0 + timedelta(seconds=n * 600)) for n in (1, 2, 5, 9, 10)
+    ]
+    await site.keeping.keep([message(fact, n) for n, fact in enumerate(facts, 1)])
+    await site.rolling.catch_up()
+    asked = Asked(tenant, Period(T0 - timedelta(days=1), T0 + timedelta(hours=1)))
+    missing = [await statements.messages_missing(asked)]
+    for _ in range(2):
+        await site.aging.look()
+        missing.append(await statements.messages_missing(asked))
+    assert await site.ages.months_of_samples() == []
+    assert missing == [5, 5, 5], "3, 4, and 6 to 8"
 
 
 async def test_a_run_of_the_months_that_are_kept_is_proved_without_a_gap(

@@ -166,6 +166,42 @@ async def test_what_is_missing_at_the_edges_of_a_time_is_told(store: Store, book
     assert await books.messages_missing(Asked(tenant, TODAY)) == 4, "4 to 6, and 9"
 
 
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_missing_is_counted_exactly_whatever_came_twice_late_or_across_an_edge(
+    store: Store, books: StatementBooks, tenant: str, seed: int
+) -> None:
+    chance = Random(seed)
+    told: dict[str, dict[int, datetime]] = {}
+    facts = []
+    for producer in ("agent-1", "agent-2", "agent-3"):
+        begins = TODAY.starts_at - timedelta(hours=chance.uniform(0, 6))
+        for number in range(1, 200):
+            # A clock that is set now and then puts numbers before those that were told earlier.
+            at = begins + timedelta(minutes=10 * number + chance.choice((0, 0, 0, 0, 90)))
+            if chance.random() < 0.8:
+                told.setdefault(producer, {})[number] = at
+                facts.append(reading(tenant, number, producer=producer, occurred_at=at))
+    chance.shuffle(facts)
+    await store.keep(batch_of(*facts))
+    await store.keep(batch_of(*facts[:50], first=1_000))
+    await store.keep(batch_of(*(fact.model_copy(update={"event_id": f"{fact.event_id}-again"}) for fact in facts[:20])))
+    for _ in range(10):
+        first = TODAY.starts_at + timedelta(minutes=chance.choice((0, 60, chance.uniform(0, 600))))
+        period = Period(first, first + timedelta(minutes=chance.choice((60, 600, chance.uniform(1, 700)))))
+        expected = sum(missing_around(period, moments) for moments in told.values())
+        assert await books.messages_missing(Asked(tenant, period)) == expected, period
+
+
+def missing_around(period: Period, moments: dict[int, datetime]) -> int:
+    """Of one producer: from the last number before those of the time to the first after them."""
+    own = {number for number, at in moments.items() if period.holds(at)}
+    if not own:
+        return 0
+    first = max((number for number in moments if number < min(own)), default=min(own))
+    last = min((number for number in moments if number > max(own)), default=max(own))
+    return last - first + 1 - sum(first <= number <= last for number in moments)
+
+
 async def test_functional_units_are_those_of_runs_with_samples_in_the_time(
     store: Store, books: StatementBooks, tenant: str
 ) -> None:

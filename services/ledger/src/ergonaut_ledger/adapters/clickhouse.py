@@ -10,13 +10,17 @@ from clickhouse_connect.driver.client import Client
 from ergonaut_common.observe import get_logger
 from ergonaut_ledger.adapters import questions
 from ergonaut_ledger.adapters.columns import INSERT_SETTINGS, arrow_tables
-from ergonaut_ledger.adapters.engine import OPEN_SECONDS_MAX, Engine, open_engine
+from ergonaut_ledger.adapters.engine import Engine, open_engine
 from ergonaut_ledger.adapters.migrating import migrate, packaged_migrations
 from ergonaut_ledger.adapters.run_use import RunUse, RunUses
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
 from ergonaut_ledger.domain.rows import Batch
 from ergonaut_ledger.ports import KeptEvent
+
+MIGRATING_SECONDS_MAX = 3_600.0
+"""A new form of what is kept is made from every row of it: the numbers of four months of a thousand hosts take some ten minutes
+on paper. What was cut off goes on where it was."""
 
 log = get_logger(__name__)
 
@@ -138,7 +142,7 @@ async def open_store(
     """The store, its books in their newest form, while the block runs. Raises Unavailable or Broken."""
     async with open_engine(connect, what=what) as engine:
         applied = await engine.do(
-            lambda client: migrate(client, packaged_migrations()), what="migrating", seconds=OPEN_SECONDS_MAX
+            lambda client: migrate(client, packaged_migrations()), what="migrating", seconds=MIGRATING_SECONDS_MAX
         )
         log.info("ledger is open", where=what, migrations_applied=applied)
         yield ClickHouseStore(engine, insert_seconds=insert_seconds, query_seconds=query_seconds)

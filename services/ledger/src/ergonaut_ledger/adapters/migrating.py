@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 
 from clickhouse_connect.driver.client import Client
@@ -21,6 +22,20 @@ CREATE TABLE IF NOT EXISTS schema_migrations
     applied_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
 )
 ENGINE = ReplacingMergeTree ORDER BY number
+"""
+
+CREATE_DAYS_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migration_days (number UInt32, day Date) ENGINE = ReplacingMergeTree ORDER BY (number, day)
+"""
+
+EACH_DAY = "{day:Date}"
+"""A statement with this in it is carried out for each day of the months of which events are kept, and each day is remembered:
+so it is bounded in memory, and one that was cut off goes on where it was. A file has one such statement at most."""
+
+_MONTHS = """
+SELECT DISTINCT partition_id FROM system.parts
+WHERE database = currentDatabase() AND table = 'events' AND active
+ORDER BY partition_id
 """
 
 
@@ -61,12 +76,37 @@ def migrate(client: Client, migrations: Sequence[Migration]) -> list[int]:
     waiting = _waiting(migrations, {int(number): str(checksum) for number, checksum in rows})
     for migration in waiting:
         for statement in migration.statements:
-            client.command(statement)
+            if EACH_DAY in statement:
+                _each_day(client, migration.number, statement)
+            else:
+                client.command(statement)
         client.query(
             "INSERT INTO schema_migrations (number, name, checksum) SELECT {number:UInt32}, {name:String}, {sum:String}",
             parameters={"number": migration.number, "name": migration.name, "sum": migration.checksum},
         )
     return [migration.number for migration in waiting]
+
+
+def _each_day(client: Client, number: int, statement: str) -> None:
+    client.command(CREATE_DAYS_TABLE)
+    asked = {"number": number}
+    done = "SELECT DISTINCT day FROM schema_migration_days WHERE number = {number:UInt32}"
+    days_done = {row[0] for row in client.query(done, parameters=asked).result_rows}
+    for day in _days_of_events(client):
+        if day not in days_done:
+            client.query(statement, parameters={"day": day})
+            client.query(
+                "INSERT INTO schema_migration_days (number, day) SELECT {number:UInt32}, {day:Date}",
+                parameters=asked | {"day": day},
+            )
+
+
+def _days_of_events(client: Client) -> Iterator[date]:
+    for (month,) in client.query(_MONTHS).result_rows:
+        first = datetime.strptime(month, "%Y%m").replace(tzinfo=UTC).date()
+        for day in (first + timedelta(days=offset) for offset in range(31)):
+            if day.month == first.month:
+                yield day
 
 
 def _waiting(migrations: Sequence[Migration], applied: Mapping[int, str]) -> list[Migration]:

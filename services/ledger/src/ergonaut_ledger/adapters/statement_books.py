@@ -82,39 +82,97 @@ ORDER BY samples_told DESC, component, source
 LIMIT {UNMEASURED_MAX}
 """  # noqa: S608 - constants only
 
+_AROUND = "INTERVAL 1 DAY"
+"""How far from a time its producers' numbers before and after it are looked for."""
+
 # What is missing between a period's last number and the next one may be of either period, and is told in both.
-_MISSING = """
-WITH spans AS
-(
-    SELECT
-        key, producer, min(producer_sequence) AS first, max(producer_sequence) AS last,
-        uniqExact(producer_sequence) AS kept
-    FROM events
-    WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
-        AND occurred_at >= {starts_at:DateTime64(6, 'UTC')} AND occurred_at < {ends_at:DateTime64(6, 'UTC')}
-    GROUP BY key, producer
-)
-SELECT sum(inside + if(before > 0, first_number - before - 1, 0) + if(after > 0, after - last_number - 1, 0)) AS missing
+#
+# Numbers come from hours, which hold the least, the greatest and all of them. An hour of a producer that one of the time's ends
+# cuts is read message by message; where its messages were dropped by age it counts as a whole. Numbers told around the time are
+# of it where they lie among its own (a clock may have been set back meanwhile).
+_MISSING = f"""
+WITH
+    (SELECT max(before) FROM sealed WHERE what = 'samples') AS sealed_before,
+    cut AS
+    (
+        SELECT host, producer, hour
+        FROM message_numbers
+        WHERE tenant = {{tenant:String}} AND hour >= sealed_before
+            AND hour IN (toStartOfHour({{starts_at:DateTime64(6, 'UTC')}}), toStartOfHour({{ends_at:DateTime64(6, 'UTC')}}))
+        GROUP BY host, producer, hour
+        HAVING (min(earliest_at) < {{starts_at:DateTime64(6, 'UTC')}} AND max(latest_at) >= {{starts_at:DateTime64(6, 'UTC')}})
+            OR (min(earliest_at) < {{ends_at:DateTime64(6, 'UTC')}} AND max(latest_at) >= {{ends_at:DateTime64(6, 'UTC')}})
+    ),
+    told AS
+    (
+        SELECT
+            host, producer, hour, first, last, numbers,
+            latest_at >= {{starts_at:DateTime64(6, 'UTC')}} AND earliest_at < {{ends_at:DateTime64(6, 'UTC')}} AS inside
+        FROM message_numbers
+        WHERE tenant = {{tenant:String}}
+            AND hour >= toStartOfHour({{starts_at:DateTime64(6, 'UTC')}}) - {_AROUND}
+            AND hour < {{ends_at:DateTime64(6, 'UTC')}} + {_AROUND}
+            AND (host, producer, hour) NOT IN cut
+        UNION ALL
+        SELECT
+            key AS host, producer, toStartOfHour(occurred_at, 'UTC') AS hour,
+            min(producer_sequence) AS first, max(producer_sequence) AS last, groupBitmapState(producer_sequence) AS numbers,
+            occurred_at >= {{starts_at:DateTime64(6, 'UTC')}} AND occurred_at < {{ends_at:DateTime64(6, 'UTC')}} AS inside
+        FROM events
+        WHERE tenant = {{tenant:String}} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
+            AND key IN (SELECT host FROM cut) AND (key, producer, hour) IN cut
+            AND (
+                occurred_at BETWEEN toStartOfHour({{starts_at:DateTime64(6, 'UTC')}})
+                    AND toStartOfHour({{starts_at:DateTime64(6, 'UTC')}}) + INTERVAL 1 HOUR
+                OR occurred_at BETWEEN toStartOfHour({{ends_at:DateTime64(6, 'UTC')}})
+                    AND toStartOfHour({{ends_at:DateTime64(6, 'UTC')}}) + INTERVAL 1 HOUR
+            )
+        GROUP BY host, producer, hour, inside
+    ),
+    spans AS
+    (
+        SELECT host, producer, min(first) AS lowest, max(last) AS highest FROM told WHERE inside GROUP BY host, producer
+    ),
+    around AS
+    (
+        SELECT host, producer, first, last, numbers, lowest, highest,
+            last < lowest OR first > highest OR (first >= lowest AND last <= highest) AS on_one_side
+        FROM told INNER JOIN spans USING (host, producer)
+        WHERE NOT inside
+            AND (hour <= {{starts_at:DateTime64(6, 'UTC')}} OR hour >= toStartOfHour({{ends_at:DateTime64(6, 'UTC')}}))
+    )
+SELECT sum(
+    greatest(toInt64(highest - lowest + 1) - toInt64(kept) - toInt64(strays), 0)
+    + if(before > 0, lowest - before - 1, 0) + if(after > 0, after - highest - 1, 0)
+) AS missing
 FROM
 (
+    SELECT host, producer, min(first) AS lowest, max(last) AS highest, groupBitmapMerge(numbers) AS kept
+    FROM told
+    WHERE inside
+    GROUP BY host, producer
+) AS own LEFT JOIN
+(
     SELECT
-        any(first) AS first_number,
-        any(last) AS last_number,
-        last_number - first_number + 1 - any(kept) AS inside,
-        maxIf(number, number < first) AS before,
-        minIf(number, number > last) AS after
-    FROM spans LEFT JOIN
+        host, producer,
+        maxIf(last, last < lowest) AS before,
+        minIf(first, first > highest) AS after,
+        groupBitmapMergeIf(numbers, first >= lowest AND last <= highest) AS strays
+    FROM
     (
-        SELECT key, producer, producer_sequence AS number
-        FROM events
-        WHERE tenant = {tenant:String} AND area = 'telemetry' AND type = 'telemetry.power.sampled'
-            AND occurred_at >= {starts_at:DateTime64(6, 'UTC')} - INTERVAL 1 DAY
-            AND occurred_at < {ends_at:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
-            AND NOT (occurred_at >= {starts_at:DateTime64(6, 'UTC')} AND occurred_at < {ends_at:DateTime64(6, 'UTC')})
-    ) AS around ON spans.key = around.key AND spans.producer = around.producer
-    GROUP BY spans.key, spans.producer
-)
-"""
+        SELECT host, producer, first, last, numbers, lowest, highest FROM around WHERE on_one_side
+        UNION ALL
+        SELECT host, producer, number AS first, number AS last, bitmapBuild([number]) AS numbers, lowest, highest
+        FROM
+        (
+            SELECT host, producer, lowest, highest, arrayJoin(bitmapToArray(numbers)) AS number
+            FROM around
+            WHERE NOT on_one_side
+        )
+    )
+    GROUP BY host, producer
+) AS beside USING (host, producer)
+"""  # noqa: S608 - constants only
 
 _UNITS = """
 SELECT sum(arrayFirst(metric -> metric.1 = {unit:String}, metrics).2) AS units
