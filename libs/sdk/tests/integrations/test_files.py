@@ -4,12 +4,13 @@ import csv
 import json
 import math
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,8 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import ergonaut
 from ergonaut.errors import Refused
-from ergonaut.integrations.csvfile import COLUMNS, FILE
-from ergonaut.integrations.parquet import SUMMARY_KEY
+from ergonaut.integrations.csvfile import COLUMNS, FILE, CsvExporter
+from ergonaut.integrations.jsonfile import JsonExporter
+from ergonaut.integrations.parquet import SUMMARY_KEY, ParquetExporter
 from ergonaut.integrations.prometheus import PrometheusExporter
 from ergonaut.journal import all_entries
 from ergonaut.tracking import RunSummary
@@ -44,6 +46,37 @@ def test_each_run_is_a_row_of_the_csv_file(folder: Path, worked: Work) -> None:
     assert json.loads(row["metrics"]) == {"accuracy": 0.5, "tokens": 100}
     methods = {item["component"]: item["method"] for item in json.loads(row["components"])}
     assert methods == {"cpu": "model", "gpu": "not-measured"}
+
+
+@pytest.fixture
+def no_room() -> Iterator[Callable[[int], None]]:
+    """Let no file of this process grow beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_row_for_which_there_is_no_room_leaves_none_of_it(
+    folder: Path, worked: Work, no_room: Callable[[int], None]
+) -> None:
+    summary = worked(exporters=["csv"])
+    before = (folder / FILE).read_bytes()
+    no_room(len(before) + 50)
+    with pytest.raises(OSError, match="No space left"):
+        CsvExporter().finish(summary)
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_a_file_for_which_there_is_no_room_leaves_nothing_behind(
+    folder: Path, worked: Work, no_room: Callable[[int], None]
+) -> None:
+    summary = worked()
+    no_room(50)
+    for exporter in (JsonExporter(), ParquetExporter()):
+        with pytest.raises(OSError, match="File too large"):
+            exporter.finish(summary)
+    no_room(resource.RLIM_INFINITY)
+    assert list(folder.iterdir()) == []
 
 
 def test_programs_that_begin_a_csv_file_at_once_write_one_heading(folder: Path) -> None:
@@ -134,6 +167,8 @@ def test_a_textfile_for_node_exporter_tells_the_run_and_leaves_out_what_is_not_m
     folder.mkdir()
     old.write_text("")
     os.utime(old, (0, 0))
+    gone = folder / "ergonaut-run-gone.prom"
+    gone.symlink_to("what another run has just removed")
     summary = worked(exporters=["prometheus"])
     samples = samples_of((folder / f"ergonaut-{summary.run_id}.prom").read_text())
     assert samples["ergonaut_run_energy_joules_total", "cpu"] == pytest.approx(summary.energy_joules)
@@ -142,7 +177,7 @@ def test_a_textfile_for_node_exporter_tells_the_run_and_leaves_out_what_is_not_m
     assert samples["ergonaut_run_metric", "tokens"] == 100
     assert samples["ergonaut_run_ended", "succeeded"] == 1
     assert not old.exists()
-    assert len(list(folder.iterdir())) == 1
+    assert set(folder.iterdir()) == {gone, folder / f"ergonaut-{summary.run_id}.prom"}
 
 
 def test_a_port_of_this_machine_answers_while_the_run_goes_on_and_is_closed_after(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Exports each run as one row of `ergonaut-runs.csv`, to which many programs may append."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -40,7 +41,12 @@ class CsvExporter:
         handle = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             _lock(handle)
-            os.write(handle, _text(row, with_header=os.fstat(handle).st_size == 0).encode())
+            size_bytes = os.fstat(handle).st_size
+            text = _text(row, with_header=size_bytes == 0).encode()
+            if os.write(handle, text) != len(text):
+                # A disk that fills takes what still fits; the next run's row would be added to half of this one.
+                os.ftruncate(handle, size_bytes)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(handle)
 

@@ -1,7 +1,8 @@
 """A run's footprint as flat figures and facts, under the same names in every tool; units are in the names."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ergonaut.errors import Refused
@@ -47,3 +48,14 @@ def export_folder(folder: Path | None) -> Path:
     except OSError as error:
         raise Refused(f"{chosen} cannot be made: {error.strerror}", field=FOLDER_VARIABLE) from error
     return chosen
+
+
+@contextlib.contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """A draft to write, which takes the file's place in one step; of one that could not be written nothing is left."""
+    draft = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        yield draft
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)

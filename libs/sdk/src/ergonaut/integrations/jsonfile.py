@@ -1,10 +1,9 @@
 """Exports each run as `RUN.json`, always whole: it tells the footprint so far while the run goes on, and then the end."""
 
 import json
-import os
 from pathlib import Path
 
-from ergonaut.integrations.figures import export_folder
+from ergonaut.integrations.figures import export_folder, written_whole
 from ergonaut.tracking.summary import RunSummary
 
 
@@ -24,7 +23,5 @@ class JsonExporter:
         self._write(summary)
 
     def _write(self, summary: RunSummary) -> None:
-        file = self._folder / f"{summary.run_id}.json"
-        draft = file.with_suffix(f".{os.getpid()}.part")
-        draft.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
-        draft.replace(file)
+        with written_whole(self._folder / f"{summary.run_id}.json") as draft:
+            draft.write_text(json.dumps(summary.to_json(), indent=2) + "\n")

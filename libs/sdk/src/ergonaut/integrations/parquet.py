@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ergonaut.events.telemetry import PowerSample
-from ergonaut.integrations.figures import export_folder
+from ergonaut.integrations.figures import export_folder, written_whole
 from ergonaut.journal import all_entries
 from ergonaut.tracking.exporting import needed
 from ergonaut.tracking.summary import RunSummary
@@ -39,11 +39,9 @@ class ParquetExporter:
         arrow = needed("pyarrow", "parquet")
         schema = _schema(arrow).with_metadata({SUMMARY_KEY: json.dumps(summary.to_json()).encode()})
         file = self._folder / f"{summary.run_id}.parquet"
-        draft = file.with_suffix(".parquet.part")
-        with parquet.ParquetWriter(draft, schema) as writer:
+        with written_whole(file) as draft, parquet.ParquetWriter(draft, schema) as writer:
             for rows in _batches(summary.journal):
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-        draft.replace(file)
 
 
 def _schema(arrow: Any) -> "pyarrow.Schema":

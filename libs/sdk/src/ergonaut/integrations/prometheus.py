@@ -4,6 +4,7 @@ Which of them follows from ERGONAUT_PROMETHEUS_FOLDER, ERGONAUT_PROMETHEUS_PORT 
 of them the file is written to ERGONAUT_EXPORT_FOLDER. Names follow Prometheus' conventions: base units, `_total` for counters.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -119,8 +120,10 @@ def _families(summary: RunSummary) -> Iterator[Any]:
 
 def _remove_old(folder: Path) -> None:
     for file in folder.glob("ergonaut-run-*.prom"):
-        if time.time() - file.stat().st_mtime > _KEPT_SECONDS:
-            file.unlink(missing_ok=True)
+        # Another run that begins may have removed it meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > _KEPT_SECONDS:
+                file.unlink()
 
 
 def _port_from_environment() -> int | None:
