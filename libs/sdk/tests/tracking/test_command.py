@@ -1,14 +1,16 @@
 """`ergonaut track -- COMMAND` meters any program and otherwise is not there."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ergonaut.journal import EntryKind
@@ -116,6 +118,93 @@ def test_a_program_that_handles_a_signal_decides_itself(home: Path) -> None:
         process.stdout.readline()
         process.terminate()
         assert process.wait() == 4
+
+
+# Says each signal that it gets, and goes on.
+TELLS_SIGNALS = """
+import os, signal, sys
+def tell(number, _frame):
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")
+for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCONT):
+    signal.signal(each, tell)
+if "alone" in sys.argv:
+    os.setsid()
+print("on", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def children_of(pid: int) -> set[int]:
+    return {each.pid for each in psutil.Process(pid).children()}
+
+
+def wait_for_more(children: set[int], pid: int) -> None:
+    """By then the tracker has seen to a signal: who told it whether the program had the signal has a successor."""
+    deadline = time.monotonic() + 60
+    while not children_of(pid) - children:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def telling_signals(home: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    with start(home, ["track", "--", *python(TELLS_SIGNALS), *arguments]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        programs = psutil.Process(process.pid).children()
+        try:
+            yield process
+        finally:
+            for program in programs:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    program.kill()
+            assert process.wait() == 128 + signal.SIGKILL
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_the_whole_group_reaches_the_program_once(home: Path, number: signal.Signals) -> None:
+    with telling_signals(home) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            children = children_of(process.pid)
+            os.killpg(process.pid, number)
+            assert process.stdout.readline() == f"{number.name}\n"
+            wait_for_more(children, process.pid)
+            # Comes after what was passed on before it, which by then would have been told.
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout.readline() == "SIGCONT\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == f"{number.name}\n", "a signal to us alone is passed on all the same"
+
+
+@pytest.mark.chaos
+def test_a_program_that_left_the_group_gets_its_signals_from_us(home: Path) -> None:
+    with telling_signals(home, "alone") as process:
+        assert process.stdout is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            os.killpg(process.pid, number)
+            assert process.stdout.readline() == f"{number.name}\n"
+
+
+@pytest.mark.chaos
+def test_a_program_that_stops_itself_saves_its_state_when_its_group_is_asked_to_end(home: Path) -> None:
+    program = """
+import ergonaut, time
+with ergonaut.track(stops_itself=True) as run:
+    print("on", flush=True)
+    while not run.should_stop:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    print("saved", flush=True)
+"""
+    with start(home, ["track", "--", *python(program)]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.stdout.readline() == "saved\n"
+        assert process.wait() == 0
 
 
 def test_a_program_that_is_not_there_is_one_clear_error(home: Path) -> None:

@@ -18,8 +18,11 @@ from ergonaut.tracking.running import metered_by_another, tell_of_budget
 from ergonaut.tracking.summary import RunSummary
 from ergonaut.tracking.treestopper import TreeStopper
 from ergonaut.tracking.wishes import Wishes
+from ergonaut.tracking.witness import GroupWitness
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+# Sent to a whole group it is harmless twice, and nobody dies of it.
+_SEEN_BY_NOBODY = frozenset({getattr(signal, "SIGCONT", 0)})
 # A terminal sends these to every process in its foreground, so the program has them already.
 _FROM_THE_KEYBOARD = ("SIGINT", "SIGQUIT")
 _STANDARD_STREAMS_LAST = 2
@@ -128,22 +131,38 @@ def _signals_passed_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]
     """Pass signals on to a program from now on, also those that come before it is known; gives what makes it known."""
     programs: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
+    asked_of: list[int] = []
+    witness = GroupWitness()
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if not programs:
             early.append(number)
-        elif number not in from_keyboard or not _is_in_foreground():
+        elif number in _SEEN_BY_NOBODY or not _is_in_our_group(programs[0]):
             programs[0].send_signal(number)
+        elif number not in asked_of:
+            asked_of.append(number)
+            # A signal that comes while we find out about another interrupts that, and waits for it.
+            if len(asked_of) == 1:
+                pass_on_what_came_to_us_alone(programs[0])
+
+    def pass_on_what_came_to_us_alone(program: "subprocess.Popen[bytes]") -> None:
+        while asked_of:
+            if _has_had(asked_of[0], witness):
+                # Of those that came meanwhile there was no witness any more, and a group is often sent several at once.
+                asked_of.clear()
+            else:
+                program.send_signal(asked_of.pop(0))
+        witness.begin()
 
     def pass_on_to(program: "subprocess.Popen[bytes]") -> None:
         programs.append(program)
         for number in early:
             program.send_signal(number)
 
-    from_keyboard = {getattr(signal, name) for name in _FROM_THE_KEYBOARD if hasattr(signal, name)}
-    numbers = from_keyboard | {getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)}
+    numbers = {getattr(signal, name) for name in (*_FORWARDED, *_FROM_THE_KEYBOARD) if hasattr(signal, name)}
     # What whoever started us chose to ignore, as nohup does, stays ignored.
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    witness.begin()
     for number in before:
         signal.signal(number, pass_on)
     try:
@@ -151,6 +170,21 @@ def _signals_passed_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        witness.end()
+
+
+def _has_had(number: int, witness: GroupWitness) -> bool:
+    """Whether a signal came to our whole group, so that passing it on would end a program that is saving its state."""
+    if witness.is_there:
+        return witness.saw(number)
+    return signal.Signals(number).name in _FROM_THE_KEYBOARD and _is_in_foreground()
+
+
+def _is_in_our_group(program: "subprocess.Popen[bytes]") -> bool:
+    try:
+        return os.getpgid(program.pid) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _is_in_foreground() -> bool:
