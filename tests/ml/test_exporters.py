@@ -209,6 +209,13 @@ def test_a_wandb_run_that_the_program_opens_later_is_its_own_and_gets_the_figure
     assert ENERGY in rows[0], "what came while that row was open"
 
 
+def test_runs_that_share_an_exporter_are_each_in_weights_and_biases(wandb: Any, home: Path) -> None:
+    exporter = WandbExporter()
+    names = {work(exporter).run_id for _ in range(2)}
+    wandb.teardown()
+    assert {file.stem.removeprefix("run-") for file in home.glob("wandb/offline-run-*/*.wandb")} == names
+
+
 def test_a_program_that_the_command_tracks_is_in_weights_and_biases_while_it_goes_on(wandb: Any, home: Path) -> None:
     look = "import pathlib, sys; sys.exit(not list(pathlib.Path('wandb').glob('offline-run-*')))"
     command = [sys.executable, "-m", "ergonaut", "track", "--export", "wandb", "--", sys.executable, "-c", look]

@@ -32,6 +32,8 @@ class WandbExporter:
 
     def begin(self, summary: RunSummary) -> None:
         """Find the program's run. Raises Refused without wandb."""
+        # A function that is measured has one exporter for all its runs.
+        self._run, self._is_own, self._has_joined, self._kept = None, False, False, []
         self._join(summary)
         if self._run is None and "ergonaut.cli" in sys.modules:
             self._open(summary)
