@@ -280,3 +280,36 @@ def test_sigkill_loses_at_most_a_second(home: Path) -> None:
         process.wait()
     (summary,) = ergonaut.recover_runs(home)
     assert 0 <= (killed_at - summary.ended_at).total_seconds() <= 1.05
+
+
+@pytest.mark.parametrize(("wish", "lost"), [("False", "what the last second used unwritten"), ("True", "should_stop")])
+def test_a_run_that_cannot_hear_of_signals_says_so_once(home: Path, wish: str, lost: str) -> None:
+    program = f"""
+import threading
+def work():
+    with ergonaut.track(stops_itself={wish}):
+        pass
+for _ in range(2):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+"""
+    done = run(program, home)
+    (line,) = done.stderr.splitlines()
+    assert "track() was entered outside the main thread" in line
+    assert lost in line
+
+
+def test_a_run_in_a_thread_is_silent_where_the_program_handles_signals(home: Path) -> None:
+    program = """
+import threading
+def work():
+    with ergonaut.track():
+        pass
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda *_: sys.exit(5))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    assert run(program, home).stderr == ""

@@ -76,19 +76,23 @@ class SignalWatch:
         self._pipe: tuple[int, int] | None = None
 
     def install(self) -> None:
-        """Begin to watch. Only a main thread can, and only where handlers are the default ones. Raises OSError or RuntimeError
-        where there is no file descriptor or no thread left.
+        """Begin to watch. Only a main thread can, and only where handlers are the default ones; elsewhere one warning says so.
+        Raises OSError or RuntimeError where there is no file descriptor or no thread left.
 
         A program that stops itself is told first, and so is whatever handler it has; a second signal then ends it.
         """
-        if os.name == "nt" or threading.current_thread() is not threading.main_thread():
+        if os.name == "nt":
             return
-        for stale in tuple(_watches):
+        is_main = threading.current_thread() is threading.main_thread()
+        for stale in tuple(_watches) if is_main else ():
             # Its run ended in another thread than the main one, where handlers cannot be put back.
             stale.remove()
         numbers = [getattr(signal, name) for name in _NAMES]
         watched = [number for number in numbers if self._may_watch(signal.getsignal(number))]
         if not watched:
+            return
+        if not is_main:
+            _warn_unwatched(stops_itself=self._wish.program_stops_itself)
             return
         self._pipe = self._watched_pipe()
         for number in watched:
@@ -174,6 +178,26 @@ class SignalWatch:
 
 
 _watches: list[SignalWatch] = []
+_warned_unwatched = threading.Event()
+
+
+def _warn_unwatched(*, stops_itself: bool) -> None:
+    """Say once what a signal takes with it, since a process that it ends can say no more."""
+    if _warned_unwatched.is_set():
+        return
+    _warned_unwatched.set()
+    import logging
+
+    lost = (
+        "does not turn should_stop true"
+        if stops_itself
+        else "ends this process with what the last second used unwritten"
+    )
+    logging.getLogger("ergonaut").warning(
+        "ergonaut: track() was entered outside the main thread, where Python lets nobody handle signals, so SIGTERM %s; "
+        "enter it in the main thread, or handle SIGTERM there",
+        lost,
+    )
 
 
 def _forget_in_child() -> None:
