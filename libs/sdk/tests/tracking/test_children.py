@@ -296,7 +296,10 @@ with ergonaut.track(name="first") as run:
             for number in range(3):
                 run.metric("after", number)
         os._exit(0)
-    time.sleep(0.2)
+    (journal,) = Path(os.environ["ERGONAUT_HOME"]).glob("runs/*/journal.jsonl")
+    deadline = time.monotonic() + 30
+    while b'"meanwhile"' not in journal.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.02)
 Path(os.environ["ERGONAUT_HOME"], "first-has-ended").touch()
 os.wait()
 """
