@@ -8,8 +8,8 @@ of 18 samples each, as a thousand hosts of two runs send them.
 
 Month: the sums by hour and day of a thousand hosts, as `month.py` tells; timed are the ledger's own questions, from the question
 to the rows in Python, and whole statements and compliance reports. ERGONAUT_BENCH_SECONDS sets how many seconds of the fleet are
-told (default 100); `ingest` or `month` as an argument leaves out the other, `month-at-scale` the samples of the hundredth too. The
-month comes first, and is asked on all cores.
+told (default 100); `ingest` or `month` as an argument leaves out the other, `month-at-scale` the samples of the hundredth too.
+The month comes first, and is asked on all cores.
 """
 
 import os

@@ -83,6 +83,40 @@ async def test_every_sample_is_in_the_file_once_in_slices_of_any_size(
     assert {row["energy_joules"] for row in whole.to_pylist() if row["component"] == "gpu0"} == {None}
 
 
+async def test_rows_of_two_months_come_once_by_month_run_and_time_however_they_are_cut(
+    exporting: Exporting, engine: Engine, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, facts = ClickHouseStore(engine, insert_seconds=20, query_seconds=8), []
+    for n in range(1, 60):
+        second = 31 * 86_400 + (n - 30) * 40_000.25
+        mine = [cpu_sample(second, n / 7, run_id=f"run-{run}") for run in range(3)]
+        same = [cpu_sample(second, n / 9, run_id="run-1", source=f"meter {meter}") for meter in range(3)]
+        facts.append(reading(tenant, n, *mine, *same, host=f"host-{n % 3}"))
+    await store.keep(batch_of(*facts))
+    await store.keep(batch_of(*facts[20:40], first=900))
+    await Rolling(ClickHouseRollUps(engine, seconds=20), FakeClock(T0 + timedelta(days=90))).catch_up()
+    spring = Span(MARCH.starts_at, MARCH.ends_at + timedelta(days=30))
+    for table, at in (("samples", "started_at"), ("minutes", "at"), ("hours", "at"), ("days", "at")):
+        export = Export(tenant, table, spring)
+        whole = await rows_of(exporting, export)
+        monkeypatch.setattr(exports, "SLICE_ROWS", 7)
+        assert await rows_of(exporting, export) == whole
+        monkeypatch.undo()
+        assert sum(row["energy_joules"] for row in whole) == pytest.approx(
+            sum(n * (3 / 7 + 3 / 9) for n in range(1, 60))
+        )
+        month = "%Y-%m-%d" if table == "minutes" else "%Y-%m"
+        keys = [(row[at].strftime(month), row["run_id"], row[at]) for row in whole]
+        assert keys == sorted(keys)
+    samples = await rows_of(exporting, Export(tenant, "samples", spring))
+    assert len(samples) == len({(row["event_id"], row["position"]) for row in samples}) == 6 * 59
+
+
+async def rows_of(exporting: Exporting, export: Export) -> list[dict[str, Any]]:
+    pieces = [piece async for piece in exporting.file(export)]
+    return list(parquet.read_table(io.BytesIO(b"".join(pieces))).to_pylist())
+
+
 @pytest.mark.parametrize("table", TABLES)
 async def test_a_file_says_what_its_columns_mean(exporting: Exporting, told: str, table: str) -> None:
     file = await exported(exporting, told, table)

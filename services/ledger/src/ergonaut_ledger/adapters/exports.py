@@ -1,42 +1,64 @@
-"""Rows for exports from ClickHouse, an hour or a part of one at a time. Fills `ports.exports`."""
+"""Rows for exports from ClickHouse, some at a time in the order in which they lie on disk. Fills `ports.exports`."""
 
+import calendar
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from ergonaut_ledger.adapters.engine import Engine
+from ergonaut_ledger.adapters.rollups import DIMENSIONS
 from ergonaut_ledger.domain.exporting import Export, columns_of
+from ergonaut_ledger.domain.usage import EPOCH, Span
 
 SLICE_ROWS = 200_000
-"""Rows of one slice, about 60 MB; one that is larger is cut by a digest of its rows."""
+"""Rows of one slice, about 60 MB."""
 
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A table of measurements: its time, what its rows are sorted by after run and time, and how its partitions are named."""
+
+    table: str
+    at: str
+    then_by: tuple[str, ...]
+    partition: str = "%Y%m"
+
+
+_SUMMED_BY = tuple(name for name in DIMENSIONS if name not in ("tenant", "run_id"))
 _MEASURED = {
-    # Each with its time, and what its rows are cut by.
-    "samples": ("power_samples", "started_at", "event_id"),
-    "minutes": ("power_minutes", "at", "concat(run_id, host)"),
-    "hours": ("power_hours", "at", "concat(run_id, host)"),
-    "days": ("power_days", "at", "concat(run_id, host)"),
+    "samples": _Measured("power_samples", "started_at", ("event_id", "position")),
+    "minutes": _Measured("power_minutes", "at", _SUMMED_BY, "%Y%m%d"),
+    "hours": _Measured("power_hours", "at", _SUMMED_BY),
+    "days": _Measured("power_days", "at", _SUMMED_BY),
 }
 
-_COUNTS = """
-SELECT {bucket}({at}, 'UTC') AS bucket, count() AS rows
-FROM {table}
-WHERE tenant = {{tenant:String}} AND {at} >= {{starts_at:DateTime64(6, 'UTC')}} AND {at} < {{ends_at:DateTime64(6, 'UTC')}}
-    AND ({{run_id:String}} = '' OR run_id = {{run_id:String}})
-GROUP BY bucket
-ORDER BY bucket
+_PARTITIONS = """
+SELECT DISTINCT partition_id FROM system.parts
+WHERE database = currentDatabase() AND table = {table:String} AND active
+ORDER BY partition_id
 """
 
+# The next rows after a key in the order in which the table lies on disk, so that a slice is read from where the one before it
+# ended and no further than it goes.
 _SLICE = """
 SELECT {columns}
 FROM {table} FINAL
 WHERE tenant = {{tenant:String}} AND {at} >= {{starts_at:DateTime64(6, 'UTC')}} AND {at} < {{ends_at:DateTime64(6, 'UTC')}}
     AND ({{run_id:String}} = '' OR run_id = {{run_id:String}})
-    AND cityHash64({cut}) % {{parts:UInt64}} = {{part:UInt64}}
-ORDER BY {at}
+    AND (
+        run_id > {{after_run_id:String}}
+        OR (run_id = {{after_run_id:String}} AND {at} > fromUnixTimestamp64Micro({{after_at:Int64}}, 'UTC'))
+        OR (
+            run_id = {{after_run_id:String}} AND {at} = fromUnixTimestamp64Micro({{after_at:Int64}}, 'UTC')
+            AND ({then_by}) > ({after_then})
+        )
+    )
+ORDER BY tenant, run_id, {at}, {then_by}
+LIMIT {{limit:UInt64}}
 SETTINGS do_not_merge_across_partitions_select_final = 1
 """
 
@@ -93,23 +115,33 @@ class ClickHouseExportBooks:
         if export.table in _WHOLE:
             yield await self._read(_WHOLE[export.table], asked)
             return
-        table, at, cut = _MEASURED[export.table]
-        bucket, width = (
-            ("toStartOfDay", timedelta(days=1)) if export.table == "days" else ("toStartOfHour", timedelta(hours=1))
+        measured = _MEASURED[export.table]
+        for span in await self._spans(measured, export.span):
+            async for rows in self._rows(export.table, asked | {"starts_at": span.starts_at, "ends_at": span.ends_at}):
+                yield rows
+
+    async def _spans(self, measured: _Measured, whole: Span) -> list[Span]:
+        """The time by partitions: within one, rows are in order."""
+        rows = await self._engine.ask(
+            _PARTITIONS, {"table": measured.table}, what="finding an export's parts", seconds=self._seconds
         )
-        counts = await self._engine.ask(
-            _COUNTS.format(bucket=bucket, at=at, table=table), asked, what="counting an export", seconds=self._seconds
-        )
-        columns = ", ".join(column.name for column in columns_of(export.table))
-        sql = _SLICE.format(columns=columns, table=table, at=at, cut=cut)
-        for row in counts:
-            parts = -(-row["rows"] // SLICE_ROWS)
-            bounds = {
-                "starts_at": max(row["bucket"], export.span.starts_at),
-                "ends_at": min(row["bucket"] + width, export.span.ends_at),
-            }
-            for part in range(parts):
-                yield await self._read(sql, asked | bounds | {"parts": parts, "part": part})
+        spans = [_span_of(row["partition_id"], measured.partition) for row in rows]
+        common = [Span(max(each.starts_at, whole.starts_at), min(each.ends_at, whole.ends_at)) for each in spans]
+        return [each for each in common if each.starts_at < each.ends_at]
+
+    async def _rows(self, table: str, asked: Mapping[str, Any]) -> AsyncIterator[Any]:
+        measured = _MEASURED[table]
+        sql = _slice_sql(table, measured)
+        after: dict[str, Any] = {"after_run_id": "", "after_at": -1} | {
+            f"after_{name}": 0 if name == "position" else "" for name in measured.then_by
+        }
+        while True:
+            rows = await self._read(sql, {**asked, **after, "limit": SLICE_ROWS})
+            if rows.num_rows:
+                yield rows
+            if rows.num_rows < SLICE_ROWS:
+                return
+            after = _key_of(rows.slice(rows.num_rows - 1).to_pylist()[0], measured)
 
     async def key(self, tenant: str) -> bytes:
         def work(client: Client) -> bytes:
@@ -131,3 +163,29 @@ class ClickHouseExportBooks:
             return client.query_arrow(sql, parameters=dict(parameters), settings=settings, use_strings=True)
 
         return await self._engine.do(work, what="reading an export", seconds=self._seconds)
+
+
+def _slice_sql(table: str, measured: _Measured) -> str:
+    after = (f"{{after_{name}:{'UInt32' if name == 'position' else 'String'}}}" for name in measured.then_by)
+    return _SLICE.format(
+        columns=", ".join(column.name for column in columns_of(table)),
+        table=measured.table,
+        at=measured.at,
+        then_by=", ".join(measured.then_by),
+        after_then=", ".join(after),
+    )
+
+
+def _key_of(row: Mapping[str, Any], measured: _Measured) -> dict[str, Any]:
+    """Where a row stands in its table; times of whole seconds come as plain numbers."""
+    at = row[measured.at]
+    micros = at * 1_000_000 if isinstance(at, int) else (at - EPOCH) // timedelta(microseconds=1)
+    return {"after_run_id": row["run_id"], "after_at": micros} | {
+        f"after_{name}": row[name] for name in measured.then_by
+    }
+
+
+def _span_of(partition: str, form: str) -> Span:
+    first = datetime.strptime(partition, form).replace(tzinfo=UTC)
+    days = 1 if "%d" in form else calendar.monthrange(first.year, first.month)[1]
+    return Span(first, first + timedelta(days=days))
