@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from ergonaut.events.runs import RunState
 from ergonaut.events.telemetry import Method, PowerSample, PowerSampled, Share
 from ergonaut.journal import EntryKind, JournalEntry
 from ergonaut.tracking.budgeting import BudgetWatch
-from ergonaut.tracking.stopping import BudgetExceeded
+from ergonaut.tracking.interrupting import Interruption
+from ergonaut.tracking.stopping import BudgetExceeded, StopWish
 from ergonaut.tracking.summary import Totals
 
 from .programs import JOULES_PER_CPU_SECOND, only_journal, run
@@ -144,6 +146,59 @@ def test_a_loop_is_stopped_at_its_next_word_by_an_error_that_says_why(home: Path
     last = only_journal(home)[-1]
     assert last.state is RunState.CANCELLED
     assert "used up its budget" in last.because
+
+
+def test_a_block_that_never_says_a_word_is_interrupted(home: Path) -> None:
+    program = f"""
+budget = ergonaut.Budget(energy_joules={0.5 * JOULES_PER_CPU_SECOND})
+try:
+    with ergonaut.track(budget=budget):
+        burn(60)
+except ergonaut.BudgetExceeded as error:
+    print(type(error).__name__, error.field, error)
+burn(0.1)
+"""
+    done = run(program, home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("BudgetExceeded budget budget: the run has used up its budget: ")
+    last = only_journal(home)[-1]
+    assert (last.state, "used up its budget" in last.because) == (RunState.CANCELLED, True)
+
+
+def test_a_program_that_asks_slowly_is_not_interrupted(home: Path) -> None:
+    program = f"""
+with ergonaut.track(budget=ergonaut.Budget(energy_joules={0.5 * JOULES_PER_CPU_SECOND})) as run:
+    while not run.should_stop:
+        burn(2.5)
+print("saved")
+"""
+    done = run(program, home)
+    assert (done.returncode, done.stdout) == (0, "saved\n"), done.stderr
+
+
+def test_an_event_loop_is_not_interrupted(home: Path) -> None:
+    program = f"""
+import asyncio
+@ergonaut.track(budget=ergonaut.Budget(energy_joules={0.3 * JOULES_PER_CPU_SECOND}))
+async def work():
+    for _ in range(100):
+        burn(0.02)
+        await asyncio.sleep(0)
+asyncio.run(work())
+print("whole")
+"""
+    done = run(program, home)
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+
+
+def test_a_block_that_is_left_in_time_is_interrupted_no_more(home: Path) -> None:
+    wish = StopWish()
+    interruption = Interruption(wish, patience_seconds=0.05)
+    wish.ask("the budget is used up", BudgetExceeded("is used up", field="budget"))
+    interruption.end()
+    left_at = time.monotonic()
+    while time.monotonic() - left_at < 0.2:
+        pass
 
 
 def test_a_loop_that_asks_leaves_by_itself_and_may_still_tell_what_it_saved(home: Path) -> None:

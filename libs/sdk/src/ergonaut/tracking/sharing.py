@@ -7,6 +7,7 @@ import threading
 
 from ergonaut.events.runs import RunState
 from ergonaut.tracking.begun import BegunRun
+from ergonaut.tracking.interrupting import Interruption
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.stopping import BudgetExceeded
 from ergonaut.tracking.summary import RunSummary
@@ -29,6 +30,7 @@ class SharedRun:
         self._began_in = _line_of_execution()
         self._inside = 1
         self._verdict: Verdict | None = None
+        self._interruption = Interruption(begun.run.stop_wish)
         os.environ.update(begun.environment)
 
     @property
@@ -56,6 +58,8 @@ class SharedRun:
     def leave(self, error: BaseException | None, *, began_it: bool) -> bool:
         """Let a block out that the run waits for; says whether it was the last one, whose it is to call `end`."""
         self._inside -= 1
+        if began_it:
+            self._interruption.end()
         if (began_it and self._verdict is None) or (
             self._verdict is not None and self._verdict[0] is RunState.SUCCEEDED
         ):

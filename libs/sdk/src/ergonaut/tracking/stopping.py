@@ -34,12 +34,15 @@ class StopWish:
         self.program_stops_itself = program_stops_itself
         self.because = ""
         self._error: BudgetExceeded | None = None
+        self._asks = False
         self._heard = False
         self._act: Callable[[], None] | None = None
 
     def when_asked(self, act: Callable[[], None]) -> None:
-        """Do this when the program is asked to stop; for a program that is not ours to ask."""
+        """Do this when the program is asked to stop, at once where it was asked already."""
         self._act = act
+        if self.because:
+            act()
 
     def ask(self, because: str, error: BudgetExceeded | None = None) -> None:
         """Ask the program to stop; the first reason stands."""
@@ -52,8 +55,14 @@ class StopWish:
 
     def is_asked(self) -> bool:
         """What the program hears; once it has, it is trusted to stop and no error interrupts what it still saves."""
+        self._asks = True
         self._heard = self._heard or bool(self.because)
         return bool(self.because)
+
+    @property
+    def unheard(self) -> BudgetExceeded | None:
+        """The error for a program that never asks, and None for one that does."""
+        return None if self._asks or self.program_stops_itself else self._error
 
     def raise_if_unheard(self) -> None:
         """Raise the error that stops a program which does not ask. Raises BudgetExceeded."""
