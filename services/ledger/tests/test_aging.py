@@ -31,7 +31,7 @@ from ergonaut_ledger.service.keeping import Keeping
 from ergonaut_ledger.service.rolling import Rolling
 from ergonaut_ledger.service.using import Using
 
-from .told import RUN, T0, cpu_sample, gpu_sample, message, reading, rent_sample, started
+from .told import RUN, T0, cpu_sample, finished, gpu_sample, message, reading, rent_sample, started
 
 APRIL = datetime(2026, 4, 1, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -193,6 +193,27 @@ async def test_a_run_used_the_same_before_and_after_a_month_of_its_samples_was_d
         assert means == pytest.approx((then.pue, then.intensity_grams_per_kwh), rel=1e-4)
     assert await site.ages.months_of_samples() == [date(2026, 4, 1)]
     assert min(await site.ages.days_of_minutes()) == date(2026, 4, 1)
+
+
+async def test_the_power_of_two_producers_on_a_host_adds_up_also_once_their_samples_were_dropped(
+    books: Callable[[], Engine], tenant: str
+) -> None:
+    site = Site(books(), MAY + timedelta(days=20))
+    samples = [cpu_sample(n * 10, 100.0, ended_at=T0 + timedelta(seconds=(n + 1) * 10)) for n in range(720)]
+    facts = [
+        reading(tenant, n, sample, producer=producer, occurred_at=sample.ended_at)
+        for producer in ("tracker-1", "tracker-2")
+        for n, sample in enumerate(samples, 1)
+    ]
+    ended_at = samples[-1].ended_at
+    run = [started(tenant), finished(tenant, occurred_at=ended_at, ended_at=ended_at)]
+    await site.keeping.keep([message(fact, n) for n, fact in enumerate([*run, *facts], 1)])
+    await site.rolling.catch_up()
+    for days in (0, 0, 0, 30):
+        assert set((await site.told(tenant, RUN)).watts) == {20.0}
+        await site.clock.advance(days * 86_400)
+        await site.aging.look()
+    assert (await site.told(tenant, RUN)).watts == [20.0] * 3, "of hours"
 
 
 def figures_of(part: ComponentSum) -> list[float]:

@@ -120,6 +120,7 @@ FROM
 
 # Samples of one meter in one interval give its mean power: energy over the time that was sampled, so that an interval that
 # holds one sample more than the next is no peak. Meters of several hosts add up; sums and samples follow each other and do not.
+# Sums do not tell producers apart: one alone tells no more seconds than there are, but for its last sample; more are of several.
 POWER = """
 WITH
     (
@@ -136,7 +137,12 @@ FROM
     (
         SELECT
             intDiv(dateDiff('microsecond', span.1, started_at), width) AS bin,
-            rolled, component, sum(seconds) AS meter_seconds, sum(energy_joules) / meter_seconds AS meter_watts
+            rolled, component,
+            sum(seconds) AS told_seconds,
+            dateDiff('microsecond', min(started_at), max(ended_at)) / 1e6 AS span_seconds,
+            if(rolled, greatest(ceil((told_seconds - told_seconds / sum(samples)) / span_seconds), 1), 1) AS producers,
+            told_seconds / producers AS meter_seconds,
+            sum(energy_joules) / meter_seconds AS meter_watts
         FROM @use
         WHERE energy_joules IS NOT NULL AND seconds > 0
         GROUP BY bin, rolled, component, host, producer
