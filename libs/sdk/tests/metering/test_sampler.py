@@ -9,6 +9,7 @@ from ergonaut.events.telemetry import Method, Share
 from ergonaut.metering import HostLoad, HostSampler, ProcessScan, Reading
 from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.metering.processtable import ProcessStat
+from ergonaut.metering.sampled import SampledPower
 from ergonaut.runcontext import RunContext
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -102,6 +103,32 @@ def test_a_counter_that_was_set_back_is_not_measured_rather_than_zero_and_counts
     assert "began anew" in set_back.charges[0].reading.source
     world.seconds, world.reading = 2.0, counted(10.0)
     assert sum(charge.energy_joules or 0 for charge in sampler.sample().charges) == 7.0
+
+
+@pytest.mark.parametrize(("fails", "gap_seconds"), [(True, 1.0), (False, 600.0)], ids=["unreadable", "not read"])
+def test_what_a_power_reading_missed_is_not_measured_and_not_spread_over_the_next(
+    *, fails: bool, gap_seconds: float
+) -> None:
+    world = World()
+
+    def watts() -> float:
+        if fails and world.seconds == 1.0 + gap_seconds:
+            raise OSError("no such device")
+        return 10.0
+
+    meter = SampledPower("cpu", "rail", 0.1, watts, seconds=lambda: world.seconds)
+    sampler = HostSampler([meter], ProcessScan(table=world), load=world.load, now=world.now)
+    told: list[tuple[float, float, float | None]] = []
+    for seconds in (1.0, gap_seconds, 1.0, 1.0):
+        world.seconds += seconds
+        charges = sampler.sample().charges
+        energies = [charge.energy_joules for charge in charges]
+        joules = None if None in energies else round(sum(one or 0.0 for one in energies), 6)
+        [(begun, ended)] = {(charge.started_at, charge.ended_at) for charge in charges}
+        told.append(((begun - BEGINNING).total_seconds(), (ended - BEGINNING).total_seconds(), joules))
+    gap_ends = 1.0 + gap_seconds
+    missed = [(1.0, gap_ends, None), (gap_ends, gap_ends + 1, None)]
+    assert told == [(0.0, 1.0, 10.0), *missed, (gap_ends + 1, gap_ends + 2, 10.0)]
 
 
 def test_a_gpu_goes_to_the_run_whose_process_holds_it() -> None:

@@ -57,7 +57,7 @@ class HostSampler:
         self._processes = processes
         self._load = load
         self._now = now
-        self._read: dict[tuple[str, str], tuple[datetime, Reading]] = {}
+        self._read: dict[tuple[str, str], tuple[datetime, float]] = {}
         self._last = self._look()
         self._difference(self._last)
 
@@ -89,18 +89,22 @@ class HostSampler:
         self._readings = tuple(reading for meter in self._meters for reading in meter.read())
         differences: list[tuple[datetime, Reading, float | None]] = []
         for reading in self._readings:
-            # A counter and a power sum of one component begin at different zeros, so each way of measuring has its own.
-            way = (reading.component, reading.method)
-            since, before = self._read.get(way, (look.at, reading))
-            if reading.energy_joules is None or before.energy_joules is None:
+            if reading.energy_joules is None:
+                # A counter counts on while it is not read; of what a power sum missed nobody knows anything.
+                self._read.pop((reading.component, Method.POWER_SAMPLES), None)
                 differences.append((self._last.at, reading, None))
                 continue
-            self._read[way] = (look.at, reading)
-            joules = reading.energy_joules - before.energy_joules
+            # A counter and a power sum of one component begin at different zeros, so each way of measuring has its own.
+            way = (reading.component, reading.method)
+            since, before = self._read.get(way, (self._last.at, None))
+            self._read[way] = (look.at, reading.energy_joules)
+            if before is None:
+                differences.append((since, _unmeasured(reading, "counting began in this interval"), None))
+                continue
+            joules = reading.energy_joules - before
             if joules < 0:
                 # As after a driver's restart: what the counter had is lost, which does not mean that nothing was used.
-                anew = replace(reading, source=f"{reading.source}; counting began anew in this interval")
-                differences.append((since, anew, None))
+                differences.append((since, _unmeasured(reading, "counting began anew in this interval"), None))
                 continue
             differences.append((since, reading, joules))
         return differences
@@ -126,6 +130,10 @@ class HostSampler:
                 for pid, weight in users.items():
                     weights[component][run_of.get(pid, OTHERS)] += weight
         return weights
+
+
+def _unmeasured(reading: Reading, because: str) -> Reading:
+    return replace(reading, source=f"{reading.source}; {because}")
 
 
 def _used_since(before: RunUse | None, now: RunUse) -> float:
