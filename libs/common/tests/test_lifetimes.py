@@ -42,6 +42,11 @@ def test_a_service_that_has_done_its_work_ends_with_0_and_says_so() -> None:
     assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["service starts", "service stopped"]
 
 
+def test_what_a_service_has_loaded_is_not_searched_for_garbage() -> None:
+    done = life("import gc\nassert gc.get_freeze_count() > len(gc.get_objects())")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_service_heeds_a_stop(number: signal.Signals) -> None:
     done = life(
