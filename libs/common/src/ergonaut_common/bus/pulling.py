@@ -24,6 +24,9 @@ SLACK_SECONDS = 1.0
 
 NEXT = "$JS.API.CONSUMER.MSG.NEXT"
 
+WORDS_WITHOUT_DOMAIN = 9
+"""`$JS.ACK.<stream>.<consumer>.<deliveries>.<number in stream>...`; the longer form has domain and account before the stream."""
+
 _STATUS = "Status"
 _TOO_LARGE = "Message Size Exceeds MaxBytes"
 
@@ -93,6 +96,19 @@ class Pull:
         if status not in ("404", "408"):
             self._ended_because = (message.headers or {}).get("Description") or f"status {status}"
         self._done.set()
+
+
+def number_in_stream(reply: str) -> int:
+    """A message's number in its stream, from the subject on which it is acknowledged. nats-py's `metadata` reads all of it,
+    times included, and keeps that with the message, which took longer than to acknowledge it.
+
+    >>> number_in_stream("$JS.ACK.STREAM.consumer.1.4711.12.1767225600000000000.0")
+    4711
+    >>> number_in_stream("$JS.ACK._.hash.STREAM.consumer.1.4711.12.1767225600000000000.0.random")
+    4711
+    """
+    words = reply.split(".")
+    return int(words[5 if len(words) == WORDS_WITHOUT_DOMAIN else 7])
 
 
 async def open_pull(bus: Bus, stream: str, durable: str) -> Pull:

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 
 from ergonaut.events import STREAMS
 from ergonaut_common.bus.connection import Bus
-from ergonaut_common.bus.pulling import ConsumerGone, Pull, open_pull
+from ergonaut_common.bus.pulling import ConsumerGone, Pull, number_in_stream, open_pull
 from ergonaut_common.bus.settling import delay_seconds, park
 from ergonaut_common.observe import get_logger
 
@@ -106,7 +106,12 @@ class _Reader:
 
     async def _settled(self, messages: Sequence[Msg]) -> None:
         """Handle a batch and settle every message of it."""
-        deliveries = [_delivery(message) for message in messages]
+        deliveries = [
+            Delivery(
+                self._stream, number_in_stream(message.reply), message.subject, message.data, message.headers or {}
+            )
+            for message in messages
+        ]
         try:
             malformed = {bad.delivery.sequence: bad.because for bad in await self._handle(deliveries)}
         except Exception as error:
@@ -131,8 +136,3 @@ class _Reader:
             with contextlib.suppress(NatsError):
                 await message.nak(delay=pause_seconds)
         await asyncio.sleep(pause_seconds)
-
-
-def _delivery(message: Msg) -> Delivery:
-    metadata = message.metadata
-    return Delivery(metadata.stream, metadata.sequence.stream, message.subject, message.data, message.headers or {})
