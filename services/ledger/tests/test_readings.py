@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -174,3 +176,16 @@ def test_samples_of_a_time_that_was_dropped_by_age_are_refused_in_both_ways() ->
     assert [problem is None for problem in problems] == [False, True]
     assert "dropped by age" in problems[0].because if problems[0] else None
     assert sum(columns.events.num_rows for columns in batch.readings) + len(batch.events) == 1
+
+
+def test_a_first_batch_does_not_wait_for_libraries_to_load() -> None:
+    script = f"""
+import sys
+from ergonaut_ledger.domain.bounds import Message
+from ergonaut_ledger.domain.understanding import understand_all
+loaded = set(sys.modules)
+assert understand_all([{plain(1, random.Random(1))!r}])[0].readings
+print([name for name in sys.modules if name not in loaded])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
