@@ -89,7 +89,7 @@ async def test_runs_are_summed_by_project_with_each_sample_once(
 ) -> None:
     await keep_a_day(store, tenant)
     await keep_a_day(store, tenant)
-    vision, none = await books.lines(Asked(tenant, TODAY), "project", 10)
+    vision, none = (await books.sums(Asked(tenant, TODAY), "project", 10)).lines
     assert (vision.label, vision.runs, vision.samples) == ("vision", 2, 4)
     assert vision.energy_joules == pytest.approx(9e6)
     assert vision.energy_joules_range == pytest.approx(9e6 * 0.3)
@@ -115,19 +115,20 @@ async def test_lines_come_by_what_is_asked_largest_first(
 ) -> None:
     await keep_a_day(store, tenant)
     asked = Asked(tenant, TODAY)
-    assert [one.label for one in await books.lines(asked, line_by, 10)] == labels
-    assert [one.label for one in await books.lines(asked, line_by, 1)] == labels[:1]
-    assert await books.labels(asked, line_by) == len(labels)
+    for lines_max in (10, 1):
+        sums = await books.sums(asked, line_by, lines_max)
+        assert [one.label for one in sums.lines] == labels[:lines_max]
+        assert sums.labels == len(labels)
 
 
 async def test_a_project_has_its_own_and_nothing_of_the_others(
     store: Store, books: StatementBooks, tenant: str
 ) -> None:
     await keep_a_day(store, tenant)
-    whole = await books.whole(Asked(tenant, TODAY, "vision"))
+    whole = (await books.sums(Asked(tenant, TODAY, "vision"), "run", 1)).whole
     assert (whole.energy_joules, whole.runs) == (pytest.approx(9e6), 2)
-    assert (await books.whole(Asked(tenant, TODAY, "speech"))).energy_joules is None
-    assert (await books.whole(Asked(f"not-{tenant}", TODAY))).samples == 0
+    assert (await books.sums(Asked(tenant, TODAY, "speech"), "run", 1)).whole.energy_joules is None
+    assert (await books.sums(Asked(f"not-{tenant}", TODAY), "run", 1)).whole.samples == 0
 
 
 async def test_energy_comes_by_day_and_basis_building_included(
@@ -220,8 +221,9 @@ async def test_runs_are_named_as_people_call_them(store: Store, books: Statement
 
 async def test_a_time_without_samples_has_no_figures_rather_than_zeros(books: StatementBooks, tenant: str) -> None:
     asked = Asked(tenant, TODAY)
-    assert await books.lines(asked, "run", 10) == []
-    whole = await books.whole(asked)
+    sums = await books.sums(asked, "run", 10)
+    assert (sums.lines, sums.labels) == ((), 0)
+    whole = sums.whole
     assert (whole.energy_joules, whole.location_grams_co2e, whole.electricity_usd) == (None, None, None)
     assert await books.grid_days(asked) == []
     assert await books.messages_missing(asked) == 0
@@ -354,14 +356,13 @@ async def test_a_statement_is_the_same_from_roll_ups_and_from_samples(
     await keep_a_day(store, tenant)
     asked = Asked(tenant, Period(TODAY.starts_at - timedelta(days=2), TODAY.ends_at))
     days, units = await books.grid_days(asked), await books.functional_units(asked, "tokens")
-    before = (await books.lines(asked, "run", 10), await books.unattributed(asked), await books.unmeasured(asked))
+    before = (await books.sums(asked, "run", 10), await books.unmeasured(asked))
     rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=20)
     await Rolling(rollups, FakeClock(TODAY.ends_at + timedelta(days=1))).catch_up()
     usage = ClickHouseUsage(request.getfixturevalue("engine"), query_seconds=8)
     assert await usage.touched_minutes(tenant, asked.period.starts_at, asked.period.ends_at) == []
     assert (
-        await books.lines(asked, "run", 10),
-        await books.unattributed(asked),
+        await books.sums(asked, "run", 10),
         await books.unmeasured(asked),
     ) == before
     assert await books.functional_units(asked, "tokens") == units

@@ -39,7 +39,7 @@ OF_SAMPLES = """
 """A sample as a roll-up of one."""
 
 # One partition is one day or month and a row never moves to another, so each may be read by itself.
-_READ = "SETTINGS do_not_merge_across_partitions_select_final = 1"
+BY_PARTITION = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 
 _ROLL_MINUTES = f"""
 INSERT INTO power_minutes ({_COLUMNS})
@@ -53,7 +53,7 @@ FROM
         AND toStartOfMinute(started_at) IN {{minutes:Array(DateTime('UTC'))}}
 )
 GROUP BY {_DIMENSIONS}, at
-{_READ}
+{BY_PARTITION}
 """  # noqa: S608 - constants only
 
 
@@ -65,7 +65,7 @@ FROM (SELECT *, {start}(at, 'UTC') AS bucket FROM {source} FINAL
     WHERE tenant = {{tenant:String}} AND at >= {{starts_at:DateTime('UTC')}} AND at < {{ends_at:DateTime('UTC')}}
         AND bucket IN {{buckets:Array(DateTime('UTC'))}})
 GROUP BY {_DIMENSIONS}, bucket
-{_READ}
+{BY_PARTITION}
 """  # noqa: S608 - constants only
 
 
@@ -204,7 +204,7 @@ def usage_query(question: UsageQuestion, touched: Sequence[datetime]) -> tuple[s
     return (
         f"SELECT {grouped}, {sums}, sum(samples) AS samples_sum\nFROM\n(\n{union}\n)\n"
         f"GROUP BY {', '.join(['starts_at', *names])}\nORDER BY {', '.join(['starts_at', *names])}\n"
-        f"LIMIT {{rows_max:UInt32}}\n{_READ}",
+        f"LIMIT {{rows_max:UInt32}}\n{BY_PARTITION}",
         parameters,
     )
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from ergonaut_ledger.adapters.engine import Engine
-from ergonaut_ledger.adapters.rollups import DIMENSIONS, FIGURES, OF_SAMPLES, TABLES, ClickHouseUsage
+from ergonaut_ledger.adapters.rollups import BY_PARTITION, DIMENSIONS, FIGURES, OF_SAMPLES, TABLES, ClickHouseUsage
 from ergonaut_ledger.domain.certificates import Certificate, Period
 from ergonaut_ledger.domain.compliance import Basis, GridDay, Hardware
-from ergonaut_ledger.domain.statements import Asked, LineSums, Unmeasured
+from ergonaut_ledger.domain.statements import Asked, LineSums, StatementSums, Unmeasured
 from ergonaut_ledger.domain.usage import EPOCH, Level, Span, parts
 from ergonaut_ledger.ports.statements import CERTIFICATES_MAX, GRID_DAYS_MAX, UNMEASURED_MAX
 
@@ -48,7 +48,21 @@ _SUMS = """
     sum(samples) AS samples_told
 """
 
-_WHOLE = f"SELECT '' AS label, {_SUMS} FROM @use"  # noqa: S608 - constants only
+# Lines, their number, and both wholes by one reading: to read and merge the rows takes longer than to sum them twice.
+_STATEMENT = f"""
+SELECT *, countIf(NOT whole) OVER () AS labels
+FROM
+(
+    SELECT {{label}} AS label, share = 'run' AS of_runs, grouping(label) AS whole, {_SUMS}
+    FROM @use
+    GROUP BY GROUPING SETS ((label, of_runs), (of_runs))
+)
+WHERE whole OR of_runs
+ORDER BY whole DESC, energy DESC NULLS LAST, label
+LIMIT {{{{limit:UInt32}}}}
+"""  # noqa: S608 - constants only
+
+_RUNS = "SELECT uniqExactIf(run_id, run_id != '' AND share = 'run') AS runs FROM @use"
 
 _GRID_DAYS = f"""
 SELECT
@@ -224,25 +238,18 @@ class ClickHouseStatementBooks:
         self._query_seconds = query_seconds
         self._usage = ClickHouseUsage(engine, query_seconds=query_seconds)
 
-    async def lines(self, asked: Asked, line_by: str, limit: int) -> list[LineSums]:
-        sql = f"""
-            SELECT {_LABELS[line_by]} AS label, {_SUMS} FROM @use WHERE share = 'run'
-            GROUP BY label ORDER BY energy DESC NULLS LAST, label LIMIT {{limit:UInt32}}
-        """  # noqa: S608 - constants only
-        return [_sums(row) for row in await self._ask("summing a statement", sql, asked, limit=limit)]
-
-    async def labels(self, asked: Asked, line_by: str) -> int:
-        sql = f"SELECT uniqExact({_LABELS[line_by]}) AS labels FROM @use WHERE share = 'run'"  # noqa: S608 - constants
-        [row] = await self._ask("counting a statement's lines", sql, asked)
-        return int(row["labels"])
-
-    async def whole(self, asked: Asked) -> LineSums:
-        [row] = await self._ask("summing a statement", f"{_WHOLE} WHERE share = 'run'", asked)
-        return _sums(row)
-
-    async def unattributed(self, asked: Asked) -> LineSums:
-        [row] = await self._ask("summing idling and others", f"{_WHOLE} WHERE share != 'run'", asked)
-        return _sums(row)
+    async def sums(self, asked: Asked, line_by: str, lines_max: int) -> StatementSums:
+        sql = _STATEMENT.format(label=_LABELS[line_by])
+        # The first two rows are the whole of runs and of the rest, where there are such.
+        rows = await self._ask("summing a statement", sql, asked, limit=lines_max + 2)
+        whole = {bool(row["of_runs"]): _sums(row) for row in rows if row["whole"]}
+        lines = [_sums(row) for row in rows if not row["whole"]]
+        return StatementSums(
+            lines=tuple(lines[:lines_max]),
+            labels=rows[0]["labels"] if rows else 0,
+            whole=whole.get(True, LineSums("")),
+            unattributed=whole.get(False, LineSums("")),
+        )
 
     async def names(self, tenant: str, line_by: str, labels: Sequence[str]) -> Mapping[str, str]:
         sql = _NAMES.get(line_by)
@@ -269,7 +276,8 @@ class ClickHouseStatementBooks:
 
     async def functional_units(self, asked: Asked, unit: str) -> float:
         if not unit:
-            return float((await self.whole(asked)).runs)
+            [row] = await self._ask("counting runs", _RUNS, asked)
+            return float(row["runs"])
         [row] = await self._ask("counting functional units", _UNITS, asked, unit=unit)
         return float(row["units"] or 0.0)
 
@@ -285,7 +293,7 @@ class ClickHouseStatementBooks:
         if "@use" in sql:
             touched = await self._usage.touched_minutes(asked.tenant, period.starts_at, period.ends_at)
             use, spans = _use(parts(Span(period.starts_at, period.ends_at), Level.DAY, touched))
-            sql, parameters = sql.replace("@use", use), parameters | spans
+            sql, parameters = f"{sql.replace('@use', use)}\n{BY_PARTITION}", parameters | spans
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
 
 

@@ -41,6 +41,20 @@ class LineSums:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementSums:
+    """What was used in a time."""
+
+    lines: tuple[LineSums, ...]
+    """Of runs, one sum for each label, largest energy first, as many as were asked for."""
+    labels: int
+    """How many labels there are."""
+    whole: LineSums
+    """Of all runs."""
+    unattributed: LineSums
+    """Of idling and other processes of the tenant's hosts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a statement."""
 

@@ -7,7 +7,7 @@ from math import fsum
 from ergonaut_ledger.domain.certificates import Certificate
 from ergonaut_ledger.domain.compliance import Basis, GridDay, Hardware
 from ergonaut_ledger.domain.rows import SampleRow
-from ergonaut_ledger.domain.statements import Asked, LineSums, Unmeasured
+from ergonaut_ledger.domain.statements import Asked, LineSums, StatementSums, Unmeasured
 from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports.statements import CERTIFICATES_MAX, GRID_DAYS_MAX, UNMEASURED_MAX
 
@@ -26,22 +26,18 @@ class FakeStatementBooks:
     def __init__(self, store: FakeStore) -> None:
         self._store = store
 
-    async def lines(self, asked: Asked, line_by: str, limit: int) -> list[LineSums]:
+    async def sums(self, asked: Asked, line_by: str, lines_max: int) -> StatementSums:
         groups: dict[str, list[SampleRow]] = {}
         for row in self._samples(asked, of_runs=True):
             groups.setdefault(_LABELS[line_by](row), []).append(row)
         sums = [_sums(label, rows) for label, rows in groups.items()]
         known_first = sorted(sums, key=lambda one: (one.energy_joules is None, -(one.energy_joules or 0.0), one.label))
-        return known_first[:limit]
-
-    async def labels(self, asked: Asked, line_by: str) -> int:
-        return len({_LABELS[line_by](row) for row in self._samples(asked, of_runs=True)})
-
-    async def whole(self, asked: Asked) -> LineSums:
-        return _sums("", self._samples(asked, of_runs=True))
-
-    async def unattributed(self, asked: Asked) -> LineSums:
-        return _sums("", self._samples(asked, of_runs=False))
+        return StatementSums(
+            lines=tuple(known_first[:lines_max]),
+            labels=len(groups),
+            whole=_sums("", self._samples(asked, of_runs=True)),
+            unattributed=_sums("", self._samples(asked, of_runs=False)),
+        )
 
     async def names(self, tenant: str, line_by: str, labels: Sequence[str]) -> Mapping[str, str]:
         if line_by not in ("run", "job"):
@@ -87,7 +83,7 @@ class FakeStatementBooks:
 
     async def functional_units(self, asked: Asked, unit: str) -> float:
         if not unit:
-            return float((await self.whole(asked)).runs)
+            return float(len({row.run_id for row in self._samples(asked, of_runs=True) if row.run_id}))
         sampled = {row.run_id for row in self._samples(asked) if row.run_id}
         runs = await self._store.runs(asked.tenant, 1_000_000)
         return fsum(run.metrics.get(unit, 0.0) for run in runs if run.run_id in sampled)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ergonaut_ledger.domain.certificates import Certificate
 from ergonaut_ledger.domain.compliance import GridDay, Hardware
-from ergonaut_ledger.domain.statements import Asked, LineSums, Unmeasured
+from ergonaut_ledger.domain.statements import Asked, StatementSums, Unmeasured
 
 GRID_DAYS_MAX = 100_000
 """Days times zones times sources of one report; a year of 270 zones fits."""
@@ -21,20 +21,8 @@ CERTIFICATES_MAX = 10_000
 class StatementBooks(Protocol):
     """Sums of samples, each sample once; a sample is of the time in which it began. All methods raise Unavailable."""
 
-    async def lines(self, asked: Asked, line_by: str, limit: int) -> list[LineSums]:
-        """What runs used, one sum for each label, largest energy first; at most so many."""
-        ...
-
-    async def labels(self, asked: Asked, line_by: str) -> int:
-        """How many labels there are."""
-        ...
-
-    async def whole(self, asked: Asked) -> LineSums:
-        """What all runs used."""
-        ...
-
-    async def unattributed(self, asked: Asked) -> LineSums:
-        """What idling and other processes of the tenant's hosts used."""
+    async def sums(self, asked: Asked, line_by: str, lines_max: int) -> StatementSums:
+        """What runs used, line by line and in all, and what was charged to none."""
         ...
 
     async def names(self, tenant: str, line_by: str, labels: Sequence[str]) -> Mapping[str, str]:

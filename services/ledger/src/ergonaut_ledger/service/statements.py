@@ -51,14 +51,12 @@ class Statements:
         """What was used, line by line. Raises Refused."""
         checked_period(asked.period)
         line_by = checked_line_by(line_by)
-        sums = await self._books.lines(asked, line_by, LINES_MAX)
-        labels = await self._books.labels(asked, line_by)
-        names = await self._books.names(asked.tenant, line_by, [one.label for one in sums[:NAMED_MAX] if one.label])
-        parts = [await self._books.whole(asked)]
-        if not asked.project:
-            parts.append(await self._books.unattributed(asked))
+        sums = await self._books.sums(asked, line_by, LINES_MAX)
+        labels = [one.label for one in sums.lines[:NAMED_MAX] if one.label]
+        names = await self._books.names(asked.tenant, line_by, labels)
+        parts = [sums.whole] if asked.project else [sums.whole, sums.unattributed]
         total = added(parts)
-        lines = [line_of(one, names.get(one.label, "" if one.label else f"without a {line_by}")) for one in sums]
+        lines = [line_of(one, names.get(one.label, "" if one.label else f"without a {line_by}")) for one in sums.lines]
         if len(parts) > 1 and parts[1].samples:
             lines.append(line_of(parts[1], "idling and other processes of the hosts"))
         return Statement(
@@ -67,7 +65,7 @@ class Statements:
             total=line_of(total, "total"),
             certificates=tuple(concerning(await self._certificates.everything(asked.tenant), asked.period)),
             notes=(*statement_notes(total), *await self._common_notes(asked)),
-            lines_omitted=max(0, labels - len(sums)),
+            lines_omitted=max(0, sums.labels - len(sums.lines)),
         )
 
     async def compliance(self, asked: Asked, functional_unit: str) -> Compliance:
