@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ergonaut.metering import ProcessScan
+from ergonaut.metering.processes import ToldProcess
 from ergonaut.metering.processtable import LinuxProcessTable, ProcessStat, open_process_table
 from ergonaut.runcontext import RunContext
 
@@ -233,3 +235,79 @@ def test_a_scan_costs_about_a_millisecond() -> None:
         scan.scan()
         costs.append(time.thread_time() - began)
     assert sorted(costs)[len(costs) // 2] < 0.004
+
+
+class Rank:
+    """A process, 20, that belongs to the run of process 10 since it says so."""
+
+    def __init__(self, table: Table) -> None:
+        self._words: list[ToldProcess] = []
+        self._belong, run = {10}, RunContext(run_id="run-1")
+        table.put(10, cpu=1.0)
+        self.scan = ProcessScan(lambda pid: run if pid in self._belong else None, table, told=self._said)
+        self.scan.scan()
+
+    def says(self, *, begun: float, ended: float | None = None, parent: int = 1) -> None:
+        stat = ProcessStat(20, parent, 20, begun, 0.0, 0, ended=False)
+        self._words.append(ToldProcess(stat, None if ended is None else replace(stat, cpu_seconds=ended)))
+        self._belong.add(20)
+
+    def used_cpu_seconds(self) -> float:
+        return self.scan.scan()[RUN_1].cpu_seconds
+
+    def _said(self) -> list[ToldProcess]:
+        words, self._words = self._words, []
+        return words
+
+
+def test_what_a_told_process_used_since_its_part_began_is_the_runs_and_what_it_used_to_its_end() -> None:
+    table = Table()
+    table.put(20, cpu=4.0)
+    rank = Rank(table)
+    rank.says(begun=5.0)
+    table.put(20, cpu=5.5)
+    assert rank.used_cpu_seconds() == 0.5
+    table.put(20, cpu=6.0)
+    assert rank.used_cpu_seconds() == 1.0
+    rank.says(begun=5.0, ended=6.25)
+    del table.stats[20]
+    assert rank.used_cpu_seconds() == 1.25
+    assert rank.used_cpu_seconds() == 1.25
+
+
+def test_a_process_that_lives_on_after_its_last_words_is_followed_as_before() -> None:
+    table = Table()
+    table.put(20, cpu=5.0)
+    rank = Rank(table)
+    rank.says(begun=5.0)
+    assert rank.used_cpu_seconds() == 0.0
+    rank.says(begun=5.0, ended=6.0)
+    table.put(20, cpu=6.5)
+    assert rank.used_cpu_seconds() == 1.5
+    table.put(20, cpu=7.0)
+    assert rank.used_cpu_seconds() == 2.0
+    del table.stats[20]
+    assert rank.used_cpu_seconds() == 2.0
+
+
+def test_a_told_process_that_came_and_went_between_two_scans_is_charged_once() -> None:
+    table = Table()
+    rank = Rank(table)
+    rank.says(begun=1.0, ended=3.0)
+    assert rank.used_cpu_seconds() == 2.0
+    # Its parent is in the run and has inherited what it used.
+    rank.says(begun=1.0, ended=3.0, parent=10)
+    table.put(10, cpu=1.0, reaped=3.0)
+    assert rank.used_cpu_seconds() == 5.0
+
+
+def test_the_children_that_a_told_process_had_before_are_taken_along() -> None:
+    table = Table()
+    table.put(20, cpu=5.0)
+    table.put(21, parent=20, cpu=3.0)
+    rank = Rank(table)
+    rank.says(begun=5.0)
+    table.put(21, parent=20, cpu=4.0)
+    assert rank.scan.scan()[RUN_1].pids == {10, 20, 21}
+    table.put(21, parent=20, cpu=4.5)
+    assert rank.used_cpu_seconds() == 0.5

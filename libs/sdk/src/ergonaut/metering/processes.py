@@ -7,7 +7,7 @@ control group is named.
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -32,6 +32,24 @@ _VARIABLES_BEGIN = "ERGONAUT_"
 _FILE_TIME_LAG_SECONDS = 0.02
 
 Claim = Callable[[int], RunContext | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ToldProcess:
+    """A process that somebody has told of, wherever it was started: as it was when its part in the run began, and at the end."""
+
+    begun: ProcessStat
+    ended: ProcessStat | None = None
+    counts_since_begun: bool = True
+    """Whether what it used before it was told of is the run's; else another run has had it."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.begun.pid
+
+
+Told = Callable[[], Iterable[ToldProcess]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +113,22 @@ class ProcessScan:
     """Follows the processes of runs from scan to scan, so that no CPU time of a short-lived child is lost or counted twice.
 
     With `cgroups`, a run that has a control group for itself alone is counted by that, which knows of processes that began and
-    ended between two scans; and a group that is named after a run is a run.
+    ended between two scans; and a group that is named after a run is a run. `told` gives what has been told of since it was
+    asked last, which the claim knows as well.
     """
 
     def __init__(
-        self, claim: Claim | None = None, table: ProcessTable | None = None, cgroups: Cgroups | None = None
+        self,
+        claim: Claim | None = None,
+        table: ProcessTable | None = None,
+        cgroups: Cgroups | None = None,
+        told: Told = tuple,
     ) -> None:
         self._table = table or open_process_table()
         self._claim = claim or (lambda pid: claimed_by_environment(pid, self._table))
         self._cgroups = cgroups if cgroups is not None and cgroups.available else None
+        self._told = told
+        self._last_words: dict[int, ProcessStat] = {}
         self._runs: dict[RunKey, _Run] = {}
         self._run_of: dict[int, RunKey] = {}
         self._strangers: dict[int, None] = {}
@@ -117,9 +142,15 @@ class ProcessScan:
 
     def scan(self) -> Mapping[RunKey, RunUse]:
         """Every run by its key; a run whose last process has gone is told once more and then forgotten."""
+        unseen = [one for one in self._told() if not self._is_last_word(one)]
         for run in self._runs.values():
             self._follow(run)
+        # Before they are looked at as strangers, of which nobody knows how much of what they used is the run's.
+        self._welcome_told([one for one in unseen if one.ended is None])
         self._welcome()
+        for one in unseen:
+            if one.ended is not None:
+                self._charge_missed(one, one.ended)
         if self._cgroups is not None:
             self._count_groups(self._cgroups)
         uses: dict[RunKey, RunUse] = {}
@@ -139,11 +170,29 @@ class ProcessScan:
             if stat is not None and stat.started == old.started:
                 now[pid] = stat
         gone = {pid: stat for pid, stat in before.items() if pid not in now}
-        run.tree_cpu_seconds = used_between(before, now, gone)
+        last = self._last_of(gone, before)
+        heirless = {pid: stat for pid, stat in gone.items() if pid not in last}
+        run.tree_cpu_seconds = used_between(before, now | last, heirless)
         run.members, run.gone = now, frozenset(gone)
         for pid in gone:
             del self._run_of[pid]
             run.paths.pop(pid, None)
+
+    def _is_last_word(self, told: ToldProcess) -> bool:
+        """Keep what a process that is followed had used in the end, since it may have gone by now."""
+        if told.ended is None or told.pid not in self._run_of:
+            return False
+        self._last_words[told.pid] = told.ended
+        return True
+
+    def _last_of(self, gone: Mapping[int, ProcessStat], before: Mapping[int, ProcessStat]) -> dict[int, ProcessStat]:
+        """What those of the gone had used at last that said so, and whose parents in the run do not inherit it."""
+        last: dict[int, ProcessStat] = {}
+        for pid in gone.keys() & self._last_words.keys():
+            said, seen = self._last_words.pop(pid), gone[pid]
+            if said.started == seen.started and seen.parent_pid not in before and _is_later(said, seen):
+                last[pid] = said
+        return last
 
     def _welcome(self) -> None:
         """Find the run of each process that is new, of those that were new in the last scan, and of some others now and then."""
@@ -157,6 +206,37 @@ class ProcessScan:
                 self._young.add(pid)
         if self._scans % _SCANS_BETWEEN_STRANGERS == 0:
             self._look_at_strangers()
+
+    def _welcome_told(self, told: Iterable[ToldProcess]) -> None:
+        """Take what was told of into its run, with those that it had started before."""
+        taken = [one for one in told if self._take_told(one)]
+        if taken:
+            for pid in sorted(self._strangers):
+                stat = self._table.read(pid)
+                if stat is not None and stat.parent_pid in self._run_of and self._place(pid, count_past=False):
+                    del self._strangers[pid]
+
+    def _take_told(self, told: ToldProcess) -> bool:
+        stat, begun = self._table.read(told.pid), told.begun
+        if stat is None or stat.started != begun.started or self._run_of.keys() & {stat.pid, stat.parent_pid}:
+            return False
+        key = self._claimed(told.pid)
+        if key is None:
+            return False
+        if told.counts_since_begun and self._scans:
+            self._runs[key].tree_cpu_seconds += max(0.0, stat.total_cpu_seconds - begun.total_cpu_seconds)
+        self._strangers.pop(told.pid, None)
+        self._young.discard(told.pid)
+        self._join(self._runs[key], stat)
+        return True
+
+    def _charge_missed(self, told: ToldProcess, ended: ProcessStat) -> None:
+        """Charge what came and went between two scans, unless it or a parent, which inherits it, is in the run by now."""
+        if not self._scans or self._run_of.keys() & {told.pid, ended.parent_pid}:
+            return
+        key = self._claimed(told.pid)
+        if key is not None:
+            self._runs[key].tree_cpu_seconds += max(0.0, ended.total_cpu_seconds - told.begun.total_cpu_seconds)
 
     def _new_or_young(self) -> set[int]:
         # Between fork and exec a child still shows its parent's environment, and one may have its pid before it can be seen,
@@ -272,6 +352,10 @@ def runs_by_pid(uses: Mapping[RunKey, RunUse]) -> dict[int, RunKey]:
     ended = {NOBODYS_PID: NOBODY} | {pid: key for key, use in uses.items() for pid in use.ended_pids}
     # A pid may have been given out again since.
     return ended | {pid: key for key, use in uses.items() for pid in use.pids}
+
+
+def _is_later(one: ProcessStat, other: ProcessStat) -> bool:
+    return one.cpu_seconds >= other.cpu_seconds and one.reaped_cpu_seconds >= other.reaped_cpu_seconds
 
 
 def used_between(

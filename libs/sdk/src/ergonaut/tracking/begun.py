@@ -16,6 +16,7 @@ from ergonaut.ids import derived_id, new_id
 from ergonaut.jobs import Budget
 from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.metering.hosts import cpu_identity
+from ergonaut.metering.processes import Told
 from ergonaut.metering.processtable import ProcessTable, open_process_table
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.budgeting import BudgetWatch
@@ -50,6 +51,7 @@ class BegunRun:
     exporting: Exporting | None = None
     signals: SignalWatch | None = None
     keeps_summary: bool = False
+    at_end: Callable[[], None] | None = None
     owner_pid: int = field(default_factory=os.getpid)
 
     @property
@@ -68,13 +70,21 @@ class BegunRun:
         summary = self.run.finish(state, because, exit_code)
         if self.is_ours:
             forget(summary.run_id)
+            self._leave_fellows()
             self._hand_on(summary, FINISH_SECONDS_MAX)
             if self.signals is not None:
                 self.signals.remove()
         return summary
 
     def _end_by_signal(self, because: str) -> None:
-        self._hand_on(self.run.finish(RunState.FAILED, because), _HURRIED_SECONDS_MAX)
+        summary = self.run.finish(RunState.FAILED, because)
+        self._leave_fellows()
+        self._hand_on(summary, _HURRIED_SECONDS_MAX)
+
+    def _leave_fellows(self) -> None:
+        if self.at_end is not None:
+            with _without_harm(self.run, "word to the other ranks of this host"):
+                self.at_end()
 
     def _hand_on(self, summary: RunSummary, patience_seconds: float) -> None:
         if self.keeps_summary and summary.journal is not None:
@@ -89,9 +99,15 @@ class BegunRun:
 
 
 def begin_run(
-    options: Options, name: str, belongs: Callable[[int], bool], context: RunContext | None = None
+    options: Options,
+    name: str,
+    belongs: Callable[[int], bool],
+    context: RunContext | None = None,
+    told: Told = tuple,
 ) -> BegunRun:
     """Begin to meter the processes that belong, and all their descendants. Raises Refused for a home that is set wrongly.
+
+    `told` gives the processes that belong and have told of themselves.
 
     Whatever else cannot be had here, such as a meter, a thread, or room on the disk, is told of and done without.
     """
@@ -114,6 +130,7 @@ def begin_run(
             options,
             context,
             lambda pid, table: belongs(pid) or outer.is_told_by(table.environment(pid, VARIABLES_BEGIN)),
+            told,
         )
     is_at_home = path.parent.parent == options.runs_folder
     begun = BegunRun(run, outer.to_environment(), keeps_summary=is_at_home)
@@ -159,11 +176,11 @@ def _with_project(context: RunContext, options: Options) -> RunContext:
 
 
 def _begin_to_meter(
-    run: Run, options: Options, context: RunContext, belongs: Callable[[int, ProcessTable], bool]
+    run: Run, options: Options, context: RunContext, belongs: Callable[[int, ProcessTable], bool], told: Told
 ) -> None:
     table = open_process_table()
     # A child whose parent was gone before anybody looked is known by what it inherited.
-    meter = MeterThread(context, options, run.write, lambda pid: belongs(pid, table))
+    meter = MeterThread(context, options, run.write, lambda pid: belongs(pid, table), told)
     budget = _budget_watch(run, options.budget) if options.budget is not None else None
 
     def after_sample(totals: Totals, at_seconds: float) -> float:

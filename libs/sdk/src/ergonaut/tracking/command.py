@@ -11,10 +11,8 @@ from types import FrameType
 
 from ergonaut.errors import NotFound
 from ergonaut.events.runs import RunState
-from ergonaut.tracking.begun import begin_run
-from ergonaut.tracking.options import current_options
 from ergonaut.tracking.run import Run
-from ergonaut.tracking.running import metered_by_another, tell_of_budget
+from ergonaut.tracking.running import begin_with_fellows, metered_by_another, tell_of_budget
 from ergonaut.tracking.summary import RunSummary
 from ergonaut.tracking.treestopper import TreeStopper
 from ergonaut.tracking.wishes import Wishes
@@ -47,11 +45,15 @@ def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float =
     descriptors = _inherited_descriptors()
     guest = metered_by_another(name)
     if guest is not None:
-        tell_of_budget(guest, wishes)
-        code = _executed(_Program(command, {}, descriptors), lambda _: None, guest)
+        tell_of_budget(guest.run, wishes)
+        try:
+            code = _executed(_Program(command, {}, descriptors), lambda _: None, guest.run)
+        except BaseException as error:
+            guest.finish(RunState.FAILED, str(error))
+            raise
         return guest.finish(*_verdict(code))
     roots: set[int] = set()
-    own = begin_run(current_options(wishes), name, roots.__contains__)
+    own = begin_with_fellows(wishes, name, roots.__contains__)
     stopper = TreeStopper(grace_seconds)
     own.run.stop_wish.when_asked(stopper.stop)
 

@@ -12,6 +12,7 @@ from ergonaut.events.telemetry import PowerSampled, Share
 from ergonaut.ids import derived_id
 from ergonaut.journal import EntryKind, JournalEntry
 from ergonaut.metering import HostInterval, HostSampler, ProcessScan, discover
+from ergonaut.metering.processes import Told
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.options import Options
 from ergonaut.tracking.stamps import Stamps
@@ -33,6 +34,7 @@ class MeterThread:
         options: Options,
         write: Callable[[JournalEntry], None],
         belongs: Callable[[int], bool],
+        told: Told = tuple,
     ) -> None:
         self._context = context
         self._options = options
@@ -45,7 +47,8 @@ class MeterThread:
         self._sequence = 0
         self._totals = Totals()
         self._warned = False
-        self._sampler = HostSampler(discover(), ProcessScan(lambda pid: context if belongs(pid) else None))
+        scan = ProcessScan(lambda pid: context if belongs(pid) else None, told=told)
+        self._sampler = HostSampler(discover(), scan)
         self._look_again_seconds: Callable[[Totals, float], float] | None = None
         self._thread = threading.Thread(target=self._sample_regularly, name="ergonaut-meter", daemon=True)
 

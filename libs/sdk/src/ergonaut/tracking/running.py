@@ -11,12 +11,12 @@ from types import TracebackType
 
 from ergonaut.ids import new_id
 from ergonaut.journal import JournalWriter
-from ergonaut.metering.processtable import open_process_table
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.begun import BegunRun, begin_run
-from ergonaut.tracking.options import current_options
+from ergonaut.tracking.fellows import announce_rank, find_fellows
+from ergonaut.tracking.options import current_options, home_from
 from ergonaut.tracking.outer import OuterRun
-from ergonaut.tracking.ranks import is_fellow_rank, rank_on_host
+from ergonaut.tracking.ranks import rank_on_host
 from ergonaut.tracking.run import Run, tell
 from ergonaut.tracking.sharing import SharedRun
 from ergonaut.tracking.wishes import Wishes
@@ -122,34 +122,55 @@ atexit.register(_end_what_is_left)
 def _begun(name: str, wishes: Wishes) -> BegunRun:
     guest = metered_by_another(name)
     if guest is not None:
-        begun = BegunRun(guest)
-        tell_of_budget(guest, wishes)
+        begun = guest
+        tell_of_budget(guest.run, wishes)
     else:
-        with_ranks = rank_on_host(os.environ) is not None
-        context = RunContext.from_environment(os.environ)
-        begun = begin_run(current_options(wishes), name, _belongs(with_ranks=with_ranks), context)
+        own_pid, context = os.getpid(), RunContext.from_environment(os.environ)
+        begun = begin_with_fellows(wishes, name, lambda pid: pid == own_pid, context)
     begun.run.stop_wish.program_stops_itself = wishes.get("stops_itself", False)
     if guest is None or begun.run.stop_wish.program_stops_itself:
         begun.watch_signals()
     return begun
 
 
-def metered_by_another(name: str) -> Run | None:
+def metered_by_another(name: str) -> BegunRun | None:
     """The run where another process meters this one: the host's agent, an outer tracker, or the first rank."""
-    if rank_on_host(os.environ):
-        return Run(new_id("run"), name, "the first rank on this host")
     context = RunContext.from_environment(os.environ)
-    if context is not None and context.metered:
+    outer = OuterRun.from_environment(os.environ)
+    has_agent = context is not None and context.metered
+    # A process that replaced its program has no tracker any more, though it inherited the word of one.
+    has_tracker = outer is not None and outer.tracker.pid != os.getpid()
+    if rank_on_host(os.environ):
+        begun = BegunRun(Run(new_id("run"), name, "the first rank on this host"))
+        if not has_agent and not has_tracker:
+            begun.at_end = announce_rank(home_from(os.environ), name)
+        return begun
+    if context is not None and has_agent:
         guest = Run(context.run_id, name, "the agent of this host", project=context.project)
         guest.attach_checkpoints(context.checkpoint_folder)
-        return _telling(guest, context.journal)
-    outer = OuterRun.from_environment(os.environ)
-    # A process that replaced its program has no tracker any more, though it inherited the word of one.
-    if outer is not None and outer.tracker.pid != os.getpid():
+        return BegunRun(_telling(guest, context.journal))
+    if outer is not None and has_tracker:
         guest = Run(outer.run_id, name, f"the tracker of process {outer.tracker.pid}")
         guest.attach_tracker(outer)
-        return _telling(guest, str(outer.journal))
+        return BegunRun(_telling(guest, str(outer.journal)))
     return None
+
+
+def begin_with_fellows(
+    wishes: Wishes, name: str, belongs: Callable[[int], bool], context: RunContext | None = None
+) -> BegunRun:
+    """Begin a run of the processes that belong, and of the host's other ranks if this is the first. Raises Refused."""
+    options = current_options(wishes)
+    fellows = find_fellows(options.home)
+    if fellows is None:
+        return begin_run(options, name, belongs, context)
+    try:
+        begun = begin_run(options, name, lambda pid: belongs(pid) or fellows.include(pid), context, fellows.told)
+    except BaseException:
+        fellows.close()
+        raise
+    begun.at_end = fellows.close
+    return begun
 
 
 def tell_of_budget(guest: Run, wishes: Wishes) -> None:
@@ -166,12 +187,6 @@ def _telling(run: Run, journal: str) -> Run:
     except OSError as error:
         tell(f"phases and metrics of {run.run_id} are not kept: {error}")
     return run
-
-
-def _belongs(*, with_ranks: bool) -> Callable[[int], bool]:
-    """Which processes the run begins with: this one, and with ranks also the others that its launcher started."""
-    own_pid, table = os.getpid(), open_process_table()
-    return lambda pid: pid == own_pid or (with_ranks and is_fellow_rank(table, pid))
 
 
 def _program_name() -> str:
