@@ -5,6 +5,7 @@ import pytest
 from ergonaut.errors import Unavailable
 from ergonaut.events import BudgetExceeded, JobSubmitted
 from ergonaut.jobs import JobSpec
+from ergonaut_ledger.domain.budgets import Answer, Asked, Question
 from ergonaut_ledger.ports import StoredBudget
 
 from .test_budgets_service import NOON, Ledger, budget, start
@@ -34,6 +35,33 @@ async def test_tenants_take_turns_however_many_budgets_one_has(ledger: Ledger) -
     await ledger.keeping.keep([message(event, 10 + n) for n, event in enumerate(of_many)])
     await ledger.use(1, 120.0)
     assert [event.tenant for event in ledger.announcer.told.values() if isinstance(event, BudgetExceeded)].count("t")
+
+
+async def test_a_budget_that_cannot_be_judged_is_tried_once_a_round(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.budgeting.set("slow", budget(), "eve")
+    for number in range(50):
+        key = f"run-{number}"
+        await ledger.budgeting.set("t", budget(budget_id=key, scope="run", scope_key=key), "ada")
+    tried = 0
+    answer = ledger.sums.answer
+
+    async def overloaded(question: Question, asked: Asked) -> Answer:
+        nonlocal tried
+        if question.tenant == "slow":
+            tried += 1
+            raise Unavailable("ClickHouse did not answer")
+        return await answer(question, asked)
+
+    monkeypatch.setattr(ledger.sums, "answer", overloaded)
+    facts = [
+        reading(tenant, n + 1, cpu_sample(0, 1.0, run_id=f"run-{n}")) for n in range(50) for tenant in ("slow", "t")
+    ]
+    await ledger.keeping.keep([message(event, 10 + n) for n, event in enumerate(facts)])
+    for rounds in (1, 2):
+        await ledger.rounds.round()
+        assert tried == rounds
 
 
 async def test_a_job_without_limits_is_looked_up_once_and_one_that_nobody_told_of_ever_more_seldom(

@@ -96,16 +96,24 @@ class BudgetRounds:
     async def round(self) -> None:
         """Judge the budgets of the scopes whose turn it is, then look for limits that jobs have brought along."""
         for due, scopes_max in ((self._limited, SCOPES_A_ROUND_MAX), (self._unknown, LOOK_UPS_A_ROUND_MAX)):
+            failed = []
             for _ in range(min(len(due), scopes_max)):
-                await self._judge_scope(due, *due.take())
+                scope, runs = due.take()
+                if not await self._judged(scope, runs):
+                    failed.append((scope, runs))
+            # Only now, so that one that takes as long as a question may is asked about once a round.
+            for scope, runs in failed:
+                due.add(scope, runs)
         self._wake_where_due()
 
-    async def _judge_scope(self, due: _Due, scope: Scope, runs: Collection[str]) -> None:
+    async def _judged(self, scope: Scope, runs: Collection[str]) -> bool:
+        """Judge the budgets of a scope; says whether that could be done."""
         try:
             await self._judge_each(await self._budgeting.shelf.of_scope(scope), runs)
         except ErgonautError as error:
             log.warning("budgets are judged later", tenant=scope[0], scope=scope[1].value, because=str(error))
-            due.add(scope, runs)
+            return False
+        return True
 
     def _wake_where_due(self) -> None:
         if self._limited or self._unknown:
