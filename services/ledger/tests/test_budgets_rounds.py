@@ -3,7 +3,7 @@
 import pytest
 
 from ergonaut.errors import Unavailable
-from ergonaut.events import BudgetExceeded, JobSubmitted
+from ergonaut.events import BudgetExceeded, BudgetRenewed, JobSubmitted
 from ergonaut.jobs import JobSpec
 from ergonaut_ledger.domain.budgets import Answer, Asked, Question
 from ergonaut_ledger.ports import StoredBudget
@@ -62,6 +62,27 @@ async def test_a_budget_that_cannot_be_judged_is_tried_once_a_round(
     for rounds in (1, 2):
         await ledger.rounds.round()
         assert tried == rounds
+
+
+async def test_a_budget_that_cannot_be_looked_at_keeps_no_other_from_beginning_anew(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tenant in ("slow", "t"):
+        await ledger.budgeting.set(tenant, budget(window="day"), "ada")
+        await ledger.keep(reading(tenant, 1, cpu_sample(0, 120.0, started_at=NOON, ended_at=NOON)))
+    answer = ledger.sums.answer
+
+    async def overloaded(question: Question, asked: Asked) -> Answer:
+        if question.tenant == "slow":
+            raise Unavailable("ClickHouse did not answer")
+        return await answer(question, asked)
+
+    monkeypatch.setattr(ledger.sums, "answer", overloaded)
+    await ledger.clock.advance(86_400)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await ledger.rounds.look_once()
+    assert [each.tenant for each in ledger.announcer.told.values() if isinstance(each, BudgetRenewed)] == ["t"]
 
 
 async def test_a_job_without_limits_is_looked_up_once_and_one_that_nobody_told_of_ever_more_seldom(

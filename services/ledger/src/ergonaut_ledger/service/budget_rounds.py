@@ -66,6 +66,8 @@ class BudgetRounds:
         self._limited = _Due()
         self._unknown = _Due()
         self._wake = asyncio.Event()
+        self._failed: set[tuple[str, str]] = set()
+        """Budgets that could not be looked at: the next look comes to them last, so that they keep no other one waiting."""
 
     def kept(self, touched: Sequence[Touched]) -> None:
         self._budgeting.tallies.note(touched)
@@ -133,9 +135,15 @@ class BudgetRounds:
                 log.warning("budgets are looked at later", because=str(error))
 
     async def look_once(self) -> None:
-        """Judge the budgets for which time alone has changed something, or of which something is untold."""
+        """Judge the budgets for which time alone has changed something, or of which something is untold. Raises Unavailable."""
         now = self._clock.now()
-        await self._judge_each(one for one in self._budgeting.shelf.all() if needs_look(one.record, now))
+        due = {(one.record.tenant, one.record.budget_id): one for one in self._budgeting.shelf.all()}
+        due = {key: one for key, one in due.items() if needs_look(one.record, now)}
+        self._failed &= due.keys()
+        for key in sorted(due, key=lambda each: each in self._failed):
+            self._failed.add(key)
+            await self._judge_each([due[key]])
+            self._failed.discard(key)
 
     async def _judge_each(self, budgets: Iterable[StoredBudget], runs: Collection[str] = ()) -> None:
         """Raises Unavailable where a part is away; what is wrong with one budget keeps no other one waiting."""
