@@ -82,6 +82,18 @@ def test_a_system_that_does_not_answer_is_unavailable(monkeypatch: pytest.Monkey
     assert "hunter2" not in error
 
 
+@pytest.mark.parametrize("command", ["up", "down", "status", "runs"])
+def test_a_home_that_is_a_file_is_told_in_one_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    code, stdout, stderr = ergonaut(command)
+    assert (code, stdout) == (65, "")
+    assert stderr.startswith("error: ERGONAUT_HOME: ")
+    assert stderr.count("\n") == 1
+
+
 def test_a_shell_can_be_taught_to_complete() -> None:
     environment = os.environ | {"_ERGONAUT_COMPLETE": "source_bash"}
     command = [str(Path(sys.executable).parent / "ergonaut")]

@@ -45,21 +45,19 @@ class PartStatus:
 
 
 def up(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: float = HEALTHY_TIMEOUT_SECONDS) -> None:
-    """Start the system where it does not run, and wait until all of it is healthy. Raises Unavailable naming what is not."""
-    home.path.mkdir(parents=True, exist_ok=True)
-    ensure_secrets(home)
-    supervisor = None
-    if not is_running(home):
-        # What a killed supervisor left holds the ports that this start wants back.
-        stop_leftovers(home)
-        ensure_addresses(home)
-        parts(home, home.addresses())  # tells now, to the person, what is not installed
-        supervisor = _start_supervisor(home)
+    """Start the system where it does not run, and wait until all of it is healthy.
+
+    Raises Unavailable naming what is not healthy, Refused where the home cannot be written.
+    """
+    try:
+        supervisor = _started(home)
+    except OSError as error:
+        raise home.refused(error) from error
     _wait_healthy(home, told, timeout_seconds, supervisor)
 
 
 def down(home: Home) -> bool:
-    """Stop the system; returns whether it ran. Raises Unavailable where it does not stop."""
+    """Stop the system; returns whether it ran. Raises Unavailable where it does not stop, Refused where the home is none."""
     pid = supervisor_pid(home)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -71,7 +69,10 @@ def down(home: Home) -> bool:
             time.sleep(POLL_SECONDS)
     # One that was killed, now or before, has left its parts behind.
     stop_leftovers(home)
-    home.state_file.unlink(missing_ok=True)
+    try:
+        home.state_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise home.refused(error) from error
     return pid is not None
 
 
@@ -99,6 +100,19 @@ def supervisor_pid(home: Home) -> int | None:
         return None
     written = home.supervisor_lock.read_text()
     return int(written) if written.isdecimal() else None
+
+
+def _started(home: Home) -> "subprocess.Popen[bytes] | None":
+    """The supervisor that was started; None where one runs."""
+    home.path.mkdir(parents=True, exist_ok=True)
+    ensure_secrets(home)
+    if is_running(home):
+        return None
+    # What a killed supervisor left holds the ports that this start wants back.
+    stop_leftovers(home)
+    ensure_addresses(home)
+    parts(home, home.addresses())  # tells now, to the person, what is not installed
+    return _start_supervisor(home)
 
 
 def _start_supervisor(home: Home) -> "subprocess.Popen[bytes]":

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ergonaut.errors import Broken, NotFound
+from ergonaut.errors import Broken, NotFound, Refused
 
 SERVICES = ("telemetry", "pricing", "scheduler", "orchestrator", "gateway", "vectors", "ledger")
 """In the order in which a person reads them: the way of a job through the house."""
@@ -50,20 +50,29 @@ class Home:
         return self.logs / f"{part}.log"
 
     def addresses(self) -> Addresses:
-        """Where the parts listen. Raises NotFound where nothing was ever started here."""
+        """Where the parts listen. Raises NotFound where nothing was ever started here, Refused where it cannot be read."""
+        text = self._read(self.addresses_file, or_else=f"nothing was started in {self.path}; run `ergonaut up`")
         try:
-            return Addresses.model_validate_json(self.addresses_file.read_text())
-        except FileNotFoundError:
-            raise NotFound(f"nothing was started in {self.path}; run `ergonaut up`") from None
+            return Addresses.model_validate_json(text)
         except ValidationError as error:
             raise Broken(f"{self.addresses_file} is damaged; remove it and run `ergonaut up`: {error}") from error
 
     def client_key(self) -> str:
-        """The key with which this machine's user calls the services."""
+        """The key with which this machine's user calls the services. Raises as `addresses` does."""
+        without = f"there is no key in {self.secrets}; run `ergonaut up`, or set ERGONAUT_API_KEY"
+        return self._read(self.secrets / "client.key", or_else=without).strip()
+
+    def refused(self, error: OSError) -> Refused:
+        """What to say of a folder that cannot be used: it is a file, another user's, or on a disk that takes nothing."""
+        return Refused(f"{self.path} cannot be used: {error}; name a folder of yours", field="ERGONAUT_HOME")
+
+    def _read(self, path: Path, *, or_else: str) -> str:
         try:
-            return (self.secrets / "client.key").read_text().strip()
+            return path.read_text()
         except FileNotFoundError:
-            raise NotFound(f"there is no key in {self.secrets}; run `ergonaut up`, or set ERGONAUT_API_KEY") from None
+            raise NotFound(or_else) from None
+        except OSError as error:
+            raise self.refused(error) from error
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
