@@ -5,7 +5,7 @@ import contextlib
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +18,7 @@ from ergonaut.events.envelope import headers_of
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import ServiceProcess, nats_server
+from ergonaut_telemetry.adapters.publishing_link import PublishingLink, open_link
 
 OUTSTANDING_MAX = 64
 """Messages that the publisher has told and JetStream has not yet acknowledged."""
@@ -43,6 +44,7 @@ class Ingested:
     body_bytes: int
     seconds: float
     published_seconds: float
+    publisher_cpu_seconds: float
     ledger_cpu_seconds: float
     ledger_memory_mib: float
 
@@ -88,7 +90,7 @@ async def _measured(
         await asyncio.to_thread(here.recv)
         before, began = _cpu_seconds(ledger.pid), time.perf_counter()
         here.send("go")
-        messages, body_bytes = await asyncio.to_thread(here.recv)
+        messages, body_bytes, publisher_cpu_seconds = await asyncio.to_thread(here.recv)
         published = time.perf_counter() - began
         while True:
             assert time.perf_counter() - began < PATIENCE_SECONDS, "the ledger does not keep up"
@@ -96,7 +98,7 @@ async def _measured(
                 told = await bus.jetstream.consumer_info(STREAM, DURABLE)
                 if told.ack_floor and told.ack_floor.stream_seq >= messages:
                     break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         seconds = time.perf_counter() - began
     publisher.join()
     return Ingested(
@@ -105,6 +107,7 @@ async def _measured(
         body_bytes=body_bytes,
         seconds=seconds,
         published_seconds=published,
+        publisher_cpu_seconds=publisher_cpu_seconds,
         ledger_cpu_seconds=_cpu_seconds(ledger.pid) - before,
         ledger_memory_mib=_peak_memory_mib(ledger.pid),
     )
@@ -118,38 +121,54 @@ def _publisher(pipe: Connection, url: str, fleet: Fleet, seconds_of_fleet: int, 
         encoded = [*encoded]
     pipe.send("ready")
     pipe.recv()
-    pipe.send(asyncio.run(_publish(url, encoded)))
+    before = time.process_time()
+    messages, body_bytes = asyncio.run(_publish(url, iter(encoded)))
+    pipe.send((messages, body_bytes, time.process_time() - before))
 
 
 def _encoded(event: PowerSampled) -> Encoded:
     return event.subject, event.model_dump_json().encode(), headers_of(event)
 
 
-async def _publish(url: str, encoded: Iterable[Encoded]) -> tuple[int, int]:
-    """Every message acknowledged by JetStream, so many at a time."""
-    messages = body_bytes = 0
-    async with open_bus(PlatformSettings(nats_url=url), "publisher") as bus, asyncio.TaskGroup() as group:
-        room = asyncio.Semaphore(OUTSTANDING_MAX)
-
-        async def tell(message: Encoded) -> None:
-            subject, body, headers = message
-            try:
-                await bus.jetstream.publish(subject, body, timeout=60, headers=headers)
-            finally:
-                room.release()
-
-        for message in encoded:
-            await room.acquire()
-            group.create_task(tell(message))
-            messages, body_bytes = messages + 1, body_bytes + len(message[1])
-            if body_bytes // LOOK_EVERY_BYTES > (body_bytes - len(message[1])) // LOOK_EVERY_BYTES:
-                await _not_too_far_ahead(bus, body_bytes / messages)
-    return messages, body_bytes
+async def _publish(url: str, encoded: Iterator[Encoded]) -> tuple[int, int]:
+    """Tell all as an agent does, so many at a time, each acknowledged by JetStream; gives their number and their bytes."""
+    platform = PlatformSettings(nats_url=url)
+    async with open_bus(platform, "publisher") as bus:
+        link = await open_link(platform)
+        publisher = _Publisher(bus, link, encoded)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(OUTSTANDING_MAX):
+                group.create_task(publisher.tell())
+        link.close()
+    return publisher.messages, publisher.body_bytes
 
 
-async def _not_too_far_ahead(bus: Bus, message_bytes: float) -> None:
-    while (await bus.jetstream.consumer_info(STREAM, DURABLE)).num_pending * message_bytes > AHEAD_BYTES_MAX:  # noqa: ASYNC110 - it can only be asked for
-        await asyncio.sleep(0.01)
+class _Publisher:
+    """Tells one message after the other; `tell` may run many times at once."""
+
+    def __init__(self, bus: Bus, link: PublishingLink, encoded: Iterator[Encoded]) -> None:
+        self.messages = self.body_bytes = 0
+        self._bus = bus
+        self._link = link
+        self._encoded = encoded
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
+
+    async def tell(self) -> None:
+        for subject, body, headers in self._encoded:
+            looks = self.body_bytes // LOOK_EVERY_BYTES
+            self.messages, self.body_bytes = self.messages + 1, self.body_bytes + len(body)
+            if self.body_bytes // LOOK_EVERY_BYTES > looks:
+                await self._not_too_far_ahead()
+            await self._link.publish(subject, body, headers)
+            await self._may_go_on.wait()
+
+    async def _not_too_far_ahead(self) -> None:
+        self._may_go_on.clear()
+        message_bytes = self.body_bytes / self.messages
+        while (await self._bus.jetstream.consumer_info(STREAM, DURABLE)).num_pending * message_bytes > AHEAD_BYTES_MAX:  # noqa: ASYNC110 - it can only be asked for
+            await asyncio.sleep(0.01)
+        self._may_go_on.set()
 
 
 def _kept(folder: Path) -> int:
