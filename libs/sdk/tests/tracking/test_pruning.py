@@ -140,3 +140,17 @@ def test_a_dry_run_of_nothing_is_refused(home: Path) -> None:
 def test_a_retention_that_cannot_be_is_refused_by_its_name(variable: str) -> None:
     with pytest.raises(Refused, match=variable):
         Options.from_environment({variable: "-1"})
+
+
+def test_a_run_that_the_bus_did_not_take_is_told_and_kept(home: Path) -> None:
+    journal = ended(home, 1)
+    SentMark(journal).create()
+    bus = {
+        "ERGONAUT_NATS_URL": "nats://127.0.0.1:4222",
+        "ERGONAUT_NATS_USER": "default",
+        "ERGONAUT_NATS_PASSWORD_FILE": str(home / "no-such-file"),
+    }
+    done = recover(home, **bus)
+    assert (done.returncode, done.stdout) == (69, "0 runs were closed\n")
+    assert done.stderr.startswith("error: 1 runs could not be sent to ERGONAUT_NATS_URL ([Errno 2] No such file")
+    assert SentMark(journal).exists

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ergonaut.cli.output import JSON_OPTION, err, out, print_json, telling_errors
-from ergonaut.errors import Refused
+from ergonaut.errors import Refused, Unavailable
 from ergonaut.tracking.summary import RENT_COMPONENT, ComponentFootprint, RunSummary
 
 if TYPE_CHECKING:
@@ -118,29 +118,38 @@ def recover(
 
     With --prune, journals of runs that have ended and that the bus has had are removed, the oldest first, when they are older
     than ERGONAUT_KEEP_DAYS (30) or all together are more than ERGONAUT_KEEP_GIB (1). A line of each stays in pruned.jsonl.
+    Ends with 69 when the bus did not take all that it has not had.
 
     Example: ergonaut recover --all
     """
     from ergonaut.tracking.options import Options
     from ergonaut.tracking.pruning import prune_runs
-    from ergonaut.tracking.recovery import recover_runs, recovered_runs
+    from ergonaut.tracking.recovery import Sending, close_runs, recovered_runs, send_runs
 
     with telling_errors():
         if dry_run and not prune:
             raise Refused("tells what --prune would remove; give both", field="--dry-run")
         options = Options.from_environment(os.environ)
-        closed = [] if dry_run else recover_runs()
+        closed = [] if dry_run else close_runs()
+        sending = Sending() if dry_run else send_runs()
         summaries = recovered_runs() if everything else closed
         pruned = prune_runs(options.home, options.retention, dry_run=dry_run) if prune else None
         if as_json:
             told = [summary.to_json() for summary in summaries]
             print_json(told if pruned is None else {"runs": told, "dry_run": dry_run, **pruned.to_json()})
-            return
-        for summary in summaries:
-            print_summary(summary)
-        out.print(f"{len(closed)} runs were closed" + (f", {len(summaries)} in all" if everything else ""))
-        if pruned is not None:
-            _tell_pruned(pruned, dry_run=dry_run)
+        else:
+            for summary in summaries:
+                print_summary(summary)
+            out.print(_done_in_words(len(closed), sending.sent, len(summaries) if everything else None))
+            if pruned is not None:
+                _tell_pruned(pruned, dry_run=dry_run)
+        if sending.left:
+            raise Unavailable(sending.left_in_words)
+
+
+def _done_in_words(closed: int, sent: int, in_all: int | None) -> str:
+    words = f"{closed} runs were closed" + (f", {in_all} in all" if in_all is not None else "")
+    return f"{words}; {sent} that waited were sent to the bus" if sent else words
 
 
 def _tell_pruned(pruned: "Pruned", *, dry_run: bool) -> None:
