@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from ergonaut.events.telemetry import Method
-from ergonaut.metering import discover, sysfs
+from ergonaut.metering import HostSampler, ProcessScan, discover, sysfs
 from ergonaut.metering.meters import CounterMark, Meter, Reading
 from ergonaut.metering.rapl import RaplMeter
+from ergonaut.runcontext import RunContext
 
 
 class NoDriver:
@@ -88,6 +89,23 @@ def test_a_counter_that_begins_anew_is_taken_for_no_wrap_and_goes_on_from_there(
         now[0] = at_seconds
         counter.write_text(str(microjoules))
         assert readings_of(meter)["cpu"].energy_joules == pytest.approx(joules)
+
+
+def test_what_was_used_while_a_counter_began_anew_is_not_measured_though_another_package_counted_on(
+    tmp_path: Path,
+) -> None:
+    now = [0.0]
+    counters = [add_zone(tmp_path, f"intel-rapl:{n}", f"package-{n}", 5_000_000_000) for n in range(2)]
+    scan = ProcessScan(lambda _: RunContext(run_id="run-1"))
+    sampler = HostSampler([RaplMeter(tmp_path, lambda: now[0])], scan)
+    told: list[float | None] = []
+    for counted in ((5_020_000_000, 5_030_000_000), (2_000_000, 5_060_000_000), (12_000_000, 5_090_000_000)):
+        now[0] += 1.0
+        for counter, microjoules in zip(counters, counted, strict=True):
+            counter.write_text(str(microjoules))
+        energies = [charge.energy_joules for charge in sampler.sample().charges]
+        told.append(sum(one or 0.0 for one in energies) if energies and None not in energies else None)
+    assert told == [pytest.approx(50.0), None, pytest.approx(40.0)]
 
 
 def test_a_wrap_over_minutes_is_still_bridged(tmp_path: Path) -> None:

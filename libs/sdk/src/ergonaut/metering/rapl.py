@@ -39,7 +39,7 @@ _LABELS = {"cpu": "the package", "dram": "memory"}
 
 @dataclass(slots=True)
 class _Zone:
-    """One counter: where it is, and what it has counted since it was opened, across its wraps."""
+    """One counter: where it is, and what it has counted since it was opened or last began anew, across its wraps."""
 
     name: str
     folder: Path
@@ -47,18 +47,20 @@ class _Zone:
     last_microjoules: int | None = None
     last_at_seconds: float = 0.0
     counted_microjoules: int = 0
+    began_anew: bool = False
+    """Since that was last told."""
 
     def advance(self, at_seconds: float) -> CounterMark:
         self.wraps_at_microjoules = self.wraps_at_microjoules or read_number(f"{self.folder}/max_energy_range_uj")
         now = read_number(f"{self.folder}/energy_uj")
         if self.last_microjoules is not None:
-            self.counted_microjoules += self._step(now - self.last_microjoules, at_seconds - self.last_at_seconds)
+            difference, seconds = now - self.last_microjoules, at_seconds - self.last_at_seconds
+            step = counted_microjoules(difference, self.wraps_at_microjoules, seconds)
+            self.began_anew = self.began_anew or step is None
+            # What a counter had when it began anew is lost; nothing is made up for it.
+            self.counted_microjoules += step or 0
         self.last_microjoules, self.last_at_seconds = now, at_seconds
         return CounterMark(self.folder.name, now, self.wraps_at_microjoules)
-
-    def _step(self, difference: int, seconds: float) -> int:
-        # What a counter had when it began anew is lost; nothing is made up for it.
-        return counted_microjoules(difference, self.wraps_at_microjoules, seconds) or 0
 
 
 def counted_microjoules(difference: int, wraps_at_microjoules: int, seconds: float) -> int | None:
@@ -120,6 +122,10 @@ class RaplMeter:
             return Reading(component, Method.NOT_MEASURED, _how_to_grant(zones[0].folder.parent))
         except (OSError, ValueError) as error:
             return Reading(component, Method.NOT_MEASURED, f"RAPL in {zones[0].folder.parent} cannot be read: {error}")
+        if any(zone.began_anew for zone in zones):
+            # A sum that falls back to nothing tells whoever takes differences that this one is not known.
+            for zone in zones:
+                zone.counted_microjoules, zone.began_anew = 0, False
         inside = _inside(self._cores, at_seconds) if component == "cpu" else ()
         source = f"RAPL {', '.join(zone.name for zone in zones)}"
         return Reading(
