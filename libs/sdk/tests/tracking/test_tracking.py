@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -373,6 +374,30 @@ def test_a_name_that_is_no_text_does_not_cost_the_journal(home: Path) -> None:
     read_back = summary_of(all_entries(run.summary.journal), run.summary.journal)
     assert read_back is not None
     assert (read_back.name, read_back.metrics) == ("bytes?", {"after": 1})
+
+
+@pytest.mark.parametrize("step", [1.5, "x", 2**63, float("nan"), float("inf")])
+def test_a_phase_whose_number_is_none_is_refused_and_leaves_no_phase_open(home: Path, step: Any) -> None:
+    with ergonaut.track() as run:
+        with pytest.raises(ValueError, match="step: a phase's number"), run.phase("epoch", step):
+            pass
+        with run.phase("epoch", 2):
+            run.metric("loss", 0.5)
+    assert run.summary is not None
+    assert run.summary.journal is not None
+    told = [entry for entry in all_entries(run.summary.journal) if entry.kind is EntryKind.METRIC]
+    assert [entry.phase for entry in told] == ["epoch"]
+
+
+@pytest.mark.parametrize("figure", ["high", None, 10**400])
+def test_a_figure_that_is_no_number_is_refused_by_its_name(home: Path, figure: Any) -> None:
+    with ergonaut.track() as run:
+        with pytest.raises(ValueError, match="'loss' takes a number"):
+            run.metric("loss", figure)
+        with pytest.raises(ValueError, match="'tokens' takes a number"):
+            run.count("tokens", figure)
+        with pytest.raises(TypeError, match="a metric's name is text, not 5"):
+            run.metric(5, 1.0)  # type: ignore[arg-type]
 
 
 def test_metrics_without_bound_are_cut_off_with_one_warning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

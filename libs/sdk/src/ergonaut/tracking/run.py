@@ -77,7 +77,7 @@ class Run:
 
         One that is not finite, such as a loss that became NaN, counts too: it is null in JSON and left out of events.
         """
-        figure = float(value)
+        figure = _number(value, name)
         if self._may_keep(name, "metric", known=self._metrics, other=self._counts.totals):
             now = _now()
             self._metrics[name], self._told_at[name] = figure, now
@@ -89,7 +89,7 @@ class Run:
 
         The total is among the run's metrics at the end, so that reports can tell joules for each.
         """
-        more = float(amount)
+        more = _number(amount, name)
         if not 0 <= more < math.inf:
             raise ValueError(f"amount: work that is counted is 0 or more and finite, not {amount}")
         if self._may_keep(name, "count", known=self._counts.totals, other=self._metrics):
@@ -100,6 +100,7 @@ class Run:
     def phase(self, name: str, step: int | None = None) -> Iterator["Run"]:
         """Say that the block is a phase, such as `with run.phase("epoch", 3):`; phases nest. Raises BudgetExceeded."""
         _check_name(name, "phase")
+        step = _whole_number(step)
         self.stop_wish.raise_if_unheard()
         self._counts.flush()
         token, since = _phases.set((*_phases.get(), (name, step))), _now()
@@ -274,7 +275,30 @@ def tell(sentence: str) -> None:
         print(f"ergonaut: {sentence}", file=sys.stderr)  # noqa: T201
 
 
+def _number(value: object, name: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name!r} takes a number, not {value!r:.60}: {error}") from error
+
+
+def _whole_number(step: object) -> int | None:
+    """A phase's number as journals and books keep it; it may be another library's."""
+    if step is None:
+        return None
+    try:
+        number: int = int(step)  # type: ignore[call-overload]
+        is_whole = (number == step or str(number) == step) and -(2**63) <= number < 2**63
+    except (TypeError, ValueError, OverflowError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(f"step: a phase's number is a whole one of 64 bits, not {step!r}")
+    return number
+
+
 def _check_name(name: str, what: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name: a {what}'s name is text, not {name!r}")
     if not name or len(name) > _NAME_LENGTH_MAX:
         raise ValueError(f"name: a {what}'s name has 1 to {_NAME_LENGTH_MAX} letters, this one has {len(name)}")
     try:
