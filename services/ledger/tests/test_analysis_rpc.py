@@ -79,6 +79,20 @@ async def keep_a_run(store: FakeStore) -> None:
     )
 
 
+async def test_a_number_that_no_answer_can_hold_does_not_cost_the_other_phases(
+    visitors: dict[str, Visitor], store: FakeStore
+) -> None:
+    phases = (phase(0, 10, 2**63), phase(10, 20, 2**63 - 1))
+    await store.keep(
+        batch_of(
+            started("alpha"),
+            PhasesFinished(tenant="alpha", event_id="phases", run_id=RUN, occurred_at=T0, phases=phases),
+        )
+    )
+    told = await visitors["alpha"].ask("GetEfficiency", pb.GetEfficiencyRequest(run_id=RUN))
+    assert [each.step if each.HasField("step") else None for each in told.phases] == [None, 2**63 - 1]
+
+
 async def test_efficiency_is_told_by_phase_and_by_unit(visitors: dict[str, Visitor], store: FakeStore) -> None:
     await keep_a_run(store)
     told = await visitors["alpha"].ask("GetEfficiency", pb.GetEfficiencyRequest(run_id=RUN))
@@ -195,7 +209,8 @@ async def test_an_anomaly_is_told_once_and_listed(visitors: dict[str, Visitor], 
     assert await watch.look() == []
     [listed] = (await visitors["alpha"].ask("ListAnomalies", pb.ListAnomaliesRequest(run_id=RUN))).anomalies
     assert (listed.anomaly_id, listed.unit, listed.because) == (found.anomaly_id, "watts", found.because)
-    assert not (await visitors["alpha"].ask("ListAnomalies", pb.ListAnomaliesRequest(run_id="run-2"))).anomalies
+    code, details = await visitors["alpha"].refused("ListAnomalies", pb.ListAnomaliesRequest(run_id="run-2"))
+    assert (code, "no run 'run-2'" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
 async def test_a_ledger_that_starts_again_tells_nothing_twice(store: FakeStore) -> None:

@@ -16,6 +16,8 @@ from ergonaut_ledger.service.analysing import Analysing
 
 ROWS_MAX, ROWS_DEFAULT = 1_000, 50
 DAYS_MAX, RECOMMENDATION_DAYS, ANOMALY_DAYS = 366, 30, 7
+STEP_MIN, STEP_MAX = -(2**63), 2**63 - 1
+"""The numbers of phases that an answer can hold; an event may tell any, and one beyond is told as none."""
 
 
 class AnalysisDoor(AnalysisServiceServicer):
@@ -59,9 +61,10 @@ def analysis_door(analysing: Analysing) -> Callable[[aio.Server], None]:
 
 
 def _phase(phase: PhaseFootprint) -> pb.PhaseFootprint:
+    step = phase.span.step
     return pb.PhaseFootprint(
         phase=phase.span.phase,
-        step=phase.span.step,
+        step=step if step is None or STEP_MIN <= step <= STEP_MAX else None,
         started_at=timestamp(phase.span.started_at),
         ended_at=timestamp(phase.span.ended_at),
         energy_joules=phase.energy_joules,

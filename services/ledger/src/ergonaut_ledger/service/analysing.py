@@ -111,8 +111,11 @@ class Analysing:
         return ranked([*found, *(each for each in hosts if each is not None)], names, limit)
 
     async def anomalies(self, tenant: str, run_id: str, days: int, limit: int) -> list[Anomaly]:
-        """What was found, newest first."""
-        return await self._books.anomalies(tenant, run_id, self._lately(days).starts_at, limit)
+        """What was found, newest first. Raises NotFound for a run that is in no book."""
+        found = await self._books.anomalies(tenant, run_id, self._lately(days).starts_at, limit)
+        if run_id and not found:
+            await self._reporting.footprint(tenant, run_id)
+        return found
 
     def _lately(self, days: int) -> Stretch:
         now = self._clock.now()
