@@ -10,6 +10,8 @@ NOT_KNOWN = "not known"
 NOTHING = "\N{EN DASH}"
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 DIGITS = 3
+# What no run uses: a figure beyond is a slip of somebody's pen, and hundreds of digits would fill the page with it.
+_READABLE_MIN, _READABLE_MAX = 1e-15, 1e15
 
 _Units = Sequence[tuple[float, str]]
 _ENERGY: _Units = ((1.0, "J"), (1e3, "kJ"), (3.6e5, "Wh"), (3.6e6, "kWh"), (3.6e9, "MWh"))
@@ -42,13 +44,15 @@ def scaled(of: Figure, factor: float) -> Figure:
 
 
 def significant(value: float, digits: int = DIGITS) -> str:
-    """A number with so many digits that count, never in powers of ten.
+    """A number with so many digits that count; in powers of ten only where it is too long to be read otherwise.
 
-    >>> [significant(x) for x in (0, 0.00012345, 0.5, 12.345, 1234.5)]
-    ['0', '0.000123', '0.500', '12.3', '1,234']
+    >>> [significant(x) for x in (0, 0.00012345, 0.5, 12.345, 1234.5, 1e300)]
+    ['0', '0.000123', '0.500', '12.3', '1,234', '1.00e+300']
     """
     if not value:
         return "0"
+    if not _READABLE_MIN <= abs(value) < _READABLE_MAX:
+        return f"{value:.{digits - 1}e}"
     decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     # Rounding may carry into one more digit: 9.999 is 10.0, not 10.00.
     rounded = round(value, decimals)
@@ -71,6 +75,8 @@ def energy_figure(of: Figure) -> str:
 
     >>> energy_figure(Figure(1234, 370))
     '1.23 ± 0.37 kJ'
+    >>> energy_figure(Figure(1e300, 3e299))
+    '2.78e+290 ± 8.33e+289 MWh'
     """
     return figure(of, _ENERGY, _ENERGY_DIVISORS)
 
@@ -235,6 +241,8 @@ def figure(of: Figure, units: _Units, divisors: dict[str, float] | None = None) 
 
 def _like(text: str, value: float) -> str:
     """A range to as many places as the figure it belongs to, but never rounded to nothing."""
+    if "e" in text:
+        return significant(value)
     decimals = len(text.partition(".")[2])
     written = f"{value:,.{decimals}f}"
     return written if float(written.replace(",", "")) else significant(value, 1)
