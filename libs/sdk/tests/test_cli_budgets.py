@@ -156,10 +156,11 @@ def test_a_removed_budget_is_gone_and_one_that_never_was_is_not_found(door: Door
     [
         (("set", "b", "200"), "give a number and usd"),
         (("set", "b", "200 apples"), "give a number and usd"),
-        (("set", "b", "0J"), "limit"),
+        (("set", "b", "5mJ"), "give a number and usd"),
+        (("set", "b", "0J"), "limit: should be greater than 0"),
         (("set", "b", "5J", "--of", "planet:earth"), "project:NAME"),
         (("set", "b", "5J", "--of", "run"), "scope_key"),
-        (("set", "B!", "5J"), "budget_id"),
+        (("set", "B!", "5J"), "budget_id: must be 1 to 63 lower-case letters, digits and dashes"),
         (("set", "b", "5J", "--warn", "1.5"), "warn_fraction"),
     ],
 )

@@ -8,9 +8,9 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from ergonaut.ids import NAME_PATTERN
 from ergonaut.jobs import BudgetAction
 
-_NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 WARN_FRACTION = 0.8
 
 
@@ -47,7 +47,7 @@ class BudgetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    budget_id: str = Field(pattern=_NAME_PATTERN, description="Its name, unique in the tenant.")
+    budget_id: str = Field(pattern=NAME_PATTERN, description="Its name, unique in the tenant.")
     scope: BudgetScope
     scope_key: str = Field(default="", max_length=63, description="The run, job or project; empty for the tenant.")
     metric: BudgetMetric

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ergonaut.errors import FieldError
+from ergonaut.ids import NAME_PATTERN, NAME_RULE
 
 _SHOWN_LENGTH_MAX = 60
 """A longer value would hide the sentence that it stands in."""
@@ -32,14 +33,14 @@ def in_words(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_url=False, include_input=False):
         where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
+        message = _in_words(problem)
         problems.append(f"{where}: {message}" if where else message)
     return "; ".join(problems)
 
 
 def _field_error(details: ErrorDetails, model: type[BaseModel]) -> FieldError:
     location = details["loc"]
-    message = details["msg"].removeprefix("Value error, ")
+    message = _in_words(details)
     if details["type"] == "extra_forbidden":
         return FieldError(_path(location), _unknown(str(location[-1]), _model_at(location[:-1], model)))
     if details["type"] == "missing":
@@ -51,8 +52,14 @@ def _field_error(details: ErrorDetails, model: type[BaseModel]) -> FieldError:
             return FieldError(_path((*location, field)), rest)
         return FieldError(_path(location), message)
     hint = _HINTS.get(details["type"], "")
-    sentence = message.replace("Input should", "should") + _given(details)
+    sentence = message + _given(details)
     return FieldError(_path(location), f"{sentence}; {hint}" if hint else sentence)
+
+
+def _in_words(details: ErrorDetails) -> str:
+    if details["type"] == "string_pattern_mismatch" and details.get("ctx", {}).get("pattern") == NAME_PATTERN:
+        return f"must be {NAME_RULE}"
+    return details["msg"].removeprefix("Value error, ").replace("Input should", "should")
 
 
 def _given(details: ErrorDetails) -> str:

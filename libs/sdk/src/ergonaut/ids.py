@@ -6,7 +6,8 @@ from datetime import datetime
 
 from ulid import ULID
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_NAME = re.compile(NAME_PATTERN)
 NAME_RULE = "1 to 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit"
 
 

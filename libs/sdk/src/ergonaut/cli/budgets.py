@@ -135,7 +135,9 @@ def _limit(text: str) -> tuple[BudgetMetric, float]:
     ((<BudgetMetric.ENERGY_JOULES: 'energy_joules'>, 5400000.0), (<BudgetMetric.COST_USD: 'cost_usd'>, 200.0))
     """
     found = _AMOUNT.fullmatch(text)
-    metric, factor = _UNITS.get(found["unit"].lower(), (None, 0.0)) if found else (None, 0.0)
+    # A millijoule is not taken for the megajoule that "mJ" is one letter away from.
+    unit = found["unit"].lower() if found and found["unit"] != "mJ" else ""
+    metric, factor = _UNITS.get(unit, (None, 0.0))
     if found is None or metric is None:
         raise Refused(f"{text!r} is no amount; give a number and usd, g, kg, J, kJ, MJ, Wh or kWh", field="limit")
     return metric, float(found["number"]) * factor
@@ -196,10 +198,13 @@ def _bar(used_ratio: float) -> str:
 
     >>> _bar(0.5), _bar(0.001), _bar(0.999), _bar(1.2)
     ('█████·····  50 %', '█·········   0 %', '█████████·  99 %', '██████████ 120 %')
+    >>> _bar(1e300)
+    '██████████ >999 %'
     """
     full = min(int(used_ratio * BAR_WIDTH), BAR_WIDTH)
     full = 1 if used_ratio > 0 and full == 0 else full
-    return f"{'█' * full}{'·' * (BAR_WIDTH - full)} {int(used_ratio * 100):3d} %"
+    percent = f"{int(used_ratio * 100):3d}" if used_ratio < 10 else ">999"
+    return f"{'█' * full}{'·' * (BAR_WIDTH - full)} {percent} %"
 
 
 def _amount(metric: str, value: float) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from ergonaut.ids import NAME_RULE, is_name, new_id
+from ergonaut.ids import NAME_PATTERN, NAME_RULE, is_name, new_id
 
 PUBLIC_TENANT = "public"
 """Facts that belong to nobody, such as list prices, are told under this tenant; everybody may read them."""
@@ -16,7 +16,7 @@ EVENT_TYPES: dict[str, type["Event"]] = {}
 
 _TYPE = re.compile(r"[a-z]+\.[a-z]+\.[a-z]+")
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description=NAME_RULE)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, description=NAME_RULE)]
 
 
 class Event(BaseModel):
