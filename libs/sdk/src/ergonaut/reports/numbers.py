@@ -51,7 +51,7 @@ def significant(value: float, digits: int = DIGITS) -> str:
     """
     if not value:
         return "0"
-    if not _READABLE_MIN <= abs(value) < _READABLE_MAX:
+    if not _READABLE_MIN <= abs(value) <= _READABLE_MAX:
         return f"{value:.{digits - 1}e}"
     decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     # Rounding may carry into one more digit: 9.999 is 10.0, not 10.00.
