@@ -126,7 +126,8 @@ def resume(
 ) -> None:
     """Let a paused job go on from its checkpoint, at the best place there is now.
 
-    Where a budget paused it and is still used up, it is paused again as soon as it uses something: raise the budget instead.
+    Where a budget is still used up it waits for the budget's next window, or stays paused: raise the budget instead, and it
+    goes on by itself. One that waits for a window already is paused and resumed to be placed anew.
 
     Example: ergonaut resume job-01k...
     """

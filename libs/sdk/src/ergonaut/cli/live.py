@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -19,6 +20,9 @@ from ergonaut.errors import ErgonautError
 
 PLAIN_INTERVAL_SECONDS = 5.0
 """Without a terminal a line is printed this often, and at every change of phase."""
+
+SOON = timedelta(seconds=60)
+"""A job that begins within this time is shown as placed, with no word about when."""
 
 _METHODS = {
     meters_pb.METHOD_COUNTER: "counter",
@@ -101,9 +105,24 @@ def _print_line(view: _View) -> None:
     if where == view.printed_where and time.monotonic() - view.printed_at < PLAIN_INTERVAL_SECONDS:
         return
     view.printed_at, view.printed_where = time.monotonic(), where
-    paused = status.because if status.state == pb.JOB_STATE_PAUSED else ""
-    headline = " ".join(part for part in (state_name(status.state), phase, paused) if part)
+    headline = " ".join(part for part in (state_name(status.state), phase, _waits_for(status)) if part)
     out.print(f"{headline}  {_figures(view.reading)}".rstrip(), markup=False)
+
+
+def _waits_for(status: pb.JobStatus) -> str:
+    """Why a paused job is paused, and when and why then one begins that is to begin later; empty for all others.
+
+    >>> later = pb.Candidate(because="the grid is clean then")
+    >>> later.starts_at.FromJsonString("2999-01-01T00:00:00Z")
+    >>> _waits_for(pb.JobStatus(state=pb.JOB_STATE_PLACED, placement=later))
+    'to begin at 2999-01-01 00:00 UTC: the grid is clean then'
+    """
+    if status.state == pb.JOB_STATE_PAUSED:
+        return status.because
+    begins_at = status.placement.starts_at.ToDatetime(UTC)
+    if status.state != pb.JOB_STATE_PLACED or begins_at < datetime.now(UTC) + SOON:
+        return ""
+    return f"to begin at {begins_at:%F %H:%M} UTC: {status.placement.because}"
 
 
 def _figures(reading: meters_pb.WatchRunResponse | None) -> str:
@@ -143,8 +162,8 @@ def _picture(view: _View) -> RenderableType:
 
 def _table(view: _View) -> Table:
     assert view.status is not None
-    paused = view.status.because if view.status.state == pb.JOB_STATE_PAUSED else ""
-    title = escape(f"{view.status.name}  {state_name(view.status.state)}  {view.status.phase or paused}")
+    waits_for = _waits_for(view.status)
+    title = escape(f"{view.status.name}  {state_name(view.status.state)}  {waits_for or view.status.phase}")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column, justify in (("component", "left"), ("watts", "right"), ("joules", "right"), ("how", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
