@@ -1,5 +1,7 @@
 """Whose budgets are judged when: whoever has much to judge, or much that is unlimited, keeps nobody else waiting."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from ergonaut.errors import Unavailable
@@ -124,6 +126,39 @@ async def test_a_removed_budget_leaves_the_book_though_forgetting_it_failed_at_f
     await ledger.rounds.look_once()
     assert await ledger.book.everything() == []
     assert ledger.kinds == ["Changed", "Changed"]
+
+
+async def test_a_budget_that_is_set_again_while_its_former_self_is_forgotten_holds(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget = ledger.book.forget
+
+    async def outrun(stored: StoredBudget) -> None:
+        monkeypatch.setattr(ledger.book, "forget", forget)
+        await ledger.budgeting.set("t", budget(limit=5.0), "ada")
+        await forget(stored)
+
+    await ledger.budgeting.set("t", budget(), "ada")
+    monkeypatch.setattr(ledger.book, "forget", outrun)
+    await ledger.budgeting.remove("t", "b", "ada")
+    await ledger.use(1, 10.0)
+    assert ledger.kinds[-1] == "Exceeded"
+
+
+async def test_a_budget_that_is_set_while_the_book_is_read_holds(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = ledger.book.everything
+
+    async def outrun() -> Sequence[StoredBudget]:
+        found = await everything()
+        await ledger.budgeting.set("t", budget(limit=5.0), "ada")
+        return found
+
+    monkeypatch.setattr(ledger.book, "everything", outrun)
+    await ledger.budgeting.shelf.look()
+    await ledger.use(1, 10.0)
+    assert ledger.kinds[-1] == "Exceeded"
 
 
 async def test_one_sample_with_a_clock_ahead_lets_a_budget_act_no_later(ledger: Ledger) -> None:

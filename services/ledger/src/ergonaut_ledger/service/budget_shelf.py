@@ -51,13 +51,16 @@ class BudgetShelf:
 
     async def look(self) -> None:
         """Copy the book, and let it forget what was told of jobs long ago. Raises Unavailable."""
+        known = dict(self._by_id)
         stored = await self._book.everything()
         old = [one for one in stored if self._is_stale(one.record)]
         for one in old:
             await self._book.forget(one)
         kept = {_key(one): one for one in stored if one not in old}
-        for key in set(self._by_id) - set(kept):
-            self._drop(key)
+        for key in known.keys() - kept.keys():
+            # A budget that was set meanwhile may not be among those that were read.
+            if self._by_id.get(key) is known[key]:
+                self._drop(key)
         for one in kept.values():
             self.put(one)
 
@@ -71,9 +74,11 @@ class BudgetShelf:
         self._by_id[key] = stored
         self._by_scope.setdefault(_scope(record), set()).add(record.budget_id)
 
-    def drop(self, record: BudgetRecord) -> None:
-        """Know a budget no longer."""
-        self._drop((record.tenant, record.budget_id))
+    def drop(self, stored: StoredBudget) -> None:
+        """Know a budget no longer, unless something newer is known, such as that it was set again."""
+        known = self._by_id.get(_key(stored))
+        if known is not None and known.revision <= stored.revision:
+            self._drop(_key(stored))
 
     def all(self) -> list[StoredBudget]:
         """Every budget in the book."""

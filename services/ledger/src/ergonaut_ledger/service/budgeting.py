@@ -200,7 +200,7 @@ class Budgeting:
 
     async def _forget(self, stored: StoredBudget) -> None:
         await self._world.book.forget(stored)
-        self.shelf.drop(stored.record)
+        self.shelf.drop(stored)
         self._world.gauges.gone(stored.record.tenant, stored.record.budget_id)
 
     async def _standing(self, stored: StoredBudget) -> Standing:
