@@ -315,6 +315,12 @@ def paused(tenant: str, second: float) -> RunPaused:
     )
 
 
+async def test_an_attempt_that_was_paused_before_it_began_is_no_run(store: Store, tenant: str) -> None:
+    never = paused(tenant, 10).model_copy(update={"run_id": "run-never", "event_id": "event-never"})
+    await store.keep(batch_of(never, paused(tenant, 20), started(tenant)))
+    assert [run.run_id for run in await store.runs(tenant, 10)] == [RUN]
+
+
 async def test_a_paused_run_is_paused_until_it_starts_again(store: Store, tenant: str) -> None:
     await store.keep(batch_of(paused(tenant, 10), started(tenant, project="apollo")))
     resting = await store.run(tenant, RUN)

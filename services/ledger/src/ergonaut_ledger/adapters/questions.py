@@ -9,7 +9,8 @@ _RUN_COLUMNS = """
 """
 
 # The newest runs are found by their ids, times and first words; only theirs are then read whole, since a run may have told
-# thousands of figures and phases. A run of which no start is known counts from its first event, as in `runs`.
+# thousands of figures and phases. A run of which no start is known counts from its first event, as in `runs`. An id of which
+# nothing but a pause was told is that of an attempt that never began, since its job was paused before: that is no run.
 RUNS = f"""
 SELECT {_RUN_COLUMNS}
 FROM runs
@@ -22,6 +23,7 @@ WHERE tenant = {{tenant:String}} AND run_id IN
         FROM events
         WHERE tenant = {{tenant:String}} AND area = 'runs'
         GROUP BY key
+        HAVING max(type != 'runs.run.paused')
     ) AS told
     LEFT JOIN
     (

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from math import fsum
 from typing import Any, Protocol, TypeVar
 
-from ergonaut.events import PowerSampled
+from ergonaut.events import PowerSampled, RunPaused
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
 from ergonaut_ledger.domain.readings import Readings
@@ -96,14 +96,16 @@ class FakeStore:
         _keep(self._events, batch.events, lambda row: (row.tenant, row.told.event_id))
 
     async def runs(self, tenant: str, limit: int) -> list[RunRecord]:
-        told = _grouped(
-            (row for row in self._events.values() if (row.tenant, row.area) == (tenant, "runs")), lambda row: row.key
-        )
-        runs = [_run(key, events) for key, events in told.items()]
-        return sorted(runs, key=lambda run: (run.started_at, run.run_id), reverse=True)[:limit]
+        begun = [
+            _run(key, events)
+            for key, events in self._told_of_runs(tenant).items()
+            if any(row.type != RunPaused.TYPE for row in events)
+        ]
+        return sorted(begun, key=lambda run: (run.started_at, run.run_id), reverse=True)[:limit]
 
     async def run(self, tenant: str, run_id: str) -> RunRecord | None:
-        return next((run for run in await self.runs(tenant, len(self._events)) if run.run_id == run_id), None)
+        told = self._told_of_runs(tenant).get(run_id)
+        return _run(run_id, told) if told else None
 
     async def components(self, tenant: str, run_id: str) -> list[ComponentSum]:
         groups = _grouped(self._of_run(tenant, run_id), lambda row: (row.component, row.method, row.source))
@@ -190,6 +192,10 @@ class FakeStore:
     def samples_of(self, tenant: str) -> list[SampleRow]:
         """All samples of a tenant."""
         return [row for row in self._samples.values() if row.tenant == tenant]
+
+    def _told_of_runs(self, tenant: str) -> dict[str, list[EventRow]]:
+        rows = (row for row in self._events.values() if (row.tenant, row.area) == (tenant, "runs"))
+        return _grouped(rows, lambda row: row.key)
 
     def _of_run(self, tenant: str, run_id: str) -> list[SampleRow]:
         wanted = (tenant, run_id, "run")
