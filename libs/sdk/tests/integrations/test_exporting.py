@@ -102,9 +102,11 @@ def test_an_exporter_that_hangs_is_left_behind(
     assert "were left behind" in capsys.readouterr().err
 
 
-def test_exporters_are_named_in_the_environment_with_no_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exporters_are_named_in_one_text_and_in_the_environment_with_no_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ERGONAUT_EXPORTERS", "csv, json")
-    with ergonaut.track(exporters=["csv"]) as run:
+    with ergonaut.track(exporters="csv") as run:
         pass
     assert sorted(each.name for each in folder.iterdir()) == ["ergonaut-runs.csv", f"{run.run_id}.json"]
     assert len((folder / "ergonaut-runs.csv").read_text().splitlines()) == 2

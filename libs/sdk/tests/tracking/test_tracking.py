@@ -254,6 +254,10 @@ def test_a_run_says_of_which_project_it_is(home: Path, monkeypatch: pytest.Monke
 
 
 def test_an_argument_that_there_is_not_is_a_type_error(home: Path) -> None:
+    with pytest.raises(TypeError, match=r"such as track\(name='digits'\)"):
+        ergonaut.track("digits")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="name is text, not 3"):
+        ergonaut.track(name=3)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="nmae"):
         ergonaut.track(nmae="digits")  # type: ignore[call-overload]
 

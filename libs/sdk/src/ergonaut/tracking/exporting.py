@@ -43,12 +43,19 @@ class Exporter(Protocol):
         """What the run has used in the end; called once, in that same thread."""
 
 
-def exporters_of(given: Iterable["Exporter | str"]) -> tuple[Exporter, ...]:
-    """Exporters by their names or as they are, and those that ERGONAUT_EXPORTERS names. Raises Refused for unknown names."""
-    named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
-    given = list(given)
+def exporters_of(given: "Iterable[Exporter | str] | str") -> tuple[Exporter, ...]:
+    """Exporters by their names or as they are, and those that ERGONAUT_EXPORTERS names. Raises Refused for unknown names.
+
+    One text names as many as the variable does, such as "csv,mlflow".
+    """
+    named = _names(os.environ.get(VARIABLE, ""))
+    given = _names(given) if isinstance(given, str) else list(given)
     wanted = given + [name for name in dict.fromkeys(named) if name not in given]
     return tuple(_found(each) if isinstance(each, str) else _checked(each) for each in wanted)
+
+
+def _names(text: str) -> "list[Exporter | str]":
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class LibraryMissing(Refused, ImportError):

@@ -32,6 +32,10 @@ def track(function: Callable[..., Any] | None = None, /, **wishes: Unpack[Wishes
     """
     if unknown := wishes.keys() - Wishes.__annotations__.keys():
         raise TypeError(f"track() has no argument {', '.join(map(repr, sorted(unknown)))}")
+    if function is not None and not callable(function):
+        raise TypeError(f"track() takes a function or names, such as track(name={function!r})")
+    if not isinstance(wishes.get("name", ""), str):
+        raise TypeError(f"track(): name is text, not {wishes['name']!r}")
     tracking = Tracking(wishes)
     return tracking if function is None else tracking(function)
 

@@ -17,6 +17,6 @@ class Wishes(TypedDict, total=False):
     electricity_usd_per_kwh: float | None
     interval_seconds: float | None
     budget: "Budget | None"
-    exporters: "Sequence[Exporter | str]"
+    exporters: "Sequence[Exporter | str] | str"
     stops_itself: bool
     verbose: bool
