@@ -116,7 +116,7 @@ class FakeArtifactStore:
 
     async def pieces(self, tenant: str, name: str) -> AsyncGenerator[bytes, None]:
         if (tenant, name) not in self.files:
-            raise NotFound(f"no run kept a file {name!r}; GetJob tells the names of those that were kept")
+            raise NotFound(f"no run kept a file {name!r}; `ergonaut watch JOB` tells those that were kept")
         content = self.files[tenant, name]
         for begin in range(0, len(content), _PIECE_BYTES):
             yield content[begin : begin + _PIECE_BYTES]

@@ -49,4 +49,4 @@ class ObjectArtifactStore:
         except TimeoutError as error:
             raise Unavailable(f"fetching the file {name}: NATS went away meanwhile") from error
         if not found:
-            raise NotFound(f"no run kept a file {name!r}; GetJob tells the names of those that were kept")
+            raise NotFound(f"no run kept a file {name!r}; `ergonaut watch JOB` tells those that were kept")
