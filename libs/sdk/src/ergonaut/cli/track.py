@@ -169,8 +169,10 @@ def _mebibytes(journals: "Sequence[KeptJournal]") -> str:
 
 def print_summary(summary: RunSummary) -> None:
     """Print a run's footprint on stderr, each figure with how it was measured and how far off it may be."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.title = f"[bold]{escape(summary.name)}[/] {summary.run_id} {summary.state or 'under way'}, {_time(summary)}"
+    # A title of the table's own would be folded to the table's width.
+    state = summary.state or "under way"
+    err.print(f"[bold]{escape(summary.name)}[/] {summary.run_id} {state}, {_time(summary)}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("component", "energy", "method", "range", "CO2e", "cost"):
         table.add_column(column, justify="right" if column in ("energy", "range", "CO2e", "cost") else "left")
     for item in summary.components:
