@@ -234,7 +234,7 @@ def exceeded(action: str = "stop", **changes: Any) -> events.BudgetExceeded:
     values: dict[str, Any] = {
         "tenant": "default", "budget_id": "march", "scope": BudgetScope.PROJECT, "scope_key": "vision",
         "metric": BudgetMetric.ENERGY_JOULES, "limit": 100.0, "used": 101.0, "action": BudgetAction(action),
-        "window_started_at": datetime(2026, 3, 1, tzinfo=UTC), "window_ends_at": datetime(2026, 4, 1, tzinfo=UTC),
+        "window_started_at": datetime(2026, 3, 1, tzinfo=UTC), "window_ends_at": datetime(2126, 4, 1, tzinfo=UTC),
     }  # fmt: skip
     return events.BudgetExceeded(**(values | changes))
 
@@ -307,17 +307,22 @@ async def test_a_budget_that_pauses_asks_a_tracked_run_to_leave_and_says_who_mus
     with nats_server(tmp_path / "nats") as url:
         monkeypatch.setenv("ERGONAUT_NATS_URL", url)
         because = await asked_to_stop(url, lambda _: exceeded("pause"))
-    assert "start it again after 2026-04-01T00:00:00+00:00" in because
+    assert "start it again after 2126-04-01T00:00:00+00:00" in because
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "changes",
-    [{"action": "tell"}, {"scope_key": "other"}, {"scope": "run", "scope_key": "run-other"}],
-    ids=["one that only tells", "another project's", "another run's"],
+    [
+        {"action": "tell"},
+        {"scope_key": "other"},
+        {"scope": "run", "scope_key": "run-other"},
+        {"window_ends_at": datetime(2026, 4, 1, tzinfo=UTC)},
+    ],
+    ids=["one that only tells", "another project's", "another run's", "one of a time that is over"],
 )
 async def test_other_budgets_ask_a_run_for_nothing(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     with nats_server(tmp_path / "nats") as url:
         monkeypatch.setenv("ERGONAUT_NATS_URL", url)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ergonaut.budgets import BudgetScope
 from ergonaut.events import BudgetExceeded, subject_of
@@ -32,6 +33,9 @@ class BudgetHearing:
             self.stop(_reason(event))
 
     def _is_held_by(self, event: BudgetExceeded) -> bool:
+        # A ledger that was away may tell of a window late; the one that has begun since has its budget still.
+        if event.window_ends_at is not None and event.window_ends_at <= datetime.now(UTC):
+            return False
         key_here = {
             BudgetScope.TENANT: "",
             BudgetScope.PROJECT: self.project,
