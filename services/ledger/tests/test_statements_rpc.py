@@ -81,6 +81,18 @@ async def test_a_statement_and_a_report_travel_whole(books: FakeStore, clients: 
     assert kept.principal
 
 
+async def test_a_sum_of_dollars_says_how_much_of_the_energy_has_no_price(
+    books: FakeStore, clients: dict[str, StatementClient]
+) -> None:
+    priced, unpriced = cpu_sample(0, 300.0, cost_usd=0.5), cpu_sample(0, 100.0, run_id="run-2", cost_usd=None)
+    await books.keep(batch_of(reading("alpha", 1, priced, unpriced)))
+    told = await clients["alpha"].statement(*DAY, line_by="run")
+    assert told.total.electricity_usd == 0.5
+    assert [note for note in told.notes if "price" in note] == [
+        "The price of electricity is not known in lines with 25 % of the energy; what it cost is in no sum."
+    ]
+
+
 async def test_another_tenant_sees_neither_use_nor_certificates(
     books: FakeStore, clients: dict[str, StatementClient]
 ) -> None:

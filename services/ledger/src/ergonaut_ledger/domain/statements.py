@@ -164,8 +164,8 @@ def common_notes(unmeasured: Sequence[Unmeasured], messages_missing: int) -> lis
     return notes
 
 
-def statement_notes(total: LineSums) -> list[str]:
-    """What is uncertain in a statement's figures, in sentences."""
+def statement_notes(total: LineSums, parts: Sequence[LineSums]) -> list[str]:
+    """What is uncertain in the figures of a statement whose lines are the parts, in sentences."""
     notes = [
         "All figures are before certificates and offsets, which stand in lines of their own and are subtracted nowhere."
     ]
@@ -177,6 +177,12 @@ def statement_notes(total: LineSums) -> list[str]:
         )
     if total.embodied_grams_co2e is None:
         notes.append("What making the machines emitted is not known for any machine.")
+    unpriced_joules = sum_of_known(part.energy_joules for part in parts if part.electricity_usd is None)
     if total.electricity_usd is None:
         notes.append("The price of electricity is not known.")
+    elif unpriced_joules and total.energy_joules:
+        notes.append(
+            f"The price of electricity is not known in lines with {100 * unpriced_joules / total.energy_joules:.3g} % of the "
+            "energy; what it cost is in no sum."
+        )
     return notes

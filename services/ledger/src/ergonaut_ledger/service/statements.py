@@ -64,7 +64,7 @@ class Statements:
             lines=tuple(lines),
             total=line_of(total, "total"),
             certificates=tuple(concerning(await self._certificates.everything(asked.tenant), asked.period)),
-            notes=(*statement_notes(total), *await self._common_notes(asked)),
+            notes=(*statement_notes(total, [*sums.lines, *parts[1:]]), *await self._common_notes(asked)),
             lines_omitted=max(0, sums.labels - len(sums.lines)),
         )
 
