@@ -150,6 +150,7 @@ async def test_a_wrong_key_is_not_allowed_and_not_repeated(tmp_path: Path) -> No
             await client.jobs.get("job-1")
         await client.close()
     assert "hunter2" not in f"{refused.value} {refused.value.__cause__!r}"
+    assert "ERGONAUT_API_KEY sets which key is sent" in str(refused.value)
 
 
 async def test_a_system_that_is_away_is_unavailable_and_says_how_to_look() -> None:

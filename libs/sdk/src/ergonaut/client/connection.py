@@ -71,6 +71,8 @@ def doing(what: str) -> Iterator[None]:
         failure = error_of(error, doing=what)
         if isinstance(failure, Unavailable):
             raise type(failure)(f"{failure}; `ergonaut status` tells what runs") from error
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise type(failure)(f"{failure}; ERGONAUT_API_KEY sets which key is sent") from error
         raise failure from error
 
 
