@@ -82,7 +82,7 @@ class Unit:
     @property
     def count_text(self) -> str:
         """How many there were."""
-        return f"{self.count:,.0f}" if self.count >= 1 else significant(self.count)
+        return f"{self.count:,.0f}" if 1 <= self.count < 1e15 else significant(self.count)
 
 
 @dataclass(frozen=True, slots=True)
