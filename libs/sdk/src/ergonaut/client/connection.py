@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
 from ergonaut.channels import open_channel
-from ergonaut.errors import NotFound, Unavailable
+from ergonaut.errors import NotAllowed, NotFound, Unavailable
 from ergonaut.local.home import SERVICES, Home
 from ergonaut.statuses import error_of
 
@@ -71,7 +71,7 @@ def doing(what: str) -> Iterator[None]:
         failure = error_of(error, doing=what)
         if isinstance(failure, Unavailable):
             raise type(failure)(f"{failure}; `ergonaut status` tells what runs") from error
-        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        if isinstance(failure, NotAllowed):
             raise type(failure)(f"{failure}; ERGONAUT_API_KEY sets which key is sent") from error
         raise failure from error
 
