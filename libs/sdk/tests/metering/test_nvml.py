@@ -291,7 +291,7 @@ def test_a_driver_that_tells_no_processes_says_so_and_leaves_the_split_to_cpu_ti
         def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[Any]:
             raise DriverError(self.NVML_ERROR_NOT_SUPPORTED, "Not Supported")
 
-        nvmlDeviceGetGraphicsRunningProcesses = nvmlDeviceGetComputeRunningProcesses
+        nvmlDeviceGetGraphicsRunningProcesses = nvmlDeviceGetComputeRunningProcesses  # noqa: N815 - NVML
 
     meter = NvmlMeter(Reticent(Card(millijoules=5_000)))
     assert meter.users() == {}

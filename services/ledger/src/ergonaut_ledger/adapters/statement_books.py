@@ -26,40 +26,56 @@ _LABELS = {
     "day": "toString(toDate(at, 'UTC'))",
 }
 
-# As location-based statements ask for the average signal, energy under any other intensity is summed by zone, to be weighed anew.
-_SUMS = """
-    if(count(energy_joules) = 0, NULL, sumKahan(energy_joules)) AS energy,
-    if(count(energy_joules) = 0, NULL, sumKahan(ifNull(energy_joules_range, 0))) AS energy_range,
-    if(
-        countIf(carbon_grams_co2e IS NOT NULL AND intensity_accounting = 'location-based' AND intensity_signal = 'average') = 0,
-        NULL,
-        sumKahanIf(carbon_grams_co2e, intensity_accounting = 'location-based' AND intensity_signal = 'average')
-    ) AS location_grams,
-    sumMapIf(
-        [zone], [ifNull(building_joules, 0)],
-        energy_joules IS NOT NULL AND NOT (intensity_accounting = 'location-based' AND intensity_signal = 'average')
-    ) AS other,
-    if(count(embodied_grams_co2e) = 0, NULL, sumKahan(embodied_grams_co2e)) AS embodied,
-    if(countIf(cost_usd IS NOT NULL AND component != 'machine') = 0, NULL, sumKahanIf(cost_usd, component != 'machine'))
-        AS electricity,
-    if(countIf(cost_usd IS NOT NULL AND component = 'machine') = 0, NULL, sumKahanIf(cost_usd, component = 'machine'))
-        AS rent,
-    uniqExactIf(run_id, run_id != '') AS runs,
-    sum(samples) AS samples_told
-"""
+_OF_AVERAGE = "intensity_accounting = 'location-based' AND intensity_signal = 'average'"
+"""Whose grams stand in location-based statements; energy under any other intensity is to be weighed anew, by zone."""
 
-# Lines, their number, and both wholes by one reading: to read and merge the rows takes longer than to sum them twice.
+# Lines, their number, and both wholes by one reading: first each label's sums, then what these sum to.
 _STATEMENT = f"""
 SELECT *, countIf(NOT whole) OVER () AS labels
 FROM
 (
-    SELECT {{label}} AS label, share = 'run' AS of_runs, grouping(label) AS whole, {_SUMS}
-    FROM @use
+    SELECT
+        label, of_runs, grouping(label) AS whole,
+        sumKahanOrNull(energies) AS energy,
+        sumKahanOrNull(ranges) AS energy_range,
+        sumKahanOrNull(grams) AS location_grams,
+        sum(others) AS other_sums,
+        sumKahanOrNull(embodieds) AS embodied,
+        sumKahanOrNull(electricities) AS electricity,
+        sumKahanOrNull(rents) AS rent,
+        uniqExactMerge(run_ids) AS runs,
+        sum(told) AS samples_told
+    FROM
+    (
+        SELECT
+            {{label}} AS label, share = 'run' AS of_runs,
+            sumKahanOrNull(energy_joules) AS energies,
+            sumKahanOrNullIf(ifNull(energy_joules_range, 0), energy_joules IS NOT NULL) AS ranges,
+            sumKahanOrNullIf(carbon_grams_co2e, {_OF_AVERAGE}) AS grams,
+            countIf(energy_joules IS NOT NULL AND NOT ({_OF_AVERAGE})) AS others,
+            sumKahanOrNull(embodied_grams_co2e) AS embodieds,
+            sumKahanOrNullIf(cost_usd, component != 'machine') AS electricities,
+            sumKahanOrNullIf(cost_usd, component = 'machine') AS rents,
+            uniqExactStateIf(run_id, run_id != '') AS run_ids,
+            sum(samples) AS told
+        FROM @use
+        GROUP BY label, of_runs
+    )
     GROUP BY GROUPING SETS ((label, of_runs), (of_runs))
 )
 WHERE whole OR of_runs
 ORDER BY whole DESC, energy DESC NULLS LAST, label
 LIMIT {{{{limit:UInt32}}}}
+"""  # noqa: S608 - constants only
+
+# Asked for only where there are such sums, which is seldom.
+_OTHERS = f"""
+SELECT
+    {{label}} AS label, share = 'run' AS of_runs, grouping(label) AS whole, zone,
+    sumKahan(ifNull(building_joules, 0)) AS joules
+FROM @use
+WHERE energy_joules IS NOT NULL AND NOT ({_OF_AVERAGE})
+GROUP BY GROUPING SETS ((label, of_runs, zone), (of_runs, zone))
 """  # noqa: S608 - constants only
 
 _RUNS = "SELECT uniqExactIf(run_id, run_id != '' AND share = 'run') AS runs FROM @use"
@@ -101,9 +117,9 @@ _AROUND = "INTERVAL 1 DAY"
 
 # What is missing between a period's last number and the next one may be of either period, and is told in both.
 #
-# Numbers come from hours, which hold the least, the greatest and all of them. An hour of a producer that one of the time's ends
-# cuts is read message by message; where its messages were dropped by age it counts as a whole. Numbers told around the time are
-# of it where they lie among its own (a clock may have been set back meanwhile).
+# Numbers come from whole days and from the hours around them, which hold the least, the greatest and all of them. An hour of a
+# producer that one of the time's ends cuts is read message by message; where its messages were dropped by age it counts as a
+# whole. Numbers told around the time are of it where they lie among its own (a clock may have been set back meanwhile).
 _MISSING = f"""
 WITH
     (SELECT max(before) FROM sealed WHERE what = 'samples') AS sealed_before,
@@ -119,6 +135,10 @@ WITH
     ),
     told AS
     (
+        SELECT host, producer, day AS hour, first, last, numbers, true AS inside
+        FROM message_numbers_by_day
+        WHERE tenant = {{tenant:String}} AND day >= {{days_from:DateTime('UTC')}} AND day < {{days_until:DateTime('UTC')}}
+        UNION ALL
         SELECT
             host, producer, hour, first, last, numbers,
             latest_at >= {{starts_at:DateTime64(6, 'UTC')}} AND earliest_at < {{ends_at:DateTime64(6, 'UTC')}} AS inside
@@ -126,6 +146,7 @@ WITH
         WHERE tenant = {{tenant:String}}
             AND hour >= toStartOfHour({{starts_at:DateTime64(6, 'UTC')}}) - {_AROUND}
             AND hour < {{ends_at:DateTime64(6, 'UTC')}} + {_AROUND}
+            AND (hour < {{days_from:DateTime('UTC')}} OR hour >= {{days_until:DateTime('UTC')}})
             AND (host, producer, hour) NOT IN cut
         UNION ALL
         SELECT
@@ -242,14 +263,23 @@ class ClickHouseStatementBooks:
         sql = _STATEMENT.format(label=_LABELS[line_by])
         # The first two rows are the whole of runs and of the rest, where there are such.
         rows = await self._ask("summing a statement", sql, asked, limit=lines_max + 2)
-        whole = {bool(row["of_runs"]): _sums(row) for row in rows if row["whole"]}
-        lines = [_sums(row) for row in rows if not row["whole"]]
+        others = await self._others(asked, line_by) if any(row["other_sums"] for row in rows) else {}
+        whole = {bool(row["of_runs"]): _sums(row, others) for row in rows if row["whole"]}
+        lines = [_sums(row, others) for row in rows if not row["whole"]]
         return StatementSums(
             lines=tuple(lines[:lines_max]),
             labels=rows[0]["labels"] if rows else 0,
             whole=whole.get(True, LineSums("")),
             unattributed=whole.get(False, LineSums("")),
         )
+
+    async def _others(self, asked: Asked, line_by: str) -> "_Others":
+        """Joules by zone that are to be weighed anew, of each line and whole."""
+        sql = _OTHERS.format(label=_LABELS[line_by])
+        others: _Others = {}
+        for row in await self._ask("summing what is weighed anew", sql, asked):
+            others.setdefault(_line(row), {})[row["zone"]] = row["joules"]
+        return others
 
     async def names(self, tenant: str, line_by: str, labels: Sequence[str]) -> Mapping[str, str]:
         sql = _NAMES.get(line_by)
@@ -271,7 +301,8 @@ class ClickHouseStatementBooks:
         return [Unmeasured(row["component"], row["source"], row["samples_told"]) for row in rows]
 
     async def messages_missing(self, asked: Asked) -> int:
-        [row] = await self._ask("counting missing messages", _MISSING, asked)
+        days = _whole_days(asked.period)
+        [row] = await self._ask("counting missing messages", _MISSING, asked, days_from=days[0], days_until=days[1])
         return int(row["missing"] or 0)
 
     async def functional_units(self, asked: Asked, unit: str) -> float:
@@ -295,6 +326,20 @@ class ClickHouseStatementBooks:
             use, spans = _use(parts(Span(period.starts_at, period.ends_at), Level.DAY, touched))
             sql, parameters = f"{sql.replace('@use', use)}\n{BY_PARTITION}", parameters | spans
         return await self._engine.ask(sql, parameters, what=what, seconds=self._query_seconds)
+
+
+def _whole_days(period: Period) -> tuple[datetime, datetime]:
+    """From when until when a time has whole days, UTC; the second is not after the first where it has none.
+
+    >>> at = lambda day, hour: datetime(2026, 4, day, hour, tzinfo=UTC)
+    >>> [when.day for when in _whole_days(Period(at(1, 5), at(4, 7)))]
+    [2, 4]
+    """
+    first, last = (
+        moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        for moment in (period.starts_at, period.ends_at)
+    )
+    return first if first == period.starts_at else first + timedelta(days=1), last
 
 
 def _use(pieces: Mapping[Level, Sequence[Span]]) -> tuple[str, dict[str, Any]]:
@@ -362,14 +407,21 @@ class ClickHouseCertificateBook:
         return [_certificate(row) for row in rows]
 
 
-def _sums(row: Mapping[str, Any]) -> LineSums:
-    zones, joules = row["other"]
+_Line = tuple[str, bool, bool]
+_Others = dict[_Line, dict[str, float]]
+
+
+def _line(row: Mapping[str, Any]) -> _Line:
+    return row["label"], bool(row["of_runs"]), bool(row["whole"])
+
+
+def _sums(row: Mapping[str, Any], others: _Others) -> LineSums:
     return LineSums(
         label=row["label"],
         energy_joules=row["energy"],
         energy_joules_range=row["energy_range"],
         location_grams_co2e=row["location_grams"],
-        other_joules=dict(zip(zones, joules, strict=True)),
+        other_joules=others.get(_line(row), {}),
         embodied_grams_co2e=row["embodied"],
         electricity_usd=row["electricity"],
         rent_usd=row["rent"],

@@ -20,6 +20,31 @@ PARTITION BY toYYYYMM(hour)
 ORDER BY (tenant, hour, host, producer)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
+-- The same by day, made of each row of an hour as that is written: a month is read from so much fewer sets.
+CREATE TABLE IF NOT EXISTS message_numbers_by_day
+(
+    tenant LowCardinality(String),
+    host LowCardinality(String),
+    producer LowCardinality(String),
+    day DateTime('UTC') CODEC(Delta, ZSTD),
+    first SimpleAggregateFunction(min, UInt64) CODEC(Delta, ZSTD),
+    last SimpleAggregateFunction(max, UInt64) CODEC(Delta, ZSTD),
+    numbers AggregateFunction(groupBitmap, UInt64) CODEC(ZSTD)
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(day)
+ORDER BY (tenant, day, host, producer)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS message_numbers_by_day_of_hours TO message_numbers_by_day AS
+SELECT
+    tenant, host, producer, toStartOfDay(hour, 'UTC') AS day,
+    min(first) AS first,
+    max(last) AS last,
+    groupBitmapMergeState(numbers) AS numbers
+FROM message_numbers
+GROUP BY tenant, host, producer, day;
+
 CREATE MATERIALIZED VIEW IF NOT EXISTS message_numbers_of_events TO message_numbers AS
 SELECT
     tenant, key AS host, producer, toStartOfHour(occurred_at, 'UTC') AS hour,
