@@ -47,7 +47,7 @@ async def test_a_used_up_budget_reaches_each_of_its_jobs_and_says_why(
     fakes: FakeWorld, action: BudgetAction, signal: str
 ) -> None:
     await Steering(fakes.world).exceeded(exceeded(action, "job-1", "job-2", "long-gone"))
-    because = "budget team is used up: 10.5 of 10 cost_usd"
+    because = "budget team is used up: 10.5 of 10 USD"
     asked = Asked(because=because, budget_id="team", asked_at=NOW)
     assert fakes.workflows.asked == [("job/default/job-1", signal, asked), ("job/default/job-2", signal, asked)]
 

@@ -47,7 +47,7 @@ async def test_a_job_of_a_used_up_budget_is_refused_by_its_name(
 ) -> None:
     around.scheduling.spending.exceeded(exceeded(action, **scope))
     because = await refusal(around, make_job(project="vision"))
-    assert because.startswith("budget: budget march is used up: 210 of 200 cost_usd")
+    assert because.startswith("budget: budget march is used up: 210 of 200 USD")
     assert because.endswith("; raise or remove it first")
 
 
@@ -74,7 +74,7 @@ async def test_a_job_is_placed_no_sooner_than_its_budget_begins_anew(around: Sur
     plan = await around.scheduling.planning.what_if("default", make_job(project="vision", objective="fastest"))
     assert plan.chosen is not None
     assert plan.chosen.starts_at == MIDNIGHT
-    assert "not sooner, since budget march is used up: 210 of 200 cost_usd (of project vision)" in plan.chosen.because
+    assert "not sooner, since budget march is used up: 210 of 200 USD (of project vision)" in plan.chosen.because
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,14 @@ class BudgetMetric(StrEnum):
     ENERGY_JOULES = "energy_joules"
 
 
+UNITS = {
+    BudgetMetric.COST_USD: "USD",
+    BudgetMetric.CARBON_GRAMS_CO2E: "g CO2e",
+    BudgetMetric.ENERGY_JOULES: "J",
+}
+"""The unit of each metric, for people."""
+
+
 class BudgetWindow(StrEnum):
     """Over which time use adds up. Calendar windows begin at midnight UTC; weeks on Monday."""
 

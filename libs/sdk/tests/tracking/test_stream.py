@@ -297,7 +297,7 @@ async def test_a_run_is_asked_to_stop_by_a_budget_of_the_ledger(
     with nats_server(tmp_path / "nats") as url:
         monkeypatch.setenv("ERGONAUT_NATS_URL", url)
         because = await asked_to_stop(url, tell)
-    assert because == "budget march is used up: 101 of 100 energy_joules"
+    assert because == "budget march is used up: 101 of 100 J"
 
 
 @pytest.mark.integration

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, Field
 
-from ergonaut.budgets import BudgetMetric, BudgetScope, BudgetSpec
+from ergonaut.budgets import UNITS, BudgetMetric, BudgetScope, BudgetSpec
 from ergonaut.events.base import Event, Name
 from ergonaut.jobs import BudgetAction
 
@@ -65,7 +65,7 @@ class BudgetExceeded(BudgetEvent):
     @property
     def because(self) -> str:
         """Which budget is used up and by how much, as whoever is stopped by it is told."""
-        return f"budget {self.budget_id} is used up: {self.used:g} of {self.limit:g} {self.metric}"
+        return f"budget {self.budget_id} is used up: {self.used:g} of {self.limit:g} {UNITS[self.metric]}"
 
 
 class BudgetRenewed(BudgetEvent):

@@ -7,7 +7,7 @@ looked at sooner, by the rate at which it uses, and it is stopped so much before
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ergonaut.budgets import WARN_FRACTION
+from ergonaut.budgets import UNITS, WARN_FRACTION
 from ergonaut.errors import Refused
 from ergonaut.jobs import Budget, BudgetAction
 from ergonaut.tracking.stopping import BudgetExceeded
@@ -22,7 +22,7 @@ _LOOK_SECONDS_MIN = 0.05
 # Part of the time left to a limit after which to look again, so that a rate that rises is seen before the limit is passed.
 _LOOK_AHEAD = 0.7
 
-_LIMITS = {"energy_joules": "J", "carbon_grams_co2e": "g CO2e", "cost_usd": "USD"}
+_LIMITS = {metric.value: unit for metric, unit in UNITS.items()}
 _UNKNOWN = {
     "energy_joules": "nothing here can be measured",
     "carbon_grams_co2e": "nothing here can be measured",
