@@ -58,6 +58,8 @@ class Tallies:
 
     def note(self, touched: Sequence[Touched]) -> None:
         """Samples of these runs were kept: sums from their beginning on may have changed."""
+        if not self._questions:
+            return
         for each in touched:
             for scope in scopes_of(each):
                 for question in self._questions.get(scope, ()):
