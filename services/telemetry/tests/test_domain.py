@@ -1,10 +1,12 @@
 """The rules: who owes which joule, what it weighs and costs, what is told when, and when a gap is bridged."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from pydantic import TypeAdapter
 
 from ergonaut.events import IntensityChanged, PowerSample
 from ergonaut.events.telemetry import Method, Share
@@ -434,3 +436,40 @@ def test_very_many_runs_are_told_in_several_events_that_the_bus_can_carry(meters
     assert sum(len(event.samples) for event in events) == 600 * 2 + 3
     assert max(len(event.samples) for event in events) == SAMPLES_PER_EVENT_MAX
     assert max(len(event.model_dump_json()) for event in events) < 1024 * 1024
+
+
+def test_a_run_that_its_tracker_tells_of_is_charged_here_and_told_there_so_that_the_host_is_counted_once(
+    books: Bookkeeper, meters: FakeMeters
+) -> None:
+    books.turn()
+    meters.begin(RunContext(run_id="run-9", tenant="other"), told_by_tracker=True)
+
+    turn = books.turn(2.0, others=0.7, run_9=1.1)
+
+    counted = IDLE_WATTS * 2.0 + WATTS_PER_BUSY_CPU * 1.8
+    by_tracker = totals_of(turn, "run-9").energy_joules
+    by_agent = sum(sample.energy_joules or 0.0 for sample in samples_of(turn))
+    assert by_tracker > 0
+    assert by_agent + by_tracker == pytest.approx(counted)
+    assert sum(total.energy_joules or 0.0 for total in turn.host.components) == pytest.approx(counted)
+    assert [event.tenant for event in turn.events] == ["default"]
+
+
+def test_rent_and_what_is_embodied_of_a_tracked_run_are_its_trackers_to_tell(meters: FakeMeters, terms: Terms) -> None:
+    books = Bookkeeper(meters, replace(terms, embodied_grams_co2e_per_hour=36.0))
+    books.turn()
+    meters.begin(RunContext(run_id="run-9", price_microusd_per_hour=3_600_000), told_by_tracker=True)
+
+    turn = books.turn(10.0, run_9=1.0)
+
+    assert totals_of(turn, "run-9").cost_usd == 0
+    assert [sample.run_id for sample in samples_of(turn, component="machine")] == [""]
+
+
+def test_a_reading_of_before_there_were_tracked_runs_is_remembered(meters: FakeMeters, run_1: RunContext) -> None:
+    meters.begin(run_1)
+    readings = TypeAdapter(HostReading)
+    written = json.loads(readings.dump_json(meters.read()))
+    del written["runs"][0]["told_by_tracker"]
+
+    assert readings.validate_python(written) == meters.read()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ergonaut.metering import ProcessScan
-from ergonaut.metering.processes import ToldProcess
+from ergonaut.metering.processes import ToldProcess, claimed_by_environment
 from ergonaut.metering.processtable import LinuxProcessTable, ProcessStat, open_process_table
 from ergonaut.runcontext import RunContext
 
@@ -311,3 +311,40 @@ def test_the_children_that_a_told_process_had_before_are_taken_along() -> None:
     assert rank.scan.scan()[RUN_1].pids == {10, 20, 21}
     table.put(21, parent=20, cpu=4.5)
     assert rank.used_cpu_seconds() == 0.5
+
+
+def test_a_told_run_that_has_ended_leaves_its_living_processes_to_nobody_until_another_is_told_of() -> None:
+    table = Table()
+    table.put(20, cpu=5.0)
+    table.put(21, parent=20)
+    rank = Rank(table)
+    rank.says(begun=5.0)
+    assert rank.scan.scan()[RUN_1].pids == {10, 20, 21}
+    rank.scan.release(RUN_1)
+    assert rank.scan.scan() == {}
+    rank.says(begun=5.0)
+    assert rank.scan.scan()[RUN_1].pids == {20, 21}
+
+
+def test_a_run_that_the_environment_says_is_metered_is_no_told_one_whoever_takes_its_name() -> None:
+    table, told = Table(), {20: RunContext(run_id="run-1")}
+    scan = ProcessScan(lambda pid: claimed_by_environment(pid, table) or told.get(pid), table)
+    table.put(20)
+    assert not scan.scan()[RUN_1].context.metered
+    table.put(30)
+    table.environments[30] = RunContext(run_id="run-1", metered=True).to_environment()
+    assert scan.scan()[RUN_1].context.metered
+    scan.release(RUN_1)
+    assert scan.scan()[RUN_1].pids == {20, 30}
+
+
+def test_a_metered_run_that_a_program_of_a_told_one_starts_is_a_run_of_its_own() -> None:
+    table, told = Table(), {20: RunContext(run_id="run-1")}
+    scan = ProcessScan(lambda pid: claimed_by_environment(pid, table) or told.get(pid), table)
+    table.put(20)
+    table.put(21, parent=20)
+    scan.scan()
+    table.put(30, parent=20)
+    table.environments[30] = RunContext(run_id="run-2", metered=True).to_environment()
+    table.put(31, parent=30)
+    assert {key: use.pids for key, use in scan.scan().items()} == {RUN_1: {20, 21}, ("default", "run-2"): {30, 31}}

@@ -61,11 +61,12 @@ class FakeMeters:
             runs=tuple(self._runs.values()),
         )
 
-    def begin(self, context: RunContext) -> None:
+    def begin(self, context: RunContext, *, told_by_tracker: bool = False) -> None:
         """Start a run's only process."""
         self._pid += 1
         stat = ProcessStat(self._pid, 1, self._elapsed_seconds, 0.0, 0.0, _GIB, ended=False)
-        self._runs[context.run_id] = RunReading(context, 0.0, _GIB, (stat,))
+        run = RunReading(context, 0.0, _GIB, (stat,), told_by_tracker=told_by_tracker)
+        self._runs[context.run_id] = run
 
     def end(self, run_id: str) -> None:
         """End a run's process."""

@@ -9,6 +9,7 @@ from functools import partial
 from ergonaut.carbon import PueSource, embodied_from
 from ergonaut.errors import Broken, Unavailable
 from ergonaut.metering import HostFacts, Place, discover, place_of_host
+from ergonaut.metering.tracked import bus_address
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import following, open_bus
 from ergonaut_common.clock import Clock, SystemClock
@@ -19,6 +20,7 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_telemetry.adapters.bus_announcer import BusAnnouncer
 from ergonaut_telemetry.adapters.host_meters import HostMeters, boot_id
 from ergonaut_telemetry.adapters.sqlite_spool import open_spool
+from ergonaut_telemetry.adapters.tracked_programs import TrackedPrograms
 from ergonaut_telemetry.domain import Terms, Turn, accelerator_name
 from ergonaut_telemetry.listeners import listeners
 from ergonaut_telemetry.ports import Announcer, Meters, Spool
@@ -42,7 +44,7 @@ async def main(platform: PlatformSettings) -> None:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         path = platform.data_dir / "telemetry" / "spool.db"
         spool = stack.enter_context(open_spool(path, bytes_max=settings.spool_bytes_max, boot_id=boot_id()))
-        meters = HostMeters(discover())
+        meters = HostMeters(discover(), tracked=TrackedPrograms(bus_address(platform.nats_url)))
         stack.callback(meters.close)
         agent = _Agent(settings, platform, meters, spool, clock)
         await agent.placing.look()

@@ -163,6 +163,17 @@ class ProcessScan:
         self._scans, self._scanned_at = self._scans + 1, time.time()
         return uses
 
+    def release(self, key: RunKey) -> None:
+        """Let go of what lives on of a run that was told of and has ended; from the last scan on it is nobody's."""
+        run = self._runs.get(key)
+        # Whose environment or group says that it is metered is so for good.
+        if run is None or run.context.metered:
+            return
+        del self._runs[key]
+        for pid in run.members:
+            del self._run_of[pid]
+            self._strangers[pid] = None
+
     def _follow(self, run: _Run) -> None:
         before, now = run.members, {}
         for pid, old in before.items():
@@ -267,13 +278,21 @@ class ProcessScan:
         # Pids wrap, so a new process may be seen before its own new parent.
         if stat.parent_pid > pid and stat.parent_pid in self._looking_at:
             self._place(stat.parent_pid, count_past=count_past)
-        key = self._run_of.get(stat.parent_pid) or self._claimed(pid)
+        key = self._inherited(stat) or self._claimed(pid)
         if key is None:
             return False
         self._join(self._runs[key], stat)
         if count_past:
             self._runs[key].tree_cpu_seconds += stat.total_cpu_seconds
         return True
+
+    def _inherited(self, stat: ProcessStat) -> RunKey | None:
+        """The run of a process's parent, unless that is not metered here and the process says that its own is."""
+        key = self._run_of.get(stat.parent_pid)
+        if key is None or self._runs[key].context.metered:
+            return key
+        claim = self._claim(stat.pid)
+        return None if claim is not None and claim.metered else key
 
     def _claimed(self, pid: int) -> RunKey | None:
         context = self._claim(pid)
@@ -282,8 +301,16 @@ class ProcessScan:
         named = run_named_by(self._cgroups.path_of(pid)) if self._cgroups is not None and self._named_before else None
         # What a group is named after counts all that is in it, so nothing in it may count elsewhere as well.
         key = named or (context.tenant, context.run_id)
-        self._runs.setdefault(key, _Run(context.model_copy(update={"tenant": key[0], "run_id": key[1]})))
+        metered = context.metered or named is not None
+        self._known(context.model_copy(update={"tenant": key[0], "run_id": key[1], "metered": metered}))
         return key
+
+    def _known(self, context: RunContext) -> _Run:
+        """The run of a context. Who is metered stays so, whatever else is told of a run of the same name."""
+        run = self._runs.setdefault((context.tenant, context.run_id), _Run(context))
+        if context.metered and not run.context.metered:
+            run.context = context
+        return run
 
     def _join(self, run: _Run, stat: ProcessStat) -> None:
         run.members[stat.pid] = stat
@@ -309,7 +336,7 @@ class ProcessScan:
 
     def _welcome_group(self, cgroups: Cgroups, key: RunKey, path: str) -> None:
         """Take a group that is named after a run for that run, with all that is in it."""
-        run = self._runs.setdefault(key, _Run(RunContext(tenant=key[0], run_id=key[1], metered=True)))
+        run = self._known(RunContext(tenant=key[0], run_id=key[1], metered=True))
         if run.group is None or not run.group.is_named:
             # A group that was not there at the last scan has counted nothing but this interval.
             from_nothing = self._scans > 0 and path not in self._named_before

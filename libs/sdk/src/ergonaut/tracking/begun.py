@@ -18,6 +18,7 @@ from ergonaut.journal import EntryKind, JournalEntry, JournalWriter
 from ergonaut.metering.hosts import cpu_identity
 from ergonaut.metering.processes import Told
 from ergonaut.metering.processtable import ProcessTable, open_process_table
+from ergonaut.metering.tracked import TrackedRun, take_back, tell_agent
 from ergonaut.runcontext import RunContext
 from ergonaut.tracking.budgeting import BudgetWatch
 from ergonaut.tracking.closing import JOURNAL_FILE, close_dead_runs, forget, pid_namespace, remember
@@ -52,12 +53,19 @@ class BegunRun:
     signals: SignalWatch | None = None
     keeps_summary: bool = False
     at_end: Callable[[], None] | None = None
+    told_to_bus: TrackedRun | None = None
+    word_to_agent: Path | None = None
     owner_pid: int = field(default_factory=os.getpid)
 
     @property
     def is_ours(self) -> bool:
         """Whether this process began the run, rather than having been forked from the one that did."""
         return os.getpid() == self.owner_pid
+
+    def begins_at(self, pid: int) -> None:
+        """Let the agent of this host, if there is one, leave the process where the run begins to this tracker."""
+        if self.told_to_bus is not None:
+            self.word_to_agent = tell_agent(self.told_to_bus, pid)
 
     def watch_signals(self) -> None:
         """Let no signal take with it what is not written; a program that stops itself hears of it instead."""
@@ -70,7 +78,7 @@ class BegunRun:
         summary = self.run.finish(state, because, exit_code)
         if self.is_ours:
             forget(summary.run_id)
-            self._leave_fellows()
+            self._leave_others()
             self._hand_on(summary, FINISH_SECONDS_MAX)
             if self.signals is not None:
                 self.signals.remove()
@@ -78,10 +86,12 @@ class BegunRun:
 
     def _end_by_signal(self, because: str) -> None:
         summary = self.run.finish(RunState.FAILED, because)
-        self._leave_fellows()
+        self._leave_others()
         self._hand_on(summary, _HURRIED_SECONDS_MAX)
 
-    def _leave_fellows(self) -> None:
+    def _leave_others(self) -> None:
+        if self.word_to_agent is not None:
+            take_back(self.word_to_agent)
         if self.at_end is not None:
             with _without_harm(self.run, "word to the other ranks of this host"):
                 self.at_end()
@@ -141,7 +151,7 @@ def begin_run(
 
             stream = BusStream(path, options.bus, _hearing(run, context))
             stream.start()
-            begun.stream = stream
+            begun.stream, begun.told_to_bus = stream, TrackedRun.of_this_process(context, options.bus.url)
     if options.exporters:
         with _without_harm(run, "exporters"):
             begun.exporting = Exporting(options.exporters, run.summary_so_far, tell)

@@ -60,6 +60,7 @@ def track_command(command: Sequence[str], wishes: Wishes, grace_seconds: float =
     def started(pid: int) -> None:
         roots.add(pid)
         stopper.know(pid)
+        own.begins_at(pid)
 
     try:
         code = _executed(_Program(command, own.environment, descriptors), started, own.run)

@@ -127,6 +127,7 @@ def _begun(name: str, wishes: Wishes) -> BegunRun:
     else:
         own_pid, context = os.getpid(), RunContext.from_environment(os.environ)
         begun = begin_with_fellows(wishes, name, lambda pid: pid == own_pid, context)
+        begun.begins_at(own_pid)
     begun.run.stop_wish.program_stops_itself = wishes.get("stops_itself", False)
     if guest is None or begun.run.stop_wish.program_stops_itself:
         begun.watch_signals()

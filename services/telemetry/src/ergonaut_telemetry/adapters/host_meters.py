@@ -27,6 +27,7 @@ from ergonaut.metering import (
 from ergonaut.metering.attribution import OTHERS
 from ergonaut.metering.processtable import ProcessStat, ProcessTable, open_process_table
 from ergonaut.runcontext import RunContext
+from ergonaut_telemetry.adapters.tracked_programs import TrackedPrograms
 from ergonaut_telemetry.domain import ComponentReading, Holder, HostReading, RunReading
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -38,12 +39,19 @@ class HostMeters:
     """The Meters port over real devices, /proc and the control groups."""
 
     def __init__(
-        self, meters: Sequence[Meter], table: ProcessTable | None = None, cgroups: Cgroups | None = None
+        self,
+        meters: Sequence[Meter],
+        table: ProcessTable | None = None,
+        cgroups: Cgroups | None = None,
+        tracked: TrackedPrograms | None = None,
     ) -> None:
         self._meters = meters
         self._facts = host_facts(meters)
         self._table = _Remembering(table or open_process_table())
-        self._scan = ProcessScan(claim=self._claimed, table=self._table, cgroups=cgroups or Cgroups())
+        self._tracked = tracked
+        told = tracked.told if tracked is not None else tuple
+        self._scan = ProcessScan(self._claimed, self._table, cgroups or Cgroups(), told)
+        self._scanned_ticks = 0.0
         self._boot_id = boot_id()
         self._agent = new_id("agent")
         # The driver of a card may hang; files of the kernel do not.
@@ -63,6 +71,7 @@ class HostMeters:
         return reading
 
     def _read(self) -> HostReading:
+        self._look_for_tracked()
         uses = self._scan.scan()
         holders = tuple(self._holders(uses))
         at_work = {holder.run for holder in holders if holder.weight > 0}
@@ -86,10 +95,22 @@ class HostMeters:
         for meter in self._meters:
             meter.close()
 
+    def _look_for_tracked(self) -> None:
+        if self._tracked is None:
+            return
+        # What began since the last scan, or within its tick, the scan looks at by itself. Only there its parents' runs are known
+        # before it is asked whose it is, so that nobody leaves a metered run by calling itself tracked.
+        ticks = _process_clock_seconds() / _SECONDS_PER_START_UNIT
+        for key in self._tracked.look(self._table, before_ticks=self._scanned_ticks - 1):
+            self._scan.release(key)
+        self._scanned_ticks = ticks
+
     def _claimed(self, pid: int) -> RunContext | None:
-        """The run of a process. One that is not marked as metered measures itself, and must not be charged twice."""
+        """The run of a process. One that is not marked as metered measures itself: it is a run only where its tracker says so."""
         context = claimed_by_environment(pid, self._table)
-        return context if context is not None and context.metered else None
+        if context is not None and context.metered:
+            return context
+        return self._tracked.run_of(pid) if self._tracked is not None else None
 
     def _run(self, use: RunUse) -> RunReading:
         members = tuple(stat for pid in use.pids if (stat := self._table.seen(pid)) is not None)
@@ -98,7 +119,14 @@ class HostMeters:
             # All ranks and steps of one Slurm job are one job, whoever started them.
             context = context.model_copy(update={"job_id": f"slurm-{slurm_job_id}"})
         return RunReading(
-            context, use.cpu_seconds, use.resident_bytes, members, use.workload, use.group, use.group_cpu_seconds
+            context,
+            use.cpu_seconds,
+            use.resident_bytes,
+            members,
+            use.workload,
+            use.group,
+            use.group_cpu_seconds,
+            told_by_tracker=not context.metered,
         )
 
     def _holders(self, uses: Mapping[RunKey, RunUse]) -> Iterable[Holder]:

@@ -112,7 +112,7 @@ def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
     charges = charges_between(before, now)
     places = _Places(terms, grid)
     sampled = [*_stamped(charges, interval, terms, places), *_held(now, interval, terms, places)]
-    events = _events(sampled, now, terms, memory.sequences)
+    events = _events(_ours_to_tell(sampled, now), now, terms, memory.sequences)
     sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
     host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
     runs = _runs_after(memory.runs, now, _by_run(sampled), grid, terms)
@@ -159,13 +159,13 @@ def _held(now: HostReading, interval: Interval, terms: Terms, places: _Places) -
     seconds = (interval.ended_at - interval.started_at).total_seconds()
     # A run's first interval began before it did; its oldest process says when it came. Of one without a process left nothing
     # tells how long it was there.
+    runs = [run for run in now.runs if not run.told_by_tracker]
     ages = [
-        now.process_clock_seconds - min(stat.started for stat in run.members) if run.members else 0.0
-        for run in now.runs
+        now.process_clock_seconds - min(stat.started for stat in run.members) if run.members else 0.0 for run in runs
     ]
     present = [min(seconds, max(0.0, age)) for age in ages]
     part = terms.embodied_grams_co2e_per_hour * seconds / (sum(present) or 1.0)
-    for run, run_seconds in zip((run.context for run in now.runs), present, strict=True):
+    for run, run_seconds in zip((run.context for run in runs), present, strict=True):
         # Weighted by presence, so that what the runs are charged adds up to the host's interval.
         of_lease = run.embodied_grams_co2e_per_hour
         basis = "" if of_lease else terms.embodied_basis
@@ -175,6 +175,14 @@ def _held(now: HostReading, interval: Interval, terms: Terms, places: _Places) -
     if terms.embodied_grams_co2e_per_hour and not sum(present):
         idle = Machine(seconds, 0, terms.embodied_grams_co2e_per_hour, terms.embodied_basis)
         yield _Sampled(places.of(None, last_moment), held(None, interval, idle))
+
+
+def _ours_to_tell(sampled: Sequence[_Sampled], now: HostReading) -> Sequence[_Sampled]:
+    """All but the samples of those runs whose own trackers tell of them: a joule is told once."""
+    told = {run.key for run in now.runs if run.told_by_tracker}
+    if not told:
+        return sampled
+    return [one for one in sampled if (one.place.tenant, one.sample.run_id) not in told]
 
 
 def _events(

@@ -34,6 +34,8 @@ class RunReading:
     workload: Workload = field(default_factory=Workload)
     group: str = ""
     group_cpu_seconds: float | None = None
+    told_by_tracker: bool = False
+    """Whether the run's own tracker tells the bus of it, so that it is charged here and told there."""
 
     @property
     def key(self) -> RunKey:
