@@ -15,7 +15,9 @@ def run_python(program: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("line", ["import ergonaut", "from ergonaut import track", "from ergonaut.tracking import track"])
+@pytest.mark.parametrize(
+    "line", ["import ergonaut", "from ergonaut import track", "from ergonaut.tracking import track"]
+)
 def test_importing_what_tracks_loads_nothing_heavy(line: str) -> None:
     assert run_python(f"{line}; import sys; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
 
