@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -48,34 +49,30 @@ def test_each_run_is_a_row_of_the_csv_file(folder: Path, worked: Work) -> None:
     assert methods == {"cpu": "model", "gpu": "not-measured"}
 
 
-@pytest.fixture
-def no_room() -> Iterator[Callable[[int], None]]:
-    """Let no file of this process grow beyond so many bytes, as on a disk that is full."""
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow further, as on a full disk; only so long, since the tests' own output may be one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_row_for_which_there_is_no_room_leaves_none_of_it(
-    folder: Path, worked: Work, no_room: Callable[[int], None]
-) -> None:
+def test_a_row_for_which_there_is_no_room_leaves_none_of_it(folder: Path, worked: Work) -> None:
     summary = worked(exporters=["csv"])
     before = (folder / FILE).read_bytes()
-    no_room(len(before) + 50)
-    with pytest.raises(OSError, match="No space left"):
+    with files_of_at_most(len(before) + 50), pytest.raises(OSError, match="No space left"):
         CsvExporter().finish(summary)
     assert (folder / FILE).read_bytes() == before
 
 
-def test_a_file_for_which_there_is_no_room_leaves_nothing_behind(
-    folder: Path, worked: Work, no_room: Callable[[int], None]
-) -> None:
+def test_a_file_for_which_there_is_no_room_leaves_nothing_behind(folder: Path, worked: Work) -> None:
     summary = worked()
-    no_room(50)
     for exporter in (JsonExporter(), ParquetExporter()):
-        with pytest.raises(OSError, match="File too large"):
+        with files_of_at_most(50), pytest.raises(OSError, match="File too large"):
             exporter.finish(summary)
-    no_room(resource.RLIM_INFINITY)
     assert list(folder.iterdir()) == []
 
 
