@@ -255,7 +255,10 @@ def test_the_newest_phase_and_figures_stand() -> None:
         JournalEntry(kind=EntryKind.METRIC, at=NOW, name="loss", value=1.0),
         JournalEntry(kind=EntryKind.METRIC, at=NOW, name="odd", value=None),
     ]
-    assert Telling().after(entries) == Telling("train 3", {"loss": 1.0})
+    telling = Telling().after(entries)
+    assert telling == Telling("train 3", {"loss": 1.0})
+    not_finite = [JournalEntry(kind=EntryKind.METRIC, at=NOW, name="loss", value=None)]
+    assert telling.after(not_finite) == Telling("train 3", {})
 
 
 def test_work_counted_by_several_processes_adds_up_and_is_told_as_work() -> None:

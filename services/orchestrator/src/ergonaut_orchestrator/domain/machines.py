@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from math import isfinite
 
 from ergonaut.journal import EntryKind, JournalEntry
 from ergonaut.journal_phases import add_metric
@@ -101,7 +102,9 @@ class Telling:
                 add_metric(metrics, entry)
                 if entry.counted is not None:
                     counted.add(entry.name)
-        return Telling(phase, metrics, frozenset(counted))
+        # A workflow's history is JSON, which has no figure for one that is not finite, such as a loss that became NaN.
+        finite = {name: value for name, value in metrics.items() if isfinite(value)}
+        return Telling(phase, finite, frozenset(counted))
 
 
 def _has_room_for(name: str, metrics: dict[str, float]) -> bool:
