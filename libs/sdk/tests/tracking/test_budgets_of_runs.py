@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -199,6 +200,14 @@ def test_a_block_that_is_left_in_time_is_interrupted_no_more(home: Path) -> None
     left_at = time.monotonic()
     while time.monotonic() - left_at < 0.2:
         pass
+
+
+def test_a_signals_wish_begins_no_thread_in_its_handler() -> None:
+    wish = StopWish(program_stops_itself=True)
+    Interruption(wish)
+    before = threading.enumerate()
+    wish.ask("SIGTERM")
+    assert threading.enumerate() == before
 
 
 def test_a_loop_that_asks_leaves_by_itself_and_may_still_tell_what_it_saved(home: Path) -> None:

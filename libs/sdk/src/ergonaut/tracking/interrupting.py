@@ -35,6 +35,9 @@ class Interruption:
                 _raise_in(self._thread_id, None)
 
     def _wait(self) -> None:
+        # A signal asks without an error, from a handler: to begin a thread there might want a lock that its own thread holds.
+        if self._wish.unheard is None:
+            return
         timer = threading.Timer(self._patience_seconds, self._interrupt)
         timer.daemon = True
         timer.start()
