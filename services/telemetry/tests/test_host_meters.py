@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_rapl_counters_are_marked_by_component(tmp_path: Path) -> None:
     assert marks["dram"] == (CounterMark("intel-rapl:0:1", 7_000_000, wraps_at),)
 
 
+def spin_for_cpu_seconds(cpu_seconds: float) -> None:
+    """Use so much CPU: the host counts its own in ticks of 10 ms, so less might not be seen at all."""
+    until = time.process_time() + cpu_seconds
+    while time.process_time() < until:
+        pass
+
+
 class Card:
     """A card whose work is that of the processes it is told of."""
 
@@ -154,7 +162,7 @@ def test_a_card_that_nobody_uses_is_idle_and_one_whose_users_are_not_told_goes_b
         before = meters.read()
         card.joules += 100.0
         card.users = lambda users=users: users  # type: ignore[method-assign]
-        sum(range(2_000_000))
+        spin_for_cpu_seconds(0.2)
         charges = charges_between(before, meters.read())
         shares.append({charge.share: charge.energy_joules for charge in charges})
     assert shares == [{Share.OTHERS: 0.0, Share.IDLE: 100.0}, {Share.OTHERS: 100.0, Share.IDLE: 0.0}]
