@@ -62,6 +62,18 @@ def joules_of_a_second(samples: list[dict[str, Any]]) -> float:
     return max(by_end.values())
 
 
+def project_limit(budget_id: str, project: str, action: str) -> BudgetSpec:
+    """A budget of a few joules for all that a project does."""
+    return BudgetSpec(
+        budget_id=budget_id,
+        scope="project",
+        scope_key=project,
+        metric="energy_joules",
+        limit=LIMIT_JOULES,
+        action=action,
+    )
+
+
 def test_a_jobs_own_limit_ends_it_within_two_intervals(system: Installation, client: Client, tmp_path: Path) -> None:
     budget = {"energy_joules": LIMIT_JOULES, "action": "stop"}
     job_id = submitted(client, write_job(tmp_path / "job", SPIN, budget=budget, duration_seconds_expected=1))
@@ -75,14 +87,7 @@ def test_a_jobs_own_limit_ends_it_within_two_intervals(system: Installation, cli
 def test_a_project_is_paused_and_goes_on_when_its_budget_is_raised(
     system: Installation, client: Client, tmp_path: Path
 ) -> None:
-    cap = BudgetSpec(
-        budget_id="vision-cap",
-        scope="project",
-        scope_key="vision",
-        metric="energy_joules",
-        limit=LIMIT_JOULES,
-        action="pause",
-    )
+    cap = project_limit("vision-cap", "vision", "pause")
     client.budgets.set(cap)
     folder = write_job(tmp_path / "job", GOES_ON, project="vision", duration_seconds_expected=1)
     job_id = submitted(client, folder)
@@ -106,14 +111,7 @@ def test_a_project_is_paused_and_goes_on_when_its_budget_is_raised(
 def test_a_budget_stops_a_tracked_program_and_what_would_start_when_it_is_used_up(
     system: Installation, client: Client, tmp_path: Path
 ) -> None:
-    limit = BudgetSpec(
-        budget_id="notebooks",
-        scope="project",
-        scope_key="notebooks",
-        metric="energy_joules",
-        limit=LIMIT_JOULES,
-        action="stop",
-    )
+    limit = project_limit("notebooks", "notebooks", "stop")
     client.budgets.set(limit)
     first = tracked(system)
     assert "asked to stop: budget notebooks is used up" in first.stderr

@@ -4,17 +4,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ergonaut.events.telemetry import Method, Share
+from ergonaut.events.telemetry import Share
 from ergonaut.ids import new_id
-from ergonaut.metering import CounterMark, Reading, discover
+from ergonaut.metering import CounterMark, discover
 from ergonaut.metering.meters import NOBODYS_PID
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
 from ergonaut_telemetry.domain import HostReading, charges_between
+from ergonaut_telemetry.fakes import FakeCard
 
 RUN_ID = new_id("run")
 """Of this test session alone: the meters see every process of the machine, those of another session too."""
@@ -121,26 +122,8 @@ def spin_for_cpu_seconds(cpu_seconds: float) -> None:
         pass
 
 
-class Card:
-    """A card whose work is that of the processes it is told of."""
-
-    accelerators = ("A card",)
-
-    def __init__(self) -> None:
-        self.joules = 0.0
-        self.working: dict[int, float] = {}
-
-    def read(self) -> Sequence[Reading]:
-        return [Reading("gpu0", Method.COUNTER, "test", 0.05, self.joules)]
-
-    def users(self) -> Mapping[str, Mapping[int, float]]:
-        return {"gpu0": self.working}
-
-    def close(self) -> None: ...
-
-
 def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
-    card = Card()
+    card = FakeCard()
     meters = HostMeters([card])
     with running(RunContext(run_id=RUN_ID, tenant="acme", metered=True), [sys.executable, "-c", BUSY]):
         before = meters.read()
@@ -155,13 +138,13 @@ def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
 
 
 def test_a_card_that_nobody_uses_is_idle_and_one_whose_users_are_not_told_goes_by_cpu_time() -> None:
-    card = Card()
+    card = FakeCard()
     meters = HostMeters([card])
     shares = []
-    for users in ({"gpu0": dict[int, float]()}, {}):
+    for tells_users in (True, False):
         before = meters.read()
         card.joules += 100.0
-        card.users = lambda users=users: users  # type: ignore[method-assign]
+        card.tells_users = tells_users
         spin_for_cpu_seconds(0.2)
         charges = charges_between(before, meters.read())
         shares.append({charge.share: charge.energy_joules for charge in charges})

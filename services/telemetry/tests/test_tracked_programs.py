@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ergonaut.events.telemetry import Method, Share
+from ergonaut.events.telemetry import Share
 from ergonaut.ids import new_id
-from ergonaut.metering import Reading
 from ergonaut.metering.processtable import open_process_table
 from ergonaut.metering.tracked import BYTES_MAX, ProcessName, TrackedRun, bus_address, take_back, tell_agent
 from ergonaut.runcontext import RunContext
 from ergonaut_telemetry.adapters.host_meters import HostMeters
 from ergonaut_telemetry.adapters.tracked_programs import TrackedPrograms
 from ergonaut_telemetry.domain import HostReading, Memory, RunReading, Terms, account
+from ergonaut_telemetry.fakes import FakeCard
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="trackers leave word on Linux only")
 
@@ -165,24 +165,6 @@ def test_all_users_may_leave_word_in_the_folder(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-class Card:
-    """A meter of a card, whose figures the test sets."""
-
-    accelerators = ("A card",)
-
-    def __init__(self) -> None:
-        self.joules = 0.0
-        self.working: dict[int, float] = {}
-
-    def read(self) -> Sequence[Reading]:
-        return [Reading("gpu0", Method.COUNTER, "test", 0.05, self.joules)]
-
-    def users(self) -> Mapping[str, Mapping[int, float]]:
-        return {"gpu0": self.working}
-
-    def close(self) -> None: ...
-
-
 PROGRAM = f"""
 import os, sys, time
 from pathlib import Path
@@ -249,7 +231,7 @@ def ours(reading: HostReading) -> RunReading | None:
 
 
 def test_others_do_not_hold_what_a_tracked_program_uses_while_it_is_tracked(tmp_path: Path) -> None:
-    card = Card()
+    card = FakeCard()
     meters = HostMeters([card], tracked=TrackedPrograms(bus_address(BUS_URL), tmp_path))
     with running(tmp_path) as program:
         program.work()

@@ -24,6 +24,13 @@ def told_in(home: Path) -> dict[str, float]:
     return figures
 
 
+def told_by(program: str, home: Path) -> dict[str, float]:
+    """What is in the journal of a program that was run to its good end."""
+    done = run(program, home)
+    assert done.returncode == 0, done.stderr
+    return told_in(home)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_work_that_processes_of_multiprocessing_count_is_all_kept(home: Path, method: str) -> None:
     (home / "counting.py").write_text("""
@@ -46,9 +53,7 @@ def main(method):
             process.join()
 """)
     program = f"sys.path.insert(0, {str(home)!r})\nimport counting\ncounting.main({method!r})"
-    done = run(program, home)
-    assert done.returncode == 0, done.stderr
-    assert told_in(home) == {"samples": 2001}
+    assert told_by(program, home) == {"samples": 2001}
 
 
 def test_a_forked_process_that_never_enters_a_block_loses_no_count_at_its_end(home: Path) -> None:
@@ -67,9 +72,7 @@ with ergonaut.track() as run:
         sys.exit()
     os.waitpid(child, 0)
 """
-    done = run(program, home)
-    assert done.returncode == 0, done.stderr
-    assert told_in(home) == {"samples": 1051}
+    assert told_by(program, home) == {"samples": 1051}
 
 
 def test_what_a_pool_counts_is_kept_though_leaving_the_pool_kills_its_processes(home: Path) -> None:
@@ -81,9 +84,7 @@ with ergonaut.track() as run:
     with multiprocessing.get_context("fork").Pool(2) as pool:
         pool.map(work, range(40), chunksize=1)
 """
-    done = run(program, home)
-    assert done.returncode == 0, done.stderr
-    assert told_in(home) == {"samples": 401}
+    assert told_by(program, home) == {"samples": 401}
 
 
 def test_a_forked_process_that_counts_much_writes_few_lines(home: Path) -> None:

@@ -1,6 +1,6 @@
 """In-memory stand-ins for the ports, for tests; those of Spool and Announcer pass the same contract tests as the real ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -92,6 +92,25 @@ class FakeMeters:
         self._boots += 1
         self._agents += 1
         self._elapsed_seconds, self._busy_seconds, self._runs = 1.0, 0.0, {}
+
+
+class FakeCard:
+    """A meter of one card, whose joules and working processes (work by pid) the test sets."""
+
+    accelerators = ("A card",)
+
+    def __init__(self) -> None:
+        self.joules = 0.0
+        self.working: dict[int, float] = {}
+        self.tells_users = True
+
+    def read(self) -> Sequence[Reading]:
+        return [Reading("gpu0", Method.COUNTER, "test", 0.05, self.joules)]
+
+    def users(self) -> Mapping[str, Mapping[int, float]]:
+        return {"gpu0": self.working} if self.tells_users else {}
+
+    def close(self) -> None: ...
 
 
 class FakeSpool:
