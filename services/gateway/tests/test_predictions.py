@@ -13,6 +13,7 @@ from ergonaut.events import InferenceServed
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.tallies import Tally
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
+from ergonaut_gateway.service import Wish
 from ergonaut_gateway.service import predictions as predictions_module
 
 from .conftest import Gateway, Gateways
@@ -152,3 +153,24 @@ def test_no_latency_breaks_a_tally(latency: float) -> None:
     tally = Tally(datetime(2026, 1, 1, tzinfo=UTC))
     tally.add(latency_ms=latency, rows=0, failed=True)
     assert tally.latency_ms(0.99) > 0
+
+
+async def test_a_submitted_request_is_answered_once_by_calling_back(gateway: Gateway) -> None:
+    await gateway.deploy(b"model a")
+    answers: list[object] = []
+    ticket = gateway.predictions.submit(Wish("default", "digits"), request(2), answers.append)
+    missing = gateway.predictions.submit(Wish("default", "nothing"), request(2), answers.append)
+    late = gateway.predictions.submit(Wish("default", "digits", deadline_seconds=-1), request(2), answers.append)
+    async with asyncio.timeout(5):
+        while not (ticket.over and missing.over and late.over):
+            await asyncio.sleep(0)
+    ticket.cancel()
+    kinds = sorted(type(answer).__name__ for answer in answers)
+    assert kinds == ["DeadlineExceeded", "InferenceAnswer", "NotFound"]
+
+
+async def test_a_cancelled_request_is_answered_with_that_at_once(gateway: Gateway) -> None:
+    await gateway.deploy(b"model a")
+    answers: list[object] = []
+    gateway.predictions.submit(Wish("default", "digits"), request(2), answers.append).cancel()
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ergonaut.errors import Refused
+from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.domain.models import Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import Tensor, datatype_of
 
@@ -25,6 +25,18 @@ class InferenceAnswer:
     model: str
     version: int
     outputs: Mapping[str, Tensor]
+
+
+class Busy(Unavailable):
+    """Too much waits already; `retry_after_seconds` is when there should be room again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(Unavailable):
+    """The request's own deadline passed before its turn came."""
 
 
 def check_inputs(inputs: Mapping[str, Tensor], signature: Signature) -> None:

@@ -2,6 +2,6 @@
 
 from ergonaut_gateway.service.catalogue import Catalogue
 from ergonaut_gateway.service.models import Deployment, Models
-from ergonaut_gateway.service.predictions import Predictions
+from ergonaut_gateway.service.predictions import Predictions, Ticket, Wish
 
-__all__ = ["Catalogue", "Deployment", "Models", "Predictions"]
+__all__ = ["Catalogue", "Deployment", "Models", "Predictions", "Ticket", "Wish"]

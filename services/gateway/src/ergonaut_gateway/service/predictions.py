@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import Counter, Histogram
 
@@ -12,6 +14,7 @@ from ergonaut.events import Event
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.inference import (
+    DeadlineExceeded,
     InferenceAnswer,
     InferenceRequest,
     check_inputs,
@@ -38,6 +41,53 @@ _seconds = Histogram(
 )
 
 
+Done = Callable[[InferenceAnswer | BaseException], None]
+"""Takes the answer to a request, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Who wants which model and how soon. The deadline is a time of the event loop's clock. As with Triton, priority 1 goes
+    first, then 2 and so on; 0 is the default."""
+
+    tenant: str
+    model: str
+    version: str = ""
+    deadline_seconds: float | None = None
+    priority: int = 0
+
+
+class Ticket:
+    """A request that was submitted."""
+
+    __slots__ = ("_done", "_task")
+
+    def __init__(self, done: Done) -> None:
+        self._done: Done | None = done
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer was given."""
+        return self._done is None
+
+    def cancel(self) -> None:
+        """Drop the request if it still waits; it is answered with CancelledError at once. Does nothing when it is over."""
+        self.answer(asyncio.CancelledError("the caller wants no answer any more"))
+        if self._task is not None:
+            self._task.cancel()
+
+    def answer(self, answer: InferenceAnswer | BaseException) -> None:
+        """Give the answer, the first time only."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(answer)
+
+    def begin(self, task: "asyncio.Task[None]") -> None:
+        """Remember what to stop."""
+        self._task = task
+
+
 class Predictions:
     """Answers requests with the models of the catalogue."""
 
@@ -57,8 +107,31 @@ class Predictions:
         """Whether requests are taken."""
         return not self._stopping
 
+    def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
+        """Predict, on the event loop; `done` is called exactly once on it, maybe before this returns. It gets the answer,
+        or NotFound, Refused, DeadlineExceeded or another Unavailable, which may have `retry_after_seconds`."""
+        ticket = Ticket(done)
+        ticket.begin(asyncio.get_running_loop().create_task(self._answer(wish, request, ticket)))
+        return ticket
+
+    async def _answer(self, wish: Wish, request: InferenceRequest, ticket: Ticket) -> None:
+        try:
+            if wish.deadline_seconds is not None and self._clock.monotonic() > wish.deadline_seconds:
+                raise DeadlineExceeded("the deadline passed before the request's turn came")
+            ticket.answer(await self._infer(wish.tenant, wish.model, wish.version, request))
+        except BaseException as error:
+            ticket.answer(error)
+
     async def infer(self, tenant: str, model: str, version: str, request: InferenceRequest) -> InferenceAnswer:
         """Predict. Raises NotFound for a model that is not served, Refused for a request that does not fit it."""
+        answer: asyncio.Future[InferenceAnswer] = asyncio.get_running_loop().create_future()
+        ticket = self.submit(Wish(tenant, model, version), request, partial(_settle, answer))
+        try:
+            return await answer
+        finally:
+            ticket.cancel()
+
+    async def _infer(self, tenant: str, model: str, version: str, request: InferenceRequest) -> InferenceAnswer:
         if self._stopping:
             raise Unavailable("the gateway is stopping; ask again")
         ready = self._catalogue.find(tenant, model, version)
@@ -131,3 +204,12 @@ class Predictions:
         _seconds.labels(*labels).observe(seconds)
         if request is None:
             _failures.labels(*labels).inc()
+
+
+def _settle(future: "asyncio.Future[InferenceAnswer]", answer: InferenceAnswer | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
