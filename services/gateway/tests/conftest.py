@@ -9,12 +9,22 @@ import pytest
 
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.testing import nats_server
-from ergonaut_gateway.domain.models import ModelRecord
-from ergonaut_gateway.fakes import FakeAnnouncer, FakeModelFiles, FakeModelLoader, FakeModelRegistry
+from ergonaut_gateway.domain.models import Lineage, ModelRecord
+from ergonaut_gateway.domain.trust import SignaturePolicy
+from ergonaut_gateway.fakes import (
+    FakeAnnouncer,
+    FakeFileNotes,
+    FakeModelFiles,
+    FakeModelLoader,
+    FakeModelRegistry,
+    FakeSignatureChecker,
+)
 from ergonaut_gateway.ports import ModelLoader
-from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
+from ergonaut_gateway.service import Catalogue, Deployment, EngineLimits, Models, Predictions
+from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
+from ergonaut_gateway.service.trust import Trust
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -28,6 +38,7 @@ class Gateway:
 
     registry: FakeModelRegistry
     files: FakeModelFiles
+    notes: FakeFileNotes
     announcer: FakeAnnouncer
     clock: FakeClock
     catalogue: Catalogue
@@ -36,9 +47,10 @@ class Gateway:
     spool_folder: Path
 
     async def deploy(
-        self, content: bytes, name: str = "digits", *, tenant: str = "default", run_id: str = ""
+        self, content: bytes, name: str = "digits", *, tenant: str = "default", run_id: str = "", signature: str = ""
     ) -> ModelRecord:
-        return await self.models.deploy(Deployment(tenant, name, run_id), chunks(content))
+        wish = Deployment(tenant, name, Lineage(run_id=run_id), signature)
+        return await self.models.deploy(wish, chunks(content))
 
 
 class Gateways:
@@ -47,20 +59,31 @@ class Gateways:
     def __init__(self, folder: Path) -> None:
         self.registry = FakeModelRegistry()
         self.files = FakeModelFiles()
+        self.notes = FakeFileNotes()
         self.announcer = FakeAnnouncer()
         self.clock = FakeClock()
         self._folder = folder
 
-    def another(self, loader: ModelLoader | None = None, *, file_bytes_max: int = 10_000) -> Gateway:
+    def another(
+        self,
+        loader: ModelLoader | None = None,
+        *,
+        file_bytes_max: int = 10_000,
+        policy: SignaturePolicy = SignaturePolicy.OFF,
+        limits: EngineLimits | None = None,
+    ) -> Gateway:
         loader = loader or FakeModelLoader()
         spool = Spool(self._folder, file_bytes_max=file_bytes_max)
-        catalogue = Catalogue(self.registry, self.files, loader, spool)
-        world = World(self.registry, self.files, loader, self.announcer, self.clock)
-        models = Models(world, catalogue, spool, Limits(deployments=2, models=3))
-        predictions = Predictions(catalogue, self.announcer, self.clock)
+        trust = Trust(FakeSignatureChecker(), policy)
+        catalogue = Catalogue(self.registry, self.files, loader, spool, trust)
+        shared = SharedFiles(self.files, self.notes, self.clock)
+        world = World(self.registry, self.files, shared, loader, self.announcer, self.clock, trust)
+        models = Models(world, catalogue, spool, Limits(deployments=2, models=3, versions=3))
+        predictions = Predictions(catalogue, self.announcer, self.clock, limits)
         return Gateway(
             self.registry,
             self.files,
+            self.notes,
             self.announcer,
             self.clock,
             catalogue,

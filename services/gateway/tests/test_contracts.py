@@ -16,7 +16,18 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, run_pool
 from ergonaut_gateway.adapters.registry import KvModelRegistry
-from ergonaut_gateway.domain.models import Entry, ModelRecord, Signature, TensorSpec
+from ergonaut_gateway.domain.models import (
+    Entry,
+    Fact,
+    FactKind,
+    Lineage,
+    Model,
+    ModelRecord,
+    Signature,
+    TensorSpec,
+    Used,
+    VersionState,
+)
 from ergonaut_gateway.fakes import FakeModelFiles, FakeModelLoader, FakeModelRegistry, FakeRunner
 from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
 
@@ -32,6 +43,16 @@ RECORD = ModelRecord(
     signature=Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 3)),)),
     deployed_at=datetime(2026, 1, 1, 12, 30, 0, 250, tzinfo=UTC),
     run_id="run-1",
+    lineage=Lineage(run_id="run-1", used=Used(energy_joules=0.1 + 0.2), framework="sklearn"),
+)
+MODEL = Model(
+    tenant="default",
+    name="digits",
+    versions=(RECORD,),
+    aliases={"champion": 1},
+    version_last=1,
+    changes=1,
+    untold=(Fact(FactKind.DEPLOYED, RECORD.deployed_at, 1, change=1),),
 )
 
 
@@ -60,31 +81,32 @@ def tenant() -> str:
 
 async def test_a_record_is_read_as_it_was_written(registry: ModelRegistry) -> None:
     assert await registry.get("default", "digits") is None
-    entry = await registry.put(RECORD, revision=0)
-    assert entry.record == RECORD
+    entry = await registry.put(MODEL, revision=0)
+    assert entry.model == MODEL
     assert await registry.get("default", "digits") == entry
-    gone = await registry.put(replace(RECORD, removed_at=RECORD.deployed_at, announced=True), revision=entry.revision)
+    removed = replace(RECORD, removed_at=RECORD.deployed_at, state=VersionState.REMOVED)
+    gone = await registry.put(replace(MODEL, versions=(removed,), aliases={}), revision=entry.revision)
     assert gone.revision > entry.revision
     assert await registry.get("default", "digits") == gone
 
 
 async def test_a_writer_that_comes_second_is_told_and_changes_nothing(registry: ModelRegistry) -> None:
-    first = await registry.put(RECORD, revision=0)
+    first = await registry.put(MODEL, revision=0)
     for stale in (0, first.revision + 5):
         with pytest.raises(Conflict):
-            await registry.put(replace(RECORD, version=9), revision=stale)
-    second = await registry.put(replace(RECORD, version=2), revision=first.revision)
+            await registry.put(replace(MODEL, version_last=9), revision=stale)
+    second = await registry.put(replace(MODEL, version_last=2), revision=first.revision)
     with pytest.raises(Conflict):
-        await registry.put(replace(RECORD, version=9), revision=first.revision)
+        await registry.put(replace(MODEL, version_last=9), revision=first.revision)
     assert await registry.get("default", "digits") == second
 
 
 async def test_all_entries_of_all_tenants_are_listed(registry: ModelRegistry) -> None:
     assert list(await registry.entries()) == []
     for tenant, name in (("a", "one"), ("a", "two"), ("b", "one")):
-        await registry.put(replace(RECORD, tenant=tenant, name=name), revision=0)
-    await registry.put(replace(RECORD, tenant="a", name="one", version=2), revision=1)
-    found = {(entry.record.tenant, entry.record.name): entry.record.version for entry in await registry.entries()}
+        await registry.put(replace(MODEL, tenant=tenant, name=name), revision=0)
+    await registry.put(replace(MODEL, tenant="a", name="one", version_last=2), revision=1)
+    found = {(entry.model.tenant, entry.model.name): entry.model.version_last for entry in await registry.entries()}
     assert found == {("a", "one"): 2, ("a", "two"): 1, ("b", "one"): 1}
 
 
@@ -95,12 +117,12 @@ async def test_changes_begin_with_what_is_there_follow_what_comes_and_end_in_tim
         async for entry in registry.changes(seconds=1.0):
             seen.append(entry)
 
-    first = await registry.put(RECORD, revision=0)
+    first = await registry.put(MODEL, revision=0)
     watching = asyncio.create_task(watch())
     async with asyncio.timeout(5):
         while not seen:
             await asyncio.sleep(0.01)
-    second = await registry.put(replace(RECORD, version=2), revision=first.revision)
+    second = await registry.put(replace(MODEL, version_last=2), revision=first.revision)
     async with asyncio.timeout(5):
         await watching
     assert seen == [first, second]
@@ -204,17 +226,17 @@ async def test_an_object_store_without_room_refuses_the_file_and_keeps_nothing(
 async def test_a_record_that_somebody_deleted_by_hand_is_no_record(bus: Bus) -> None:
     bucket = await bus.key_value(f"models-{uuid4().hex}")
     kept = KvModelRegistry(bucket)
-    await kept.put(RECORD, revision=0)
+    await kept.put(MODEL, revision=0)
     await bucket.delete("default.digits")
     assert (await kept.get("default", "digits"), await kept.entries()) == (None, [])
-    assert (await kept.put(RECORD, revision=0)).record == RECORD
+    assert (await kept.put(MODEL, revision=0)).model == MODEL
 
 
 async def test_a_damaged_record_keeps_no_other_away_and_is_named_to_who_asks_for_it(bus: Bus) -> None:
     bucket = await bus.key_value(f"models-{uuid4().hex}")
     kept = KvModelRegistry(bucket)
     await bucket.put("default.broken", b"{")
-    entry = await kept.put(RECORD, revision=0)
+    entry = await kept.put(MODEL, revision=0)
 
     assert await kept.entries() == [entry]
     assert [changed async for changed in kept.changes(seconds=0.5)] == [entry]

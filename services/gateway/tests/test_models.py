@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.events import ModelDeployed, ModelRemoved
 from ergonaut_gateway.domain.inference import InferenceRequest
+from ergonaut_gateway.domain.models import Lineage
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
 from ergonaut_gateway.service import Deployment
 from ergonaut_gateway.service.spool import CHUNK_BYTES_MAX
@@ -40,17 +40,19 @@ async def test_the_first_file_is_version_1_and_is_told(gateway: Gateway) -> None
     )
 
 
-async def test_another_file_is_the_next_version_and_the_old_file_is_let_go(gateway: Gateway) -> None:
+async def test_another_file_is_the_next_version_and_the_old_one_is_kept_but_rests(gateway: Gateway) -> None:
     await gateway.deploy(b"model a")
     record = await gateway.deploy(b"model b")
     assert record.version == 2
-    assert gateway.files.kept == {("default", record.file): b"model b"}
+    assert sorted(gateway.files.kept.values()) == [b"model a", b"model b"]
+    model = await gateway.models.get("default", "digits")
+    assert [(each.version, each.state) for each in model.versions] == [(1, "unloaded"), (2, "ready")]
 
 
 async def test_the_same_file_again_gives_the_version_that_is_there_and_tells_nothing(gateway: Gateway) -> None:
     first = await gateway.deploy(b"model a")
     again = await gateway.deploy(b"model a", run_id="run-2")
-    assert again == replace(first, announced=True)
+    assert again == first
     assert len(gateway.announcer.told) == len(gateway.files.kept) == 1
 
 
@@ -72,7 +74,11 @@ async def test_what_is_no_model_is_refused_and_nothing_is_kept_or_told(gateway: 
             "name: 'Digits!' cannot be a model's name; use 1 to 63 lower-case",
         ),
         (Deployment("default", ""), [b"model"], "name: '' cannot be a model's name"),
-        (Deployment("default", "digits", "../run"), [b"model"], "run_id: '../run' cannot be a run's id"),
+        (
+            Deployment("default", "digits", Lineage(run_id="../run")),
+            [b"model"],
+            "run_id: '../run' cannot be a run's id",
+        ),
         (Deployment("default", "digits"), [], "chunk: the file is empty"),
         (Deployment("default", "digits"), [b"model", b"x" * 10_000], "chunk: the file is larger than 10000 bytes"),
         (Deployment("default", "digits"), [b"x" * (CHUNK_BYTES_MAX + 1)], "chunk: has 1048577 bytes, at most 1048576"),
@@ -92,8 +98,9 @@ async def test_many_deployers_of_different_files_never_make_the_same_version(gat
     records = await asyncio.gather(*(each.deploy(f"model {at}".encode()) for at, each in enumerate(deployers)))
     assert sorted(record.version for record in records) == [1, 2, 3, 4]
     served = await deployers[0].models.get("default", "digits")
-    assert served.version == 4
-    assert list(gateways.files.kept) == [("default", served.file)]
+    assert served.named("").version == 4
+    assert {("default", record.file) for record in served.kept} == set(gateways.files.kept)
+    assert [record.version for record in served.kept] == [2, 3, 4]
     assert sorted(told.version for told in gateways.announcer.told) == [1, 2, 3, 4]
 
 
@@ -120,8 +127,8 @@ async def test_models_are_listed_by_name_and_belong_to_their_tenant(gateway: Gat
     await gateway.deploy(b"model a", "zebra")
     await gateway.deploy(b"model a", "ant")
     await gateway.deploy(b"model a", "ant", tenant="other")
-    assert [record.name for record in await gateway.models.list("default")] == ["ant", "zebra"]
-    assert [record.name for record in await gateway.models.list("other")] == ["ant"]
+    assert [model.name for model in await gateway.models.list("default")] == ["ant", "zebra"]
+    assert [model.name for model in await gateway.models.list("other")] == ["ant"]
     with pytest.raises(NotFound):
         await gateway.models.get("other", "zebra")
     with pytest.raises(NotFound):
@@ -131,7 +138,7 @@ async def test_models_are_listed_by_name_and_belong_to_their_tenant(gateway: Gat
 async def test_more_models_than_the_most_are_refused_but_a_new_version_is_not(gateway: Gateway) -> None:
     for name in ("one", "two", "three"):
         await gateway.deploy(b"model a", name)
-    with pytest.raises(Refused, match=r"^name: 3 models are served, which is the most; remove one first$"):
+    with pytest.raises(Refused, match=r"^name: 3 models are served, which is the most; remove or unload one first$"):
         await gateway.deploy(b"model a", "four")
     assert (await gateway.deploy(b"model b", "three")).version == 2
 
@@ -173,9 +180,10 @@ def _kill_before(target: Any, method: str) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("moment", "serves_version"),
     [
+        (("notes", "get"), 1),
         (("files", "store"), 1),
+        (("notes", "put"), 1),
         (("registry", "put"), 1),
-        (("files", "delete"), 2),
         (("announcer", "publish"), 2),
     ],
 )
@@ -190,7 +198,7 @@ async def test_a_kill_at_any_moment_leaves_one_version_served_and_all_is_told_in
     undo()
     following = gateways.another()
     await following.catalogue.load_all()
-    await following.models.announce_all()
+    await following.models.finish_all()
     assert (await following.predictions.infer("default", "digits", "", request())).version == serves_version
     told = [event.version for event in gateways.announcer.told if isinstance(event, ModelDeployed)]
     assert told == list(range(1, serves_version + 1))
@@ -203,8 +211,8 @@ async def test_what_could_not_be_told_is_told_later_once(gateway: Gateway) -> No
         await gateway.deploy(b"model a")
     assert gateway.catalogue.find("default", "digits").record.version == 1
     gateway.announcer.away = False
-    await gateway.models.announce_all()
-    await gateway.models.announce_all()
+    await gateway.models.finish_all()
+    await gateway.models.finish_all()
     assert (await gateway.deploy(b"model a")).version == 1
     assert len(gateway.announcer.told) == 1
 
@@ -215,7 +223,7 @@ async def test_a_deployment_by_one_gateway_is_served_by_another_that_follows(gat
     for content, version in ((b"model a", 1), (b"model b", 2)):
         await one.deploy(content)
         async with asyncio.timeout(5):
-            while not two.catalogue.is_current(await one.models.get("default", "digits")):
+            while not two.catalogue.is_current((await one.models.get("default", "digits")).named("")):
                 await asyncio.sleep(0.01)
         assert (await two.predictions.infer("default", "digits", "", request())).version == version
     await one.models.remove("default", "digits")
@@ -248,16 +256,20 @@ async def test_a_model_whose_file_was_lost_is_unavailable_until_the_same_file_is
     await restarted.catalogue.load_all()
     with pytest.raises(Unavailable, match="could not be loaded"):
         restarted.catalogue.find("default", "digits")
-    assert (await restarted.deploy(b"model a")).version == 2
-    assert restarted.catalogue.find("default", "digits").record.version == 2
+    assert (await restarted.deploy(b"model a")).version == 1
+    assert restarted.catalogue.find("default", "digits").record.version == 1
 
 
 async def test_a_version_that_is_not_served_is_not_found_by_its_number(gateway: Gateway) -> None:
     await gateway.deploy(b"model a")
     await gateway.deploy(b"model b")
     assert gateway.catalogue.find("default", "digits", "2").record.version == 2
-    with pytest.raises(NotFound, match="version 1 of model digits is not served, version 2 is"):
+    with pytest.raises(
+        NotFound, match="version 1 of model digits is not loaded; load it: ergonaut models load digits 1"
+    ):
         gateway.catalogue.find("default", "digits", "1")
+    with pytest.raises(NotFound, match="version 3 of model digits is not served, versions 1, 2 are"):
+        gateway.catalogue.find("default", "digits", "3")
 
 
 async def test_old_news_change_nothing(gateway: Gateway) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import Event
-from ergonaut_gateway.domain.models import Entry, ModelRecord, Signature, TensorSpec
+from ergonaut_gateway.domain.batching import Traits
+from ergonaut_gateway.domain.files import FileEntry, KeptFile
+from ergonaut_gateway.domain.models import Entry, Model, Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import Tensor
+from ergonaut_gateway.ports import Stop
 
 DOUBLING = Signature(inputs=(TensorSpec("x", "FP32", (-1, 3)),), outputs=(TensorSpec("y", "FP32", (-1, 3)),))
 """What a fake model takes and gives; it doubles."""
@@ -26,14 +30,14 @@ class FakeModelRegistry:
     async def get(self, tenant: str, name: str) -> Entry | None:
         return self._entries.get((tenant, name))
 
-    async def put(self, record: ModelRecord, *, revision: int) -> Entry:
-        key = (record.tenant, record.name)
+    async def put(self, model: Model, *, revision: int) -> Entry:
+        key = (model.tenant, model.name)
         current = self._entries.get(key)
         if (current.revision if current else 0) != revision:
-            raise Conflict(f"model {record.name} was changed by another")
+            raise Conflict(f"model {model.name} was changed by another")
         async with self._changed:
             self._revision += 1
-            self._entries[key] = Entry(record, self._revision)
+            self._entries[key] = Entry(model, self._revision)
             self._changed.notify_all()
         return self._entries[key]
 
@@ -60,6 +64,35 @@ class FakeModelRegistry:
         return True
 
 
+class FakeFileNotes:
+    """A `FileNotes` in memory."""
+
+    def __init__(self) -> None:
+        self.noted: dict[tuple[str, str], FileEntry] = {}
+        self._revision = 0
+
+    async def get(self, tenant: str, digest: str) -> FileEntry | None:
+        return self.noted.get((tenant, digest))
+
+    async def put(self, kept: KeptFile, *, revision: int) -> FileEntry:
+        self._check(kept, revision)
+        self._revision += 1
+        self.noted[kept.tenant, kept.digest] = FileEntry(kept, self._revision)
+        return self.noted[kept.tenant, kept.digest]
+
+    async def drop(self, entry: FileEntry) -> None:
+        self._check(entry.kept, entry.revision)
+        del self.noted[entry.kept.tenant, entry.kept.digest]
+
+    async def entries(self) -> Sequence[FileEntry]:
+        return list(self.noted.values())
+
+    def _check(self, kept: KeptFile, revision: int) -> None:
+        current = self.noted.get((kept.tenant, kept.digest))
+        if (current.revision if current else 0) != revision:
+            raise Conflict(f"the file {kept.digest} was changed by another")
+
+
 class FakeModelFiles:
     """A `ModelFiles` in memory."""
 
@@ -81,16 +114,28 @@ class FakeModelFiles:
         self.kept.pop((tenant, file), None)
 
 
+@dataclass(slots=True)
+class FakeStop:
+    """A `Stop` that nothing heeds but a test."""
+
+    terminate: bool = False
+
+
 class FakeRunner:
-    """A `Runner` that doubles; while `busy`, it has no room."""
+    """A `Runner` that doubles. It remembers how many rows ran together, and refuses rows that hold a NaN."""
 
-    def __init__(self) -> None:
+    def __init__(self, traits: Traits | None = None) -> None:
         self.signature = DOUBLING
-        self.busy = False
+        self.traits = traits or Traits(joinable=True, steady=True, providers=("fake",), first_runs=((1, 1e-5),))
+        self.batches: list[int] = []
 
-    async def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
-        if self.busy:
-            raise Unavailable("1 requests are at work or waiting, which is the most; ask again")
+    def stop(self) -> FakeStop:
+        return FakeStop()
+
+    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
+        self.batches.append(len(inputs["x"]))
+        if np.isnan(inputs["x"]).any():
+            raise Refused("the model cannot compute this: a NaN", field="inputs")
         return {name: np.multiply(inputs["x"], 2) for name in outputs}
 
 
@@ -101,6 +146,16 @@ class FakeModelLoader:
         if not (await asyncio.to_thread(path.read_bytes)).startswith(b"model"):
             raise Refused("is not an ONNX model: it does not begin as one", field="chunk")
         return FakeRunner()
+
+
+class FakeSignatureChecker:
+    """A `SignatureChecker` whose signatures read `KEY signed DIGEST`; it trusts `friend` and knows no other key."""
+
+    def check(self, bundle: str, digest: str) -> str:
+        key, _, signed = bundle.partition(" signed ")
+        if signed != digest:
+            raise Refused("does not fit the file", field="signature")
+        return key if key == "friend" else ""
 
 
 class FakeAnnouncer:

@@ -11,13 +11,16 @@ from ergonaut_common.observe import serving_metrics
 from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
-from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, RunPool, run_pool
-from ergonaut_gateway.adapters.registry import BUCKET, KvModelRegistry
+from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
+from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
+from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.http import BodyLimits, routes, serving_http
 from ergonaut_gateway.rpc import NAMES, door
-from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
+from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
+from ergonaut_gateway.service.trust import Trust
 from ergonaut_gateway.settings import Settings
 
 
@@ -29,13 +32,13 @@ async def main(platform: PlatformSettings) -> None:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
-        pool = stack.enter_context(run_pool(_pool_limits(settings)))
-        models, catalogue = await _models(settings, platform, bus, pool)
-        predictions = Predictions(catalogue, bus, SystemClock())
+        models, catalogue = await _models(settings, platform, bus)
+        predictions = Predictions(catalogue, bus, SystemClock(), _engine_limits(settings))
+        stack.callback(predictions.close)
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
         )
-        await stack.enter_async_context(background(models.keep_announced(every_seconds=settings.resync_seconds)))
+        await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
         limits = BodyLimits(settings.body_bytes_max, settings.bodies_bytes_max, settings.body_timeout_seconds)
         app = routes(catalogue, predictions, keys, limits)
@@ -51,15 +54,17 @@ async def main(platform: PlatformSettings) -> None:
         await predictions.finish(within_seconds=settings.stop_seconds)
 
 
-async def _models(settings: Settings, platform: PlatformSettings, bus: Bus, pool: RunPool) -> tuple[Models, Catalogue]:
+async def _models(settings: Settings, platform: PlatformSettings, bus: Bus) -> tuple[Models, Catalogue]:
     """The models, those of the registry loaded."""
     spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
     registry, files = KvModelRegistry(await bus.key_value(BUCKET)), ObjectModelFiles(bus)
-    loader = OnnxLoader(pool)
-    catalogue = Catalogue(registry, files, loader, spool)
+    shared = SharedFiles(files, KvFileNotes(await bus.key_value(FILES_BUCKET)), SystemClock())
+    trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
+    loader = OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))
+    catalogue = Catalogue(registry, files, loader, spool, trust)
     await catalogue.load_all()
-    world = World(registry, files, loader, announcer=bus, clock=SystemClock())
-    limits = Limits(deployments=settings.deployments_max, models=settings.models_max)
+    world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
+    limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue
 
 
@@ -71,5 +76,12 @@ async def _reporting(predictions: Predictions, settings: Settings) -> AsyncItera
     await predictions.try_report()
 
 
-def _pool_limits(settings: Settings) -> PoolLimits:
-    return PoolLimits(settings.run_threads, settings.waiting_max, settings.run_timeout_seconds)
+def _engine_limits(settings: Settings) -> EngineLimits:
+    return EngineLimits(
+        threads=settings.run_threads,
+        waiting=settings.waiting_max,
+        model_waiting=settings.model_waiting_max,
+        batch_rows=settings.batch_rows_max,
+        run_timeout_seconds=settings.run_timeout_seconds,
+        cache_bytes=settings.cache_bytes_max,
+    )

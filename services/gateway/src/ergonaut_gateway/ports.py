@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Protocol
 
 from ergonaut.events import Event
-from ergonaut_gateway.domain.models import Entry, ModelRecord, Signature
+from ergonaut_gateway.domain.files import FileEntry, KeptFile
+from ergonaut_gateway.domain.batching import Traits
+from ergonaut_gateway.domain.models import Entry, Model, Signature
 from ergonaut_gateway.domain.tensors import Tensor
 
 
 class ModelRegistry(Protocol):
-    """Keeps one record a model; the truth about what is served. Raises Unavailable while it cannot be reached."""
+    """Keeps one record a model, of all its versions; the truth about what is served. Raises Unavailable while it cannot be reached."""
 
     async def get(self, tenant: str, name: str) -> Entry | None:
         """The model's record, or None where there never was one."""
         ...
 
-    async def put(self, record: ModelRecord, *, revision: int) -> Entry:
+    async def put(self, model: Model, *, revision: int) -> Entry:
         """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
         ...
 
@@ -26,6 +28,26 @@ class ModelRegistry(Protocol):
 
     def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
         """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
+        ...
+
+
+class FileNotes(Protocol):
+    """Keeps who holds which file. Raises Unavailable while it cannot be reached."""
+
+    async def get(self, tenant: str, digest: str) -> FileEntry | None:
+        """The note of a content, or None where there is none."""
+        ...
+
+    async def put(self, kept: KeptFile, *, revision: int) -> FileEntry:
+        """Replace the note of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
+        ...
+
+    async def drop(self, entry: FileEntry) -> None:
+        """Keep exactly this note no longer. Raises Conflict where it was changed."""
+        ...
+
+    async def entries(self) -> Sequence[FileEntry]:
+        """All notes of all tenants."""
         ...
 
 
@@ -49,16 +71,32 @@ class ModelFiles(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """Ends a run from without."""
+
+    terminate: bool
+    """Once this is true the run raises Unavailable soon."""
+
+
 class Runner(Protocol):
-    """Runs one loaded model. Requests may be joined into batches behind this port; callers cannot tell."""
+    """Runs one loaded model, also in several threads at once. What runs where and together is for `service.batching`."""
 
     @property
     def signature(self) -> Signature:
         """What the model takes and gives."""
         ...
 
-    async def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
-        """Compute outputs of inputs that fit the signature. Raises Refused where the model cannot, Unavailable when too busy."""
+    @property
+    def traits(self) -> Traits:
+        """What was found out about it."""
+        ...
+
+    def stop(self) -> Stop:
+        """Something that can end one run."""
+        ...
+
+    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
+        """Compute outputs of inputs that fit the signature, in this thread. Raises Refused where the model cannot."""
         ...
 
 
@@ -67,6 +105,14 @@ class ModelLoader(Protocol):
 
     async def load(self, path: Path) -> Runner:
         """Load a file. Raises Refused where it is no model that can be served."""
+        ...
+
+
+class SignatureChecker(Protocol):
+    """Knows the keys that are trusted."""
+
+    def check(self, bundle: str, digest: str) -> str:
+        """The id of the trusted key that signed this file, or nothing where none of them did. Raises Refused for a forgery."""
         ...
 
 

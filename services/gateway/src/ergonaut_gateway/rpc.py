@@ -15,7 +15,7 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import (
 )
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut_common.rpc import caller
-from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.models import Lineage, ModelRecord
 from ergonaut_gateway.protocol.grpc_wire import decode_request, encode_answer
 from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
 from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
@@ -47,16 +47,16 @@ class ModelDoor(ModelServiceServicer):
         first = await anext(request_iterator, None)
         if first is None:
             raise Refused("is missing; the first message tells it", field="name")
-        wish = Deployment(caller().tenant, first.name, first.run_id)
+        wish = Deployment(caller().tenant, first.name, Lineage(run_id=first.run_id))
         record = await self._models.deploy(wish, _chunks(first, request_iterator))
         return pb.DeployModelResponse(model=_model(record))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:
-        records = await self._models.list(caller().tenant)
-        return pb.ListModelsResponse(models=[_model(record) for record in records])
+        models = await self._models.list(caller().tenant)
+        return pb.ListModelsResponse(models=[_model(model.named("")) for model in models])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
-        return pb.GetModelResponse(model=_model(await self._models.get(caller().tenant, request.name)))
+        return pb.GetModelResponse(model=_model((await self._models.get(caller().tenant, request.name)).named("")))
 
     async def RemoveModel(self, request: pb.RemoveModelRequest, context: Any) -> Any:
         await self._models.remove(caller().tenant, request.name)

@@ -1,9 +1,22 @@
 """Settings of the gateway, read from the environment with the prefix ERGONAUT_GATEWAY_."""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
+from ergonaut_gateway.domain.trust import SignaturePolicy
+
+
+class Provider(StrEnum):
+    """What a model may run on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
 
 
 class Settings(DoorSettings):
@@ -35,16 +48,48 @@ class Settings(DoorSettings):
         default=512 * 1024 * 1024, ge=1, description="Largest model file in bytes; raise together with memory and disk."
     )
     models_max: int = Field(
-        default=100, ge=1, description="Models served at once, of all tenants; each is held in memory."
+        default=100, ge=1, description="Versions of models ready at once, of all tenants; each is held in memory."
+    )
+    versions_max: int = Field(
+        default=5,
+        ge=2,
+        description="Versions kept of a model; the oldest go first, never one with an alias. Raise it to go further back.",
+    )
+    signature_policy: SignaturePolicy = Field(
+        default=SignaturePolicy.OFF,
+        description="What is wanted of a model's signature: `off`, `warn` (log what is missing) or `require` (serve no other).",
+    )
+    signature_keys: str = Field(
+        default="", description="Files of the public keys (PEM, elliptic curve) that are trusted, parted by commas."
     )
     deployments_max: int = Field(
         default=2, ge=1, description="Models taken in at once; each needs disk, a core and memory while it loads."
     )
     run_threads: int = Field(
-        default=2, ge=1, description="Threads that run models, one request each; more than cores do not help."
+        default=2, ge=1, description="Threads that run models, one run each; more than cores do not help."
+    )
+    intra_op_threads: int = Field(
+        default=1, ge=1, description="Threads within one run; raise it for large models that few callers ask."
+    )
+    providers: Annotated[tuple[Provider, ...], NoDecode] = Field(
+        default=(Provider.CPU,),
+        min_length=1,
+        description="What models run on, the preferred first, of `cpu`, `cuda` and `tensorrt`, parted by commas; the CPU is "
+        "taken where the others are missing, which the log says. `cuda,cpu` is for a GPU.",
     )
     waiting_max: int = Field(
-        default=256, ge=0, description="Requests that may wait for a thread; above it callers are told to come back."
+        default=1024, ge=0, description="Requests that may wait to run; above it callers are told to come back."
+    )
+    model_waiting_max: int = Field(
+        default=512, ge=0, description="Of these, requests for one model, so that the others have room."
+    )
+    batch_rows_max: int = Field(
+        default=64, ge=1, description="Rows that may run together; a larger request runs alone. Raise it for a GPU."
+    )
+    cache_bytes_max: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes of answers kept for requests that come again; only for models that always answer the same.",
     )
     run_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Seconds that one request may wait and run; raise it for very slow models."
@@ -63,3 +108,13 @@ class Settings(DoorSettings):
     stop_seconds: float = Field(
         default=10.0, gt=0, description="Seconds that requests at work may still take when the gateway stops."
     )
+
+    @property
+    def trusted_keys(self) -> list[Path]:
+        """The files of the keys that are trusted."""
+        return [Path(part.strip()) for part in self.signature_keys.split(",") if part.strip()]
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -14,7 +14,7 @@ from ergonaut.events.streams import STREAMS, StreamSpec
 
 if TYPE_CHECKING:
     from ergonaut.events.base import EVENT_TYPES
-    from ergonaut.events.inference import InferenceServed, ModelDeployed, ModelRemoved
+    from ergonaut.events.inference import InferenceServed, ModelAliased, ModelDeployed, ModelRemoved
     from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
     from ergonaut.events.leases import LeaseAcquired, LeaseReleased
     from ergonaut.events.ledger import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ergonaut.events.vectors import CollectionCreated, CollectionDropped
 
 _AREAS = {
-    "inference": ("InferenceServed", "ModelDeployed", "ModelRemoved"),
+    "inference": ("InferenceServed", "ModelAliased", "ModelDeployed", "ModelRemoved"),
     "jobs": ("JobCancelled", "JobPlaced", "JobRefused", "JobSubmitted"),
     "leases": ("LeaseAcquired", "LeaseReleased"),
     "ledger": ("AnomalyFound", "BudgetChanged", "BudgetExceeded", "BudgetRenewed", "BudgetWarned"),
@@ -70,6 +70,7 @@ __all__ = [
     "JobSubmitted",
     "LeaseAcquired",
     "LeaseReleased",
+    "ModelAliased",
     "ModelDeployed",
     "ModelRemoved",
     "OfferChanged",

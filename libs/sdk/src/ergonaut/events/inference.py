@@ -35,6 +35,20 @@ class ModelRemoved(Event):
         return self.model
 
 
+class ModelAliased(Event):
+    """An alias of a model names another version from now on, or none."""
+
+    TYPE: ClassVar[str] = "models.model.aliased"
+
+    model: Name
+    alias: Name
+    version: int = Field(ge=0, description="The version that it names; 0 where the alias was removed.")
+
+    @property
+    def key(self) -> str:
+        return self.model
+
+
 class InferenceServed(Event):
     """How many requests a model version served over an interval, and how fast."""
 

@@ -1,13 +1,15 @@
 """The models that this process holds ready: a cache of the registry, kept current by watching it. Predictions read it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.domain.models import Entry, ModelRecord
+from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, ready_count
 from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
 from ergonaut_gateway.service.spool import Spool
+from ergonaut_gateway.service.trust import Trust
 
 WATCH_PAUSE_SECONDS = 1.0
 """How long to wait before the registry is watched again after a failure."""
@@ -25,68 +27,76 @@ class ReadyModel:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A model's newest entry, and the version to use, which is older while the newest cannot be loaded."""
+    """A model's newest entry, the versions loaded here, and to which of them each wish leads: a number, an alias or none."""
 
     entry: Entry
-    ready: ReadyModel | None
+    loaded: Mapping[int, ReadyModel] = field(default_factory=dict)
+    ready: Mapping[str, ReadyModel] = field(default_factory=dict)
 
 
 class Catalogue:
-    """Holds a runner for each served model."""
+    """Holds a runner for each version that is to be ready."""
 
-    def __init__(self, registry: ModelRegistry, files: ModelFiles, loader: ModelLoader, spool: Spool) -> None:
+    def __init__(
+        self, registry: ModelRegistry, files: ModelFiles, loader: ModelLoader, spool: Spool, trust: Trust
+    ) -> None:
         self._registry = registry
         self._files = files
         self._loader = loader
         self._spool = spool
+        self._trust = trust
         self._held: dict[tuple[str, str], _Held] = {}
 
     def find(self, tenant: str, name: str, version: str = "") -> ReadyModel:
-        """The model to use. Raises NotFound, or Unavailable where it is served but could not be loaded here."""
+        """The version that a number, an alias or nothing means. Raises NotFound, or Unavailable where it could not be loaded."""
         held = self._held.get((tenant, name))
-        if held is None or (held.ready is None and not held.entry.record.served):
-            raise NotFound(f"no model {name} is served")
-        if held.ready is None:
-            raise Unavailable(f"model {name} could not be loaded; it is tried again, or deploy it anew")
-        if version and version != str(held.ready.record.version):
-            raise NotFound(f"version {version} of model {name} is not served, version {held.ready.record.version} is")
-        return held.ready
+        if held is not None:
+            ready = held.ready.get(version)
+            if ready is not None:
+                return ready
+        raise _missing(held, name, version)
 
     def is_current(self, record: ModelRecord) -> bool:
         """Whether exactly this version is ready here."""
         held = self._held.get((record.tenant, record.name))
-        return held is not None and held.ready is not None and held.ready.record.file == record.file
+        ready = held.loaded.get(record.version) if held is not None else None
+        return ready is not None and ready.record.file == record.file
+
+    def models(self, tenant: str) -> list[Model]:
+        """The models of a tenant by name, with all their versions, as this process knows them."""
+        models = [held.entry.model for key, held in self._held.items() if key[0] == tenant]
+        return sorted((model for model in models if model.is_kept), key=lambda model: model.name)
 
     def list(self, tenant: str) -> list[ModelRecord]:
-        """The served models of a tenant by name, also those that could not be loaded."""
-        records = [held.entry.record for key, held in self._held.items() if key[0] == tenant]
-        return sorted((record for record in records if record.served), key=lambda record: record.name)
+        """The version of each of a tenant's models that is served by default, by name, also where it could not be loaded."""
+        served = [model.default for model in self.models(tenant)]
+        return [record for record in served if record is not None]
 
     def served_count(self) -> int:
-        """How many models are served, of all tenants."""
-        return sum(held.entry.record.served for held in self._held.values())
+        """How many versions are to be held ready, of all tenants."""
+        return ready_count(held.entry.model for held in self._held.values())
 
-    def adopt(self, entry: Entry, runner: Runner) -> None:
-        """Use a version whose runner is there already."""
-        if not self._is_old(entry):
-            self._held[_key(entry)] = _Held(entry, ReadyModel(entry.record, runner))
+    async def runner_of(self, record: ModelRecord) -> Runner:
+        """The runner of a version, loaded now if it is not held. Raises what keeps it from being loaded."""
+        held = self._held.get((record.tenant, record.name))
+        ready = held.loaded.get(record.version) if held is not None else None
+        return ready.runner if ready is not None and ready.record.file == record.file else await self._load(record)
 
-    async def apply(self, entry: Entry) -> None:
+    async def apply(self, entry: Entry, runners: Mapping[int, Runner] | None = None) -> None:
         """Do what an entry says: load, keep or let go. One that is older than what is known changes nothing."""
-        held = self._held.get(_key(entry))
         if self._is_old(entry):
             return
-        if not entry.record.served:
-            self._held[_key(entry)] = _Held(entry, None)
-            return
-        if held is not None and held.ready is not None and held.ready.record.file == entry.record.file:
-            self.adopt(entry, held.ready.runner)
-            return
-        try:
-            self.adopt(entry, await self._load(entry.record))
-        except ErgonautError as error:
-            self._keep_previous(entry)
-            log.error("model not loaded", model=entry.record.name, version=entry.record.version, error=str(error))
+        loaded: dict[int, ReadyModel] = {}
+        for record in entry.model.ready:
+            try:
+                given = (runners or {}).get(record.version)
+                loaded[record.version] = ReadyModel(record, given or await self.runner_of(record))
+            except ErgonautError as error:
+                log.error("model not loaded", model=record.name, version=record.version, error=str(error))
+        # Looked at again: another entry may have been applied while files were fetched.
+        if not self._is_old(entry):
+            held = self._held.get(_key(entry))
+            self._held[_key(entry)] = _held_of(entry, loaded, held.ready.get("") if held else None)
 
     async def load_all(self) -> None:
         """Hold ready whatever the registry says; one that cannot be loaded does not keep the others away."""
@@ -107,18 +117,43 @@ class Catalogue:
         held = self._held.get(_key(entry))
         return held is not None and held.entry.revision > entry.revision
 
-    def _keep_previous(self, entry: Entry) -> None:
-        """The version that works stays in use until the newer one can be loaded, which each round tries again."""
-        if self._is_old(entry):
-            return
-        held = self._held.get(_key(entry))
-        self._held[_key(entry)] = _Held(entry, held.ready if held else None)
-
     async def _load(self, record: ModelRecord) -> Runner:
         async with self._spool.room() as path:
             await self._files.fetch(record.tenant, record.file, path)
+            await self._trust.check_file(record, path)
             return await self._loader.load(path)
 
 
+def _held_of(entry: Entry, loaded: Mapping[int, ReadyModel], previous: ReadyModel | None) -> _Held:
+    """What a wish for each version leads to, looked up once here rather than at each request."""
+    model = entry.model
+    ready = {str(version): each for version, each in loaded.items()}
+    ready |= {alias: loaded[version] for alias, version in model.aliases.items() if version in loaded}
+    default = model.default
+    if default is not None:
+        # The version that works stays in use until the one that should be can be loaded, which each round tries again.
+        stays = previous if previous is not None and model.numbered(previous.record.version) else None
+        chosen = loaded.get(default.version) or stays
+        if chosen is not None:
+            ready[""] = chosen
+            loaded = {**loaded, chosen.record.version: chosen}
+    return _Held(entry, loaded, ready)
+
+
+def _missing(held: _Held | None, name: str, version: str) -> NotFound | Unavailable:
+    """Why a wish leads nowhere."""
+    if held is None or not held.entry.model.is_kept:
+        return NotFound(f"no model {name} is served")
+    model = held.entry.model
+    try:
+        record = model.named(version)
+    except NotFound as error:
+        return error
+    if not record.served:
+        told = f"version {record.version} of model {name}"
+        return NotFound(f"{told} is not loaded; load it: ergonaut models load {name} {record.version}")
+    return Unavailable(f"model {name} could not be loaded; it is tried again, or deploy it anew")
+
+
 def _key(entry: Entry) -> tuple[str, str]:
-    return entry.record.tenant, entry.record.name
+    return entry.model.tenant, entry.model.name

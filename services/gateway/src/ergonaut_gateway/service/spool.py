@@ -49,6 +49,12 @@ class Spool:
         async with self.room() as path:
             yield await self._receive(chunks, path)
 
+    async def pieces(self, path: Path) -> AsyncIterator[bytes]:
+        """A file on its way out, piece by piece."""
+        with path.open("rb") as file:
+            while piece := await asyncio.to_thread(file.read, CHUNK_BYTES_MAX // 2):
+                yield piece
+
     async def _receive(self, chunks: AsyncIterator[bytes], path: Path) -> Upload:
         digest, size_bytes = hashlib.sha256(), 0
         with path.open("wb") as file:

@@ -1,0 +1,238 @@
+"""What becomes of a model when it is deployed, removed, aliased, loaded or unloaded. Each gives the model after the change."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.events import Event, ModelAliased, ModelDeployed, ModelRemoved
+from ergonaut.ids import derived_id
+from ergonaut_gateway.domain.models import (
+    Candidate,
+    Fact,
+    FactKind,
+    Model,
+    ModelRecord,
+    VersionState,
+    check_alias,
+)
+
+ALIASES_MAX = 32
+"""Aliases of one model. Aliased versions are never dropped, so this also bounds what is kept."""
+
+REMOVED_MAX = 20
+"""Removed versions that a record still tells of; their files are gone, and a record must stay small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """An alias that shall name a version, or none. `expected` is the version that it must name now: 0 for none, None for any."""
+
+    alias: str
+    version: str = ""
+    expected: int | None = None
+
+
+def same_file(current: Model | None, digest: str, signature_bundle: str) -> ModelRecord | None:
+    """The newest version where it is this very file, so that deploying it again changes nothing but, maybe, its state.
+
+    A signature that it came without is news.
+    """
+    newest = current.kept[-1] if current and current.kept else None
+    if newest is None or newest.digest != digest or (signature_bundle and not newest.signature_bundle):
+        return None
+    return newest
+
+
+def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max: int) -> Model:
+    """The model with one more version, which is ready. Numbers go on counting, so that one never means two files."""
+    version = current.version_last + 1
+    record = ModelRecord(
+        tenant=current.tenant,
+        name=current.name,
+        version=version,
+        digest=candidate.digest,
+        size_bytes=candidate.size_bytes,
+        file=candidate.file,
+        signature=candidate.signature,
+        deployed_at=at,
+        run_id=candidate.lineage.run_id,
+        deployment_id=candidate.deployment_id,
+        lineage=candidate.lineage,
+        signature_bundle=candidate.signature_bundle,
+        signed_by=candidate.signed_by,
+    )
+    rested = tuple(_rested(current, older) for older in current.versions)
+    grown = replace(current, versions=(*rested, record), version_last=version)
+    return _changed(_bounded(grown, at=at, versions_max=versions_max), Fact(FactKind.DEPLOYED, at, version))
+
+
+def ready_more(current: Model | None) -> int:
+    """How many more versions are ready after a deployment; often none, since the version before then rests."""
+    if current is None:
+        return 1
+    rested = [_rested(current, record) for record in current.versions]
+    return 1 + sum(record.served for record in rested) - len(current.ready)
+
+
+def removed(current: Model, version: str, *, at: datetime) -> Model:
+    """The model without a version, or without any where none is named. Raises NotFound, or Refused for one with an alias."""
+    if not version:
+        gone = replace(current, versions=tuple(_removed(each, at) for each in current.versions), aliases={})
+        return _changed(gone, Fact(FactKind.REMOVED, at, current.version_last))
+    record = current.named(version)
+    _check_unnamed(current, record, "removed")
+    rest = _with(current, record, lambda each: _removed(each, at))
+    return _changed(rest, *(() if rest.is_kept else (Fact(FactKind.REMOVED, at, current.version_last),)))
+
+
+def aliased(current: Model, naming: Naming, *, at: datetime) -> Model:
+    """The model with an alias that names a version, which is ready from then on. Raises Conflict, NotFound or Refused."""
+    check_alias(naming.alias)
+    _check_expected(current, naming)
+    record = current.named(naming.version)
+    if current.aliases.get(naming.alias) == record.version and record.served:
+        return current
+    aliases = {**current.aliases, naming.alias: record.version}
+    if len(aliases) > ALIASES_MAX:
+        raise Refused(f"a model has at most {ALIASES_MAX} aliases; remove one first", field="alias")
+    ready = _with(replace(current, aliases=aliases), record, lambda each: replace(each, state=VersionState.READY))
+    return _changed(ready, Fact(FactKind.ALIASED, at, record.version, naming.alias))
+
+
+def unaliased(current: Model, naming: Naming, *, at: datetime) -> Model:
+    """The model without an alias; its version stays. Raises Conflict or NotFound."""
+    if naming.alias not in current.aliases:
+        raise NotFound(f"model {current.name} has no alias {naming.alias}")
+    _check_expected(current, naming)
+    aliases = {alias: version for alias, version in current.aliases.items() if alias != naming.alias}
+    return _changed(replace(current, aliases=aliases), Fact(FactKind.ALIASED, at, 0, naming.alias))
+
+
+def loaded(current: Model, version: str) -> Model:
+    """The model with a version ready, which stays so when newer ones come; none named is the foremost and all with an alias."""
+    if version:
+        chosen = current.named(version)
+        return _if_new(current, _with(current, chosen, _pinned))
+    wanted = {current.named("").version, *current.aliases.values()}
+    ready = (replace(each, state=VersionState.READY) if each.version in wanted else each for each in current.versions)
+    return _if_new(current, replace(current, versions=tuple(ready)))
+
+
+def unloaded(current: Model, version: str) -> Model:
+    """The model with a version, or none, ready. Raises NotFound, or Refused for a version with an alias."""
+    if version:
+        record = current.named(version)
+        _check_unnamed(current, record, "unloaded")
+        return _if_new(current, _with(current, record, _unloaded))
+    current.named("")
+    return _if_new(current, replace(current, versions=tuple(map(_unloaded, current.versions))))
+
+
+def released(current: Model, deployment_id: str, version: int) -> Model:
+    """The model after the file of a removed version was given up; the oldest removed versions are forgotten."""
+    noted = tuple(
+        replace(each, is_file_released=True) if (each.version, each.deployment_id) == (version, deployment_id) else each
+        for each in current.versions
+    )
+    forgettable = [each.version for each in noted if not each.is_kept and each.is_file_released]
+    forgotten = set(forgettable[: max(len(forgettable) - REMOVED_MAX, 0)])
+    return replace(current, versions=tuple(each for each in noted if each.version not in forgotten))
+
+
+def events_of(model: Model) -> list[Event]:
+    """The events behind what nobody has been told of yet, the same however often they are asked for."""
+    return [_event(model, fact) for fact in model.untold]
+
+
+def _event(model: Model, fact: Fact) -> Event:
+    parts = (model.tenant, model.name, str(fact.version))
+    if fact.kind is FactKind.REMOVED:
+        return ModelRemoved(
+            event_id=derived_id("event", "model-removed", *parts),
+            tenant=model.tenant,
+            occurred_at=fact.at,
+            model=model.name,
+        )
+    if fact.kind is FactKind.ALIASED:
+        return ModelAliased(
+            event_id=derived_id("event", "model-aliased", *parts, fact.alias, str(fact.change)),
+            tenant=model.tenant,
+            occurred_at=fact.at,
+            model=model.name,
+            alias=fact.alias,
+            version=fact.version,
+        )
+    record = next(each for each in model.versions if each.version == fact.version)
+    return ModelDeployed(
+        event_id=derived_id("event", "model-deployed", *parts),
+        tenant=model.tenant,
+        occurred_at=fact.at,
+        model=model.name,
+        version=record.version,
+        digest=record.digest,
+        size_bytes=record.size_bytes,
+        run_id=record.run_id,
+    )
+
+
+def _changed(model: Model, *facts: Fact) -> Model:
+    """The model with its changes counted and what is to be told of this one."""
+    change = model.changes + 1
+    told_later = tuple(replace(fact, change=change) for fact in facts)
+    return replace(model, changes=change, untold=(*model.untold, *told_later))
+
+
+def _if_new(current: Model, after: Model) -> Model:
+    return current if after.versions == current.versions else _changed(after)
+
+
+def _with(model: Model, record: ModelRecord, change: Callable[[ModelRecord], ModelRecord]) -> Model:
+    changed = (change(each) if each.version == record.version else each for each in model.versions)
+    return replace(model, versions=tuple(changed))
+
+
+def _rested(model: Model, record: ModelRecord) -> ModelRecord:
+    """What a newer version makes of an older one: it is unloaded, but for those that somebody named or asked for."""
+    if not record.served or record.is_pinned or model.aliases_of(record.version):
+        return record
+    return _unloaded(record)
+
+
+def _bounded(model: Model, *, at: datetime, versions_max: int) -> Model:
+    """The model with the oldest versions beyond the bound removed; neither the newest nor one with an alias is."""
+    droppable = [each for each in model.kept[:-1] if not model.aliases_of(each.version)]
+    for record in droppable[: max(len(model.kept) - versions_max, 0)]:
+        model = _with(model, record, lambda each: _removed(each, at))
+    return model
+
+
+def _pinned(record: ModelRecord) -> ModelRecord:
+    return replace(record, state=VersionState.READY, is_pinned=True)
+
+
+def _unloaded(record: ModelRecord) -> ModelRecord:
+    return replace(record, state=VersionState.UNLOADED, is_pinned=False) if record.is_kept else record
+
+
+def _removed(record: ModelRecord, at: datetime) -> ModelRecord:
+    if not record.is_kept:
+        return record
+    return replace(record, state=VersionState.REMOVED, is_pinned=False, removed_at=at)
+
+
+def _check_unnamed(model: Model, record: ModelRecord, what: str) -> None:
+    if named := model.aliases_of(record.version):
+        raise Refused(
+            f"{record.version} of model {model.name} is its {', '.join(named)} and cannot be {what}; "
+            "let the alias name another version first",
+            field="version",
+        )
+
+
+def _check_expected(model: Model, naming: Naming) -> None:
+    names = model.aliases.get(naming.alias, 0)
+    if naming.expected is not None and naming.expected != names:
+        told = f"names version {names}" if names else "is not set"
+        wanted = f"version {naming.expected}" if naming.expected else "nothing"
+        raise Conflict(f"alias {naming.alias} of model {model.name} {told}, and was expected to name {wanted}")

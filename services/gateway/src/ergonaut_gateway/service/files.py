@@ -1,0 +1,109 @@
+"""Files of models, shared by versions of the same content: held before a version is recorded, let go after it is removed.
+
+A file is deleted only after its note says that nobody holds it, and a deployment that finds such a note stores the file anew
+under another name. So a deletion that comes late, or is repeated, never hits a file that somebody holds.
+"""
+
+from pathlib import Path
+
+from ergonaut.errors import Conflict, ErgonautError, Unavailable
+from ergonaut.ids import new_id
+from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.files import FileEntry, Hold, KeptFile, held, let_go, without_dead
+from ergonaut_gateway.domain.models import Model, ModelRecord
+from ergonaut_gateway.ports import FileNotes, ModelFiles, ModelRegistry
+
+HOLDS_TRIED_MAX = 8
+"""How often a note is written again; each failure means that another deployment or removal got through."""
+
+log = get_logger(__name__)
+
+
+class SharedFiles:
+    """Keeps each content once a tenant."""
+
+    def __init__(self, files: ModelFiles, notes: FileNotes, clock: Clock) -> None:
+        self._files = files
+        self._notes = notes
+        self._clock = clock
+
+    async def hold(self, tenant: str, digest: str, source: Path, hold: Hold) -> str:
+        """Where the content is kept, from now until the hold is let go; stored if it is not there yet."""
+        stored = ""
+        for _ in range(HOLDS_TRIED_MAX):
+            entry = await self._notes.get(tenant, digest)
+            if entry is not None and entry.kept.holds:
+                kept = held(entry.kept, hold)
+                if not await self._files.exists(tenant, kept.file):
+                    # Somebody lost it. What was lost is written again, and heals every version that shares it.
+                    await self._files.store(tenant, kept.file, source)
+            else:
+                stored = stored or await self._stored(tenant, digest, source)
+                kept = KeptFile(tenant, digest, stored, (hold,))
+            try:
+                await self._notes.put(kept, revision=entry.revision if entry else 0)
+            except Conflict:
+                continue
+            if stored and stored != kept.file:
+                await self._discard(tenant, stored)
+            return kept.file
+        raise Unavailable(f"the file {digest} is being deployed or removed by others; ask again")
+
+    async def let_go(self, record: ModelRecord) -> None:
+        """Give up a version's hold on its file, and delete a file that nobody holds. Doing so again changes nothing."""
+        for _ in range(HOLDS_TRIED_MAX):
+            entry = await self._notes.get(record.tenant, record.digest)
+            if entry is None or entry.kept.file != record.file:
+                # Its file is its own, or was deleted and is there under another name since.
+                await self._files.delete(record.tenant, record.file)
+                return
+            try:
+                await self._note(entry, let_go(entry.kept, record.deployment_id))
+            except Conflict:
+                continue
+            return
+        raise Unavailable(f"the file {record.digest} is being deployed or removed by others; ask again")
+
+    async def sweep(self, registry: ModelRegistry) -> None:
+        """Give up the holds of deployments that died, and delete what nobody holds."""
+        for entry in await self._notes.entries():
+            try:
+                # Read for each note after the note: a hold is noted before its version is recorded.
+                models = {hold.model for hold in entry.kept.holds}
+                found = [await registry.get(entry.kept.tenant, name) for name in sorted(models)]
+                living = frozenset().union(*(_holders(each.model) for each in found if each))
+                await self._note(entry, without_dead(entry.kept, living, now=self._clock.now()))
+            except Conflict:
+                continue
+            except ErgonautError as error:
+                log.warning("model file not looked after", file=entry.kept.file, error=str(error))
+
+    def hold_of(self, model: str) -> Hold:
+        """A new hold for a deployment of a model."""
+        return Hold(model, new_id("deployment"), self._clock.now())
+
+    async def _note(self, entry: FileEntry, kept: KeptFile) -> None:
+        """Write a note that has fewer holds. Raises Conflict where it was changed."""
+        if kept.holds != entry.kept.holds:
+            entry = await self._notes.put(kept, revision=entry.revision)
+        if kept.holds:
+            return
+        await self._files.delete(kept.tenant, kept.file)
+        await self._notes.drop(entry)
+
+    async def _stored(self, tenant: str, digest: str, source: Path) -> str:
+        file = f"{digest}/{new_id('file')}"
+        await self._files.store(tenant, file, source)
+        return file
+
+    async def _discard(self, tenant: str, file: str) -> None:
+        """Free the room of a file that another deployment stored as well; a failure costs room only."""
+        try:
+            await self._files.delete(tenant, file)
+        except ErgonautError as error:
+            log.warning("model file not deleted", tenant=tenant, file=file, error=str(error))
+
+
+def _holders(model: Model) -> frozenset[str]:
+    return frozenset(record.deployment_id for record in model.versions if not record.is_file_released)
