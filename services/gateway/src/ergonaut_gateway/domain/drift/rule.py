@@ -95,7 +95,7 @@ class Episode:
     open: bool = False
     _calm: int = 0
 
-    def begins(self, found: Sequence[Finding], *, calm: bool) -> bool:
+    def begins(self, found: Sequence[object], *, calm: bool) -> bool:
         """Take in a check; say whether drift began with it."""
         if not self.open:
             self.open, self._calm = bool(found), 0

@@ -51,7 +51,7 @@ class DriftWatch:
         self._thresholds = thresholds
         self._gathered: list[Matrix] = []
         self._blocks: deque[Sketch] = deque()
-        self._rest: Matrix = np.empty((0, len(categorical)))
+        self._begun: Sketch | None = None
         self._episode = Episode()
         self.reference: Sketch | None = None
 
@@ -70,20 +70,24 @@ class DriftWatch:
         self.reference = reference
         self._gathered.clear()
         self._blocks.clear()
+        self._begun = None
         self._episode = Episode()
 
     def blocks_of(self, rows: Matrix) -> list[Sketch]:
         """Cut rows into blocks; what is no whole block waits for the next rows. Before the reference is full there are none."""
-        rows = rows if not len(self._rest) else np.concatenate((self._rest, rows))
-        self._rest = rows[:0]
         if self.reference is None:
             rows = self._gather(rows)
-        if self.reference is None:
-            return []
-        whole = len(rows) - len(rows) % self._sizes.block_rows
-        self._rest = rows[whole:].copy()
-        size = self._sizes.block_rows
-        return [sketch_of(self.reference.grid, rows[at : at + size]) for at in range(0, whole, size)]
+        blocks = []
+        while len(rows):
+            assert self.reference is not None, "rows that are left were not needed for the reference"
+            begun = [self._begun] if self._begun is not None else []
+            room = self._sizes.block_rows - sum(sketch.rows for sketch in begun)
+            block = merged([*begun, sketch_of(self.reference.grid, rows[:room])])
+            rows = rows[room:]
+            is_full = block.rows == self._sizes.block_rows
+            self._begun = None if is_full else block
+            blocks += [block] * is_full
+        return blocks
 
     def take(self, block: Sketch) -> Drift | None:
         """Move the window by a block, and say whether drift begins. Raises Refused for a block on another reference."""
