@@ -1,0 +1,100 @@
+"""Peak rates of every server by every wire, and of onnxruntime in process, in rounds whose order turns."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+from clients import Clients, Seen
+from contestants import Contestant
+from subjects import Model, session
+
+ALONE = "in-process"
+WARM_SECONDS = 1
+
+Row = tuple[str, str, str]
+"""A server, a model and a wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often everything is measured, and for how many whole seconds each time."""
+
+    count: int
+    seconds: int
+
+
+def peaks(
+    contestants: Sequence[Contestant], models: Sequence[Model], clients: Clients, rounds: Rounds
+) -> dict[Row, Seen]:
+    """The medians of all rounds by row; a row that failed once is told and left out."""
+    seen: dict[Row, list[Seen]] = {}
+    failed: set[Row] = set()
+    turns: list[Contestant | Model] = [*contestants, *models]
+    for number in range(rounds.count):
+        shift = number * len(turns) // rounds.count
+        for turn in turns[shift:] + turns[:shift]:
+            found = _alone(turn, rounds) if isinstance(turn, Model) else _served(turn, clients, rounds, failed)
+            for row, one in found.items():
+                seen.setdefault(row, []).append(one)
+                progress(f"round {number + 1} of {rounds.count}: {' '.join(row)} {one.per_second:,.0f}/s")
+    return {row: _median(each) for row, each in seen.items() if row not in failed}
+
+
+def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: set[Row]) -> dict[Row, Seen]:
+    contestant.go_on()
+    found = {}
+    try:
+        for wire, door in contestant.doors.items():
+            row = (contestant.name, contestant.model.name, wire)
+            if row in failed:
+                continue
+            try:
+                clients.peak(door, WARM_SECONDS)
+                found[row] = clients.peak(door, rounds.seconds)
+            except ValueError as error:
+                failed.add(row)
+                print(f"  {' '.join(row)} is left out: {error}", flush=True)
+    finally:
+        contestant.stand_still()
+    return found
+
+
+def _alone(model: Model, rounds: Rounds) -> dict[Row, Seen]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        per_second, p50, p99 = process.submit(_runs, model, rounds.seconds).result()
+    return {(ALONE, model.name, "run"): Seen(per_second, p50, p99, 0)}
+
+
+def _runs(model: Model, seconds: int) -> tuple[float, float, float]:
+    """Runs a second of single rows on one thread, with the rows in memory as onnxruntime wants them."""
+    alone, rows = session(model.path), [np.ascontiguousarray(row[np.newaxis]) for row in model.rows]
+    took: list[float] = []
+    began = last = time.perf_counter()
+    while last - began < seconds:
+        for row in rows:
+            alone.run(["probabilities"], {"X": row})
+            now = time.perf_counter()
+            took.append(now - last)
+            last = now
+    took.sort()
+    p50, p99 = (took[int(len(took) * part)] * 1e3 for part in (0.5, 0.99))
+    return len(took) / (last - began), p50, p99
+
+
+def _median(each: Sequence[Seen]) -> Seen:
+    return Seen(
+        statistics.median(one.per_second for one in each),
+        statistics.median(one.latency_ms_p50 for one in each),
+        statistics.median(one.latency_ms_p99 for one in each),
+        sum(one.failed for one in each),
+    )
+
+
+def progress(sentence: str) -> None:
+    """Tell whoever waits, apart from the results."""
+    print(f"  {sentence}", file=sys.stderr, flush=True)
