@@ -5,41 +5,34 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from starlette.requests import Request
 
-from ergonaut.errors import Unavailable
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
-from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, RunPool, run_pool
-from ergonaut_gateway.http import BodyLimits, routes, serving_http
-from ergonaut_gateway.http.bodies import Bodies
+from ergonaut_gateway.adapters.onnx import OnnxLoader
+from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, serving_http
+from ergonaut_gateway.service import EngineLimits
 
 from .conftest import Gateway, Gateways
 from .onnx_models import counting, doubling, identity
 
-LIMITS = BodyLimits(body_bytes=100_000, all_bodies_bytes=250_000, timeout_seconds=0.5)
+LIMITS = HttpLimits(body_bytes=100_000, all_bodies_bytes=250_000, connections=50, body_seconds=0.5)
 X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 INFER = "/v2/models/digits/infer"
 
 
 @pytest.fixture
-def pool() -> Iterator[RunPool]:
-    with run_pool(PoolLimits(threads=1, waiting=0, run_timeout_seconds=20)) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def gateway(gateways: Gateways, pool: RunPool) -> Gateway:
-    made = gateways.another(OnnxLoader(pool))
+async def gateway(gateways: Gateways) -> AsyncIterator[Gateway]:
+    made = gateways.another(OnnxLoader(), limits=EngineLimits(threads=1, waiting=0, model_waiting=0))
     await made.deploy(doubling())
-    return made
+    yield made
+    made.predictions.close()
 
 
 @pytest.fixture
@@ -49,8 +42,10 @@ def keys(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 @pytest.fixture
 async def port(gateway: Gateway, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[int]:
-    app = routes(gateway.catalogue, gateway.predictions, KeyRing.load(keys[0]), LIMITS)
-    async with serving_http("127.0.0.1:0", app, connections_max=50) as bound:
+    router = Router()
+    callers = Callers(KeyRing.load(keys[0]))
+    InferenceDoor(gateway.models, gateway.catalogue, gateway.predictions, callers).add_to(router)
+    async with serving_http("127.0.0.1:0", router, LIMITS) as bound:
         yield bound
 
 
@@ -278,25 +273,6 @@ async def test_bodies_of_all_requests_together_are_bounded_and_room_is_given_bac
         writer.close()
     await asyncio.sleep(0.1)
     assert (await http.post(INFER, json={"inputs": [X]})).status_code == 200
-
-
-def packed(size_bytes: int) -> Request:
-    """A request whose body has so many bytes once it is unpacked."""
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": gzip.compress(b" " * size_bytes), "more_body": False}
-
-    return Request({"type": "http", "method": "POST", "headers": [(b"content-encoding", b"gzip")]}, receive)
-
-
-async def test_bodies_that_come_packed_are_held_to_the_bound_by_what_they_unpack_to() -> None:
-    bodies = Bodies(LIMITS)
-    async with bodies.held(packed(90_000)), bodies.held(packed(90_000)):
-        with pytest.raises(Unavailable, match="too many large requests"):
-            async with bodies.held(packed(90_000)):
-                pass
-    async with bodies.held(packed(90_000)) as body:
-        assert len(body) == 90_000
 
 
 async def test_a_stopping_gateway_says_that_it_is_not_ready(http: httpx.AsyncClient, gateway: Gateway) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceAnswer
-from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
-from ergonaut_gateway.protocol.http_wire import BinaryWish, decode_request, encode_answer
+from ergonaut_gateway.domain.tensors import BF16, Tensor, datatype_of, float32_of, from_raw, to_raw
+from ergonaut_gateway.protocol.http_wire import Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.json_tensors import from_json
 
 from .drawn_tensors import same, tensors
@@ -49,7 +49,8 @@ def test_json_data_arrives_as_it_was_flat_or_nested(tensor: Tensor, nested: bool
         texts = np.array([element.decode() for element in tensor.ravel()] or [], dtype=object).reshape(tensor.shape)
         elements = texts.tolist() if nested and tensor.ndim else list(texts.ravel())
     else:
-        elements = tensor.tolist() if nested and tensor.ndim else tensor.ravel().tolist()
+        numbers = float32_of(tensor) if datatype_of(tensor) == BF16 else tensor
+        elements = numbers.tolist() if nested and tensor.ndim else numbers.ravel().tolist()
     if tensor.size == 0:
         elements = []
     given_tensor = {"name": "x", "shape": tensor.shape, "datatype": datatype_of(tensor), "data": elements}
@@ -62,14 +63,14 @@ def test_answers_can_be_read_back_whatever_is_wanted_as_binary(
     given_outputs: list[tuple[Tensor, bool]], by_default: bool
 ) -> None:
     outputs = {f"t{at}": tensor for at, (tensor, _) in enumerate(given_outputs)}
-    wish = BinaryWish(by_default, {f"t{at}": binary for at, (_, binary) in enumerate(given_outputs) if at})
-    body, length = encode_answer(InferenceAnswer("7", "m", 3, outputs), wish)
+    terms = Terms(by_default, {f"t{at}": binary for at, (_, binary) in enumerate(given_outputs) if at})
+    body, length = encode_answer(InferenceAnswer("7", "m", 3, outputs), terms)
     head = orjson.loads(body[:length])
     rest = body[length:] if length is not None else b""
     assert (head["id"], head["model_name"], head["model_version"]) == ("7", "m", "3")
     for told in head["outputs"]:
         size_bytes = told.get("parameters", {}).get("binary_data_size")
-        assert (size_bytes is not None) == wish.includes(told["name"])
+        assert (size_bytes is not None) == terms.includes(told["name"])
         if size_bytes is None:
             got = from_json(orjson.dumps(told["data"]), told["datatype"], told["shape"], field="y")
         else:
@@ -132,6 +133,7 @@ def test_no_document_does_more_than_be_refused(document: dict[str, Any], binary:
         ({"data": [[1, 2]]}, "inputs.x.data: is nested as [1, 2], the shape is [2]"),
         ({"data": [[1], [2, 3]]}, "inputs.x.data: is not FP32: the nested lists differ in length"),
         ({"data": [["a"], ["b", "c"]], "datatype": "BYTES"}, "inputs.x.data: is not BYTES: the nested lists differ"),
+        ({"data": [1, 3.4e38], "datatype": "BF16"}, "inputs.x.data: holds a number too large for BF16"),
         ({"data": [1.5, 2], "datatype": "INT8"}, "inputs.x.data: is not INT8: Expected `int`, got `float` - at `$[0]`"),
         ({"data": [300, 2], "datatype": "UINT8"}, "inputs.x.data: is not UINT8: Python integer 300 out of bounds"),
         ({"data": [1, 0], "datatype": "BOOL"}, "inputs.x.data: is not BOOL: Expected `bool`, got `int` - at `$[0]`"),
@@ -171,6 +173,12 @@ def test_a_wrong_input_is_named_with_the_reason(change: dict[str, Any], message:
             {"inputs": [X], "parameters": {"binary_data_output": "yes"}},
             "parameters.binary_data_output: must be true or false",
         ),
+        (
+            {"inputs": [X], "parameters": {"sequence_id": 7}},
+            "parameters.sequence_id: is not supported; each request stands for itself here",
+        ),
+        ({"inputs": [X], "parameters": {"priority": -1}}, "parameters.priority: must be a whole number from 0 to"),
+        ({"inputs": [X], "parameters": {"timeout": 1.5}}, "parameters.timeout: must be a whole number from 0 to"),
     ],
 )
 def test_a_wrong_document_is_refused_with_the_field(document: Any, message: str) -> None:
@@ -204,16 +212,22 @@ def test_lists_nested_without_end_are_refused(depth: int) -> None:
 
 
 def test_parameters_that_change_nothing_are_passed_over() -> None:
-    document = {"inputs": [X | {"parameters": {"colour": "red"}}], "parameters": {"priority": 3}, "more": 1}
-    request, wish = decode_request(json.dumps(document).encode())
-    assert (list(request.inputs), wish.by_default) == (["x"], False)
+    document = {"inputs": [X | {"parameters": {"colour": "red"}}], "parameters": {"sequence_id": 0}, "more": 1}
+    request, terms = decode_request(json.dumps(document).encode())
+    assert (list(request.inputs), terms) == (["x"], Terms(by_default=False, by_output={}))
+
+
+def test_how_soon_an_answer_is_wanted_is_read_in_tritons_units() -> None:
+    document = {"inputs": [X], "parameters": {"priority": 3, "timeout": 2_500}}
+    _, terms = decode_request(json.dumps(document).encode())
+    assert (terms.priority, terms.timeout_seconds) == (3, 0.0025)
 
 
 def test_a_number_that_json_cannot_write_is_null_and_bytes_that_are_no_text_are_refused() -> None:
     nan = {"y": np.array([np.nan, 1.5, np.inf], dtype="<f4")}
-    body, _ = encode_answer(InferenceAnswer("", "m", 1, nan), BinaryWish(by_default=False, by_output={}))
+    body, _ = encode_answer(InferenceAnswer("", "m", 1, nan), Terms(by_default=False, by_output={}))
     assert orjson.loads(body)["outputs"][0]["data"] == [None, 1.5, None]
     assert "id" not in orjson.loads(body)
     raw = {"y": from_raw(b"\1\0\0\0\xff", "BYTES", [1], field="y")}
     with pytest.raises(Refused, match=r"^outputs\.y: is not text; ask for it with binary_data$"):
-        encode_answer(InferenceAnswer("", "m", 1, raw), BinaryWish(by_default=False, by_output={}))
+        encode_answer(InferenceAnswer("", "m", 1, raw), Terms(by_default=False, by_output={}))

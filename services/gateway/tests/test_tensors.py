@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceRequest, check_inputs, outputs_wanted, row_count
 from ergonaut_gateway.domain.models import Signature, TensorSpec
-from ergonaut_gateway.domain.tensors import AXIS_MAX, DTYPES, RANK_MAX, Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.domain.tensors import (
+    AXIS_MAX,
+    DTYPES,
+    RANK_MAX,
+    Tensor,
+    bf16_of,
+    datatype_of,
+    float32_of,
+    from_raw,
+    to_raw,
+)
 
 from .drawn_tensors import same, tensors
 
@@ -21,6 +31,26 @@ SIGNATURE = Signature(
 @given(tensors())
 def test_any_tensor_survives_its_raw_form(tensor: Tensor) -> None:
     assert same(from_raw(to_raw(tensor), datatype_of(tensor), tensor.shape, field="x"), tensor)
+
+
+@given(st.floats(width=32))
+def test_a_number_becomes_the_bf16_that_is_nearest(number: float) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="the reference for BF16 is not installed")
+    given_number = np.array([number], dtype="<f4")
+    expected = given_number.astype(ml_dtypes.bfloat16).astype("<f4")
+    np.testing.assert_array_equal(float32_of(bf16_of(given_number)), expected)
+
+
+def test_a_tensor_that_begins_amid_a_word_is_given_aligned() -> None:
+    body = b"." + np.arange(4, dtype="<f8").tobytes()
+    tensor = from_raw(memoryview(body)[1:], "FP64", [4], field="x")
+    assert tensor.flags.aligned
+    np.testing.assert_array_equal(tensor, [0, 1, 2, 3])
+
+
+def test_a_tensor_that_begins_with_a_word_is_read_where_it_lies() -> None:
+    body = np.arange(4, dtype="<f8").tobytes()
+    assert np.shares_memory(from_raw(body, "FP64", [4], field="x"), np.frombuffer(body, np.uint8))
 
 
 @given(st.binary(max_size=64), st.sampled_from([*DTYPES, "FP8"]), st.lists(st.integers(-2, 5), max_size=4))

@@ -54,8 +54,13 @@ async def stopped(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
 
 
-def run_service(name: str, run: Callable[[PlatformSettings], Awaitable[None]]) -> None:
-    """Be the process of a service: read settings, start logs and spans, run until told to stop."""
+def run_service(
+    name: str,
+    run: Callable[[PlatformSettings], Awaitable[None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Be the process of a service: read settings, start logs and spans, run until told to stop, on a loop of its choice."""
     try:
         platform = PlatformSettings()
     except ValidationError as error:
@@ -65,7 +70,8 @@ def run_service(name: str, run: Callable[[PlatformSettings], Awaitable[None]]) -
     start_logging(name, platform.log_level)
     start_tracing(name, platform.otlp_endpoint)
     try:
-        asyncio.run(_whole_life(name, run, platform))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_whole_life(name, run, platform))
     except ValidationError as error:
         if error.title != "Settings":
             log.exception("service failed", service=name, error=in_words(error))

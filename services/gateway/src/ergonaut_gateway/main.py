@@ -14,7 +14,7 @@ from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
 from ergonaut_gateway.adapters.signatures import TrustedKeys
-from ergonaut_gateway.http import BodyLimits, routes, serving_http
+from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, serving_http
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
 from ergonaut_gateway.service.files import SharedFiles
@@ -40,11 +40,9 @@ async def main(platform: PlatformSettings) -> None:
         )
         await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
-        limits = BodyLimits(settings.body_bytes_max, settings.bodies_bytes_max, settings.body_timeout_seconds)
-        app = routes(catalogue, predictions, keys, limits)
-        await stack.enter_async_context(
-            serving_http(settings.http_address, app, connections_max=settings.connections_max)
-        )
+        router = Router()
+        InferenceDoor(models, catalogue, predictions, Callers(keys)).add_to(router)
+        await stack.enter_async_context(serving_http(settings.http_address, router, _http_limits(settings)))
         add = door(models, catalogue, predictions)
         opened = await stack.enter_async_context(
             serving(settings.grpc_address, service="gateway", add=add, keys=keys, names=NAMES)
@@ -74,6 +72,18 @@ async def _reporting(predictions: Predictions, settings: Settings) -> AsyncItera
     async with background(predictions.keep_reporting(every_seconds=settings.report_seconds)):
         yield
     await predictions.try_report()
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        body_bytes=settings.body_bytes_max,
+        all_bodies_bytes=settings.bodies_bytes_max,
+        connections=settings.connections_max,
+        body_seconds=settings.body_timeout_seconds,
+        head_seconds=settings.head_timeout_seconds,
+        idle_seconds=settings.idle_timeout_seconds,
+        write_seconds=settings.write_timeout_seconds,
+    )
 
 
 def _engine_limits(settings: Settings) -> EngineLimits:

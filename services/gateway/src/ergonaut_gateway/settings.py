@@ -97,6 +97,21 @@ class Settings(DoorSettings):
     body_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Seconds in which an HTTP body must arrive; raise it for slow links."
     )
+    head_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds in which an HTTP request's headers must arrive; few networks need more.",
+    )
+    idle_timeout_seconds: float = Field(
+        default=75.0,
+        gt=0,
+        description="Seconds that an HTTP connection may stay without a request; more than a proxy in front keeps its own.",
+    )
+    write_timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that a caller may leave an HTTP answer unread; raise it for slow links.",
+    )
     report_seconds: float = Field(
         default=10.0, gt=0, description="Seconds between two events that tell served requests; a kill loses so much."
     )

@@ -2,11 +2,13 @@
 
 from ergonaut_common.observe.logs import get_logger, start_logging
 from ergonaut_common.observe.metrics import serving_metrics
-from ergonaut_common.observe.traces import carried_context, span, start_tracing, trace_headers
+from ergonaut_common.observe.traces import SpanEnd, carried_context, opened_span, span, start_tracing, trace_headers
 
 __all__ = [
+    "SpanEnd",
     "carried_context",
     "get_logger",
+    "opened_span",
     "serving_metrics",
     "span",
     "start_logging",

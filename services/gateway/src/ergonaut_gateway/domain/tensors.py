@@ -1,6 +1,7 @@
 """Tensors as numpy arrays and as the little-endian bytes in which both wires carry them. Used by protocol and adapters.
 
-A `BYTES` tensor is an object array of `bytes`; its raw form puts a 4-byte little-endian length before each element.
+A `BYTES` tensor is an object array of `bytes`; its raw form puts a 4-byte little-endian length before each element. A `BF16`
+tensor, for which numpy has no type, is an array of its 16 bits under a name of their own, so that nobody takes them for numbers.
 """
 
 import math
@@ -16,6 +17,10 @@ from ergonaut.errors import Refused
 Tensor = npt.NDArray[Any]
 
 BYTES = "BYTES"
+BF16 = "BF16"
+BF16_BITS = "bf16"
+"""The one field of a BF16 element."""
+
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"),
     "INT8": np.dtype("i1"),
@@ -29,6 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    BF16: np.dtype([(BF16_BITS, "<u2")]),
     BYTES: np.dtype("O"),
 }
 """The datatypes of the Open Inference Protocol, and what holds them in memory."""
@@ -90,7 +96,9 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, fi
         )
     if datatype == "BOOL" and (np.frombuffer(raw, dtype=np.uint8) > 1).any():
         raise Refused("a BOOL is a byte 0 or 1", field=field)
-    return shaped(np.frombuffer(raw, dtype=dtype), shape, field=field)
+    flat = np.frombuffer(raw, dtype=dtype)
+    # Where a tensor begins in a body is its caller's doing, and not every engine reads across words.
+    return shaped(flat if flat.flags.aligned else flat.copy(), shape, field=field)
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -98,6 +106,27 @@ def to_raw(tensor: Tensor) -> bytes:
     if tensor.dtype == object:
         return b"".join(_LENGTH.pack(len(element)) + element for element in tensor.ravel())
     return tensor.tobytes()
+
+
+def bf16_of(numbers: Tensor) -> Tensor:
+    """FP32 numbers as BF16, rounded to the nearest, ties to even.
+
+    >>> float32_of(bf16_of(np.array([1.0, 3.14159274], dtype="<f4"))).tolist()
+    [1.0, 3.140625]
+    """
+    bits = np.ascontiguousarray(numbers, dtype="<f4").view("<u4")
+    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype("<u2")
+    # Rounding could carry a NaN over to infinity, so it keeps its upper half with a bit that says that it is one.
+    nan = np.isnan(numbers)
+    if nan.any():
+        rounded = np.where(nan, ((bits >> np.uint32(16)) | np.uint32(0x40)).astype("<u2"), rounded)
+    return rounded.view(DTYPES[BF16]).reshape(numbers.shape)
+
+
+def float32_of(tensor: Tensor) -> Tensor:
+    """A BF16 tensor as the same numbers in FP32."""
+    bits = np.ascontiguousarray(tensor).view("<u2").astype("<u4") << np.uint32(16)
+    return bits.view("<f4").reshape(tensor.shape)
 
 
 def object_array(elements: Sequence[bytes]) -> Tensor:

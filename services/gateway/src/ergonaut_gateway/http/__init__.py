@@ -1,7 +1,13 @@
-"""The HTTP door of the Open Inference Protocol: routes in `routes`, bodies in `bodies`, the listening socket in `server`."""
+"""The HTTP server and the Open Inference Protocol on it.
 
-from ergonaut_gateway.http.bodies import BodyLimits
-from ergonaut_gateway.http.routes import routes
+`server` listens, `connection` and `reading` turn bytes into an `exchange`, `router` finds who answers it, and `turns` write the
+answers in order. `inference` is one door on it; others add their paths to the same router.
+"""
+
+from ergonaut_gateway.http.callers import Callers
+from ergonaut_gateway.http.inference import InferenceDoor
+from ergonaut_gateway.http.limits import HttpLimits
+from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.http.server import serving_http
 
-__all__ = ["BodyLimits", "routes", "serving_http"]
+__all__ = ["Callers", "HttpLimits", "InferenceDoor", "Router", "serving_http"]

@@ -1,102 +1,94 @@
-"""Bodies of requests: read whole, within bounds of size, time and memory, and unpacked where they come compressed."""
+"""Bodies: how many bytes of them are held at once, and how they are packed and unpacked within bounds."""
 
-import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-
-from starlette.requests import ClientDisconnect, Request
+from functools import lru_cache
 
 from ergonaut.errors import Refused, Unavailable
 
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
+RATIO_MAX = 250
+"""How many times larger a body may become by unpacking. JSON of digits packs to a third, tensors of zeros to a thousandth."""
 
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """How much is taken in: by one request, by all at once, and how long a body may take."""
+RATIO_FREE_BYTES = 1024 * 1024
+"""Up to here any ratio is taken; so little does no harm."""
 
-    body_bytes: int
-    all_bodies_bytes: int
-    timeout_seconds: float
+PACKED_FROM_BYTES = 1024
+"""Smaller answers fit one packet either way."""
 
-
-@dataclass(slots=True)
-class _Body:
-    """What came of one body so far."""
-
-    parts: list[bytes] = field(default_factory=list)
-    size_bytes: int = 0
-    held_bytes: int = 0
+PACK_LEVEL = 1
+"""The fastest; digits hardly pack better with more."""
 
 
-class Bodies:
-    """Reads bodies, and knows how many bytes of them are held."""
+class BodyRoom:
+    """Counts the bytes of bodies that are held, and refuses more than there is room for."""
 
-    def __init__(self, limits: BodyLimits) -> None:
-        self._limits = limits
-        self._held_bytes = 0
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self.held_bytes = 0
 
-    @contextlib.asynccontextmanager
-    async def held(self, request: Request) -> AsyncIterator[bytes]:
-        """The body, counted as held while the block runs. Raises Refused where it is wrong, Unavailable where memory is short."""
-        body = _Body()
-        try:
-            await self._read(request, body)
-            encoding = request.headers.get("content-encoding", "identity").strip().lower()
-            whole = b"".join(body.parts)
-            body.parts.clear()
-            if encoding != "identity":
-                whole = await asyncio.to_thread(self._unpacked, whole, encoding)
-                self._hold(len(whole), body)
-            yield whole
-        finally:
-            self._held_bytes -= body.held_bytes
-
-    async def _read(self, request: Request, body: _Body) -> None:
-        try:
-            async with asyncio.timeout(self._limits.timeout_seconds):
-                async for part in request.stream():
-                    self._take(part, body)
-                    if body.size_bytes > 2 * self._limits.body_bytes:
-                        break
-        except TimeoutError as error:
-            raise Refused(f"did not arrive within {self._limits.timeout_seconds:g} s", field="body") from error
-        except ClientDisconnect as error:
-            raise Refused("ended early", field="body") from error
-        if body.size_bytes > self._limits.body_bytes:
-            raise Refused(f"is larger than {self._limits.body_bytes} bytes", field="body")
-
-    def _take(self, part: bytes, body: _Body) -> None:
-        """Keep a part. Of a body that is too large the rest is dropped, up to as much again, so that a caller who is still
-        sending comes to read why it was refused."""
-        body.size_bytes += len(part)
-        if body.size_bytes > self._limits.body_bytes:
-            body.parts.clear()
-            return
-        self._hold(len(part), body)
-        body.parts.append(part)
-
-    def _hold(self, size_bytes: int, body: _Body) -> None:
-        """Count bytes as held. What comes packed counts packed and unpacked, since memory is what is short."""
-        if self._held_bytes + size_bytes > self._limits.all_bodies_bytes:
+    def hold(self, size_bytes: int) -> None:
+        """Count bytes as held. Raises Unavailable where that would be too many."""
+        if self.held_bytes + size_bytes > self._size_bytes:
             raise Unavailable("too many large requests are at work; ask again")
-        self._held_bytes += size_bytes
-        body.held_bytes += size_bytes
+        self.held_bytes += size_bytes
 
-    def _unpacked(self, packed: bytes, encoding: str) -> bytes:
-        window = _WINDOW.get(encoding)
-        if window is None:
-            raise Refused(f"{encoding!r} is not known; send gzip, deflate or none", field="Content-Encoding")
-        unpacking = zlib.decompressobj(window)
-        try:
-            # One byte more than allowed, to tell a body that just fits from one that does not.
-            unpacked = unpacking.decompress(packed, self._limits.body_bytes + 1)
-        except zlib.error as error:
-            raise Refused(f"is not {encoding}: {error}", field="body") from error
-        if len(unpacked) > self._limits.body_bytes:
-            raise Refused(f"is larger than {self._limits.body_bytes} bytes when unpacked", field="body")
-        if not unpacking.eof:
-            raise Refused(f"ends within its {encoding} data", field="body")
-        return unpacked
+    def release(self, size_bytes: int) -> None:
+        """Count them no longer."""
+        self.held_bytes -= size_bytes
+        assert self.held_bytes >= 0, "what is released was held"
+
+
+def unpacked(packed: bytes, encoding: str, *, size_bytes_max: int) -> bytes:
+    """A body without its encoding. Raises Refused where it is none, or becomes too large."""
+    window = _WINDOW.get(encoding)
+    if window is None:
+        raise Refused(f"{encoding!r} is not known; send gzip, deflate or none", field="Content-Encoding")
+    allowed_bytes = min(size_bytes_max, max(RATIO_FREE_BYTES, RATIO_MAX * len(packed)))
+    unpacking = zlib.decompressobj(window)
+    try:
+        # One byte more than allowed, to tell a body that just fits from one that does not.
+        whole = unpacking.decompress(packed, allowed_bytes + 1)
+    except zlib.error as error:
+        raise Refused(f"is not {encoding}: {error}", field="body") from error
+    if len(whole) > size_bytes_max:
+        raise Refused(f"is larger than {size_bytes_max} bytes when unpacked", field="body")
+    if len(whole) > allowed_bytes:
+        raise Refused(f"becomes more than {RATIO_MAX} times larger when unpacked; send it as it is", field="body")
+    if not unpacking.eof:
+        raise Refused(f"ends within its {encoding} data", field="body")
+    if unpacking.unused_data:
+        raise Refused(f"goes on after its {encoding} data", field="body")
+    return whole
+
+
+def packed(body: bytes, encoding: str) -> bytes:
+    """A body in an encoding that `encoding_wanted` chose."""
+    packing = zlib.compressobj(PACK_LEVEL, wbits=_WINDOW[encoding])
+    return packing.compress(body) + packing.flush()
+
+
+@lru_cache(maxsize=256)
+def encoding_wanted(accepted: str) -> str:
+    """The encoding for an answer to a caller with this Accept-Encoding; empty where it wants none that we have.
+
+    >>> encoding_wanted("deflate;q=0.5, gzip"), encoding_wanted("gzip;q=0, br"), encoding_wanted("*")
+    ('gzip', '', 'gzip')
+    """
+    weights = {}
+    for part in accepted.lower().split(","):
+        name, _, parameter = part.partition(";")
+        weights[name.strip()] = _weight(parameter)
+    wanted = {name: weights.get(name, weights.get("*", 0.0)) for name in _WINDOW}
+    best = max(wanted, key=wanted.__getitem__)
+    return best if wanted[best] > 0 else ""
+
+
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0

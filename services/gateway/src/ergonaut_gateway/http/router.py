@@ -15,6 +15,7 @@ from ergonaut_gateway.http.exchange import Exchange, PeerGone
 log = get_logger(__name__)
 Handler = Callable[[Exchange], None] | Callable[[Exchange], Coroutine[Any, Any, None]]
 Failed = Callable[[Exchange, BaseException], None]
+Admit = Callable[[Exchange], object]
 
 FOUND_MAX = 4096
 """Paths whose route is remembered. They hold callers' words, so there must be an end; beyond it all are forgotten."""
@@ -29,6 +30,7 @@ class _Route:
     waits: bool
     failed: Failed
     names: tuple[str, ...]
+    admit: Admit | None
 
 
 @dataclass(slots=True)
@@ -53,10 +55,19 @@ class Router:
         self._found: dict[str, _Found] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, method: str, pattern: str, handler: Handler, *, failed: Failed = answer_error) -> None:
+    def add(
+        self,
+        method: str,
+        pattern: str,
+        handler: Handler,
+        *,
+        failed: Failed = answer_error,
+        admit: Admit | None = None,
+    ) -> None:
         """Have a handler answer a path such as `/v2/models/{model}/infer`; `{name*}` at the end takes slashes too.
 
         What the handler raises is told by `failed`. A word of a path goes before a value. HEAD is answered as GET is.
+        `admit` raises where a caller with a large body may be turned away before sending it; it sees no body yet.
         """
         node, names = self._root, []
         for segment in pattern.split("/"):
@@ -69,7 +80,7 @@ class Router:
                 names.append(segment[1:-1])
                 node.value = node = node.value or _Node()
         assert method not in node.routes, f"{method} {pattern} is answered already"
-        node.routes[method] = _Route(handler, inspect.iscoroutinefunction(handler), failed, tuple(names))
+        node.routes[method] = _Route(handler, inspect.iscoroutinefunction(handler), failed, tuple(names), admit)
         self._found.clear()
 
     def handle(self, exchange: Exchange) -> None:
@@ -90,6 +101,23 @@ class Router:
             route.handler(exchange)
         except Exception as error:
             _tell(route, exchange, error)
+
+    def admit(self, exchange: Exchange) -> bool:
+        """Whether a request whose body has not come yet may send it; else it is answered."""
+        found = self._found.get(exchange.request.path) or self._find(exchange.request.path)
+        match = found.get(exchange.request.method)
+        if match is None:
+            self._turn_away(exchange, found)
+            return False
+        route, exchange.path_values = match
+        if route.admit is None:
+            return True
+        try:
+            route.admit(exchange)
+        except Exception as error:
+            route.failed(exchange, error)
+            return False
+        return True
 
     async def close(self) -> None:
         """Cancel what still runs and wait for its end."""

@@ -1,72 +1,95 @@
-"""The listening socket of the HTTP door, on uvicorn within our own event loop. Another engine would replace this file alone."""
+"""The listening socket of the HTTP door: takes connections, watches their deadlines, and lets them end in order."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
-
-import uvicorn
+import time
+from collections.abc import AsyncIterator, Callable
 
 from ergonaut.errors import Unavailable
+from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.http import heads
+from ergonaut_gateway.http.connection import Connection, Door
+from ergonaut_gateway.http.limits import HttpLimits
+from ergonaut_gateway.http.router import Router
 
 BACKLOG = 512
 """Connections that the kernel holds for us while the loop is busy."""
 
-CLOSE_SECONDS = 2
-"""How long connections may take to close once no request is at work."""
+CLOSE_SECONDS = 2.0
+"""How long connections may take to end once the door closes. Predictions have been waited for before that."""
 
-START_POLL_SECONDS = 0.01
-"""uvicorn tells that it has started by a flag only."""
+SWEEP_SECONDS = 0.1
+"""How often deadlines are looked at: a thousand connections cost a tenth of a millisecond."""
 
 log = get_logger(__name__)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to the process it is a part of."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextlib.asynccontextmanager
-async def serving_http(address: str, app: Any, *, connections_max: int) -> AsyncIterator[int]:
-    """Answer HTTP while the block runs; gives the port. Raises Unavailable where the port is taken."""
-    listener = _listener(address)
+async def serving_http(
+    address: str,
+    router: Router,
+    limits: HttpLimits,
+    *,
+    h2_factory: Callable[[], asyncio.Protocol] | None = None,
+    reuse_port: bool = False,
+    close_seconds: float = CLOSE_SECONDS,
+) -> AsyncIterator[int]:
+    """Answer HTTP while the block runs; gives the port. Raises Unavailable where the port is taken.
+
+    Connections that begin as HTTP/2 does are handed to what `h2_factory` makes. At the end requests at work may still take
+    `close_seconds`.
+    """
+    listener = _listener(address, reuse_port=reuse_port)
     port = int(listener.getsockname()[1])
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=connections_max,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
-    server = _Server(config)
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(START_POLL_SECONDS)
-        log.info("door is open", service="gateway", protocol="http", address=address, port=port)
+    door = Door(router, limits, h2_factory)
+    door.date = heads.date(time.time())
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(door), sock=listener, backlog=BACKLOG)
+    log.info("door is open", service="gateway", protocol="http", address=address, port=port)
+    async with background(_sweep(door)):
         try:
             yield port
         finally:
-            server.should_exit = True
+            server.close()
+            await _drain(door, close_seconds)
+            await router.close()
 
 
-def _listener(address: str) -> socket.socket:
+async def _sweep(door: Door) -> None:
+    """Call what has expired, and keep the date current, for ever."""
+    loop = asyncio.get_running_loop()
+    second = 0
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        if int(time.time()) != second:
+            second = int(time.time())
+            door.date = heads.date(second)
+        now = loop.time()
+        for connection in [each for each in door.connections if each.deadline_seconds < now]:
+            connection.expire()
+
+
+async def _drain(door: Door, close_seconds: float) -> None:
+    """Let connections end: those without a request at once, the others after their answers, all within the time."""
+    door.draining = True
+    for connection in list(door.connections):
+        connection.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(close_seconds):
+            await door.emptied()
+    if door.connections:
+        log.warning("connections cut off", connections=len(door.connections), waited_seconds=close_seconds)
+    for connection in list(door.connections):
+        connection.abort()
+
+
+def _listener(address: str, *, reuse_port: bool) -> socket.socket:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (host.strip("[]"), int(port)), family=family, backlog=BACKLOG, reuse_port=reuse_port
+        )
     except (OSError, ValueError) as error:
         raise Unavailable(f"the gateway cannot listen on {address}: {error}") from error
-    # Connections take this over. Without it the end of each answer would wait 40 ms for the caller's delayed acknowledgement;
-    # asyncio sets it only on sockets that name their protocol, which create_server's do not.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener

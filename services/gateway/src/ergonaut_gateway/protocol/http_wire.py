@@ -17,13 +17,26 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 UNSUPPORTED = ("shared_memory_region", "classification")
 """Parameters that would change the answer's meaning and that are not offered; all other unknown ones are passed over."""
 
+SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+"""Parameters of requests that belong together; no model here remembers one request at the next."""
+
+PRIORITY_MAX = 2**32 - 1
+"""As with Triton."""
+
+TIMEOUT_MICROSECONDS_MAX = 24 * 3600 * 1_000_000
+"""A day; whoever waits longer does not wait."""
+
 
 @dataclass(frozen=True, slots=True)
-class BinaryWish:
-    """Which outputs the caller wants as binary tensors."""
+class Terms:
+    """How the caller wants its answer: which outputs as binary tensors, how soon."""
 
     by_default: bool
     by_output: Mapping[str, bool]
+    priority: int = 0
+    """1 goes first, 0 is the default."""
+    timeout_seconds: float | None = None
+    """How long the answer is of use; None is as long as it takes."""
 
     def includes(self, output: str) -> bool:
         """Whether this output is wanted as a binary tensor."""
@@ -53,7 +66,7 @@ class _Request(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def decode_request(body: bytes, header_length: str | None = None) -> tuple[InferenceRequest, BinaryWish]:
+def decode_request(body: bytes | memoryview, header_length: str | None = None) -> tuple[InferenceRequest, Terms]:
     """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
     whole = memoryview(body)
     json_bytes = _json_length(header_length, len(body))
@@ -68,15 +81,15 @@ def decode_request(body: bytes, header_length: str | None = None) -> tuple[Infer
     outputs = tuple(output.name for output in document.outputs)
     if len(set(outputs)) != len(outputs):
         raise Refused("an output is named twice", field="outputs")
-    return InferenceRequest(document.id, inputs, outputs), _binary_wish(document)
+    return InferenceRequest(document.id, inputs, outputs), _terms(document)
 
 
-def encode_answer(answer: InferenceAnswer, wish: BinaryWish) -> tuple[bytes, int | None]:
+def encode_answer(answer: InferenceAnswer, terms: Terms) -> tuple[bytes, int | None]:
     """Write an answer's body, and the length of its JSON where binary tensors follow."""
     described, pieces = [], []
     for name, tensor in answer.outputs.items():
         output: dict[str, Any] = {"name": name, "datatype": datatype_of(tensor), "shape": tensor.shape}
-        if wish.includes(name):
+        if terms.includes(name):
             pieces.append(to_raw(tensor))
             output["parameters"] = {"binary_data_size": len(pieces[-1])}
         else:
@@ -149,15 +162,29 @@ def _tensor(given: _Input, binary: _Binary) -> Tensor:
     return from_raw(binary.take(size_bytes, field=field), given.datatype, given.shape, field=field)
 
 
-def _binary_wish(document: _Request) -> BinaryWish:
+def _terms(document: _Request) -> Terms:
     by_output = {}
     for output in document.outputs:
         field = f"outputs.{output.name}"
         _refuse_unsupported(output.parameters, field=field)
         if "binary_data" in output.parameters:
             by_output[output.name] = _flag(output.parameters["binary_data"], field=f"{field}.parameters.binary_data")
-    by_default = document.parameters.get("binary_data_output", False)
-    return BinaryWish(_flag(by_default, field="parameters.binary_data_output"), by_output)
+    parameters = document.parameters
+    if not parameters:
+        return Terms(by_default=False, by_output=by_output)
+    for name in SEQUENCE:
+        if parameters.get(name):
+            raise Refused("is not supported; each request stands for itself here", field=f"parameters.{name}")
+    by_default = _flag(parameters.get("binary_data_output", False), field="parameters.binary_data_output")
+    priority = _whole(parameters.get("priority", 0), PRIORITY_MAX, field="parameters.priority")
+    timeout = _whole(parameters.get("timeout", 0), TIMEOUT_MICROSECONDS_MAX, field="parameters.timeout")
+    return Terms(by_default, by_output, priority, timeout / 1_000_000 if timeout else None)
+
+
+def _whole(value: object, highest: int, *, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
+        raise Refused(f"must be a whole number from 0 to {highest}", field=field)
+    return value
 
 
 def _flag(value: object, *, field: str) -> bool:

@@ -9,7 +9,19 @@ import numpy as np
 import orjson
 
 from ergonaut.errors import Refused
-from ergonaut_gateway.domain.tensors import BYTES, RANK_MAX, Tensor, dtype_of, element_count, object_array, shaped
+from ergonaut_gateway.domain.tensors import (
+    BF16,
+    BYTES,
+    DTYPES,
+    RANK_MAX,
+    Tensor,
+    bf16_of,
+    dtype_of,
+    element_count,
+    float32_of,
+    object_array,
+    shaped,
+)
 
 _ELEMENTS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float, "O": str}
 """What JSON must hold for each kind of numpy type; msgspec takes no number for a boolean and no fraction for a whole one."""
@@ -20,7 +32,7 @@ BEGINNING_BYTES = 256
 
 def from_json(data: bytes | memoryview, datatype: str, shape: Sequence[int], *, field: str) -> Tensor:
     """Read a tensor from the JSON text of its elements. Raises Refused, naming `field`."""
-    dtype = dtype_of(datatype, field=field)
+    dtype = dtype_of("FP32" if datatype == BF16 else datatype, field=field)
     element_count(shape, field=field)
     depth = _depth(bytes(data[:BEGINNING_BYTES]))
     try:
@@ -35,11 +47,18 @@ def from_json(data: bytes | memoryview, datatype: str, shape: Sequence[int], *, 
         raise Refused(f"holds a number too large for {datatype}", field=f"{field}.data")
     if depth > 1 and tensor.shape != tuple(shape):
         raise Refused(f"is nested as {list(tensor.shape)}, the shape is {list(shape)}", field=f"{field}.data")
-    return shaped(tensor.reshape(-1), shape, field=f"{field}.data")
+    flat = tensor.reshape(-1)
+    if datatype == BF16:
+        flat = bf16_of(flat)
+        if not np.isfinite(float32_of(flat)).all():
+            raise Refused(f"holds a number too large for {datatype}", field=f"{field}.data")
+    return shaped(flat, shape, field=f"{field}.data")
 
 
 def to_json(tensor: Tensor, *, field: str) -> Tensor | list[str]:
     """The elements, flat, in a form that orjson writes. JSON knows no NaN and no infinity: they are written as null."""
+    if tensor.dtype == DTYPES[BF16]:
+        tensor = float32_of(tensor)
     if tensor.dtype != object:
         return tensor.reshape(-1)
     try:

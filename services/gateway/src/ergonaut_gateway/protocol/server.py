@@ -1,8 +1,8 @@
 """What the gateway says of itself in the Open Inference Protocol, the same over both wires."""
 
 SERVER_NAME = "ergonaut"
-EXTENSIONS = ("binary_tensor_data", "model_repository")
-"""Extensions that this server understands; `model_repository` as far as its index goes."""
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics", "parameters")
+"""Extensions that this server understands."""
 
 PLATFORM = "onnxruntime_onnx"
 """What all models are, in the protocol's words."""

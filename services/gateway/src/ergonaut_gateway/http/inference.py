@@ -1,0 +1,238 @@
+"""The Open Inference Protocol over HTTP, with Triton's extensions for the model repository and for statistics."""
+
+import asyncio
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from ergonaut.errors import Refused, Unavailable
+from ergonaut.keys import Scope
+from ergonaut_common.observe import SpanEnd, opened_span
+from ergonaut_gateway.domain.inference import InferenceAnswer
+from ergonaut_gateway.domain.models import ModelRecord, TensorSpec
+from ergonaut_gateway.domain.tallies import Spent, Statistics
+from ergonaut_gateway.http.answers import answer_error, answer_json
+from ergonaut_gateway.http.callers import Callers
+from ergonaut_gateway.http.exchange import JSON, Exchange
+from ergonaut_gateway.http.router import Router
+from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
+from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
+from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.predictions import Wish
+
+_HEADER_LENGTH = HEADER_LENGTH.lower()
+_VERSION = version("ergonaut-gateway")
+
+
+class _Ask(msgspec.Struct):
+    """What the bodies of the repository extension say that matters here."""
+
+    ready: bool = False
+    parameters: dict[str, Any] = {}
+
+
+_asks = msgspec.json.Decoder(_Ask)
+
+
+class InferenceDoor:
+    """Answers for each path of the protocol."""
+
+    def __init__(self, models: Models, catalogue: Catalogue, predictions: Predictions, callers: Callers) -> None:
+        self._models = models
+        self._catalogue = catalogue
+        self._predictions = predictions
+        self._callers = callers
+        self._loop = asyncio.get_running_loop()
+
+    def add_to(self, router: Router) -> None:
+        """Have a router send the protocol's paths here."""
+        for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            router.add("POST", f"{prefix}/infer", self.infer, admit=self._admit)
+            router.add("GET", prefix, self.model)
+            router.add("GET", f"{prefix}/ready", self.model_ready)
+            router.add("GET", f"{prefix}/stats", self.statistics)
+        router.add("GET", "/v2/models/stats", self.all_statistics)
+        router.add("GET", "/v2/health/live", self.live)
+        router.add("GET", "/v2/health/ready", self.ready)
+        router.add("GET", "/v2", self.server)
+        router.add("POST", "/v2/repository/index", self.index, admit=self._admit)
+        router.add("POST", "/v2/repository/models/{model}/load", self.load, admit=self._admit)
+        router.add("POST", "/v2/repository/models/{model}/unload", self.unload, admit=self._admit)
+
+    def live(self, exchange: Exchange) -> None:
+        """Whether the process answers; open to probes."""
+        answer_json(exchange, {"live": True})
+
+    def ready(self, exchange: Exchange) -> None:
+        """Whether predictions are taken; open to probes."""
+        ready = self._predictions.ready
+        answer_json(exchange, {"ready": ready}, status=200 if ready else 503)
+
+    def server(self, exchange: Exchange) -> None:
+        """What this server is."""
+        self._admit(exchange)
+        answer_json(exchange, {"name": SERVER_NAME, "version": _VERSION, "extensions": EXTENSIONS})
+
+    def model(self, exchange: Exchange) -> None:
+        """What a model takes and gives."""
+        record = self._found(exchange)
+        answer_json(
+            exchange,
+            {
+                "name": record.name,
+                "versions": [str(record.version)],
+                "platform": PLATFORM,
+                "inputs": [_spec(spec) for spec in record.signature.inputs],
+                "outputs": [_spec(spec) for spec in record.signature.outputs],
+            },
+        )
+
+    def model_ready(self, exchange: Exchange) -> None:
+        """Whether a model can be asked."""
+        answer_json(exchange, {"name": self._found(exchange).name, "ready": True})
+
+    def infer(self, exchange: Exchange) -> None:
+        """Predict; the answer comes by callback, so that a request costs no task."""
+        request, values = exchange.request, exchange.path_values
+        headers = request.headers
+        tenant = self._callers.of(headers).tenant
+        wanted, terms = decode_request(request.body, headers.get(_HEADER_LENGTH))
+        deadline_seconds = None
+        if terms.timeout_seconds is not None:
+            deadline_seconds = self._loop.time() + terms.timeout_seconds
+        wish = Wish(tenant, values["model"], values.get("version", ""), deadline_seconds, terms.priority)
+        span = opened_span("infer", headers, model=wish.model)
+        ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span))
+        if not exchange.over:
+            exchange.on_gone(ticket.cancel)
+
+    def index(self, exchange: Exchange) -> None:
+        """The models of the caller's tenant, each with its versions; only those that are ready where that is asked for."""
+        tenant = self._callers.of(exchange.request.headers).tenant
+        only_ready = _ask(exchange).ready
+        told = [self._indexed(record) for model in self._catalogue.models(tenant) for record in model.kept]
+        answer_json(exchange, [each for each in told if each["state"] == "READY" or not only_ready])
+
+    async def load(self, exchange: Exchange) -> None:
+        """Hold a model ready from now on."""
+        tenant = self._callers.of(exchange.request.headers, Scope.WRITE).tenant
+        if given := _ask(exchange).parameters:
+            raise Refused(
+                "is not supported; files and configurations come with a deployment", field=f"parameters.{min(given)}"
+            )
+        await self._models.load(tenant, exchange.path_values["model"])
+        answer_json(exchange, {})
+
+    async def unload(self, exchange: Exchange) -> None:
+        """Hold a model ready no longer; it is kept and can be loaded again."""
+        tenant = self._callers.of(exchange.request.headers, Scope.WRITE).tenant
+        _ask(exchange)
+        await self._models.unload(tenant, exchange.path_values["model"])
+        answer_json(exchange, {})
+
+    def statistics(self, exchange: Exchange) -> None:
+        """What a model did since it was loaded: one version, or all that are ready."""
+        tenant = self._callers.of(exchange.request.headers).tenant
+        name, wanted = exchange.path_values["model"], exchange.path_values.get("version", "")
+        found = self._catalogue.find(tenant, name, wanted).record
+        versions = [found] if wanted else self._ready_versions(tenant, name)
+        answer_json(exchange, {"model_stats": [self._counted(record) for record in versions]})
+
+    def all_statistics(self, exchange: Exchange) -> None:
+        """What all models of the caller's tenant did."""
+        tenant = self._callers.of(exchange.request.headers).tenant
+        answer_json(exchange, {"model_stats": [self._counted(record) for record in self._ready_versions(tenant)]})
+
+    def _admit(self, exchange: Exchange) -> None:
+        self._callers.of(exchange.request.headers)
+
+    def _found(self, exchange: Exchange) -> ModelRecord:
+        tenant = self._callers.of(exchange.request.headers).tenant
+        values = exchange.path_values
+        return self._catalogue.find(tenant, values["model"], values.get("version", "")).record
+
+    def _ready_versions(self, tenant: str, name: str = "") -> list[ModelRecord]:
+        models = [model for model in self._catalogue.models(tenant) if name in ("", model.name)]
+        return [record for model in models for record in model.kept if self._catalogue.is_current(record)]
+
+    def _indexed(self, record: ModelRecord) -> dict[str, str]:
+        told = {"name": record.name, "version": str(record.version)}
+        if not record.served:
+            return told | {"state": "UNAVAILABLE", "reason": "unloaded"}
+        if self._catalogue.is_current(record):
+            return told | {"state": "READY", "reason": ""}
+        return told | {"state": "UNAVAILABLE", "reason": "could not be loaded yet"}
+
+    def _counted(self, record: ModelRecord) -> dict[str, Any]:
+        statistics = self._predictions.statistics(record.tenant, record.name, str(record.version))
+        return {"name": record.name} | _statistics(statistics)
+
+
+def _answer(exchange: Exchange, terms: Terms, span: SpanEnd | None, outcome: InferenceAnswer | BaseException) -> None:
+    """Write an answer, or why there is none."""
+    try:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        content, json_bytes = encode_answer(outcome, terms)
+    except asyncio.CancelledError:
+        answer_error(exchange, Unavailable("the request was dropped; ask again"))
+        return
+    except Exception as error:
+        answer_error(exchange, error)
+        if span is not None:
+            span(error)
+        return
+    if json_bytes is None:
+        exchange.answer(200, content, JSON)
+    else:
+        exchange.answer(200, content, "application/octet-stream", ((HEADER_LENGTH, str(json_bytes)),))
+    if span is not None:
+        span(None)
+
+
+def _ask(exchange: Exchange) -> _Ask:
+    body = exchange.request.body
+    if not body:
+        return _Ask()
+    try:
+        return _asks.decode(body)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise Refused(message, field=path.strip("`.") or "body") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Refused(f"is not JSON: {error}", field="body") from error
+
+
+def _spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _statistics(told: Statistics) -> dict[str, Any]:
+    """As Triton writes them; what is not measured apart from the rest has a count of 0."""
+    unknown = _spent(Spent())
+    return {
+        "version": str(told.version),
+        "last_inference": told.last_inference_ms,
+        "inference_count": told.inferences,
+        "execution_count": told.executions,
+        "inference_stats": {
+            "success": _spent(told.success),
+            "fail": _spent(told.fail),
+            "queue": _spent(told.queue),
+            "compute_input": unknown,
+            "compute_infer": _spent(told.compute_infer),
+            "compute_output": unknown,
+            "cache_hit": _spent(told.cache_hit),
+            "cache_miss": _spent(told.cache_miss),
+        },
+        "batch_stats": [
+            {"batch_size": rows, "compute_input": unknown, "compute_infer": _spent(spent), "compute_output": unknown}
+            for rows, spent in told.batches.items()
+        ],
+    }
+
+
+def _spent(spent: Spent) -> dict[str, int]:
+    return {"count": spent.count, "ns": spent.ns}
