@@ -15,8 +15,15 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import (
 )
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut_common.rpc import caller
-from ergonaut_gateway.domain.models import Lineage, ModelRecord
 from ergonaut_gateway.protocol.grpc_wire import decode_request, encode_answer
+from ergonaut_gateway.protocol.model_wire import (
+    chunks_of,
+    lineage_of,
+    naming_of,
+    told,
+    told_aliases,
+    told_versions,
+)
 from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
 from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
 
@@ -47,20 +54,53 @@ class ModelDoor(ModelServiceServicer):
         first = await anext(request_iterator, None)
         if first is None:
             raise Refused("is missing; the first message tells it", field="name")
-        wish = Deployment(caller().tenant, first.name, Lineage(run_id=first.run_id))
-        record = await self._models.deploy(wish, _chunks(first, request_iterator))
-        return pb.DeployModelResponse(model=_model(record))
+        who = caller()
+        lineage = lineage_of(first, deployed_by=who.principal)
+        wish = Deployment(who.tenant, first.name, lineage, first.signature_bundle)
+        record = await self._models.deploy(wish, chunks_of(first, request_iterator))
+        model = await self._models.get(who.tenant, first.name)
+        return pb.DeployModelResponse(model=told(model, record))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:
         models = await self._models.list(caller().tenant)
-        return pb.ListModelsResponse(models=[_model(model.named("")) for model in models])
+        return pb.ListModelsResponse(models=[told(model, model.named("")) for model in models])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
-        return pb.GetModelResponse(model=_model((await self._models.get(caller().tenant, request.name)).named("")))
+        model = await self._models.get(caller().tenant, request.name)
+        record = model.named(request.version)
+        return pb.GetModelResponse(model=told(model, record), signature_bundle=record.signature_bundle)
 
     async def RemoveModel(self, request: pb.RemoveModelRequest, context: Any) -> Any:
-        await self._models.remove(caller().tenant, request.name)
+        await self._models.remove(caller().tenant, request.name, request.version)
         return pb.RemoveModelResponse()
+
+    async def ListModelVersions(self, request: pb.ListModelVersionsRequest, context: Any) -> Any:
+        model = await self._models.get(caller().tenant, request.name)
+        return pb.ListModelVersionsResponse(versions=told_versions(model), aliases=told_aliases(model))
+
+    async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Any) -> Any:
+        model = await self._models.alias(caller().tenant, request.name, naming_of(request))
+        return pb.SetModelAliasResponse(model=told(model, model.named(request.alias)))
+
+    async def RemoveModelAlias(self, request: pb.RemoveModelAliasRequest, context: Any) -> Any:
+        await self._models.unalias(caller().tenant, request.name, naming_of(request))
+        return pb.RemoveModelAliasResponse()
+
+    async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> Any:
+        model = await self._models.load(caller().tenant, request.name, request.version)
+        return pb.LoadModelResponse(versions=told_versions(model))
+
+    async def UnloadModel(self, request: pb.UnloadModelRequest, context: Any) -> Any:
+        model = await self._models.unload(caller().tenant, request.name, request.version)
+        return pb.UnloadModelResponse(versions=told_versions(model))
+
+    async def GetModelCard(self, request: pb.GetModelCardRequest, context: Any) -> Any:
+        programs, people = await self._models.card(caller().tenant, request.name, request.version)
+        return pb.GetModelCardResponse(json=programs, markdown=people)
+
+    async def DownloadModel(self, request: pb.DownloadModelRequest, context: Any) -> AsyncIterator[Any]:
+        async for piece in self._models.read(caller().tenant, request.name, request.version):
+            yield pb.DownloadModelResponse(chunk=piece)
 
 
 class InferenceDoor(GRPCInferenceServiceServicer):
@@ -101,28 +141,3 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         wanted, raw = decode_request(request)
         answer = await self._predictions.infer(caller().tenant, request.model_name, request.model_version, wanted)
         return encode_answer(answer, raw=raw)
-
-
-async def _chunks(first: pb.DeployModelRequest, rest: AsyncIterator[pb.DeployModelRequest]) -> AsyncIterator[bytes]:
-    if first.chunk:
-        yield first.chunk
-    async for message in rest:
-        if message.name or message.run_id:
-            raise Refused("belongs in the first message only", field="name" if message.name else "run_id")
-        if message.chunk:
-            yield message.chunk
-
-
-def _model(record: ModelRecord) -> pb.Model:
-    model = pb.Model(
-        name=record.name,
-        version=record.version,
-        digest=record.digest,
-        size_bytes=record.size_bytes,
-        run_id=record.run_id,
-    )
-    model.deployed_at.FromDatetime(record.deployed_at)
-    for specs, told in ((record.signature.inputs, model.inputs), (record.signature.outputs, model.outputs)):
-        for spec in specs:
-            told.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-    return model

@@ -9,6 +9,7 @@ from ergonaut.errors import Conflict, ErgonautError, NotFound, Refused, Unavaila
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain import changes
+from ergonaut_gateway.domain.cards import card_json, card_markdown
 from ergonaut_gateway.domain.changes import Naming
 from ergonaut_gateway.domain.models import (
     Candidate,
@@ -124,6 +125,12 @@ class Models:
     async def unload(self, tenant: str, name: str, version: str = "") -> Model:
         """Hold a version, or the whole model, ready no longer; it is kept. Raises NotFound, or Refused for one with an alias."""
         return await self._change(tenant, name, lambda model: changes.unloaded(model, version))
+
+    async def card(self, tenant: str, name: str, version: str = "") -> tuple[str, str]:
+        """The card of a version, for programs and for people. Raises NotFound."""
+        model = await self.get(tenant, name)
+        record = model.named(version)
+        return card_json(model, record), card_markdown(model, record)
 
     async def read(self, tenant: str, name: str, version: str = "") -> AsyncIterator[bytes]:
         """The file of a version, in pieces. Raises NotFound."""
