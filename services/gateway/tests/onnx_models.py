@@ -25,6 +25,7 @@ def doubling(name: str = "doubling") -> bytes:
     return _model(nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, {"y": (TensorProto.FLOAT, ["n", 3])} | _Z, name)
 
 
+_X = (TensorProto.FLOAT, ["n", 3])
 _Z = {"z": (TensorProto.FLOAT, ["n", 3])}
 
 
@@ -40,6 +41,35 @@ def adding() -> bytes:
     nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
     inputs = {"a": (TensorProto.FLOAT, ["n"]), "b": (TensorProto.FLOAT, ["m"])}
     return _model(nodes, inputs, {"y": (TensorProto.FLOAT, ["k"])}, "adding")
+
+
+def centring() -> bytes:
+    """y = x less the mean of all rows, so that rows are not independent."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [0])
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return _model(nodes, {"x": _X}, {"y": _X}, "centring", [axes], opset=18)
+
+
+def summing_up() -> bytes:
+    """y = x and all rows before it, so that the order of rows matters."""
+    axis = helper.make_tensor("axis", TensorProto.INT64, [], [0])
+    nodes = [helper.make_node("CumSum", ["x", "axis"], ["y"])]
+    return _model(nodes, {"x": _X}, {"y": _X}, "summing", [axis])
+
+
+def drawing_lots() -> bytes:
+    """y = x and something random."""
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["noise"]), helper.make_node("Add", ["x", "noise"], ["y"])]
+    return _model(nodes, {"x": _X}, {"y": _X}, "lots")
+
+
+def of_fixed_rows() -> bytes:
+    """y = 2x for exactly two rows."""
+    shape = (TensorProto.FLOAT, [2, 3])
+    return _model([helper.make_node("Add", ["x", "x"], ["y"])], {"x": shape}, {"y": shape}, "fixed")
 
 
 def counting() -> bytes:
@@ -99,7 +129,7 @@ def reading_a_neighbour(location: str) -> bytes:
     return _model(nodes, {"x": shape}, {"y": shape}, "neighbour", [weights])
 
 
-def _model(nodes, inputs, outputs, name, initializers=()) -> bytes:
+def _model(nodes, inputs, outputs, name, initializers=(), opset=17) -> bytes:
     graph = helper.make_graph(
         nodes,
         name,
@@ -107,4 +137,4 @@ def _model(nodes, inputs, outputs, name, initializers=()) -> bytes:
         [helper.make_tensor_value_info(tensor, kind, shape) for tensor, (kind, shape) in outputs.items()],
         list(initializers),
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9).SerializeToString()

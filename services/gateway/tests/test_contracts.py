@@ -10,11 +10,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, Conflict, NotFound, Refused
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
-from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, run_pool
+from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.adapters.registry import KvModelRegistry
 from ergonaut_gateway.domain.models import (
     Entry,
@@ -28,10 +28,10 @@ from ergonaut_gateway.domain.models import (
     Used,
     VersionState,
 )
-from ergonaut_gateway.fakes import FakeModelFiles, FakeModelLoader, FakeModelRegistry, FakeRunner
-from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
+from ergonaut_gateway.fakes import FakeModelFiles, FakeModelLoader, FakeModelRegistry
+from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry
 
-from .onnx_models import counting, doubling
+from .onnx_models import doubling
 
 RECORD = ModelRecord(
     tenant="default",
@@ -157,8 +157,7 @@ def loader(request: pytest.FixtureRequest) -> Iterator[ModelLoader]:
     if request.param == "fake":
         yield FakeModelLoader()
         return
-    with run_pool(PoolLimits(threads=2, waiting=4, run_timeout_seconds=20)) as pool:
-        yield OnnxLoader(pool)
+    yield OnnxLoader()
 
 
 def _doubling(loader: ModelLoader) -> bytes:
@@ -171,8 +170,14 @@ async def test_a_loaded_model_computes_what_is_named_also_for_many_at_once(loade
     runner = await loader.load(path)
     path.unlink()
     assert runner.signature.inputs == (TensorSpec("x", "FP32", (-1, 3)),)
+    assert runner.traits.joinable
+    assert runner.traits.steady
+    assert runner.traits.providers
+    assert runner.traits.first_runs
     inputs = [np.full((rows, 3), rows, dtype="<f4") for rows in (1, 2, 3, 4, 0)]
-    results = await asyncio.gather(*(runner.run({"x": tensor}, ["y"]) for tensor in inputs))
+    results = await asyncio.gather(
+        *(asyncio.to_thread(runner.compute, {"x": tensor}, ["y"], runner.stop()) for tensor in inputs)
+    )
     for tensor, result in zip(inputs, results, strict=True):
         assert list(result) == ["y"]
         np.testing.assert_array_equal(result["y"], 2 * tensor)
@@ -183,30 +188,6 @@ async def test_a_file_that_is_no_model_is_refused(loader: ModelLoader, tmp_path:
     path.write_bytes(b"hello")
     with pytest.raises(Refused, match=r"^chunk: is not an ONNX model: "):
         await loader.load(path)
-
-
-@pytest.fixture(params=["fake", "onnx"])
-async def busy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runner]:
-    """A runner that has no room left."""
-    if request.param == "fake":
-        fake = FakeRunner()
-        fake.busy = True
-        yield fake
-        return
-    with run_pool(PoolLimits(threads=1, waiting=0, run_timeout_seconds=20)) as pool:
-        path = tmp_path / "model.onnx"
-        path.write_bytes(counting())
-        endless = await OnnxLoader(pool).load(path)
-        at_work = asyncio.create_task(endless.run({"rounds": np.array(10**12, dtype="<i8")}, ["y"]))
-        await asyncio.sleep(0)
-        path.write_bytes(doubling())
-        yield await OnnxLoader(pool).load(path)
-        at_work.cancel()
-
-
-async def test_a_runner_without_room_says_so_at_once(busy: Runner) -> None:
-    with pytest.raises(Unavailable, match="1 requests are at work or waiting, which is the most; ask again"):
-        await busy.run({"x": np.ones((1, 3), dtype="<f4")}, ["y"])
 
 
 async def test_an_object_store_without_room_refuses_the_file_and_keeps_nothing(

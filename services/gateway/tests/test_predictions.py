@@ -1,15 +1,18 @@
 """Predictions on the fakes: checked, counted, told in time, and finished before a stop."""
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.events import InferenceServed
+from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.tallies import Tally
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
@@ -95,17 +98,18 @@ class SlowLoader(FakeModelLoader):
     """Its models answer when the gate is open."""
 
     def __init__(self) -> None:
-        self.gate = asyncio.Event()
+        self.gate = threading.Event()
 
     async def load(self, path):
         gate = self.gate
 
         class Slow(FakeRunner):
-            async def run(self, inputs, outputs):
-                await gate.wait()
-                return await super().run(inputs, outputs)
+            def compute(self, inputs, outputs, stop):
+                while not gate.wait(0.001) and not stop.terminate:
+                    pass
+                return super().compute(inputs, outputs, stop)
 
-        return Slow()
+        return Slow(Traits())
 
 
 async def test_a_stop_lets_requests_at_work_finish_and_takes_no_more(gateways: Gateways) -> None:
@@ -123,6 +127,7 @@ async def test_a_stop_lets_requests_at_work_finish_and_takes_no_more(gateways: G
     loader.gate.set()
     await finishing
     assert (await at_work).version == 1
+    gateway.predictions.close()
 
 
 async def test_a_stop_does_not_wait_longer_than_it_may(gateways: Gateways) -> None:
@@ -132,7 +137,42 @@ async def test_a_stop_does_not_wait_longer_than_it_may(gateways: Gateways) -> No
     await asyncio.sleep(0)
     await gateway.predictions.finish(within_seconds=0.01)
     assert not at_work.done()
-    at_work.cancel()
+    gateway.predictions.close()
+    with pytest.raises(Unavailable, match="the gateway stopped"):
+        await at_work
+
+
+async def test_statistics_tell_requests_runs_and_batches_of_a_version(gateway: Gateway) -> None:
+    await gateway.deploy(b"model a")
+    await asyncio.gather(*(gateway.predictions.infer("default", "digits", "", request(rows)) for rows in (1, 2)))
+    with pytest.raises(Refused):
+        await gateway.predictions.infer("default", "digits", "", request(1, "nothing"))
+    told = gateway.predictions.statistics("default", "digits")
+    assert (told.version, told.inferences, told.executions) == (1, 3, 1)
+    assert (told.success.count, told.fail.count, told.queue.count, told.compute_infer.count) == (2, 1, 2, 1)
+    assert {rows: spent.count for rows, spent in told.batches.items()} == {3: 1}
+    assert told.last_inference_ms == int(gateway.clock.now().timestamp() * 1000)
+    with pytest.raises(NotFound):
+        gateway.predictions.statistics("default", "nothing")
+
+
+async def test_prometheus_reads_the_counts_of_versions_that_are_served_and_forgets_others(gateway: Gateway) -> None:
+    await gateway.deploy(b"model a", tenant="scraped")
+    await asyncio.gather(*(gateway.predictions.infer("scraped", "digits", "", request(rows)) for rows in (1, 2)))
+    labels = {"tenant": "scraped", "model": "digits", "version": "1"}
+
+    def value(name: str, **more: str) -> float | None:
+        return REGISTRY.get_sample_value(f"ergonaut_inference_{name}", labels | more)
+
+    assert (value("requests_total"), value("failures_total"), value("seconds_count")) == (2, 0, 2)
+    assert (value("batch_rows_bucket", le="2.0"), value("batch_rows_bucket", le="4.0")) == (0, 1)
+    assert (value("batch_rows_sum"), value("queue"), value("in_flight")) == (3, 0, 0)
+    assert value("seconds_bucket", le="10.0") == 2
+    await gateway.models.remove("scraped", "digits")
+    await gateway.predictions.report()
+    assert value("requests_total") == 2
+    await gateway.predictions.report()
+    assert value("requests_total") is None
 
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=200), st.sampled_from([0.5, 0.99]))

@@ -1,9 +1,7 @@
-"""onnxruntime behind the ports `ModelLoader` and `Runner`: sessions of one thread each, in a small pool with a bounded queue."""
+"""onnxruntime behind the ports `ModelLoader` and `Runner`."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,12 @@ import numpy as np
 import onnxruntime
 
 from ergonaut.errors import Refused, Unavailable
+from ergonaut_common.observe import get_logger
+from ergonaut_gateway.adapters.probes import Probe, is_steady
+from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.models import Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import BYTES, Tensor, object_array
+from ergonaut_gateway.ports import Stop
 
 DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -36,113 +38,126 @@ QUIET = 4
 """onnxruntime's log level for fatal errors only; all others come as exceptions, and are told to the caller."""
 
 
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+"""What a model may run on, as settings and as onnxruntime name it."""
+
+log = get_logger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How much runs and waits at once."""
+class Sessions:
+    """How models are run: on what, the preferred first, and with how many threads within one run."""
 
-    threads: int
-    waiting: int
-    run_timeout_seconds: float
-
-
-class RunPool:
-    """Threads for all models together; refuses work at once where too much waits already."""
-
-    def __init__(self, limits: PoolLimits) -> None:
-        self.limits = limits
-        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="onnx")
-        self._taken = 0
-        self._running: set[Any] = set()
-
-    async def run(self, session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
-        """Run a session off the event loop. Raises Unavailable where too many wait or it takes too long."""
-        if self._taken >= self.limits.threads + self.limits.waiting:
-            raise Unavailable(f"{self._taken} requests are at work or waiting, which is the most; ask again")
-        options = onnxruntime.RunOptions()
-        self._taken += 1
-        self._running.add(options)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, session.run, names, feed, options)
-        work.add_done_callback(self._given_back)
-        try:
-            async with asyncio.timeout(self.limits.run_timeout_seconds):
-                # Shielded, so that the place in the queue is held until the thread is free and not only until we look away.
-                results: list[Any] = await asyncio.shield(work)
-                return results
-        except TimeoutError as error:
-            raise Unavailable(f"the model took longer than {self.limits.run_timeout_seconds:g} s") from error
-        finally:
-            options.terminate = True
-            self._running.discard(options)
-
-    def close(self) -> None:
-        """Take no more work, drop what waits and stop what runs."""
-        for options in self._running:
-            options.terminate = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _given_back(self, work: "asyncio.Future[Any]") -> None:
-        self._taken -= 1
-        if not work.cancelled():
-            # Marks the error as seen where nobody waits any more.
-            work.exception()
+    providers: tuple[str, ...] = ("cpu",)
+    intra_op_threads: int = 1
 
 
 class OnnxLoader:
     """Fills `ModelLoader`."""
 
-    def __init__(self, pool: RunPool) -> None:
-        self._pool = pool
+    def __init__(self, sessions: Sessions | None = None) -> None:
+        self._sessions = sessions or Sessions()
+        self._providers = _providers(self._sessions.providers)
 
     async def load(self, path: Path) -> "OnnxRunner":
-        session = await asyncio.to_thread(_session, path)
+        return await asyncio.to_thread(self._load, path)
+
+    def _load(self, path: Path) -> "OnnxRunner":
+        session = _session(path, self._providers, self._sessions.intra_op_threads)
         signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
-        return OnnxRunner(session, signature, self._pool)
+        runner = OnnxRunner(session, signature, steady=is_steady(path))
+        runner.try_out()
+        return runner
 
 
 class OnnxRunner:
     """Fills `Runner`."""
 
-    def __init__(self, session: Any, signature: Signature, pool: RunPool) -> None:
+    def __init__(self, session: Any, signature: Signature, *, steady: bool) -> None:
         self._session = session
         self._signature = signature
-        self._pool = pool
+        self._traits = Traits(steady=steady, providers=tuple(session.get_providers()))
+        self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == BYTES)
+        self._gives_texts = any(spec.datatype == BYTES for spec in signature.outputs)
 
     @property
     def signature(self) -> Signature:
         return self._signature
 
-    async def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
-        feed = {name: _to_onnx(tensor, name) for name, tensor in inputs.items()}
+    @property
+    def traits(self) -> Traits:
+        return self._traits
+
+    def stop(self) -> Stop:
+        options: Stop = onnxruntime.RunOptions()
+        return options
+
+    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
+        feed = inputs
+        if self._texts:
+            feed = {**inputs, **{name: _to_onnx(inputs[name], name) for name in self._texts}}
         try:
-            results = await self._pool.run(self._session, list(outputs), feed)
-        except (Unavailable, asyncio.CancelledError):
-            raise
+            results = self._session.run(outputs, feed, stop)
         except Exception as error:
+            if stop is not None and stop.terminate:
+                raise Unavailable("the run was stopped") from error
             # The inputs fit the signature, so this is a mismatch that only the graph knows, such as two axes that must agree.
             raise Refused(f"the model cannot compute this: {_first_line(error)}", field="inputs") from error
-        return {name: _from_onnx(result) for name, result in zip(outputs, results, strict=True)}
+        if self._gives_texts:
+            results = [_from_onnx(result) for result in results]
+        return dict(zip(outputs, results, strict=True))
+
+    def try_out(self) -> None:
+        """Warm the model up, and find out what it is like."""
+        stop = self.stop()
+        probe = Probe(
+            self._signature,
+            lambda inputs, outputs: self.compute(inputs, outputs, stop),
+            lambda: setattr(stop, "terminate", True),
+            rows_agree=_rows_agree(self._session),
+        ).run()
+        self._traits = Traits(
+            joinable=probe.joinable,
+            # Where not even generated inputs can be computed, or rows are no rows, nothing is known of what drives the time.
+            steady=self._traits.steady and bool(probe.runs),
+            providers=self._traits.providers,
+            first_runs=tuple(probe.runs),
+        )
 
 
-@contextlib.contextmanager
-def run_pool(limits: PoolLimits) -> Iterator[RunPool]:
-    """A pool that is closed when the block ends."""
-    pool = RunPool(limits)
-    try:
-        yield pool
-    finally:
-        pool.close()
+def _providers(wanted: Sequence[str]) -> list[str]:
+    """onnxruntime's names of what is wanted and there; the CPU is always the last resort."""
+    available = onnxruntime.get_available_providers()
+    chosen = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in available]
+    missing = [name for name in wanted if PROVIDERS[name] not in available]
+    if missing:
+        log.warning("execution providers missing", missing=missing, available=available, used=chosen or ["cpu"])
+    return chosen if PROVIDERS["cpu"] in chosen else [*chosen, PROVIDERS["cpu"]]
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, providers: Sequence[str], intra_op_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = QUIET
+    # The arena and its plans keep the memory of the largest batch for ever, and save nothing measurable for small models.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
         # onnxruntime raises a dozen unrelated types here; whichever it is, the file is at fault.
         raise Refused(f"is not an ONNX model: {_first_line(error)}", field="chunk") from error
+
+
+def _rows_agree(session: Any) -> bool:
+    """Whether no two first axes have different names, which would say that their lengths are unrelated."""
+    names = {argument.shape[0] for argument in (*session.get_inputs(), *session.get_outputs()) if argument.shape}
+    return len({name for name in names if isinstance(name, str)}) <= 1
 
 
 def _specs(arguments: Sequence[Any], role: str) -> tuple[TensorSpec, ...]:

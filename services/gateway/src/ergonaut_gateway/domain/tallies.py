@@ -1,8 +1,7 @@
-"""How many requests a model version served and how fast, kept in a bounded space until it is told."""
+"""How many requests a model version served, how fast and in which runs, in a bounded space and cheap to count."""
 
 import math
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ergonaut.events import InferenceServed
@@ -14,7 +13,13 @@ LATENCY_MS_MAX = 1_000_000.0
 """Anything slower counts as this; requests are cut off long before."""
 
 _STEP = math.log(1.02)
-"""Buckets grow by 2 %, so that a percentile is within 1 % and a tally has at most about 1,050 of them."""
+"""Buckets grow by 2 %, so that a percentile is within 1 %."""
+
+_BUCKETS = int(math.log(LATENCY_MS_MAX / LATENCY_MS_MIN) / _STEP) + 1
+"""About 1,050, 8 kB a model version."""
+
+BATCH_SIZES_MAX = 1_024
+"""Batches of more different sizes than this are counted as the largest one that is; who sends such knows the size."""
 
 
 @dataclass(slots=True)
@@ -25,15 +30,32 @@ class Tally:
     requests: int = 0
     rows: int = 0
     failed: int = 0
-    _buckets: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
 
     def add(self, *, latency_ms: float, rows: int, failed: bool) -> None:
         """Count one request."""
         self.requests += 1
         self.rows += rows
         self.failed += failed
+        self.seconds += latency_ms / 1000
         bounded = min(max(latency_ms, LATENCY_MS_MIN), LATENCY_MS_MAX)
-        self._buckets[int(math.log(bounded / LATENCY_MS_MIN) / _STEP)] += 1
+        self.buckets[int(math.log(bounded / LATENCY_MS_MIN) / _STEP)] += 1
+
+    def copied(self, *, started_at: datetime) -> "Tally":
+        """The same numbers, which no longer change."""
+        return replace(self, started_at=started_at, buckets=self.buckets.copy())
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """Only what came after an earlier copy, which began when that was made."""
+        return Tally(
+            earlier.started_at,
+            self.requests - earlier.requests,
+            self.rows - earlier.rows,
+            self.failed - earlier.failed,
+            self.seconds - earlier.seconds,
+            [now - then for now, then in zip(self.buckets, earlier.buckets, strict=True)],
+        )
 
     def latency_ms(self, quantile: float) -> float:
         """The latency below which this share of the requests stayed, within 1 %.
@@ -45,12 +67,19 @@ class Tally:
         True
         """
         assert self.requests > 0, "a tally without requests has no latency"
-        wanted, seen = quantile * self.requests, 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= wanted:
-                break
-        return LATENCY_MS_MIN * math.exp((bucket + 0.5) * _STEP)
+        wanted, seen, last = quantile * self.requests, 0, 0
+        for bucket, count in enumerate(self.buckets):
+            if count:
+                seen += count
+                last = bucket
+                if seen >= wanted:
+                    break
+        return LATENCY_MS_MIN * math.exp((last + 0.5) * _STEP)
+
+    def within(self, seconds: float) -> int:
+        """How many requests took at most this long; those within 2 % of it count as well."""
+        last = int(math.log(seconds * 1000 / LATENCY_MS_MIN) / _STEP)
+        return sum(self.buckets[: last + 1])
 
     def told(self, *, tenant: str, model: str, version: int, ended_at: datetime) -> InferenceServed:
         """The fact of this tally."""
@@ -67,3 +96,77 @@ class Tally:
             latency_ms_p50=self.latency_ms(0.5),
             latency_ms_p99=self.latency_ms(0.99),
         )
+
+
+@dataclass(slots=True)
+class Runs:
+    """The runs of one model version: how many requests of how many rows ran together, and how long that took."""
+
+    runs: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    waited: int = 0
+    failed_seconds: float = 0.0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    by_rows: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+    def add(self, *, rows: int, seconds: float) -> None:
+        """Count one run."""
+        self.runs += 1
+        self.rows += rows
+        self.seconds += seconds
+        if rows not in self.by_rows and len(self.by_rows) >= BATCH_SIZES_MAX:
+            rows = max(self.by_rows)
+        count, total = self.by_rows.get(rows, (0, 0.0))
+        self.by_rows[rows] = (count + 1, total + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How often something happened, and how long all of it took in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one model version did since it was loaded here, as Triton's statistics extension tells it. `inferences` are rows,
+    `executions` are runs; `batches` has the runs of each number of rows."""
+
+    version: int
+    inferences: int
+    executions: int
+    success: Spent
+    fail: Spent
+    queue: Spent
+    compute_infer: Spent
+    cache_hit: Spent
+    cache_miss: Spent
+    batches: dict[int, Spent]
+    last_inference_ms: int
+    """Unix time in milliseconds, 0 where there was none."""
+
+
+def statistics(version: int, tally: Tally, runs: Runs, *, last_inference_ms: int) -> Statistics:
+    """Both counts as one."""
+    succeeded = tally.requests - tally.failed
+    return Statistics(
+        version=version,
+        inferences=tally.rows,
+        executions=runs.runs,
+        success=Spent(succeeded, _ns(tally.seconds - runs.failed_seconds)),
+        fail=Spent(tally.failed, _ns(runs.failed_seconds)),
+        queue=Spent(runs.waited, _ns(runs.waited_seconds)),
+        compute_infer=Spent(runs.runs, _ns(runs.seconds)),
+        cache_hit=Spent(runs.cache_hits, 0),
+        cache_miss=Spent(runs.cache_misses, 0),
+        batches={rows: Spent(count, _ns(seconds)) for rows, (count, seconds) in sorted(runs.by_rows.items())},
+        last_inference_ms=last_inference_ms,
+    )
+
+
+def _ns(seconds: float) -> int:
+    return int(max(seconds, 0.0) * 1e9)

@@ -1,0 +1,166 @@
+"""What is tried out when a model is loaded, with generated inputs: whether its rows are independent, and how long runs take.
+
+The same runs warm the model up, so that the first request is not slow. A model that cannot compute generated inputs, which may be
+meaningless to it, is served all the same; its requests then never run together.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ergonaut_gateway.domain.batching import may_join, unit_elements
+from ergonaut_gateway.domain.models import Signature, TensorSpec
+from ergonaut_gateway.domain.tensors import BYTES, DTYPES, Tensor, object_array
+
+SECONDS_MAX = 0.5
+"""After this the probing ends, with what it has found by then; loading should take less than a second."""
+
+ROWS = (1, 2, 3)
+"""Rows that run apart and together; different numbers, so that a mix-up shows."""
+
+COST_ROWS = 16
+"""How many rows are run together to learn what a row costs: enough to stand out from the fixed part."""
+
+COST_RUNS = 4
+"""Runs of each size that are timed; the fastest counts."""
+
+AXIS_LENGTHS = (4, 1, 32, 224)
+"""What is tried for free axes other than the first: the smallest that a sequence, a feature map and an image may need."""
+
+ELEMENTS_MAX = 4_000_000
+"""Larger inputs are not generated; they would take memory that no request may ever need."""
+
+TOLERANCE = 1e-5
+"""How much an answer may differ, relatively, when computed in a batch; rounding alone gives some 1e-7."""
+
+UNSTEADY = (b"Loop", b"Scan", b"Range", b"ConstantOfShape")
+"""Operators whose work may depend on values and not on shapes alone."""
+
+Compute = Callable[[Mapping[str, Tensor], Sequence[str]], dict[str, Tensor]]
+Drawing = Callable[[int], dict[str, Tensor]]
+
+
+class Probe:
+    """Tries a model out. `expire` ends whatever runs, after which all that was not found out is answered with no."""
+
+    def __init__(self, signature: Signature, compute: Compute, expire: Callable[[], None], *, rows_agree: bool) -> None:
+        self._signature = signature
+        self._compute = compute
+        self._outputs = [spec.name for spec in signature.outputs]
+        self._timer = threading.Timer(SECONDS_MAX, expire)
+        self._timer.daemon = True
+        self.runs: list[tuple[int, float]] = []
+        self.joinable = False
+        self._may_join = rows_agree and may_join(signature)
+
+    def run(self) -> "Probe":
+        """Find out all there is to find out."""
+        self._timer.start()
+        try:
+            draw = self._drawing()
+            if draw is not None:
+                self.joinable = self._may_join and all(self._agrees(draw, seed) for seed in (1, 2))
+                self._time(draw)
+        except Exception:
+            # Whatever it is, a request will show it to somebody who knows what the inputs mean.
+            self.joinable = False
+        finally:
+            self._timer.cancel()
+        return self
+
+    def _drawing(self) -> Drawing | None:
+        """How to make inputs that the model can compute."""
+        for wide in (True, False):
+            for length in AXIS_LENGTHS if _has_other_free_axes(self._signature) else AXIS_LENGTHS[:1]:
+                draw = _drawer(self._signature, length, wide=wide)
+                if self._computes(draw(1)):
+                    return draw
+        return None
+
+    def _computes(self, inputs: Mapping[str, Tensor]) -> bool:
+        try:
+            self._compute(inputs, self._outputs)
+        except Exception:
+            return False
+        return True
+
+    def _agrees(self, draw: Drawing, seed: int) -> bool:
+        """Whether rows give the same apart, together, and together in another order."""
+        drawn = draw(sum(ROWS) * seed)
+        ends = np.cumsum([rows * seed for rows in ROWS])
+        parts = [
+            {name: tensor[end - rows * seed : end] for name, tensor in drawn.items()}
+            for rows, end in zip(ROWS, ends, strict=True)
+        ]
+        apart = [self._compute(part, self._outputs) for part in parts]
+        for order in ([0, 1, 2], [2, 0, 1]):
+            inputs = {name: np.concatenate([parts[index][name] for index in order]) for name in drawn}
+            together = self._compute(inputs, self._outputs)
+            expected = {name: [apart[index][name] for index in order] for name in self._outputs}
+            if not all(_same(together[name], expected[name]) for name in self._outputs):
+                return False
+        return True
+
+    def _time(self, draw: Drawing) -> None:
+        unit = unit_elements(self._signature)
+        for rows in (1, COST_ROWS) if self.joinable else (1,):
+            inputs = draw(rows)
+            units = max(1, next(iter(inputs.values())).size // unit) if inputs else 1
+            for _ in range(COST_RUNS):
+                begun = time.perf_counter()
+                self._compute(inputs, self._outputs)
+                self.runs.append((units, time.perf_counter() - begun))
+
+
+def is_steady(path: Path) -> bool:
+    """Whether nothing in a model's file names an operator that works for as long as its inputs say. Read as bytes, since
+    names stand in the file as they are; one too many found costs a little speed, none too few is missed."""
+    longest = max(len(name) for name in UNSTEADY)
+    with path.open("rb") as file:
+        tail = b""
+        while chunk := file.read(1 << 20):
+            window = tail + chunk
+            if any(name in window for name in UNSTEADY):
+                return False
+            tail = window[-longest:]
+    return True
+
+
+def _has_other_free_axes(signature: Signature) -> bool:
+    return any(-1 in spec.shape[1:] for spec in signature.inputs)
+
+
+def _drawer(signature: Signature, length: int, *, wide: bool) -> Drawing:
+    def draw(rows: int) -> dict[str, Tensor]:
+        random = np.random.default_rng(rows)
+        return {spec.name: _drawn(spec, rows, length, random, wide=wide) for spec in signature.inputs}
+
+    return draw
+
+
+def _drawn(spec: TensorSpec, rows: int, length: int, random: np.random.Generator, *, wide: bool) -> Tensor:
+    shape = tuple((rows if axis == 0 else length) if wanted == -1 else wanted for axis, wanted in enumerate(spec.shape))
+    count = int(np.prod(shape, dtype=np.int64))
+    if count > ELEMENTS_MAX:
+        raise ValueError(f"{spec.name} would have {count} elements")
+    if spec.datatype == BYTES:
+        return object_array([b"%d" % number for number in random.integers(0, 100, count)]).reshape(shape)
+    dtype = DTYPES[spec.datatype]
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    # Whole numbers are often indices: 0 and 1 are in range for nearly every model that takes them.
+    return random.integers(0, 100 if wide and dtype.kind != "b" else 2, shape).astype(dtype)
+
+
+def _same(together: Tensor, parts: Sequence[Tensor]) -> bool:
+    expected: Any = np.concatenate(parts) if all(part.ndim for part in parts) else None
+    if expected is None or together.shape != expected.shape or together.dtype != expected.dtype:
+        return False
+    if together.dtype.kind == "f":
+        scale = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0))
+        return bool(np.allclose(together, expected, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True))
+    return bool(np.array_equal(together, expected))
