@@ -15,8 +15,9 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
-from ergonaut_gateway.adapters.onnx import OnnxLoader, PoolLimits, run_pool
+from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.rpc import NAMES, door
+from ergonaut_gateway.service import EngineLimits
 
 from .conftest import Gateways
 from .onnx_models import doubling
@@ -44,14 +45,13 @@ class Calling:
 @pytest.fixture
 async def call(gateways: Gateways, tmp_path: Path) -> AsyncIterator[Calling]:
     path, keys = key_ring_file(tmp_path, ("default", "other"))
-    with run_pool(PoolLimits(threads=1, waiting=8, run_timeout_seconds=20)) as pool:
-        gateway = gateways.another(OnnxLoader(pool))
-        add = door(gateway.models, gateway.catalogue, gateway.predictions)
-        async with (
-            serving("127.0.0.1:0", service="gateway", add=add, keys=KeyRing.load(path), names=NAMES) as server,
-            grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-        ):
-            yield Calling(channel, keys)
+    gateway = gateways.another(OnnxLoader(), limits=EngineLimits(threads=1, waiting=8))
+    add = door(gateway.models, gateway.catalogue, gateway.predictions)
+    async with (
+        serving("127.0.0.1:0", service="gateway", add=add, keys=KeyRing.load(path), names=NAMES) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield Calling(channel, keys)
 
 
 def infer_request(**changes: object) -> oip.ModelInferRequest:
