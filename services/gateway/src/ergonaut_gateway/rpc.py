@@ -20,8 +20,8 @@ from ergonaut_gateway.protocol.model_wire import (
     chunks_of,
     lineage_of,
     naming_of,
-    told,
     told_aliases,
+    told_version,
     told_versions,
 )
 from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
@@ -59,16 +59,16 @@ class ModelDoor(ModelServiceServicer):
         wish = Deployment(who.tenant, first.name, lineage, first.signature_bundle)
         record = await self._models.deploy(wish, chunks_of(first, request_iterator))
         model = await self._models.get(who.tenant, first.name)
-        return pb.DeployModelResponse(model=told(model, record))
+        return pb.DeployModelResponse(model=told_version(model, record))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:
         models = await self._models.list(caller().tenant)
-        return pb.ListModelsResponse(models=[told(model, model.named("")) for model in models])
+        return pb.ListModelsResponse(models=[told_version(model, model.named("")) for model in models])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
         model = await self._models.get(caller().tenant, request.name)
         record = model.named(request.version)
-        return pb.GetModelResponse(model=told(model, record), signature_bundle=record.signature_bundle)
+        return pb.GetModelResponse(model=told_version(model, record), signature_bundle=record.signature_bundle)
 
     async def RemoveModel(self, request: pb.RemoveModelRequest, context: Any) -> Any:
         await self._models.remove(caller().tenant, request.name, request.version)
@@ -80,7 +80,7 @@ class ModelDoor(ModelServiceServicer):
 
     async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Any) -> Any:
         model = await self._models.alias(caller().tenant, request.name, naming_of(request))
-        return pb.SetModelAliasResponse(model=told(model, model.named(request.alias)))
+        return pb.SetModelAliasResponse(model=told_version(model, model.named(request.alias)))
 
     async def RemoveModelAlias(self, request: pb.RemoveModelAliasRequest, context: Any) -> Any:
         await self._models.unalias(caller().tenant, request.name, naming_of(request))

@@ -121,7 +121,16 @@ class BlockingModels:
 
     def __init__(self, area: Models, loop: Loop) -> None:
         self.deploy = loop.blocking(area.deploy)
+        self.lineage_of_run = loop.blocking(area.lineage_of_run)
         self.served = loop.blocking(area.served)
+        self.get = loop.blocking(area.get)
+        self.versions = loop.blocking(area.versions)
+        self.alias = loop.blocking(area.alias)
+        self.unalias = loop.blocking(area.unalias)
+        self.load = loop.blocking(area.load)
+        self.unload = loop.blocking(area.unload)
+        self.card = loop.blocking(area.card)
+        self.download = loop.blocking(area.download)
         self.remove = loop.blocking(area.remove)
         self.predict = loop.blocking(area.predict)
 

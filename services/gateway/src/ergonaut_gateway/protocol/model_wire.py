@@ -22,7 +22,7 @@ _FIGURES = tuple(each.name for each in fields(Used))
 def lineage_of(first: pb.DeployModelRequest, *, deployed_by: str) -> Lineage:
     """Where a file comes from, by the first message of its deployment."""
     told = first.lineage
-    figures = {name: getattr(told, name) for name in _FIGURES if told.HasField(name)}
+    figures = {field.name: value for field, value in told.ListFields() if field.name in _FIGURES}
     return Lineage(first.run_id, Used(**figures), told.data_digest, told.framework, deployed_by)
 
 
@@ -31,9 +31,9 @@ async def chunks_of(first: pb.DeployModelRequest, rest: AsyncIterator[pb.DeployM
     if first.chunk:
         yield first.chunk
     async for message in rest:
-        for name in FIRST_ONLY:
-            if getattr(message, name) if name != "lineage" else message.HasField(name):
-                raise Refused("belongs in the first message only", field=name)
+        for field, _ in message.ListFields():
+            if field.name in FIRST_ONLY:
+                raise Refused("belongs in the first message only", field=field.name)
         if message.chunk:
             yield message.chunk
 
@@ -50,7 +50,7 @@ def naming_of(request: pb.SetModelAliasRequest | pb.RemoveModelAliasRequest) -> 
 
 def told_versions(model: Model) -> Iterable[pb.Model]:
     """All versions of a model, oldest first."""
-    return [told(model, record) for record in model.versions]
+    return [told_version(model, record) for record in model.versions]
 
 
 def told_aliases(model: Model) -> Iterable[pb.Alias]:
@@ -58,7 +58,7 @@ def told_aliases(model: Model) -> Iterable[pb.Alias]:
     return [pb.Alias(name=name, version=version) for name, version in sorted(model.aliases.items())]
 
 
-def told(model: Model, record: ModelRecord) -> pb.Model:
+def told_version(model: Model, record: ModelRecord) -> pb.Model:
     """One version of a model."""
     message = pb.Model(
         name=record.name,
