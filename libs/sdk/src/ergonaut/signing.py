@@ -8,6 +8,7 @@ A signature is a Sigstore bundle: a DSSE envelope around an in-toto statement th
 import base64
 import binascii
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class SignatureBundle:
 
 def sign(path: Path, private_key: Path, *, password: str = "", beside: Sequence[Path] = ()) -> str:
     """The bundle, as JSON, that signs a file or a folder; files of `beside` are left out. Raises Refused."""
+    _check_installed()
     key = _private_key(private_key, password)
     files = digests_of(path, beside=beside)
     payload = _statement(path.resolve().name, files, ignored=_inside(path, beside))
@@ -126,6 +128,8 @@ def signed_by(bundle: SignatureBundle, keys: Sequence[TrustedKey]) -> TrustedKey
 
 def read_keys(paths: Sequence[Path]) -> tuple[TrustedKey, ...]:
     """The public keys in PEM files. Raises Refused for one that cannot be used."""
+    if paths:
+        _check_installed()
     return tuple(_public_key(path) for path in paths)
 
 
@@ -149,6 +153,11 @@ def digests_of(path: Path, *, beside: Sequence[Path] = ()) -> dict[str, str]:
     if not found:
         raise Refused(f"{path} has no files", field="path")
     return dict(sorted(found.items()))
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("cryptography") is None:
+        raise Refused("signatures need cryptography; install it with `pip install 'ergonaut[signing]'`")
 
 
 def _subject(statement: Any) -> tuple[str, dict[str, str]]:
