@@ -25,25 +25,30 @@ MESSAGE_BYTES_MIN = 40
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Peak load on one door: answers a second, latencies in milliseconds, and how many requests failed."""
+    """Peak load on one door: answers a second, latencies in milliseconds, how many requests failed, and the server's CPU
+    time for each, which other work on the machine changes least."""
 
     per_second: float
     latency_ms_p50: float
     latency_ms_p99: float
     failed: int
+    cpu_microseconds: float = 0.0
 
 
 class Clients:
     """The client for each protocol."""
 
-    def __init__(self) -> None:
-        self._paths = {name: shutil.which(name) for name in INSTALL}
+    def __init__(self, *, ours: bool = False) -> None:
+        self._ours = ours
+        self._paths = {name: None if ours else shutil.which(name) for name in INSTALL}
 
     def told(self) -> str:
         """Which clients are used and what could be installed."""
         used = {"HTTP": "wrk", "gRPC": "h2load"}
         words = [f"{what} {name if self._paths[name] else 'ours'}" for what, name in used.items()]
-        missing = [f"{name} (Debian: {INSTALL[name]})" for name, path in self._paths.items() if not path]
+        missing = [
+            f"{name} (Debian: {INSTALL[name]})" for name, path in self._paths.items() if not path and not self._ours
+        ]
         after = f"; ours stands in for {' and '.join(missing)}, and costs more CPU" if missing else ""
         return f"clients: {', '.join(words)}, {CALLERS} connections{after}"
 

@@ -15,12 +15,13 @@ from contestants import WIRES, Absent, Contestant, Peer
 from environments import environment
 from models import made_models
 from ours import ECHO, OURS, Echo, Gateway
-from peaks import ALONE, Rounds, Row, peaks, progress
+from peaks import ALONE, Rounds, Row, peaks
 from subjects import Model
+from telling import bar, failures, left_out, progress
 from wires import checked
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("peak", "half", "twice", "start", "lone")
+PARTS = ("peak", "half", "same", "twice", "start", "lone")
 IN_FULL, QUICKLY = Rounds(count=5, seconds=3), Rounds(count=2, seconds=1)
 
 
@@ -31,15 +32,12 @@ class Wanted:
     peers: tuple[str, ...] = tuple(WIRES)
     parts: tuple[str, ...] = PARTS
     quick: bool = False
+    our_client: bool = False
 
     @property
     def rounds(self) -> Rounds:
         """How often and how long."""
         return QUICKLY if self.quick else IN_FULL
-
-
-failures: list[str] = []
-"""What ours failed at; told at the end, with exit code 1."""
 
 
 def wanted(words: Sequence[str]) -> Wanted:
@@ -52,10 +50,10 @@ def wanted(words: Sequence[str]) -> Wanted:
             peers = tuple(name for name in names if name != "ours")
         elif key == "parts" and set(names) <= set(PARTS):
             parts = names
-        elif word != "quick":
-            known = f"quick, only=ours,{','.join(WIRES)} and parts={','.join(PARTS)}"
+        elif word not in ("quick", "client=ours"):
+            known = f"quick, client=ours, only=ours,{','.join(WIRES)} and parts={','.join(PARTS)}"
             sys.exit(f"{word!r} is not understood; known are {known}")
-    return Wanted(peers, parts, "quick" in words)
+    return Wanted(peers, parts, "quick" in words, "client=ours" in words)
 
 
 def started(contestants: Sequence[Contestant], stack: ExitStack) -> list[Contestant]:
@@ -79,13 +77,6 @@ def started(contestants: Sequence[Contestant], stack: ExitStack) -> list[Contest
     return found
 
 
-def left_out(name: str, because: str) -> None:
-    """Tell what is missing from the comparison."""
-    print(f"  {name} is left out, {because}", flush=True)
-    if name in (OURS, ECHO):
-        failures.append(f"{name} failed, {because}")
-
-
 def contestants_of(wish: Wanted, models: dict[str, Model], folder: Path) -> list[Contestant]:
     """Ours, the echo, and the peers that can be installed."""
     found: list[Contestant] = [*(Gateway(model, folder) for model in models.values()), Echo(models["digits"], folder)]
@@ -102,12 +93,14 @@ def contestants_of(wish: Wanted, models: dict[str, Model], folder: Path) -> list
 
 def tell(rates: dict[Row, Seen], contestants: Sequence[Contestant]) -> None:
     """One line a row, the fastest of each model and wire first; then what each server is when it is idle."""
-    print("requests a second, single rows; latency in ms at that rate")
+    print(
+        "requests a second, single rows; latency in ms at that rate; CPU time of the server in microseconds a request"
+    )
     for (name, model, wire), seen in sorted(
         rates.items(), key=lambda item: (item[0][1], item[0][2], -item[1].per_second)
     ):
         failed = f", {seen.failed} FAILED" if seen.failed else ""
-        latency = f"p50 {seen.latency_ms_p50:.2f}, p99 {seen.latency_ms_p99:.2f}"
+        latency = f"p50 {seen.latency_ms_p50:.2f}, p99 {seen.latency_ms_p99:.2f}, cpu {seen.cpu_microseconds:,.0f}"
         print(f"  {model:7}{wire:8}{name:11}{seen.per_second:10,.0f}  {latency}{failed}", flush=True)
     print("seconds from the command to the first right answer, and memory when idle in MB (shared memory divided)")
     for one in contestants:
@@ -115,15 +108,6 @@ def tell(rates: dict[Row, Seen], contestants: Sequence[Contestant]) -> None:
             print(
                 f"  {one.model.name:7}{one.name:11}{one.ready_seconds:8.2f} s{one.idle_bytes / 1e6:8.0f} MB", flush=True
             )
-
-
-def bar(name: str, value: float | None, bound: float, *, least: bool = False) -> None:
-    """One line a bar: what was promised and what was seen; or that it is left out."""
-    if value is None:
-        print(f"{name} is left out: what it rests on was not measured", flush=True)
-        return
-    kept = value >= bound if least else value <= bound
-    print(f"BAR {name} {value:.4g} {bound:g} {'ok' if kept else 'short'}", flush=True)
 
 
 def bars_of_rates(rates: dict[Row, Seen]) -> None:
@@ -156,7 +140,8 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 def main(words: Sequence[str]) -> None:
     """Start everything, ask everything, and tell the bars at the end."""
-    wish, clients = wanted(words), Clients()
+    wish = wanted(words)
+    clients = Clients(ours=wish.our_client)
     load = ", ".join(f"{number:.2f}" for number in os.getloadavg())
     print(f"{clients.told()}; {os.cpu_count()} CPUs, the machine's load before: {load}", flush=True)
     with ExitStack() as stack:

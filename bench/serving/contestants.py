@@ -72,6 +72,15 @@ class Contestant:
         """Note its memory as it is now: each process's share of what it has in common with others, summed up."""
         self.idle_bytes = sum(_proportional_bytes(process.pid) for process in self.processes())
 
+    def cpu_seconds(self) -> float:
+        """CPU time that its processes have used."""
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = process.cpu_times()
+                total += used.user + used.system
+        return total
+
 
 class Peer(Contestant):
     """A peer in its own environment. Its log is in `folder`."""

@@ -1,4 +1,4 @@
-"""The gateway as `ergonaut up` runs it, on a real NATS with keys, metrics and signed models; and a bare echo on its HTTP server."""
+"""The gateway as `ergonaut up` runs it: a real NATS, keys, metrics, signed models; and a bare echo on its HTTP server."""
 
 import asyncio
 import json

@@ -1,17 +1,17 @@
 """Peak rates of every server by every wire, and of onnxruntime in process, in rounds whose order turns."""
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
 from clients import Clients, Seen
 from contestants import Contestant
 from subjects import Model, session
+from telling import left_out, progress
 
 ALONE = "in-process"
 WARM_SECONDS = 1
@@ -55,10 +55,13 @@ def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: se
                 continue
             try:
                 clients.peak(door, WARM_SECONDS)
-                found[row] = clients.peak(door, rounds.seconds)
-            except ValueError as error:
+                before = contestant.cpu_seconds()
+                seen = clients.peak(door, rounds.seconds)
+                micros = (contestant.cpu_seconds() - before) * 1e6 / (seen.per_second * rounds.seconds)
+                found[row] = replace(seen, cpu_microseconds=micros)
+            except (ValueError, ZeroDivisionError) as error:
                 failed.add(row)
-                print(f"  {' '.join(row)} is left out: {error}", flush=True)
+                left_out(contestant.name, f"{contestant.model.name} by {wire}: {error}")
     finally:
         contestant.stand_still()
     return found
@@ -67,7 +70,7 @@ def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: se
 def _alone(model: Model, rounds: Rounds) -> dict[Row, Seen]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         per_second, p50, p99 = process.submit(_runs, model, rounds.seconds).result()
-    return {(ALONE, model.name, "run"): Seen(per_second, p50, p99, 0)}
+    return {(ALONE, model.name, "run"): Seen(per_second, p50, p99, 0, 1e6 / per_second)}
 
 
 def _runs(model: Model, seconds: int) -> tuple[float, float, float]:
@@ -92,9 +95,5 @@ def _median(each: Sequence[Seen]) -> Seen:
         statistics.median(one.latency_ms_p50 for one in each),
         statistics.median(one.latency_ms_p99 for one in each),
         sum(one.failed for one in each),
+        statistics.median(one.cpu_microseconds for one in each),
     )
-
-
-def progress(sentence: str) -> None:
-    """Tell whoever waits, apart from the results."""
-    print(f"  {sentence}", file=sys.stderr, flush=True)

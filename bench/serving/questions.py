@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from calls import OK
 from clients import CALLERS, Seen
 from contestants import Absent, Contestant
 from load import Load, Outcome, driven
 from ours import OURS, Gateway
-from peaks import Rounds, Row, progress
+from peaks import Rounds, Row
+from telling import left_out, progress
 
 BATCHING_OFF = {"ERGONAUT_GATEWAY_BATCH_ROWS_MAX": "1"}
 SETTLING_SECONDS = 2
@@ -33,15 +35,24 @@ def asked(
     digits = gateways.get("digits")
     if "half" in parts:
         bars.append(("http_json_mlp_latency_ms_p99_at_half_of_peak", _half(digits, rates, rounds), LATENCY_MS_MAX))
+    if "same" in parts:
+        bars += [
+            (f"{_short(model)}_answers_changed_by_batching", _changed(one, rounds), 0)
+            for model, one in gateways.items()
+        ]
     if "twice" in parts:
         for model, wire in (("digits", "json"), ("cnn", "binary")):
-            name = f"{'mlp' if model == 'digits' else model}_{wire}_unclean_answers_at_twice_peak"
+            name = f"{_short(model)}_{wire}_unclean_answers_at_twice_peak"
             bars.append((name, _twice(gateways.get(model), wire, rates, rounds), 0))
     if "start" in parts:
         bars += _start(digits, rounds)
     if "lone" in parts:
         bars.append(("lone_caller_slowdown_by_batching", _lone(digits, rounds, folder), LONE_SLOWDOWN_MAX))
     return bars
+
+
+def _short(model: str) -> str:
+    return "mlp" if model == "digits" else model
 
 
 @contextmanager
@@ -75,6 +86,16 @@ def _half(gateway: Gateway | None, rates: Mapping[Row, Seen], rounds: Rounds) ->
     )
     _told(outcomes)
     return latency
+
+
+def _changed(gateway: Gateway, rounds: Rounds) -> float:
+    """How many answers to callers who ask at the same time are not what the engine says of their row alone."""
+    with _at_work(gateway):
+        outcome = driven(Load(gateway.doors["json"], CALLERS, rounds.seconds, look=True))
+    right = outcome.answers.get(OK, 0)
+    print(f"{gateway.model.name}: {outcome.wrong} of {right:,} answers differ from the engine's own", flush=True)
+    _told([outcome])
+    return outcome.wrong
 
 
 def _twice(gateway: Gateway | None, wire: str, rates: Mapping[Row, Seen], rounds: Rounds) -> float | None:
@@ -121,6 +142,9 @@ def _start(gateway: Gateway | None, rounds: Rounds) -> list[Bar]:
             gateway.measure_idle()
             memory_mb.append((gateway.idle_bytes or 0) / 1e6)
             progress(f"ready after {seconds[-1]:.2f} s, {memory_mb[-1]:.0f} MB")
+    except Absent as error:
+        left_out(OURS, f"started anew: {error}")
+        return [(names[0], None, READY_SECONDS_MAX), (names[1], None, MEMORY_MB_MAX)]
     finally:
         gateway.stand_still()
     return [
@@ -144,7 +168,7 @@ def _lone(batching: Gateway | None, rounds: Rounds, folder: Path) -> float | Non
                     outcome = driven(Load(gateway.doors["json"], 1, rounds.seconds))
                 latencies[gateway.name].append(outcome.latency_ms(0.5))
     except Absent as error:
-        print(f"  the lone caller is left out, the gateway without batching: {error}", flush=True)
+        left_out(alone.name, str(error))
         return None
     finally:
         alone.stop()

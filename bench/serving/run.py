@@ -7,8 +7,9 @@ wrk for HTTP and h2load for gRPC (Debian's wrk and nghttp2-client), or a client 
 alternated rounds are told; a server that is not measured stands still meanwhile. The gateway runs with everything on: keys,
 metrics, a real NATS.
 
-`ARGS="only=ours"` leaves out the peers, `only=ours,kserve` all but one; `parts=peak,half,twice,start,lone` chooses questions;
-`quick` asks fewer times. Progress is on stderr, results on stdout.
+`ARGS="only=ours"` leaves out the peers, `only=ours,kserve` all but one; `parts=peak,half,same,twice,start,lone` chooses
+questions; `quick` asks fewer times; `client=ours` takes our own client even where wrk and h2load are there. Progress is on stderr,
+results on stdout.
 """
 
 import sys
