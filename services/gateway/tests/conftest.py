@@ -1,11 +1,12 @@
 """What the tests of the gateway share: the service on its fakes, and a nats-server where one is asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from ergonaut_common.clock import FakeClock
 from ergonaut_common.testing import nats_server
@@ -25,6 +26,16 @@ from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """What deals with sockets itself must hold on the gateway's own loop as well."""
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_http_connection.py":
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

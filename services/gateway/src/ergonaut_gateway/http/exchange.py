@@ -64,14 +64,15 @@ class Exchange(ABC):
     def answer(self, status: int, body: bytes, content_type: str = JSON, headers: Headers = ()) -> None:
         """Give the whole answer. Where the caller has gone it is dropped."""
         assert not self.over, "a request is answered once"
-        self.over = True
+        # Where this raises, nothing was sent, and what went wrong can still be told.
         self._send(status, body, content_type, headers)
+        self.over = True
 
     def stream(self, status: int, content_type: str, headers: Headers = ()) -> Stream:
         """Begin an answer that comes piece by piece; it must be closed or aborted."""
         assert not self.over, "a request is answered once"
-        self.over = True
         self._stream = self._begin(status, content_type, headers)
+        self.over = True
         return self._stream
 
     def cut(self) -> None:

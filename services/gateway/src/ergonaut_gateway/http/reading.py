@@ -59,6 +59,7 @@ class Reader:
         self.deaf = False
         """Whether the rest of what comes is dropped."""
         self._messages = 0
+        self._upgrading = False
         self._clear()
         self.state = IDLE
         self.changed = False
@@ -76,8 +77,7 @@ class Reader:
             try:
                 self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
-                # Nobody is upgraded: the request was taken as it stands, and what follows is the next one.
-                piece = piece[upgrade.args[0] :]
+                piece = self._without_upgrade(piece[upgrade.args[0] :])
                 continue
             except httptools.HttpParserCallbackError:
                 raise
@@ -134,7 +134,8 @@ class Reader:
             self._check_head()
 
     def on_headers_complete(self) -> None:
-        if self.deaf:
+        self._upgrading = self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"
+        if self.deaf or self._upgrading:
             return
         self.state, self.changed = BODY, True
         headers = self.headers
@@ -167,7 +168,7 @@ class Reader:
         self._body.append(piece)
 
     def on_message_complete(self) -> None:
-        if self.deaf:
+        if self.deaf or self._upgrading:
             return
         self.state, self.changed = IDLE, True
         pieces, self._body = self._body, []
@@ -192,6 +193,20 @@ class Reader:
         self._body_bytes = 0
         self._expected_bytes = 0
         self.held_bytes = 0
+
+    def _without_upgrade(self, rest: memoryview) -> memoryview:
+        """Nobody is upgraded here. httptools reads no body after such an offer, so the request is read anew without it."""
+        if not self._upgrading:
+            return rest
+        staying = self.headers.pop("connection", "").lower()
+        self.headers.pop("upgrade", None)
+        self.headers["connection"] = "close" if "close" in staying else "keep-alive"
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers.items()]
+        head = b"".join(
+            (self._parser.get_method(), b" ", self._url, b" HTTP/1.1\r\n", "".join(lines).encode("latin-1"))
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        return memoryview(b"".join((head, b"\r\n", rest)))
 
     def _check_head(self) -> None:
         limits = self._limits

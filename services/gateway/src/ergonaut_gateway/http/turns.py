@@ -69,19 +69,21 @@ class Turn(Exchange):
         """Whether all of the answer is in `pieces` or written."""
 
     def _send(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
+        further = heads.further(headers) if headers else b""
         self._released()
         if self.gone:
             return
-        if len(body) >= PACKED_FROM_BYTES and self._packs(status, body, content_type, headers):
+        if len(body) >= PACKED_FROM_BYTES and self._packs(status, body, content_type, further):
             return
-        self._whole(status, body, content_type, headers)
+        self._whole(status, body, content_type, further)
 
     def _begin(self, status: int, content_type: str, headers: Headers) -> TurnStream:
+        further = heads.further(headers) if headers else b""
         self._released()
         chunked = self.version == "1.1"
         if not chunked:
             self.stays = False
-        lines = (heads.CHUNKED if chunked else b"", heads.further(headers) if headers else b"")
+        lines = (heads.CHUNKED if chunked else b"", further)
         self._put((self._head(status, content_type, lines),))
         return TurnStream(self, self._line, chunked=chunked, silent=self.request.method == "HEAD")
 
@@ -103,21 +105,20 @@ class Turn(Exchange):
             self._line.release(self.held_bytes)
             self.held_bytes = 0
 
-    def _packs(self, status: int, body: bytes, content_type: str, headers: Headers) -> bool:
+    def _packs(self, status: int, body: bytes, content_type: str, further: bytes) -> bool:
         """Begin to send the answer packed, where the caller takes that; small ones at once."""
         encoding = encoding_wanted(self.request.headers.get("accept-encoding", ""))
         if not encoding or status in BODILESS:
             return False
-        headers = (*headers, ("content-encoding", encoding), ("vary", "accept-encoding"))
+        further += heads.further((("content-encoding", encoding), ("vary", "accept-encoding")))
         if len(body) <= PACKED_INLINE_BYTES:
-            self._whole(status, packed(body, encoding), content_type, headers)
+            self._whole(status, packed(body, encoding), content_type, further)
             return True
         packing = asyncio.get_running_loop().run_in_executor(None, packed, body, encoding)
-        packing.add_done_callback(lambda done: self._whole(status, done.result(), content_type, headers))
+        packing.add_done_callback(lambda done: self._whole(status, done.result(), content_type, further))
         return True
 
-    def _whole(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
-        further = heads.further(headers) if headers else b""
+    def _whole(self, status: int, body: bytes, content_type: str, further: bytes) -> None:
         lines = (b"" if status in BODILESS else heads.length(len(body)), further)
         self.pieces.append(self._head(status, content_type, lines))
         if body and status not in BODILESS and self.request.method != "HEAD":
