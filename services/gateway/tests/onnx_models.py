@@ -60,6 +60,13 @@ def summing_up() -> bytes:
     return _model(nodes, {"x": _X}, {"y": _X}, "summing", [axis])
 
 
+def pairing() -> bytes:
+    """y = softmax(a + b), whose rows are independent and as wide as the caller likes; one row pairs with any number."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Softmax", ["sum"], ["y"], axis=-1)]
+    shape = (TensorProto.FLOAT, ["n", "width"])
+    return _model(nodes, {"a": shape, "b": shape}, {"y": shape}, "pairing")
+
+
 def drawing_lots() -> bytes:
     """y = x and something random."""
     nodes = [helper.make_node("RandomNormalLike", ["x"], ["noise"]), helper.make_node("Add", ["x", "noise"], ["y"])]

@@ -24,9 +24,10 @@ from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
 from ergonaut_gateway.ports import ModelLoader, Stop
 from ergonaut_gateway.service import EngineLimits, Ticket, Wish
+from ergonaut_gateway.settings import Settings
 
 from .conftest import Gateway, Gateways
-from .onnx_models import counting, doubling
+from .onnx_models import counting, doubling, pairing
 
 SHORT = Traits(joinable=True, steady=True, first_runs=((1, 1e-5), (16, 1.1e-5)))
 """What is learned of a small network: it runs on the event loop, and joining pays."""
@@ -449,3 +450,47 @@ def test_batching_never_changes_an_answer_of_onnxruntime(mix: list[tuple[int, tu
             await _mixed(mix, gateway, ("y", "z"))
 
     asyncio.run(story())
+
+
+pairs = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 1)),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(pairs)
+@settings(max_examples=30, deadline=None)
+def test_requests_of_any_shapes_get_what_they_would_get_alone(asked: list[tuple[int, int, int, int, int]]) -> None:
+    async def story() -> None:
+        random = np.random.default_rng(len(asked))
+        async with serving(OnnxLoader(), pairing(), batch_rows=6) as gateway:
+            runner = gateway.catalogue.find("default", "digits").runner
+            answers, expected = Answers(gateway), []
+            for rows_a, rows_b, width_a, width_b, pause in asked:
+                inputs = {
+                    "a": random.standard_normal((rows_a, width_a)).astype("<f4"),
+                    "b": random.standard_normal((rows_b, width_b)).astype("<f4"),
+                }
+                try:
+                    expected.append(runner.compute(inputs, ["y"], None)["y"])
+                except Refused as error:
+                    expected.append(error)
+                answers.ask(InferenceRequest("", inputs))
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+            for answer, alone in zip(await answers.all(), expected, strict=True):
+                if isinstance(alone, Refused):
+                    assert isinstance(answer, Refused)
+                else:
+                    assert isinstance(answer, InferenceAnswer)
+                    np.testing.assert_allclose(answer.outputs["y"], alone, rtol=1e-6)
+
+    asyncio.run(story())
+
+
+def test_providers_are_set_by_names_parted_by_commas() -> None:
+    assert Settings().providers == ("cpu",)
+    assert Settings(providers="cuda, cpu").providers == ("cuda", "cpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="providers"):
+        Settings(providers="abacus")  # type: ignore[arg-type]

@@ -105,8 +105,11 @@ class Runs:
     runs: int = 0
     rows: int = 0
     seconds: float = 0.0
+    ran: int = 0
+    """Requests that ran, alone or in a batch; each of a batch counts, with all the time of the batch."""
+
+    ran_seconds: float = 0.0
     waited_seconds: float = 0.0
-    waited: int = 0
     failed_seconds: float = 0.0
     cache_hits: int = 0
     cache_misses: int = 0
@@ -134,7 +137,8 @@ class Spent:
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What one model version did since it was loaded here, as Triton's statistics extension tells it. `inferences` are rows,
-    `executions` are runs; `batches` has the runs of each number of rows."""
+    `executions` are runs; `batches` has the runs of each number of rows. All else counts requests: each one of a batch with all
+    the time of the batch."""
 
     version: int
     inferences: int
@@ -159,8 +163,8 @@ def statistics(version: int, tally: Tally, runs: Runs, *, last_inference_ms: int
         executions=runs.runs,
         success=Spent(succeeded, _ns(tally.seconds - runs.failed_seconds)),
         fail=Spent(tally.failed, _ns(runs.failed_seconds)),
-        queue=Spent(runs.waited, _ns(runs.waited_seconds)),
-        compute_infer=Spent(runs.runs, _ns(runs.seconds)),
+        queue=Spent(runs.ran, _ns(runs.waited_seconds)),
+        compute_infer=Spent(runs.ran, _ns(runs.ran_seconds)),
         cache_hit=Spent(runs.cache_hits, 0),
         cache_miss=Spent(runs.cache_misses, 0),
         batches={rows: Spent(count, _ns(seconds)) for rows, (count, seconds) in sorted(runs.by_rows.items())},

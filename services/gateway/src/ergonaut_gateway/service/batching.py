@@ -105,6 +105,7 @@ class Engine:
         begun = now = self._monotonic()
         for lane in due:
             lane.due = False
+        for lane in due:
             if not lane.waiting:
                 continue
             if lane.fits_inline(INLINE_SECONDS_MAX - (now - begun)):

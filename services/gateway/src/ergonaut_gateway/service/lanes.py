@@ -265,8 +265,9 @@ class Lane:
             if not batch.together and not isinstance(result, Exception):
                 runs.add(rows=ticket.rows, seconds=batch.seconds / len(results))
             if ticket.state != OVER:
-                runs.waited += 1
+                runs.ran += 1
                 runs.waited_seconds += batch.started_seconds - ticket.began_seconds
+                runs.ran_seconds += batch.seconds
                 self.answer(ticket, result, now_seconds)
 
     def _key(self, ticket: Ticket, request: InferenceRequest) -> object:
