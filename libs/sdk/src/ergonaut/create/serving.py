@@ -1,0 +1,56 @@
+"""Registers a finished model with the system that runs here, and asks it one real question."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ergonaut.client import Client, Connection
+from ergonaut.create.calling import one_row, request_json
+from ergonaut.create.tensors import Feed, Spec
+from ergonaut.errors import NotFound, Unavailable
+from ergonaut.local.home import Home
+
+START = "start it with `ergonaut up`, or give --no-serve"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where it is served, and what it answered to the first question."""
+
+    name: str
+    version: int
+    url: str
+    outputs: list[dict[str, Any]]
+
+
+def ensure_reachable() -> None:
+    """Raise NotFound, with the one command that starts it, where no system is known; before any work is done for it."""
+    try:
+        connection = Connection.from_environment()
+    except NotFound as error:
+        raise NotFound(f"nothing runs here that could serve the model; {START}") from error
+    if not connection.gateway_http:
+        raise NotFound(f"where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS, or {START}")
+
+
+def serve(model: Path, name: str, *, run_id: str, signature: str) -> tuple[int, str]:
+    """Deploy a model; gives its version, and the URL that predictions go to. Raises Unavailable where nothing answers."""
+    with Client() as client:
+        try:
+            deployed = client.models.deploy(model, name, run_id=run_id, signature=signature)
+        except Unavailable as error:
+            raise Unavailable(f"{error}; {START}") from error
+    address = Connection.from_environment().gateway_http
+    return deployed.version, f"http://{address}/v2/models/{quote(name, safe='')}/infer"
+
+
+def first_prediction(name: str, specs: tuple[Spec, ...], feed: Feed) -> list[dict[str, Any]]:
+    """What the gateway answers to one row."""
+    with Client() as client:
+        return list(client.models.predict(name, request_json(specs, one_row(specs, feed))["inputs"]))
+
+
+def key_in_shell() -> str:
+    """How a shell gets at the key, which is not for printing."""
+    return f"$(cat {Home.from_environment().secrets / 'client.key'})"
