@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from ergonaut.events.telemetry import Share
 from ergonaut.ids import new_id
 from ergonaut.metering import CounterMark, discover
@@ -140,12 +142,14 @@ def test_what_a_run_did_on_a_gpu_before_it_ended_is_the_runs() -> None:
 def test_a_card_that_nobody_uses_is_idle_and_one_whose_users_are_not_told_goes_by_cpu_time() -> None:
     card = FakeCard()
     meters = HostMeters([card])
-    shares = []
+    idle_joules = []
     for tells_users in (True, False):
         before = meters.read()
         card.joules += 100.0
         card.tells_users = tells_users
         spin_for_cpu_seconds(0.2)
         charges = charges_between(before, meters.read())
-        shares.append({charge.share: charge.energy_joules for charge in charges})
-    assert shares == [{Share.OTHERS: 0.0, Share.IDLE: 100.0}, {Share.OTHERS: 100.0, Share.IDLE: 0.0}]
+        # Other programs of this host, runs among them, may be at work as well.
+        assert sum(charge.energy_joules for charge in charges) == pytest.approx(100.0)
+        idle_joules.append(sum(charge.energy_joules for charge in charges if charge.share is Share.IDLE))
+    assert idle_joules == [100.0, 0.0]
