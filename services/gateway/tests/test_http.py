@@ -13,10 +13,15 @@ import httpx
 import numpy as np
 import pytest
 
+from ergonaut.errors import NotAllowed
+from ergonaut.keys import Scope, new_key
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.clock import SystemClock
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, serving_http
+from ergonaut_gateway.http import callers as callers_module
+from ergonaut_gateway.http.answers import Unknown
 from ergonaut_gateway.service import EngineLimits
 
 from .conftest import Gateway, Gateways
@@ -29,6 +34,7 @@ INFER = "/v2/models/digits/infer"
 
 @pytest.fixture
 async def gateway(gateways: Gateways) -> AsyncIterator[Gateway]:
+    gateways.clock = SystemClock()
     made = gateways.another(OnnxLoader(), limits=EngineLimits(threads=1, waiting=0, model_waiting=0))
     await made.deploy(doubling())
     yield made
@@ -234,6 +240,85 @@ async def test_more_requests_than_fit_are_told_to_come_back(http: httpx.AsyncCli
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == "1"
     assert "at work or waiting" in refused.json()["error"]
+
+
+async def test_a_model_is_unloaded_and_loaded_again_as_triton_does(http: httpx.AsyncClient) -> None:
+    ready = {"name": "digits", "version": "1", "state": "READY", "reason": ""}
+    assert (await http.post("/v2/repository/index", json={"ready": True})).json() == [ready]
+    gone = await http.post("/v2/repository/models/digits/unload", json={"parameters": {"unload_dependents": False}})
+    assert (gone.status_code, gone.json()) == (200, {})
+    assert (await http.post(INFER, json={"inputs": [X]})).status_code == 404
+    unloaded = ready | {"state": "UNAVAILABLE", "reason": "unloaded"}
+    assert (await http.post("/v2/repository/index", json={})).json() == [unloaded]
+    assert (await http.post("/v2/repository/index", json={"ready": True})).json() == []
+    assert (await http.post("/v2/repository/models/digits/load", json={})).status_code == 200
+    assert (await http.post(INFER, json={"inputs": [X]})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("index", b"{", 400, "body: is not JSON"),
+        ("index", b'{"ready": 1}', 400, "ready: Expected `bool`, got `int`"),
+        ("models/nothing/load", b"{}", 404, "no model nothing"),
+        ("models/nothing/unload", b"", 404, "no model nothing"),
+        ("models/digits/load", b'{"parameters": {"config": "{}"}}', 400, "parameters.config: is not supported"),
+    ],
+)
+async def test_what_the_repository_cannot_do_gets_one_clear_error(
+    http: httpx.AsyncClient, path: str, body: bytes, status: int, words: str
+) -> None:
+    answer = await http.post(f"/v2/repository/{path}", content=body)
+    assert (answer.status_code, answer.json()["error"][: len(words)]) == (status, words)
+
+
+async def test_what_was_served_is_told_as_triton_tells_it(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    two = X | {"shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}
+    for given in (X, two, X | {"shape": [3]}):
+        await http.post(INFER, json={"inputs": [given]})
+    await gateway.deploy(identity("FP32"), "other")
+    paths = ("/v2/models/digits/stats", "/v2/models/digits/versions/1/stats", "/v2/models/stats")
+    one, same, both = [(await http.get(path)).json()["model_stats"] for path in paths]
+    assert one == same
+    assert [each["name"] for each in both] == ["digits", "other"]
+    (told,) = one
+    assert (told["name"], told["version"], told["inference_count"], told["execution_count"]) == ("digits", "1", 3, 2)
+    assert told["inference_stats"]["success"]["count"] == 2
+    assert told["inference_stats"]["success"]["ns"] > 0
+    assert told["inference_stats"]["fail"]["count"] == 1
+    assert [each["batch_size"] for each in told["batch_stats"]] == [1, 2]
+    assert (await http.get("/v2/models/nothing/stats")).status_code == 404
+
+
+async def test_a_request_may_say_by_when_its_answer_is_of_use(http: httpx.AsyncClient) -> None:
+    for timeout_microseconds, status in ((1, 503), (60_000_000, 200)):
+        answer = await http.post(INFER, json={"inputs": [X], "parameters": {"timeout": timeout_microseconds}})
+        assert answer.status_code == status, answer.text
+
+
+async def test_a_key_that_expires_is_let_in_no_longer_than_a_moment() -> None:
+    seconds = [0.0]
+    key, record = new_key("default", "p", [Scope.READ])
+    ring = KeyRing([record])
+    callers = Callers(ring, now_seconds=lambda: seconds[0])
+    headers = {"authorization": f"Bearer {key}"}
+    assert callers.of(headers).tenant == "default"
+    with pytest.raises(NotAllowed, match="no write scope"):
+        callers.of(headers, Scope.WRITE)
+    ring._records.clear()
+    seconds[0] = 0.9
+    assert callers.of(headers).tenant == "default"
+    seconds[0] = 1.1
+    with pytest.raises(Unknown, match="API key is missing or unknown"):
+        callers.of(headers)
+
+
+async def test_callers_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers_module, "CALLERS_MAX", 3)
+    made = [new_key("default", f"p{number}", [Scope.READ]) for number in range(9)]
+    callers = Callers(KeyRing([record for _, record in made]))
+    assert [callers.of({"authorization": f"Bearer {key}"}).principal for key, _ in made][-1] == "p8"
+    assert len(callers._known) <= 3
 
 
 async def test_an_answer_does_not_wait_for_the_callers_delayed_acknowledgement(http: httpx.AsyncClient) -> None:

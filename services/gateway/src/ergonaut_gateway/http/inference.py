@@ -1,6 +1,7 @@
 """The Open Inference Protocol over HTTP, with Triton's extensions for the model repository and for statistics."""
 
 import asyncio
+import time
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -44,7 +45,6 @@ class InferenceDoor:
         self._catalogue = catalogue
         self._predictions = predictions
         self._callers = callers
-        self._loop = asyncio.get_running_loop()
 
     def add_to(self, router: Router) -> None:
         """Have a router send the protocol's paths here."""
@@ -101,7 +101,8 @@ class InferenceDoor:
         wanted, terms = decode_request(request.body, headers.get(_HEADER_LENGTH))
         deadline_seconds = None
         if terms.timeout_seconds is not None:
-            deadline_seconds = self._loop.time() + terms.timeout_seconds
+            # The loop's clock, read anew: uvloop's own reading is as old as its turn.
+            deadline_seconds = time.monotonic() + terms.timeout_seconds
         wish = Wish(tenant, values["model"], values.get("version", ""), deadline_seconds, terms.priority)
         span = opened_span("infer", headers, model=wish.model)
         ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span))
