@@ -35,6 +35,18 @@ def test_a_cost_follows_a_machine_that_becomes_slower() -> None:
     assert cost.seconds(4) == pytest.approx(0.016, rel=0.1)
 
 
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_machine_that_becomes_slower_makes_no_model_worth_joining_that_was_not_and_the_other_way_round(
+    size: int,
+) -> None:
+    small, convolution = first_cost([(1, 7e-6), (16, 9e-6)]), first_cost([(1, 125e-6), (16, 1_925e-6)])
+    for _ in range(300):
+        small.learn(size, 3 * (7e-6 + 0.133e-6 * (size - 1)))
+        convolution.learn(size, 3 * (125e-6 + 120e-6 * (size - 1)))
+    assert small.joining_pays(32, 32)
+    assert not convolution.joining_pays(32, 32)
+
+
 def test_one_outlier_changes_little() -> None:
     cost = first_cost([(1, 0.001), (16, 0.004)])
     for _ in range(50):

@@ -14,6 +14,9 @@ from ergonaut_gateway.domain.tensors import Tensor
 INLINE_SECONDS_MAX = 0.001
 """Work up to this is done on the event loop, where a hand-over to a thread and back would cost a good part of it."""
 
+SHARE_MIN = 0.05
+"""A part of the cost counts as at least this share of it, so that one that was next to nothing can still grow."""
+
 JOINING_GAIN_MIN = 1.25
 """Joined runs must save at least this factor; below it the first caller of a batch would wait for little."""
 
@@ -88,10 +91,12 @@ class Cost:
         of_seconds += weight * seconds
         of_both += weight * units * seconds
         self._sums = weights, of_units, of_squares, of_seconds, of_both
-        # What is known counts as well, or runs that are all of one size would leave open which part is which.
-        fixed, unit = weights * (1 + INERTIA), of_squares * (1 + INERTIA)
-        to_fixed = of_seconds + INERTIA * weights * self.fixed_seconds
-        to_unit = of_both + INERTIA * of_squares * self.unit_seconds
+        # What is known counts as well, the smaller part more, or runs that are all of one size would leave open which part grew.
+        keep_fixed = INERTIA * weights / max(self.fixed_seconds / expected, SHARE_MIN) ** 2
+        keep_unit = INERTIA * of_squares / max(self.unit_seconds * units / expected, SHARE_MIN) ** 2
+        fixed, unit = weights + keep_fixed, of_squares + keep_unit
+        to_fixed = of_seconds + keep_fixed * self.fixed_seconds
+        to_unit = of_both + keep_unit * self.unit_seconds
         scale = fixed * unit - of_units * of_units
         if scale > 0.0:
             self.fixed_seconds = max((to_fixed * unit - of_units * to_unit) / scale, 0.0)
