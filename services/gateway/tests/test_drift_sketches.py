@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -25,6 +25,7 @@ def same(one: Sketch, other: Sketch) -> None:
     np.testing.assert_allclose(one.squares, other.squares, rtol=1e-9, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS, st.data())
 def test_merging_the_sketches_of_workers_is_the_sketch_of_all_rows(reference, rows, data) -> None:
     grid = grid_of(reference, FLAGS)
@@ -32,6 +33,7 @@ def test_merging_the_sketches_of_workers_is_the_sketch_of_all_rows(reference, ro
     same(merged([sketch_of(grid, rows[worker == each]) for each in range(3)]), sketch_of(grid, rows))
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS, ROWS)
 def test_merging_is_commutative_and_associative(first, second, third) -> None:
     grid = grid_of(first, FLAGS)
@@ -40,6 +42,7 @@ def test_merging_is_commutative_and_associative(first, second, third) -> None:
     same(merged([merged([a, b]), c]), merged([a, merged([b, c])]))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_each_row_is_counted_once_a_feature_and_nothing_grows(rows) -> None:
     sketch = reference_of(rows, FLAGS)
@@ -48,6 +51,7 @@ def test_each_row_is_counted_once_a_feature_and_nothing_grows(rows) -> None:
     np.testing.assert_array_equal(sketch.counts[:, -1], np.isnan(rows).sum(axis=0))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_a_sketch_is_read_back_as_it_was(rows) -> None:
     sketch = reference_of(rows, FLAGS)
@@ -77,6 +81,7 @@ def test_small_numbers_beside_many_zeros_have_a_bin_of_their_own() -> None:
     assert not (reference.counts[0] * noisy.counts[0]).any()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_no_reference_needs_more_edges_than_there_are(rows, seed) -> None:
     rng = np.random.default_rng(seed)
@@ -116,6 +121,7 @@ def test_what_is_no_sketch_is_refused(raw: bytes) -> None:
         unpacked(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(raw: bytes) -> None:
     with pytest.raises(Refused):

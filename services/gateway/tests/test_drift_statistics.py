@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
@@ -33,12 +33,14 @@ def column(values) -> np.ndarray:
     return np.array(values, dtype=np.float64)[:, None]
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS)
 def test_jensen_shannon_is_that_of_scipy(reference, window) -> None:
     expected = [distance.jensenshannon(p, q, base=2) for p, q in zip(reference, window, strict=True)]
     np.testing.assert_allclose(jensen_shannon(reference, window), np.nan_to_num(expected), atol=1e-6)
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS)
 def test_psi_is_its_formula_with_half_a_row_added_to_each_bin_in_use(reference, window) -> None:
     for feature, figure in enumerate(psi(reference, window)):
@@ -48,12 +50,14 @@ def test_psi_is_its_formula_with_half_a_row_added_to_each_bin_in_use(reference, 
         assert figure == pytest.approx(expected, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(COUNTS)
 def test_nothing_is_as_near_as_itself(counts) -> None:
     for measure in (psi, ks, jensen_shannon):
         np.testing.assert_allclose(measure(counts, counts), 0.0, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_ks_never_exceeds_that_of_scipy_and_falls_short_of_it_by_no_more_than_is_said(reference, window) -> None:
     first = reference_of(column(reference), NUMERIC)
@@ -64,6 +68,7 @@ def test_ks_never_exceeds_that_of_scipy_and_falls_short_of_it_by_no_more_than_is
     assert exact <= ours + error + 1e-9
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(-50, 50), min_size=2, max_size=17), st.data())
 def test_ks_of_few_distinct_values_is_exactly_that_of_scipy(distinct, data) -> None:
     values = st.lists(st.sampled_from(sorted(distinct)), min_size=2, max_size=200)
@@ -89,6 +94,7 @@ def test_the_p_value_of_ks_is_that_of_scipy_to_a_third_and_not_too_small(rows, l
     assert level * 0.98 <= ours <= level * 1.34
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 400.0), st.integers(1, 60))
 def test_the_tail_of_chi_squared_is_that_of_scipy(statistic, freedom) -> None:
     assert chi_squared_tail(statistic, freedom) == pytest.approx(
@@ -96,6 +102,7 @@ def test_the_tail_of_chi_squared_is_that_of_scipy(statistic, freedom) -> None:
     )
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.int64, (2, 6), elements=st.integers(20, 500)))
 def test_chi_squared_of_well_filled_bins_is_that_of_scipy(table) -> None:
     expected = stats.chi2_contingency(table, correction=False)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
@@ -22,7 +22,7 @@ from ergonaut_gateway.domain.quality import (
     predictions_of,
     wilson,
 )
-from ergonaut_gateway.domain.tensors import object_array
+from ergonaut_gateway.domain.tensors import bf16_of, object_array
 
 CLASSES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=50)
 NUMBERS = st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=50)
@@ -61,6 +61,16 @@ def test_a_label_of_another_kind_does_not_fit_and_may_come_again_rightly(truth) 
     assert book.label("a", 1.0)[0] is Labelled.SCORED
 
 
+@pytest.mark.parametrize("truth", ["text", math.nan, -math.inf])
+def test_a_class_is_compared_with_classes_only(truth) -> None:
+    assert errors_of(Prediction(1, (0.2, 0.8)), truth) == {}
+
+
+def test_numbers_of_any_precision_are_read() -> None:
+    shares = bf16_of(np.array([[0.25, 0.75]], dtype="<f4"))
+    assert predictions_of({"p": shares}, 1) == [Prediction(1, (0.25, 0.75))]
+
+
 def test_classes_probabilities_and_numbers_are_read_from_outputs() -> None:
     shares = np.array([[0.2, 0.8], [1.0, 0.0]], dtype="<f4")
     given = predictions_of({"label": np.array([1, 0]), "probabilities": shares}, 2)
@@ -72,6 +82,7 @@ def test_classes_probabilities_and_numbers_are_read_from_outputs() -> None:
     assert predictions_of({"hidden": np.ones((2, 3, 4))}, 2) == []
 
 
+@settings(deadline=None)
 @given(CLASSES, st.integers(0, 2**32 - 1))
 def test_accuracy_log_loss_and_brier_are_those_of_scikit_learn(pairs, seed) -> None:
     shares = np.random.default_rng(seed).dirichlet(np.ones(4), len(pairs)).clip(1e-6, 1)
@@ -88,6 +99,7 @@ def test_accuracy_log_loss_and_brier_are_those_of_scikit_learn(pairs, seed) -> N
     assert ours["brier"] == pytest.approx(metrics.brier_score_loss(truth, shares, labels=labels, scale_by_half=False))
 
 
+@settings(deadline=None)
 @given(NUMBERS)
 def test_rmse_and_mae_are_those_of_scikit_learn(pairs) -> None:
     errors = [errors_of(Prediction(value=value), true) for true, value in pairs]
@@ -99,6 +111,7 @@ def test_rmse_and_mae_are_those_of_scikit_learn(pairs) -> None:
         assert ours.value <= ours.high + 1e-9
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(1, 200), st.sampled_from([0.9, 0.95, 0.999]))
 def test_the_wilson_interval_is_that_of_scipy(right, rows, level) -> None:
     right = min(right, rows)

@@ -11,7 +11,7 @@ from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
-from ergonaut_gateway.domain.models import Entry, Model, Signature, TensorSpec
+from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Stop
 
@@ -170,3 +170,21 @@ class FakeAnnouncer:
             raise Unavailable("publishing: NATS did not answer")
         if all(known.event_id != event.event_id for known in self.told):
             self.told.append(event)
+
+
+class FakeReferences:
+    """A `References` in memory; while `away`, it cannot be reached."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str, int, str], bytes] = {}
+        self.away = False
+
+    async def get(self, record: ModelRecord, side: str) -> bytes | None:
+        if self.away:
+            raise Unavailable("reading a reference: NATS did not answer")
+        return self.kept.get((record.tenant, record.name, record.version, side))
+
+    async def keep(self, record: ModelRecord, side: str, sketch: bytes) -> bytes:
+        if self.away:
+            raise Unavailable("keeping a reference: NATS did not answer")
+        return self.kept.setdefault((record.tenant, record.name, record.version, side), sketch)

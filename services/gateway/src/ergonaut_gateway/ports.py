@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ergonaut.events import Event
-from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.batching import Traits
-from ergonaut_gateway.domain.models import Entry, Model, Signature
+from ergonaut_gateway.domain.files import FileEntry, KeptFile
+from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature
 from ergonaut_gateway.domain.tensors import Tensor
 
 
 class ModelRegistry(Protocol):
-    """Keeps one record a model, of all its versions; the truth about what is served. Raises Unavailable while it cannot be reached."""
+    """Keeps one record a model, with its versions; the truth about what is served. Raises Unavailable while it cannot be reached."""
 
     async def get(self, tenant: str, name: str) -> Entry | None:
         """The model's record, or None where there never was one."""
@@ -52,7 +52,7 @@ class FileNotes(Protocol):
 
 
 class ModelFiles(Protocol):
-    """Keeps the files of models. A file, once kept, is never written again. Raises Unavailable while it cannot be reached."""
+    """Keeps the files of models; a name means one content for ever. Raises Unavailable while it cannot be reached."""
 
     async def store(self, tenant: str, file: str, source: Path) -> None:
         """Keep a file. Raises Refused where there is no room."""
@@ -121,4 +121,17 @@ class Announcer(Protocol):
 
     async def publish(self, event: Event) -> None:
         """Tell a fact; telling it again is harmless. Raises Unavailable."""
+        ...
+
+
+class References(Protocol):
+    """Keeps what each version's inputs and outputs looked like at first, so that all processes compare with the same, also
+    after a start. Raises Unavailable while it cannot be reached."""
+
+    async def get(self, record: ModelRecord, side: str) -> bytes | None:
+        """The kept sketch of the `inputs` or `outputs`; None where there is none yet."""
+        ...
+
+    async def keep(self, record: ModelRecord, side: str, sketch: bytes) -> bytes:
+        """Keep a sketch unless there is one; the one that is kept now."""
         ...

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         BudgetWarned,
     )
     from ergonaut.events.pricing import IntensityChanged, OfferChanged
+    from ergonaut.events.quality import DriftFound, QualityChanged, RequestsLogged
     from ergonaut.events.runs import (
         PhasesFinished,
         PhaseSpan,
@@ -43,6 +44,7 @@ _AREAS = {
     "leases": ("LeaseAcquired", "LeaseReleased"),
     "ledger": ("AnomalyFound", "BudgetChanged", "BudgetExceeded", "BudgetRenewed", "BudgetWarned"),
     "pricing": ("IntensityChanged", "OfferChanged"),
+    "quality": ("DriftFound", "QualityChanged", "RequestsLogged"),
     "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
     "telemetry": ("HostReported", "PowerSample", "PowerSampled"),
     "vectors": ("CollectionCreated", "CollectionDropped"),
@@ -60,6 +62,7 @@ __all__ = [
     "BudgetWarned",
     "CollectionCreated",
     "CollectionDropped",
+    "DriftFound",
     "Event",
     "HostReported",
     "InferenceServed",
@@ -78,6 +81,8 @@ __all__ = [
     "PhasesFinished",
     "PowerSample",
     "PowerSampled",
+    "QualityChanged",
+    "RequestsLogged",
     "RunFinished",
     "RunPaused",
     "RunPreempted",

@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ergonaut_gateway.domain.drift.rule import Episode
-from ergonaut_gateway.domain.tensors import Tensor
+from ergonaut_gateway.domain.tensors import BF16, DTYPES, Tensor, float32_of
 
 Truth = bool | int | float | str
 
@@ -85,7 +85,7 @@ def predictions_of(outputs: Mapping[str, Tensor], rows: int) -> list[Prediction]
     """What each row predicts: classes where there is an integer or text a row, or several numbers a row, of which the largest
     wins; a number where there is one a row. Nothing where it cannot be told."""
     category = value = many = None
-    for tensor in outputs.values():
+    for tensor in map(_numbers, outputs.values()):
         if tensor.size == rows:
             if tensor.dtype.kind == "f":
                 value = tensor if value is None else value
@@ -109,8 +109,10 @@ def errors_of(prediction: Prediction, truth: Truth) -> dict[str, float]:
     >>> errors_of(Prediction(value=3.0), 1.0)
     {'rmse': 4.0, 'mae': 2.0}
     """
+    if not isinstance(truth, str) and not math.isfinite(truth):
+        return {}
     if prediction.value is not None:
-        if isinstance(truth, str) or not math.isfinite(truth) or not math.isfinite(prediction.value):
+        if isinstance(truth, str) or not math.isfinite(prediction.value):
             return {}
         error = float(truth) - prediction.value
         return {"rmse": error * error, "mae": abs(error)}
@@ -230,6 +232,10 @@ def _probabilities(many: Tensor) -> Iterator[tuple[float, ...]]:
         fits = (shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) <= SUM_TOLERANCE)
     for row, is_share in zip(shares.tolist(), fits, strict=True):
         yield tuple(row) if is_share else ()
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    return float32_of(tensor) if tensor.dtype == DTYPES[BF16] else tensor
 
 
 def _deviations(level: float) -> float:

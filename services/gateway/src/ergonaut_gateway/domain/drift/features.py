@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ergonaut_gateway.domain.drift.grids import Flags, Matrix
 from ergonaut_gateway.domain.drift.sketches import FEATURES_MAX
 from ergonaut_gateway.domain.models import TensorSpec
-from ergonaut_gateway.domain.tensors import BYTES, Tensor
+from ergonaut_gateway.domain.tensors import BF16, BYTES, DTYPES, Tensor, float32_of
 
 ELEMENTS_MAX = 1_024
 """Elements of a row of one tensor that are watched one by one; of a larger row, such as a picture, only its figures are."""
@@ -25,7 +25,7 @@ SUMMARISED_MAX = 4_096
 FIGURES = ("mean", "deviation", "min", "max", "length")
 """What a large or ragged row is reduced to."""
 
-_NARROW = frozenset({"BOOL", "INT8", "INT16", "UINT8", "UINT16", "FP16", "FP32"})
+_NARROW = frozenset({"BOOL", "INT8", "INT16", "UINT8", "UINT16", "FP16", BF16, "FP32"})
 """What a 4-byte float holds exactly."""
 
 
@@ -68,6 +68,8 @@ class Features:
         """Write rows evenly spaced over these tensors, as many as the target has room for."""
         for part in self.parts:
             flat = tensors[part.name].reshape(rows, -1)
+            if flat.dtype == DTYPES[BF16]:
+                flat = float32_of(flat)
             if rows != len(target):
                 flat = flat[np.arange(len(target)) * rows // len(target)]
             if part.summarised:
