@@ -37,8 +37,9 @@ types: setup
 tidy: setup
 	$(RUN) pytest tools
 
+# The longest files come first, so that neither of the two processes is left with them at the end.
 test: setup ## All tests, with the real servers, on free ports
-	$(RUN) pytest libs services tests --ignore tests/ml
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration

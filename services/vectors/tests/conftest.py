@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from ergonaut_common.testing import nats_server
+from ergonaut_vectors.domain.index import warm_up
 from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
 from ergonaut_vectors.live import Limits
 from ergonaut_vectors.service import Vectors, open_vectors
@@ -36,6 +37,12 @@ class World:
 
 
 Running = Callable[[], AbstractAsyncContextManager[Vectors]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> None:
+    """Compile before any test waits for an answer, as the service does before it opens its doors."""
+    warm_up()
 
 
 @pytest.fixture
