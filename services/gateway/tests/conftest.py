@@ -20,7 +20,7 @@ from ergonaut_gateway.fakes import (
     FakeModelRegistry,
     FakeSignatureChecker,
 )
-from ergonaut_gateway.ports import ModelLoader
+from ergonaut_gateway.ports import ModelLoader, SignatureChecker
 from ergonaut_gateway.service import Catalogue, Deployment, EngineLimits, Models, Predictions
 from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
@@ -73,19 +73,20 @@ class Gateways:
         self.notes = FakeFileNotes()
         self.announcer = FakeAnnouncer()
         self.clock = FakeClock()
-        self._folder = folder
+        self.folder = folder
 
     def another(
         self,
         loader: ModelLoader | None = None,
         *,
         file_bytes_max: int = 10_000,
+        checker: SignatureChecker | None = None,
         policy: SignaturePolicy = SignaturePolicy.OFF,
         limits: EngineLimits | None = None,
     ) -> Gateway:
         loader = loader or FakeModelLoader()
-        spool = Spool(self._folder, file_bytes_max=file_bytes_max)
-        trust = Trust(FakeSignatureChecker(), policy)
+        spool = Spool(self.folder, file_bytes_max=file_bytes_max)
+        trust = Trust(checker or FakeSignatureChecker(), policy)
         catalogue = Catalogue(self.registry, self.files, loader, spool, trust)
         shared = SharedFiles(self.files, self.notes, self.clock)
         world = World(self.registry, self.files, shared, loader, self.announcer, self.clock, trust)
@@ -100,7 +101,7 @@ class Gateways:
             catalogue,
             models,
             predictions,
-            self._folder,
+            self.folder,
         )
 
 

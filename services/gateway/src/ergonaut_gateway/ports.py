@@ -12,7 +12,7 @@ from ergonaut_gateway.domain.tensors import Tensor
 
 
 class ModelRegistry(Protocol):
-    """Keeps one record a model, with its versions; the truth about what is served. Raises Unavailable while it cannot be reached."""
+    """Keeps one record a model, with its versions: the truth of what is served. Raises Unavailable while it is away."""
 
     async def get(self, tenant: str, name: str) -> Entry | None:
         """The model's record, or None where there never was one."""

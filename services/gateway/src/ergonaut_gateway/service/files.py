@@ -29,24 +29,21 @@ class SharedFiles:
         self._clock = clock
 
     async def hold(self, tenant: str, digest: str, source: Path, hold: Hold) -> str:
-        """Where the content is kept, from now until the hold is let go; stored if it is not there yet."""
-        stored = ""
+        """Where the content is kept, from now until the hold is let go; stored if it is not there. Raises Refused."""
         for _ in range(HOLDS_TRIED_MAX):
             entry = await self._notes.get(tenant, digest)
             if entry is not None and entry.kept.holds:
                 kept = held(entry.kept, hold)
-                if not await self._files.exists(tenant, kept.file):
-                    # Somebody lost it. What was lost is written again, and heals every version that shares it.
-                    await self._files.store(tenant, kept.file, source)
             else:
-                stored = stored or await self._stored(tenant, digest, source)
-                kept = KeptFile(tenant, digest, stored, (hold,))
+                kept = KeptFile(tenant, digest, f"{digest}/{new_id('file')}", (hold,))
             try:
                 await self._notes.put(kept, revision=entry.revision if entry else 0)
             except Conflict:
                 continue
-            if stored and stored != kept.file:
-                await self._discard(tenant, stored)
+            # Noted before it is stored, so that no file is ever there that nothing tells of. One that is noted and not there was
+            # lost, or is on its way from another deployment: to store the same once more heals the one and harms not the other.
+            if not await self._files.exists(tenant, kept.file):
+                await self._files.store(tenant, kept.file, source)
             return kept.file
         raise Unavailable(f"the file {digest} is being deployed or removed by others; ask again")
 
@@ -91,18 +88,6 @@ class SharedFiles:
             return
         await self._files.delete(kept.tenant, kept.file)
         await self._notes.drop(entry)
-
-    async def _stored(self, tenant: str, digest: str, source: Path) -> str:
-        file = f"{digest}/{new_id('file')}"
-        await self._files.store(tenant, file, source)
-        return file
-
-    async def _discard(self, tenant: str, file: str) -> None:
-        """Free the room of a file that another deployment stored as well; a failure costs room only."""
-        try:
-            await self._files.delete(tenant, file)
-        except ErgonautError as error:
-            log.warning("model file not deleted", tenant=tenant, file=file, error=str(error))
 
 
 def _holders(model: Model) -> frozenset[str]:
