@@ -72,7 +72,7 @@ def _wrk(path: str, door: Door, seconds: int, folder: Path) -> Seen:
     said = _output(command, seconds, {"BENCH_REQUESTS": str(requests)})
     found = re.search(r"RESULT ([\d.]+) ([\d.]+) ([\d.]+) (\d+)", said)
     if found is None:
-        raise ValueError(f"wrk told nothing: {said[-300:]}")
+        raise ValueError(f"wrk told nothing: {said.strip()[-300:]}")
     return Seen(float(found[1]), float(found[2]), float(found[3]), int(found[4]))
 
 
@@ -87,7 +87,7 @@ def _h2load(path: str, door: Door, seconds: int, folder: Path) -> Seen:
     counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
     data = re.search(r"\((\d+)\) data", said)
     if rate is None or counts is None or data is None:
-        raise ValueError(f"h2load told nothing: {said[-300:]}")
+        raise ValueError(f"h2load told nothing: {said.strip()[-300:]}")
     lines = (line.split() for line in log.read_text().splitlines())
     micros = sorted(int(parts[2]) for parts in lines if parts[1] == "200")
     if not micros or int(data[1]) < MESSAGE_BYTES_MIN * int(counts[2]):

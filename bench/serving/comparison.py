@@ -5,15 +5,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import questions
 from clients import Clients, Seen
 from contestants import WIRES, Absent, Contestant, Peer
 from environments import environment
-from models import made_models
 from ours import ECHO, OURS, Echo, Gateway
 from peaks import ALONE, Rounds, Row, peaks
 from subjects import Model
@@ -38,6 +39,13 @@ class Wanted:
     def rounds(self) -> Rounds:
         """How often and how long."""
         return QUICKLY if self.quick else IN_FULL
+
+
+def made_models(folder: Path) -> dict[str, Model]:
+    """As `models` makes them; loaded late, so that this process need not."""
+    import models
+
+    return models.made_models(folder)
 
 
 def wanted(words: Sequence[str]) -> Wanted:
@@ -91,8 +99,8 @@ def contestants_of(wish: Wanted, models: dict[str, Model], folder: Path) -> list
     return found
 
 
-def tell(rates: dict[Row, Seen], contestants: Sequence[Contestant]) -> None:
-    """One line a row, the fastest of each model and wire first; then what each server is when it is idle."""
+def tell(rates: dict[Row, Seen]) -> None:
+    """One line a row, the fastest of each model and wire first."""
     print(
         "requests a second, single rows; latency in ms at that rate; CPU time of the server in microseconds a request"
     )
@@ -102,12 +110,6 @@ def tell(rates: dict[Row, Seen], contestants: Sequence[Contestant]) -> None:
         failed = f", {seen.failed} FAILED" if seen.failed else ""
         latency = f"p50 {seen.latency_ms_p50:.2f}, p99 {seen.latency_ms_p99:.2f}, cpu {seen.cpu_microseconds:,.0f}"
         print(f"  {model:7}{wire:8}{name:11}{seen.per_second:10,.0f}  {latency}{failed}", flush=True)
-    print("seconds from the command to the first right answer, and memory when idle in MB (shared memory divided)")
-    for one in contestants:
-        if one.ready_seconds is not None and one.idle_bytes is not None:
-            print(
-                f"  {one.model.name:7}{one.name:11}{one.ready_seconds:8.2f} s{one.idle_bytes / 1e6:8.0f} MB", flush=True
-            )
 
 
 def bars_of_rates(rates: dict[Row, Seen]) -> None:
@@ -146,15 +148,23 @@ def main(words: Sequence[str]) -> None:
     print(f"{clients.told()}; {os.cpu_count()} CPUs, the machine's load before: {load}", flush=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        models = made_models(folder)
-        found = started(contestants_of(wish, models, folder), stack)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+            # Whoever loads an engine here shares its memory with the servers, which would seem smaller.
+            models = apart.submit(made_models, folder).result()
+        contestants = contestants_of(wish, models, folder)
+        answers: list[questions.Bar] = []
+        if "start" in wish.parts:
+            answers += questions.starts([one for one in contestants if one.model.name == "digits"], wish.rounds)
         rates: dict[Row, Seen] = {}
-        if {"peak", "half", "twice"} & set(wish.parts):
-            rates = peaks(found, list(models.values()), clients, wish.rounds)
-        tell(rates, found)
-        answers = questions.asked(wish.parts, wish.rounds, rates, found, folder)
+        if set(wish.parts) - {"start"}:
+            found = started(contestants, stack)
+            if {"peak", "half", "twice"} & set(wish.parts):
+                rates = peaks(found, list(models.values()), clients, wish.rounds)
+                tell(rates)
+            answers += questions.asked(wish.parts, wish.rounds, rates, found, folder)
     print(f"the machine's load after: {os.getloadavg()[0]:.2f}")
-    bars_of_rates(rates)
+    if rates:
+        bars_of_rates(rates)
     for name, value, bound in answers:
         bar(name, value, bound)
     if failures:

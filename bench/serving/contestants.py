@@ -35,6 +35,10 @@ WIRES = {
 PATHS = {"litserve": "/predict", "bentoml": "/infer", "grpc": GRPC_PATH}
 
 
+FRESH = ("pytriton",)
+"""What cannot stand still: Triton ends once its backend was not scheduled for a while. It is started anew for every turn."""
+
+
 class Absent(Exception):
     """A server that did not start, and what its log says last."""
 
@@ -45,8 +49,7 @@ class Contestant:
     def __init__(self, name: str, model: Model) -> None:
         self.name, self.model = name, model
         self.doors: dict[str, Door] = {}
-        self.ready_seconds: float | None = None
-        self.idle_bytes: int | None = None
+        self.ready_seconds = 0.0
 
     def start(self) -> None:
         """Start it and wait for its first right answer. Raises Absent."""
@@ -68,9 +71,9 @@ class Contestant:
         """Be as before."""
         _signal(self.processes(), signal.SIGCONT)
 
-    def measure_idle(self) -> None:
-        """Note its memory as it is now: each process's share of what it has in common with others, summed up."""
-        self.idle_bytes = sum(_proportional_bytes(process.pid) for process in self.processes())
+    def idle_bytes(self) -> int:
+        """Its memory as it is now: each process's share of what it has in common with others, summed up."""
+        return sum(_proportional_bytes(process.pid) for process in self.processes())
 
     def cpu_seconds(self) -> float:
         """CPU time that its processes have used."""
@@ -89,23 +92,36 @@ class Peer(Contestant):
         super().__init__(environment.name, model)
         self._environment, self._folder = environment, folder / f"{environment.name}-{model.name}"
         self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """As its documentation starts it, on free ports."""
-        ports = {name: free_port() for name in ("HTTP", "GRPC", "METRICS")}
+        self._ports = {name: free_port() for name in ("HTTP", "GRPC", "METRICS")}
         for wire in WIRES[self.name]:
             path = PATHS.get(wire if wire == "grpc" else self.name, INFER_PATH)
-            self.doors[wire] = Door(self.model, wire, ports["GRPC" if wire == "grpc" else "HTTP"], path)
+            self.doors[wire] = Door(model, wire, self._ports["GRPC" if wire == "grpc" else "HTTP"], path)
+
+    def start(self) -> None:
+        """As its documentation starts it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = _command(self._environment, self._folder, ports)
+        command = _command(self._environment, self._folder, self._ports)
         log = self._folder / "log"
         began = time.perf_counter()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, cwd=self._folder, env=self._variables(ports)
+                command, stdout=output, stderr=output, cwd=self._folder, env=self._variables()
             )
         self.ready_seconds = seconds_until_right(self.doors[WIRES[self.name][0]], self._process, began, log)
-        self.measure_idle()
+
+    def stand_still(self) -> None:
+        """As every contestant, or be gone until `go_on`."""
+        if self.name in FRESH:
+            self.stop()
+        else:
+            super().stand_still()
+
+    def go_on(self) -> None:
+        """Raises Absent where it had to be started and was not."""
+        if self.name in FRESH:
+            self.start()
+        else:
+            super().go_on()
 
     def stop(self) -> None:
         """Ask it to leave, and end what is still there."""
@@ -120,10 +136,10 @@ class Peer(Contestant):
     def processes(self) -> list[psutil.Process]:
         return family(self._process)
 
-    def _variables(self, ports: Mapping[str, int]) -> dict[str, str]:
+    def _variables(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ERGONAUT_", "PYTHON"))}
         folder = self._environment.python.parent
-        own |= {f"BENCH_{name}_PORT": str(port) for name, port in ports.items()}
+        own |= {f"BENCH_{name}_PORT": str(port) for name, port in self._ports.items()}
         own |= {"BENCH_MODEL": str(self.model.path), "PYTHONPATH": str(PEERS), "BENTOML_DO_NOT_TRACK": "True"}
         own |= {"PATH": f"{folder}:{own.get('PATH', '')}", "BENTOML_HOME": str(self._folder)}
         if self.name == "pytriton":

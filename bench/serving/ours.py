@@ -59,7 +59,6 @@ class Gateway(Contestant):
         except grpc.RpcError as error:
             raise Absent(f"the model was not deployed: {error.code().name}: {error.details()}") from error
         self.again()
-        self.measure_idle()
 
     def again(self) -> float:
         """Stop it and start it anew; seconds from the command to the first right answer."""
@@ -119,9 +118,11 @@ class Gateway(Contestant):
 
 
 def _signing_keys(folder: Path) -> tuple[Path, Path]:
-    """A private and a public key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """A private and a public key, as files; those of an earlier start, where there was one."""
     private, public = folder / "private.pem", folder / "public.pem"
+    if private.exists():
+        return private, public
+    key = ec.generate_private_key(ec.SECP256R1())
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     private.write_bytes(key.private_bytes(*form))
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -151,7 +152,6 @@ class Echo(Contestant):
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         self.ready_seconds = seconds_until_right(self.doors["json"], self._process, began, self._log)
-        self.measure_idle()
 
     def stop(self) -> None:
         if self._process is not None:

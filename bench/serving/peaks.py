@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import numpy as np
 from clients import Clients, Seen
-from contestants import Contestant
+from contestants import Absent, Contestant
 from subjects import Model, session
 from telling import left_out, progress
 
@@ -46,9 +46,9 @@ def peaks(
 
 
 def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: set[Row]) -> dict[Row, Seen]:
-    contestant.go_on()
     found = {}
     try:
+        contestant.go_on()
         for wire, door in contestant.doors.items():
             row = (contestant.name, contestant.model.name, wire)
             if row in failed:
@@ -62,6 +62,9 @@ def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: se
             except (ValueError, ZeroDivisionError) as error:
                 failed.add(row)
                 left_out(contestant.name, f"{contestant.model.name} by {wire}: {error}")
+    except Absent as error:
+        left_out(contestant.name, f"{contestant.model.name}: {error}")
+        failed |= {(contestant.name, contestant.model.name, wire) for wire in contestant.doors}
     finally:
         contestant.stand_still()
     return found
@@ -69,24 +72,26 @@ def _served(contestant: Contestant, clients: Clients, rounds: Rounds, failed: se
 
 def _alone(model: Model, rounds: Rounds) -> dict[Row, Seen]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        per_second, p50, p99 = process.submit(_runs, model, rounds.seconds).result()
-    return {(ALONE, model.name, "run"): Seen(per_second, p50, p99, 0, 1e6 / per_second)}
+        seen = process.submit(_runs, model, rounds.seconds).result()
+    return {(ALONE, model.name, "run"): seen}
 
 
-def _runs(model: Model, seconds: int) -> tuple[float, float, float]:
+def _runs(model: Model, seconds: int) -> Seen:
     """Runs a second of single rows on one thread, with the rows in memory as onnxruntime wants them."""
     alone, rows = session(model.path), [np.ascontiguousarray(row[np.newaxis]) for row in model.rows]
     took: list[float] = []
-    began = last = time.perf_counter()
+    used, began = time.process_time(), time.perf_counter()
+    last = began
     while last - began < seconds:
         for row in rows:
             alone.run(["probabilities"], {"X": row})
             now = time.perf_counter()
             took.append(now - last)
             last = now
+    cpu_microseconds = (time.process_time() - used) * 1e6 / len(took)
     took.sort()
     p50, p99 = (took[int(len(took) * part)] * 1e3 for part in (0.5, 0.99))
-    return len(took) / (last - began), p50, p99
+    return Seen(len(took) / (last - began), p50, p99, 0, cpu_microseconds)
 
 
 def _median(each: Sequence[Seen]) -> Seen:

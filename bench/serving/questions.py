@@ -12,7 +12,7 @@ from contestants import Absent, Contestant
 from load import Load, Outcome, driven
 from ours import OURS, Gateway
 from peaks import Rounds, Row
-from telling import left_out, progress
+from telling import left_out
 
 BATCHING_OFF = {"ERGONAUT_GATEWAY_BATCH_ROWS_MAX": "1"}
 SETTLING_SECONDS = 2
@@ -44,8 +44,6 @@ def asked(
         for model, wire in (("digits", "json"), ("cnn", "binary")):
             name = f"{_short(model)}_{wire}_unclean_answers_at_twice_peak"
             bars.append((name, _twice(gateways.get(model), wire, rates, rounds), 0))
-    if "start" in parts:
-        bars += _start(digits, rounds)
     if "lone" in parts:
         bars.append(("lone_caller_slowdown_by_batching", _lone(digits, rounds, folder), LONE_SLOWDOWN_MAX))
     return bars
@@ -128,28 +126,32 @@ def _told(outcomes: Sequence[Outcome]) -> None:
         print(f"  {sentence}", flush=True)
 
 
-def _start(gateway: Gateway | None, rounds: Rounds) -> list[Bar]:
-    """Median seconds to the first right answer of a start with a model that is there, and memory once it has settled."""
-    names = ("ready_seconds", "idle_memory_mb")
-    if gateway is None:
-        return [(names[0], None, READY_SECONDS_MAX), (names[1], None, MEMORY_MB_MAX)]
-    gateway.go_on()
-    seconds, memory_mb = [], []
-    try:
-        for _ in range(rounds.count):
-            seconds.append(gateway.again())
-            time.sleep(SETTLING_SECONDS)
-            gateway.measure_idle()
-            memory_mb.append((gateway.idle_bytes or 0) / 1e6)
-            progress(f"ready after {seconds[-1]:.2f} s, {memory_mb[-1]:.0f} MB")
-    except Absent as error:
-        left_out(OURS, f"started anew: {error}")
-        return [(names[0], None, READY_SECONDS_MAX), (names[1], None, MEMORY_MB_MAX)]
-    finally:
-        gateway.stand_still()
+def starts(found: Sequence[Contestant], rounds: Rounds) -> list[Bar]:
+    """Every server with nothing else running, since memory that servers have in common is divided among them.
+
+    Tells seconds from the command to the first right answer, and memory once it has settled; ours is started several times.
+    """
+    print("seconds from the command to the first right answer, and memory when idle", flush=True)
+    seconds: list[float] = []
+    memory_mb: list[float] = []
+    for one in found:
+        try:
+            one.start()
+            for _ in range(rounds.count if isinstance(one, Gateway) else 1):
+                ready_seconds = one.again() if isinstance(one, Gateway) else one.ready_seconds
+                time.sleep(SETTLING_SECONDS)
+                idle_mb = one.idle_bytes() / 1e6
+                print(f"  {one.name:11}{ready_seconds:7.2f} s{idle_mb:7.0f} MB", flush=True)
+                if isinstance(one, Gateway):
+                    seconds.append(ready_seconds)
+                    memory_mb.append(idle_mb)
+        except Absent as error:
+            left_out(one.name, str(error))
+        finally:
+            one.stop()
     return [
-        (names[0], statistics.median(seconds), READY_SECONDS_MAX),
-        (names[1], statistics.median(memory_mb), MEMORY_MB_MAX),
+        ("ready_seconds", statistics.median(seconds) if seconds else None, READY_SECONDS_MAX),
+        ("idle_memory_mb", statistics.median(memory_mb) if memory_mb else None, MEMORY_MB_MAX),
     ]
 
 

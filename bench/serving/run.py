@@ -8,8 +8,8 @@ alternated rounds are told; a server that is not measured stands still meanwhile
 metrics, a real NATS.
 
 `ARGS="only=ours"` leaves out the peers, `only=ours,kserve` all but one; `parts=peak,half,same,twice,start,lone` chooses
-questions; `quick` asks fewer times; `client=ours` takes our own client even where wrk and h2load are there. Progress is on stderr,
-results on stdout.
+questions; `quick` asks fewer times; `client=ours` takes our own client even beside wrk and h2load. Progress is on stderr, results
+on stdout.
 """
 
 import sys
