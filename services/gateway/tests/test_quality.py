@@ -252,6 +252,31 @@ async def test_labels_that_come_twice_or_for_nothing_change_nothing(world: World
         await quality.label("default", "other", truths)
 
 
+async def test_what_was_predicted_stays_although_the_memory_of_the_outputs_is_used_again(world: World) -> None:
+    quality = world.quality()
+    inputs, outputs = world.batch(1)
+    predicted = int(outputs["label"][0])
+    quality.answered(record(), InferenceRequest("id", inputs), outputs)
+    outputs["label"][:] = 1 - predicted
+    await quality.label("default", "digits", {"id": predicted})
+    ((_, _, interval), *_) = quality.labels.figures()
+    assert interval.value == 1.0
+
+
+async def test_large_outputs_are_not_kept_whole(world: World) -> None:
+    quality = world.quality()
+    shares = np.zeros((1, 100_000), dtype="<f4")
+    shares[0, 7] = 1.0
+    quality.answered(record(), InferenceRequest("id", world.batch(1)[0]), {"p": shares})
+    assert await quality.label("default", "digits", {"id": 7}) == {Labelled.SCORED: 1}
+
+
+async def test_a_label_for_outputs_that_predict_nothing_does_not_fit(world: World) -> None:
+    quality = world.quality()
+    quality.answered(record(), InferenceRequest("id", world.batch(1)[0]), {"hidden": np.ones((1, 2, 3))})
+    assert await quality.label("default", "digits", {"id": 7}) == {Labelled.UNFIT: 1}
+
+
 async def test_when_it_is_off_nothing_is_kept(world: World) -> None:
     quality = world.quality(Watching(), Keeping())
     assert not quality.is_on

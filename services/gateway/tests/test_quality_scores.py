@@ -66,6 +66,13 @@ def test_a_class_is_compared_with_classes_only(truth) -> None:
     assert errors_of(Prediction(1, (0.2, 0.8)), truth) == {}
 
 
+def test_long_texts_are_told_apart_by_their_beginning_and_kept_no_longer() -> None:
+    text = "é" * 5_000
+    (prediction,) = predictions_of({"label": object_array([text.encode()])}, 1)
+    assert len(prediction.category) == 1_024
+    assert errors_of(prediction, text) == {"accuracy": 1.0}
+
+
 def test_numbers_of_any_precision_are_read() -> None:
     shares = bf16_of(np.array([[0.25, 0.75]], dtype="<f4"))
     assert predictions_of({"p": shares}, 1) == [Prediction(1, (0.25, 0.75))]

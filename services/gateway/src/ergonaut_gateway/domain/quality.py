@@ -18,6 +18,9 @@ Truth = bool | int | float | str
 PROBABILITY_MIN = 1e-7
 """A model that was sure and wrong is charged as if it had given this; else one row would outweigh all others."""
 
+CATEGORY_MAX = 1_024
+"""Characters of a class by which it is told from others; predictions wait in memory."""
+
 SUM_TOLERANCE = 1e-3
 """By how much the sum of probabilities may differ from 1, so that those of half precision count."""
 
@@ -29,6 +32,20 @@ class Prediction:
     category: str | int | None = None
     probabilities: tuple[float, ...] = ()
     value: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Unread:
+    """Outputs of which a row's prediction is read only if its label ever comes, for most never do."""
+
+    outputs: Mapping[str, Tensor]
+    rows: int
+    row: int
+
+    def read(self) -> Prediction:
+        """What the row predicts; nothing that any label fits where it cannot be told."""
+        found = predictions_of(self.outputs, self.rows)
+        return found[self.row] if found else Prediction()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +72,12 @@ class PredictionBook:
 
     def __init__(self, predictions_max: int) -> None:
         self._max = predictions_max
-        self._kept: OrderedDict[str, Prediction | None] = OrderedDict()
+        self._kept: OrderedDict[str, Prediction | Unread | None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def remember(self, key: str, prediction: Prediction) -> None:
+    def remember(self, key: str, prediction: Prediction | Unread) -> None:
         """Keep a prediction; one that is known already stays as it was, so that a retry changes nothing."""
         if key not in self._kept:
             self._kept[key] = prediction
@@ -74,7 +91,7 @@ class PredictionBook:
         prediction = self._kept[key]
         if prediction is None:
             return Labelled.REPEATED, {}
-        errors = errors_of(prediction, truth)
+        errors = errors_of(prediction.read() if isinstance(prediction, Unread) else prediction, truth)
         if not errors:
             return Labelled.UNFIT, {}
         self._kept[key] = None
@@ -97,10 +114,7 @@ def predictions_of(outputs: Mapping[str, Tensor], rows: int) -> list[Prediction]
         return [] if value is None else [Prediction(value=float(each)) for each in value.ravel()]
     categories = category.ravel() if category is not None else many.argmax(axis=1) if many is not None else ()
     probabilities = list(_probabilities(many)) if many is not None else [()] * rows
-    return [
-        Prediction(each.decode(errors="replace") if isinstance(each, bytes) else int(each), probabilities[row])
-        for row, each in enumerate(categories)
-    ]
+    return [Prediction(_category(each), probabilities[row]) for row, each in enumerate(categories)]
 
 
 def errors_of(prediction: Prediction, truth: Truth) -> dict[str, float]:
@@ -116,9 +130,10 @@ def errors_of(prediction: Prediction, truth: Truth) -> dict[str, float]:
             return {}
         error = float(truth) - prediction.value
         return {"rmse": error * error, "mae": abs(error)}
-    if isinstance(prediction.category, str) != isinstance(truth, str):
+    if prediction.category is None or isinstance(prediction.category, str) != isinstance(truth, str):
         return {}
-    errors = {"accuracy": float(prediction.category == truth)}
+    true = truth[:CATEGORY_MAX] if isinstance(truth, str) else truth
+    errors = {"accuracy": float(prediction.category == true)}
     shares = prediction.probabilities
     # A class that is a number is taken for its place among the probabilities, as scikit-learn's converters write them.
     if shares and not isinstance(truth, str) and truth == int(truth) and 0 <= truth < len(shares):
@@ -232,6 +247,14 @@ def _probabilities(many: Tensor) -> Iterator[tuple[float, ...]]:
         fits = (shares >= 0).all(axis=1) & (np.abs(shares.sum(axis=1) - 1) <= SUM_TOLERANCE)
     for row, is_share in zip(shares.tolist(), fits, strict=True):
         yield tuple(row) if is_share else ()
+
+
+def _category(element: bytes | int) -> str | int:
+    return (
+        element[: 4 * CATEGORY_MAX].decode(errors="replace")[:CATEGORY_MAX]
+        if isinstance(element, bytes)
+        else int(element)
+    )
 
 
 def _numbers(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ergonaut_gateway.domain.quality import (
     ScoreRules,
     Scores,
     Truth,
+    Unread,
     predictions_of,
 )
 from ergonaut_gateway.domain.tensors import Tensor
@@ -25,6 +26,9 @@ VERSIONS_MAX = 64
 
 ROWS_MAX = 1_024
 """Rows of one request that are kept; labels come one by one, not for bulk work."""
+
+UNREAD_BYTES_MAX = 4_096
+"""An output of one row that is kept as it is, since to read it costs time; of larger ones and texts the prediction is kept."""
 
 Version = tuple[str, str, int]
 
@@ -64,6 +68,12 @@ class Labels:
         if key not in self._books:
             self._begin(key)
         book = self._books[key].predictions
+        if rows == 1 and all(
+            tensor.nbytes <= UNREAD_BYTES_MAX and tensor.dtype.kind != "O" for tensor in outputs.values()
+        ):
+            # Copied, since outputs of requests that ran together share one memory.
+            book.remember(request.id, Unread({name: tensor.copy() for name, tensor in outputs.items()}, 1, 0))
+            return
         for row, prediction in enumerate(predictions_of(outputs, rows)):
             book.remember(request.id if rows == 1 else f"{request.id}.{row}", prediction)
 
