@@ -11,7 +11,7 @@ from ergonaut.api.openinference.v2 import open_inference_pb2 as pb
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
-from ergonaut_gateway.protocol.grpc_wire import CONTENTS, decode_request, encode_answer
+from ergonaut_gateway.protocol.grpc_wire import CONTENTS, GrpcTerms, decode_request, encode_answer
 
 from .drawn_tensors import same, tensors
 
@@ -30,8 +30,8 @@ def as_request(response: pb.ModelInferResponse) -> pb.ModelInferRequest:
 def test_raw_tensors_arrive_as_they_were_and_are_answered_raw(sent: list[Tensor]) -> None:
     outputs = {f"t{at}": tensor for at, tensor in enumerate(sent)}
     message = as_request(encode_answer(InferenceAnswer("7", "m", 1, outputs), raw=True))
-    request, raw = decode_request(pb.ModelInferRequest.FromString(message.SerializeToString()))
-    assert (request.id, raw, list(request.inputs)) == ("7", True, list(outputs))
+    request, terms = decode_request(pb.ModelInferRequest.FromString(message.SerializeToString()))
+    assert (request.id, terms.raw, list(request.inputs)) == ("7", True, list(outputs))
     assert all(same(got, tensor) for got, tensor in zip(request.inputs.values(), sent, strict=True))
 
 
@@ -39,8 +39,8 @@ def test_raw_tensors_arrive_as_they_were_and_are_answered_raw(sent: list[Tensor]
 def test_typed_tensors_arrive_as_they_were_and_are_answered_typed(sent: list[Tensor]) -> None:
     outputs = {f"t{at}": tensor for at, tensor in enumerate(sent)}
     message = as_request(encode_answer(InferenceAnswer("", "m", 1, outputs), raw=False))
-    request, raw = decode_request(pb.ModelInferRequest.FromString(message.SerializeToString()))
-    assert (raw, list(request.inputs)) == (False, list(outputs))
+    request, terms = decode_request(pb.ModelInferRequest.FromString(message.SerializeToString()))
+    assert (terms.raw, list(request.inputs)) == (False, list(outputs))
     assert all(same(got, tensor) for got, tensor in zip(request.inputs.values(), sent, strict=True))
 
 
@@ -53,7 +53,18 @@ def test_an_answer_with_a_half_precision_output_is_raw_since_there_is_no_typed_f
 def test_a_typed_request_can_ask_for_a_raw_answer() -> None:
     request = pb.ModelInferRequest()
     request.parameters["binary_data_output"].bool_param = True
-    assert decode_request(request)[1] is True
+    assert decode_request(request)[1].raw
+
+
+def test_parameters_ask_for_priority_and_for_an_answer_in_time() -> None:
+    request = pb.ModelInferRequest()
+    request.parameters["priority"].uint64_param = 2
+    request.parameters["timeout"].int64_param = 250_000
+    request.parameters["of_no_meaning"].string_param = "x"
+    assert decode_request(request)[1] == GrpcTerms(raw=False, priority=2, timeout_seconds=0.25)
+    request.parameters["sequence_id"].int64_param = 7
+    with pytest.raises(Refused, match=r"parameters\.sequence_id: is not supported"):
+        decode_request(request)
 
 
 @given(

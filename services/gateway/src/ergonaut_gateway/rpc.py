@@ -1,7 +1,6 @@
 """gRPC doors: models looked after by ModelService, predictions by the Open Inference Protocol. Both on the same port."""
 
 from collections.abc import AsyncIterator, Callable
-from importlib.metadata import version
 from typing import Any
 
 from grpc import aio
@@ -9,13 +8,10 @@ from grpc import aio
 from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
-from ergonaut.api.openinference.v2.open_inference_pb2_grpc import (
-    GRPCInferenceServiceServicer,
-    add_GRPCInferenceServiceServicer_to_server,
-)
-from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut.api.openinference.v2.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from ergonaut.errors import Refused
 from ergonaut_common.rpc import caller
-from ergonaut_gateway.protocol.grpc_wire import decode_request, encode_answer
+from ergonaut_gateway.open_inference import InferenceDoor
 from ergonaut_gateway.protocol.model_wire import (
     chunks_of,
     lineage_of,
@@ -24,7 +20,6 @@ from ergonaut_gateway.protocol.model_wire import (
     told_version,
     told_versions,
 )
-from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
 from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
 
 NAMES = (
@@ -39,7 +34,7 @@ def door(models: Models, catalogue: Catalogue, predictions: Predictions) -> Call
 
     def add(server: aio.Server) -> None:
         add_ModelServiceServicer_to_server(ModelDoor(models), server)
-        add_GRPCInferenceServiceServicer_to_server(InferenceDoor(catalogue, predictions), server)
+        add_GRPCInferenceServiceServicer_to_server(InferenceDoor(models, catalogue, predictions), server)
 
     return add
 
@@ -101,43 +96,3 @@ class ModelDoor(ModelServiceServicer):
     async def DownloadModel(self, request: pb.DownloadModelRequest, context: Any) -> AsyncIterator[Any]:
         async for piece in self._models.read(caller().tenant, request.name, request.version):
             yield pb.DownloadModelResponse(chunk=piece)
-
-
-class InferenceDoor(GRPCInferenceServiceServicer):
-    """Answers the Open Inference Protocol."""
-
-    def __init__(self, catalogue: Catalogue, predictions: Predictions) -> None:
-        self._catalogue = catalogue
-        self._predictions = predictions
-
-    async def ServerLive(self, request: oip.ServerLiveRequest, context: Any) -> Any:
-        return oip.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, request: oip.ServerReadyRequest, context: Any) -> Any:
-        return oip.ServerReadyResponse(ready=self._predictions.ready)
-
-    async def ModelReady(self, request: oip.ModelReadyRequest, context: Any) -> Any:
-        try:
-            self._catalogue.find(caller().tenant, request.name, request.version)
-        except (NotFound, Unavailable):
-            return oip.ModelReadyResponse(ready=False)
-        return oip.ModelReadyResponse(ready=True)
-
-    async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Any) -> Any:
-        return oip.ServerMetadataResponse(name=SERVER_NAME, version=version("ergonaut-gateway"), extensions=EXTENSIONS)
-
-    async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> Any:
-        record = self._catalogue.find(caller().tenant, request.name, request.version).record
-        response = oip.ModelMetadataResponse(name=record.name, versions=[str(record.version)], platform=PLATFORM)
-        for specs, told in (
-            (record.signature.inputs, response.inputs),
-            (record.signature.outputs, response.outputs),
-        ):
-            for spec in specs:
-                told.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-        return response
-
-    async def ModelInfer(self, request: oip.ModelInferRequest, context: Any) -> Any:
-        wanted, raw = decode_request(request)
-        answer = await self._predictions.infer(caller().tenant, request.model_name, request.model_version, wanted)
-        return encode_answer(answer, raw=raw)

@@ -1,6 +1,7 @@
 """Messages of the Open Inference Protocol over gRPC, between protobuf and `domain`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ergonaut_gateway.domain.tensors import (
     shaped,
     to_raw,
 )
+from ergonaut_gateway.protocol.parameters import asked, refuse_unsupported
 
 CONTENTS = {
     "BOOL": "bool_contents",
@@ -36,27 +38,68 @@ CONTENTS = {
 """Which list of `InferTensorContents` holds which datatype; FP16 has none and travels raw only."""
 
 
-def decode_request(request: pb.ModelInferRequest) -> tuple[InferenceRequest, bool]:
-    """Read a request, and whether the answer shall be raw. Raises Refused, naming the field that is wrong."""
+TELLS_LAST = "triton_enable_empty_final_response"
+IS_LAST = "triton_final_response"
+"""Parameters of Triton's streams: with the first a caller wants to be told by the second which answer is a request's last."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcTerms:
+    """How the caller wants its answer: as raw contents, how soon, and whether it is told that an answer is the last."""
+
+    raw: bool
+    priority: int = 0
+    timeout_seconds: float | None = None
+    tells_last: bool = False
+
+
+RAW, TYPED = GrpcTerms(raw=True), GrpcTerms(raw=False)
+"""What nearly all callers want."""
+
+
+def decode_request(request: pb.ModelInferRequest) -> tuple[InferenceRequest, GrpcTerms]:
+    """Read a request. Raises Refused, naming the field that is wrong."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise Refused(f"has {len(raw)} entries for {len(request.inputs)} inputs", field="raw_input_contents")
     inputs: dict[str, Tensor] = {}
     for at, given in enumerate(request.inputs):
-        field = f"inputs.{given.name}"
-        if given.name in inputs:
+        name = given.name
+        field = f"inputs.{name}"
+        if name in inputs:
             raise Refused("is given twice", field=field)
         if raw and given.HasField("contents"):
             raise Refused("must be absent where raw_input_contents is used", field=f"{field}.contents")
-        inputs[given.name] = (
+        if given.parameters:
+            refuse_unsupported(given.parameters, field=field)
+        inputs[name] = (
             from_raw(raw[at], given.datatype, given.shape, field=field) if raw else _typed(given, field=field)
         )
+    outputs = _outputs(request) if request.outputs else ()
+    terms = _terms(request, bool(raw)) if request.parameters else RAW if raw else TYPED
+    return InferenceRequest(request.id, inputs, outputs), terms
+
+
+def parameter_value(parameter: pb.InferParameter) -> object:
+    """What a parameter holds, None where it holds nothing."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind is not None else None
+
+
+def _outputs(request: pb.ModelInferRequest) -> tuple[str, ...]:
+    for output in request.outputs:
+        if output.parameters:
+            refuse_unsupported(output.parameters, field=f"outputs.{output.name}")
     outputs = tuple(output.name for output in request.outputs)
     if len(set(outputs)) != len(outputs):
         raise Refused("an output is named twice", field="outputs")
-    # Looking a message up in a protobuf map would put it there.
-    asked_raw = "binary_data_output" in request.parameters and request.parameters["binary_data_output"].bool_param
-    return InferenceRequest(request.id, inputs, outputs), bool(raw) or asked_raw
+    return outputs
+
+
+def _terms(request: pb.ModelInferRequest, raw: bool) -> GrpcTerms:
+    parameters = {name: parameter_value(parameter) for name, parameter in request.parameters.items()}
+    wish = asked(parameters)
+    return GrpcTerms(raw or wish.binary, wish.priority, wish.timeout_seconds, parameters.get(TELLS_LAST) is True)
 
 
 def encode_answer(answer: InferenceAnswer, *, raw: bool) -> pb.ModelInferResponse:

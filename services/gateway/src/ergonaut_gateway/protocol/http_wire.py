@@ -10,21 +10,10 @@ from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
 from ergonaut_gateway.protocol.json_tensors import dump, from_json, to_json
+from ergonaut_gateway.protocol.parameters import asked, flag, refuse_unsupported
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The HTTP header that says where the JSON ends and the binary tensors begin."""
-
-UNSUPPORTED = ("shared_memory_region", "classification")
-"""Parameters that would change the answer's meaning and that are not offered; all other unknown ones are passed over."""
-
-SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
-"""Parameters of requests that belong together; no model here remembers one request at the next."""
-
-PRIORITY_MAX = 2**32 - 1
-"""As with Triton."""
-
-TIMEOUT_MICROSECONDS_MAX = 24 * 3600 * 1_000_000
-"""A day; whoever waits longer does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +140,7 @@ def _document(json_part: memoryview) -> _Request:
 
 def _tensor(given: _Input, binary: _Binary) -> Tensor:
     field = f"inputs.{given.name}"
-    _refuse_unsupported(given.parameters, field=field)
+    refuse_unsupported(given.parameters, field=field)
     size_bytes, data = given.parameters.get("binary_data_size"), memoryview(given.data)
     if size_bytes is None and not data:
         raise Refused("is missing; give data or binary_data_size", field=f"{field}.data")
@@ -166,34 +155,11 @@ def _terms(document: _Request) -> Terms:
     by_output = {}
     for output in document.outputs:
         field = f"outputs.{output.name}"
-        _refuse_unsupported(output.parameters, field=field)
+        refuse_unsupported(output.parameters, field=field)
         if "binary_data" in output.parameters:
-            by_output[output.name] = _flag(output.parameters["binary_data"], field=f"{field}.parameters.binary_data")
+            by_output[output.name] = flag(output.parameters["binary_data"], field=f"{field}.parameters.binary_data")
     parameters = document.parameters
     if not parameters:
         return Terms(by_default=False, by_output=by_output)
-    for name in SEQUENCE:
-        if parameters.get(name):
-            raise Refused("is not supported; each request stands for itself here", field=f"parameters.{name}")
-    by_default = _flag(parameters.get("binary_data_output", False), field="parameters.binary_data_output")
-    priority = _whole(parameters.get("priority", 0), PRIORITY_MAX, field="parameters.priority")
-    timeout = _whole(parameters.get("timeout", 0), TIMEOUT_MICROSECONDS_MAX, field="parameters.timeout")
-    return Terms(by_default, by_output, priority, timeout / 1_000_000 if timeout else None)
-
-
-def _whole(value: object, highest: int, *, field: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
-        raise Refused(f"must be a whole number from 0 to {highest}", field=field)
-    return value
-
-
-def _flag(value: object, *, field: str) -> bool:
-    if not isinstance(value, bool):
-        raise Refused("must be true or false", field=field)
-    return value
-
-
-def _refuse_unsupported(parameters: Mapping[str, Any], *, field: str) -> None:
-    for name in UNSUPPORTED:
-        if name in parameters:
-            raise Refused("is not supported", field=f"{field}.parameters.{name}")
+    wish = asked(parameters)
+    return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds)
