@@ -1,6 +1,8 @@
-"""The gRPC doors in process, on a free port, with keys: models looked after, and the Open Inference Protocol."""
+"""The gRPC doors in process, on a free port, with keys: models looked after, and the Open Inference Protocol. What is promised
+here is promised by grpcio's server and by our own."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -15,11 +17,13 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
+from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import EngineLimits
 
 from .conftest import Gateways
+from .h2_frames import listening
 from .onnx_models import doubling
 
 
@@ -42,16 +46,20 @@ class Calling:
         return (await self.models.DeployModel(iter(messages), metadata=self.as_())).model
 
 
-@pytest.fixture
-async def call(gateways: Gateways, tmp_path: Path) -> AsyncIterator[Calling]:
+@pytest.fixture(params=["grpcio", "own"])
+async def call(request: pytest.FixtureRequest, gateways: Gateways, tmp_path: Path) -> AsyncIterator[Calling]:
     path, keys = key_ring_file(tmp_path, ("default", "other"))
+    ring = KeyRing.load(path)
     gateway = gateways.another(OnnxLoader(), limits=EngineLimits(threads=1, waiting=8))
     add = door(gateway.models, gateway.catalogue, gateway.predictions)
-    async with (
-        serving("127.0.0.1:0", service="gateway", add=add, keys=KeyRing.load(path), names=NAMES) as server,
-        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
-        yield Calling(channel, keys)
+    async with AsyncExitStack() as stack:
+        if request.param == "grpcio":
+            opened = serving("127.0.0.1:0", service="gateway", add=add, keys=ring, names=NAMES)
+            port = (await stack.enter_async_context(opened)).port
+        else:
+            factory = await stack.enter_async_context(h2.opened(add, gateway.predictions, ring, NAMES))
+            port = await stack.enter_async_context(listening(factory))
+        yield Calling(await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}")), keys)
 
 
 def infer_request(**changes: object) -> oip.ModelInferRequest:
