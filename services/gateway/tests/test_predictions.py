@@ -1,7 +1,9 @@
 """Predictions on the fakes: checked, counted, told in time, and finished before a stop."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from datetime import timedelta
 
 import numpy as np
@@ -140,6 +142,33 @@ async def test_a_stop_does_not_wait_longer_than_it_may(gateways: Gateways) -> No
     gateway.predictions.close()
     with pytest.raises(Unavailable, match="the gateway stopped"):
         await at_work
+
+
+async def test_a_newer_version_takes_over_while_requests_of_the_older_one_are_answered_by_it(
+    gateways: Gateways,
+) -> None:
+    loader = SlowLoader()
+    gateway = gateways.another(loader)
+    await gateway.deploy(b"model a")
+    before = [asyncio.create_task(gateway.predictions.infer("default", "digits", "", request())) for _ in range(5)]
+    await asyncio.sleep(0)
+    await gateway.deploy(b"model b")
+    after = [asyncio.create_task(gateway.predictions.infer("default", "digits", "", request())) for _ in range(5)]
+    await asyncio.sleep(0)
+    loader.gate.set()
+    assert [answer.version for answer in await asyncio.gather(*before, *after)] == [1] * 5 + [2] * 5
+    gateway.predictions.close()
+
+
+async def test_a_model_that_was_removed_is_let_go_of(gateway: Gateway) -> None:
+    await gateway.deploy(b"model a")
+    await gateway.predictions.infer("default", "digits", "", request())
+    gone = weakref.ref(gateway.catalogue.find("default", "digits").runner)
+    await gateway.models.remove("default", "digits")
+    await gateway.predictions.report()
+    await gateway.predictions.report()
+    gc.collect()
+    assert gone() is None
 
 
 async def test_statistics_tell_requests_runs_and_batches_of_a_version(gateway: Gateway) -> None:

@@ -2,7 +2,7 @@
 and the events that tell the ledger."""
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import REGISTRY
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from ergonaut.events import InferenceServed
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.domain.inference import Fit, InferenceAnswer
+from ergonaut_gateway.domain.inference import Fit, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.repeats import Repeats
 from ergonaut_gateway.domain.tallies import Runs, Statistics, Tally, statistics
 from ergonaut_gateway.domain.tensors import Tensor
@@ -47,6 +47,7 @@ class Served:
         self.tally = Tally(clock.now())
         self._before = self.tally.copied(started_at=self.tally.started_at)
         self._last_seconds: float | None = None
+        self.watch: Callable[[InferenceRequest, Mapping[str, Tensor]], None] | None = None
 
     def go_on_from(self, before: "Served") -> None:
         """Count on where another runner of the same version stopped."""
@@ -70,10 +71,11 @@ class Served:
 
     def told(self, now: datetime) -> InferenceServed | None:
         """What was served since this was last asked; None where nothing was."""
+        if self.tally.requests == self._before.requests:
+            self._before.started_at = now
+            return None
         window = self.tally.since(self._before)
         self._before = self.tally.copied(started_at=now)
-        if not window.requests:
-            return None
         tenant, model, version = self.key
         return window.told(tenant=tenant, model=model, version=version, ended_at=now)
 
@@ -113,6 +115,8 @@ class Served:
         except Exception:
             # One caller that cannot be answered must not keep the others of its batch from being so.
             log.exception("answer not given", model=self._model)
+        if self.watch is not None and not isinstance(result, BaseException):
+            self.watch(request, result)
 
 
 class Board:
