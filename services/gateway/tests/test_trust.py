@@ -88,6 +88,15 @@ async def test_a_record_whose_signature_was_changed_is_not_loaded(gateways: Gate
         restarted.catalogue.find("default", "digits")
 
 
+async def test_the_same_file_signed_by_another_key_is_a_new_version_and_by_the_same_key_is_not(
+    gateways: Gateways, digest: str
+) -> None:
+    gateway = gateways.another()
+    signatures = ("stranger", "stranger", "friend", "friend", "")
+    deployed = [await gateway.deploy(CONTENT, signature=f"{by} signed {digest}" if by else "") for by in signatures]
+    assert [record.version for record in deployed] == [1, 1, 2, 2, 2]
+
+
 async def test_a_signature_that_is_too_long_is_refused(gateway: Gateway) -> None:
     with pytest.raises(Refused, match=r"^signature: is longer than 16384 characters$"):
         await gateway.deploy(CONTENT, signature="x" * (SIGNATURE_CHARACTERS_MAX + 1))

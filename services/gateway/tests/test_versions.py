@@ -172,6 +172,8 @@ async def test_an_unloaded_version_deployed_again_is_that_version_and_ready(gate
     await gateway.models.unload("default", "digits")
     assert (await gateway.deploy(b"model a")).version == 1
     assert (await states(gateway), reached(gateway)) == ({1: "ready"}, 1)
+    await gateway.deploy(b"model b")
+    assert await states(gateway) == {1: "unloaded", 2: "ready"}
 
 
 async def test_a_gateway_that_follows_reaches_the_same_versions(gateways: Gateways) -> None:
@@ -188,6 +190,17 @@ async def test_a_gateway_that_follows_reaches_the_same_versions(gateways: Gatewa
                 pass
             await asyncio.sleep(0.01)
     following.cancel()
+
+
+async def test_news_of_an_own_deployment_do_not_take_the_runner_from_requests_at_work(gateways: Gateways) -> None:
+    gateway = gateways.another()
+    await gateway.deploy(b"model a")
+    runner = gateway.catalogue.find("default", "digits").runner
+    entry = await gateways.registry.get("default", "digits")
+    assert entry is not None
+    fresh = await gateways.another().catalogue.runner_of(entry.model.named("1"))
+    await gateway.catalogue.apply(entry, {1: fresh})
+    assert gateway.catalogue.find("default", "digits").runner is runner
 
 
 async def test_removed_versions_are_told_for_a_while_and_then_forgotten(gateway: Gateway) -> None:

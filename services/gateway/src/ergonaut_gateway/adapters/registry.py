@@ -2,9 +2,10 @@
 another bucket a key `<tenant>.<digest>` a file that versions share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -34,6 +35,7 @@ WRONG_LAST_SEQUENCE = 10071
 """JetStream's number for a write to a key that was changed since."""
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 
 class KvModelRegistry:
@@ -51,7 +53,7 @@ class KvModelRegistry:
         return Entry(model, await _written(self._bucket, key, value, revision, what=f"model {model.name}"))
 
     async def entries(self) -> Sequence[Entry]:
-        return [entry for given in await listed(self._bucket) if (entry := _readable(given))]
+        return [entry for given in await listed(self._bucket) if (entry := _readable(given, _entry))]
 
     async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
         end_at = asyncio.get_running_loop().time() + seconds
@@ -63,7 +65,7 @@ class KvModelRegistry:
                     given = await next_entry(watcher, left_seconds)
                 except NatsTimeoutError:
                     return
-                if given is not None and (entry := _readable(given)):
+                if given is not None and (entry := _readable(given, _entry)):
                     yield entry
         finally:
             await watch.__aexit__(None, None, None)
@@ -96,7 +98,7 @@ class KvFileNotes:
         await until_answered(ask, what=f"forgetting the file {entry.kept.digest}")
 
     async def entries(self) -> Sequence[FileEntry]:
-        return [entry for given in await listed(self._bucket) if (entry := _file_entry(given))]
+        return [entry for given in await listed(self._bucket) if (entry := _readable(given, _file_entry))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +175,10 @@ async def _written(bucket: KeyValue, key: str, value: bytes, revision: int, *, w
     return await until_answered(ask, what=f"writing the record of {what}")
 
 
-def _readable(given: KeyValue.Entry) -> Entry | None:
+def _readable(given: KeyValue.Entry, read: Callable[[KeyValue.Entry], T | None]) -> T | None:
     """The entry, or None for one that is damaged: among many it must not keep the others away. Who asks for it is told."""
     try:
-        return _entry(given)
+        return read(given)
     except Broken as error:
         log.error("model not known", key=given.key, error=str(error))
         return None

@@ -33,15 +33,16 @@ class Naming:
     expected: int | None = None
 
 
-def same_file(current: Model | None, digest: str, signature_bundle: str) -> ModelRecord | None:
+def same_file(current: Model, digest: str, *, is_signed: bool, signed_by: str) -> ModelRecord | None:
     """The newest version where it is this very file, so that deploying it again changes nothing but, maybe, its state.
 
-    A signature that it came without is news.
+    A signature that it came without, or by another key, is news.
     """
-    newest = current.kept[-1] if current and current.kept else None
-    if newest is None or newest.digest != digest or (signature_bundle and not newest.signature_bundle):
+    newest = current.kept[-1] if current.kept else None
+    if newest is None or newest.digest != digest:
         return None
-    return newest
+    is_known = bool(newest.signature_bundle) and newest.signed_by == signed_by
+    return newest if is_known or not is_signed else None
 
 
 def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max: int) -> Model:
@@ -96,7 +97,7 @@ def aliased(current: Model, naming: Naming, *, at: datetime) -> Model:
     aliases = {**current.aliases, naming.alias: record.version}
     if len(aliases) > ALIASES_MAX:
         raise Refused(f"a model has at most {ALIASES_MAX} aliases; remove one first", field="alias")
-    ready = _with(replace(current, aliases=aliases), record, lambda each: replace(each, state=VersionState.READY))
+    ready = _with(replace(current, aliases=aliases), record, _ready)
     return _changed(ready, Fact(FactKind.ALIASED, at, record.version, naming.alias))
 
 
@@ -109,13 +110,17 @@ def unaliased(current: Model, naming: Naming, *, at: datetime) -> Model:
     return _changed(replace(current, aliases=aliases), Fact(FactKind.ALIASED, at, 0, naming.alias))
 
 
-def loaded(current: Model, version: str) -> Model:
-    """The model with a version ready, which stays so when newer ones come; none named is the foremost and all with an alias."""
+def loaded(current: Model, version: str, *, is_pinned: bool = True) -> Model:
+    """The model with a version ready; none named is the foremost and all with an alias.
+
+    A version that is pinned stays ready when newer ones come.
+    """
     if version:
         chosen = current.named(version)
-        return _if_new(current, _with(current, chosen, _pinned))
+        change = _pinned if is_pinned else _ready
+        return _if_new(current, _with(current, chosen, change))
     wanted = {current.named("").version, *current.aliases.values()}
-    ready = (replace(each, state=VersionState.READY) if each.version in wanted else each for each in current.versions)
+    ready = (_ready(each) if each.version in wanted and each.is_kept else each for each in current.versions)
     return _if_new(current, replace(current, versions=tuple(ready)))
 
 
@@ -207,6 +212,10 @@ def _bounded(model: Model, *, at: datetime, versions_max: int) -> Model:
     return model
 
 
+def _ready(record: ModelRecord) -> ModelRecord:
+    return replace(record, state=VersionState.READY)
+
+
 def _pinned(record: ModelRecord) -> ModelRecord:
     return replace(record, state=VersionState.READY, is_pinned=True)
 
@@ -218,7 +227,8 @@ def _unloaded(record: ModelRecord) -> ModelRecord:
 def _removed(record: ModelRecord, at: datetime) -> ModelRecord:
     if not record.is_kept:
         return record
-    return replace(record, state=VersionState.REMOVED, is_pinned=False, removed_at=at)
+    # Its signature goes as well: many removed versions shall not make the record too large to be kept.
+    return replace(record, state=VersionState.REMOVED, is_pinned=False, removed_at=at, signature_bundle="")
 
 
 def _check_unnamed(model: Model, record: ModelRecord, what: str) -> None:

@@ -93,9 +93,10 @@ class Catalogue:
                 loaded[record.version] = ReadyModel(record, given or await self.runner_of(record))
             except ErgonautError as error:
                 log.error("model not loaded", model=record.name, version=record.version, error=str(error))
-        # Looked at again: another entry may have been applied while files were fetched.
+        # Looked at again: another entry, or the same one by who made it, may have been applied while files were fetched.
         if not self._is_old(entry):
             held = self._held.get(_key(entry))
+            loaded = {each.record.version: self._first(each) for each in loaded.values()}
             self._held[_key(entry)] = _held_of(entry, loaded, held.ready.get("") if held else None)
 
     async def load_all(self) -> None:
@@ -116,6 +117,12 @@ class Catalogue:
     def _is_old(self, entry: Entry) -> bool:
         held = self._held.get(_key(entry))
         return held is not None and held.entry.revision > entry.revision
+
+    def _first(self, ready: ReadyModel) -> ReadyModel:
+        """The same version with the runner that is held already, if there is one: requests are at work on it."""
+        held = self._held.get((ready.record.tenant, ready.record.name))
+        there = held.loaded.get(ready.record.version) if held is not None else None
+        return ReadyModel(ready.record, there.runner) if there and there.record.file == ready.record.file else ready
 
     async def _load(self, record: ModelRecord) -> Runner:
         async with self._spool.room() as path:

@@ -87,7 +87,7 @@ class Models:
             async with self._spool.receiving(chunks) as upload:
                 signed_by = await self._world.trust.check(upload.digest, wish.signature_bundle, model=wish.name)
                 current = await self._world.registry.get(wish.tenant, wish.name)
-                if current is not None and (there := await self._there(current, wish, upload.digest)):
+                if current is not None and (there := await self._there(current, wish, upload.digest, signed_by)):
                     return there
                 self._check_room(changes.ready_more(current.model if current else None))
                 runner = await self._world.loader.load(upload.path)
@@ -183,7 +183,9 @@ class Models:
         for _ in range(CLAIMS_MAX):
             current = await self._world.registry.get(wish.tenant, wish.name)
             model = current.model if current else Model(wish.tenant, wish.name)
-            there = changes.same_file(model, candidate.digest, candidate.signature_bundle)
+            there = changes.same_file(
+                model, candidate.digest, is_signed=bool(candidate.signature_bundle), signed_by=candidate.signed_by
+            )
             if current is not None and there is not None and there.served and there.file == candidate.file:
                 return current, there
             told = await self._finished(current) if current else None
@@ -200,14 +202,18 @@ class Models:
             return entry, after.versions[-1]
         raise Unavailable(f"other deployments of model {wish.name} keep coming first; ask again")
 
-    async def _there(self, current: Entry, wish: Deployment, digest: str) -> ModelRecord | None:
+    async def _there(self, current: Entry, wish: Deployment, digest: str, signed_by: str) -> ModelRecord | None:
         """The version that is this file already, ready; a record whose file was lost does not count."""
-        record = changes.same_file(current.model, digest, wish.signature_bundle)
+        is_signed = bool(wish.signature_bundle)
+        record = changes.same_file(current.model, digest, is_signed=is_signed, signed_by=signed_by)
         if record is None or not await self._world.files.exists(wish.tenant, record.file):
             return None
         if not record.served:
-            model = await self.load(wish.tenant, wish.name, str(record.version))
-            return model.named(str(record.version))
+            number = str(record.version)
+            model = await self._change(
+                wish.tenant, wish.name, lambda model: changes.loaded(model, number, is_pinned=False)
+            )
+            return model.named(number)
         await self._finished(current)
         return record
 
