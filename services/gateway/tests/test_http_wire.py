@@ -205,10 +205,24 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
 
 
 @pytest.mark.parametrize("depth", [17, 300, 100_000])
-def test_lists_nested_without_end_are_refused(depth: int) -> None:
-    head = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":'
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        (b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":', b"}]}"),
+        (b'{"inputs":[{"name":"x","shape":', b',"datatype":"FP32","data":[1]}]}'),
+    ],
+)
+def test_lists_nested_without_end_are_refused(depth: int, head: bytes, tail: bytes) -> None:
     with pytest.raises(Refused):
-        decode_request(head + b"[" * depth + b"]" * depth + b"}]}")
+        decode_request(head + b"[" * depth + b"]" * depth + tail)
+
+
+@pytest.mark.parametrize("word", [b"parameters", b"unknown"])
+def test_what_is_passed_over_may_be_nested_only_so_far(word: bytes) -> None:
+    head, tail = b'{"%s":{"a":' % word, b'},"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
+    decode_request(head + b"[" * 100 + b"]" * 100 + tail)
+    with pytest.raises(Refused):
+        decode_request(head + b"[" * 100_000 + b"]" * 100_000 + tail)
 
 
 def test_parameters_that_change_nothing_are_passed_over() -> None:

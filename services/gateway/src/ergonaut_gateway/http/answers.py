@@ -7,10 +7,12 @@ import orjson
 
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.inference import DeadlineExceeded
 from ergonaut_gateway.http.exchange import JSON, Exchange, Headers, PeerGone
 
 # In order: a subclass stands before its base.
 _STATUS: tuple[tuple[type[ErgonautError], int], ...] = (
+    (DeadlineExceeded, 504),
     (NotAllowed, 403),
     (Refused, 400),
     (NotFound, 404),

@@ -14,16 +14,19 @@ from ergonaut_common.observe import SpanEnd, opened_span
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.models import ModelRecord, TensorSpec
 from ergonaut_gateway.domain.tallies import Spent, Statistics
+from ergonaut_gateway.domain.tensors import BYTES
 from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.exchange import JSON, Exchange
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
+from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
 from ergonaut_gateway.service import Catalogue, Models, Predictions
 from ergonaut_gateway.service.predictions import Wish
 
 _HEADER_LENGTH = HEADER_LENGTH.lower()
+_BACKEND = "onnxruntime"
 _VERSION = version("ergonaut-gateway")
 
 
@@ -52,6 +55,7 @@ class InferenceDoor:
             router.add("POST", f"{prefix}/infer", self.infer, admit=self._admit)
             router.add("GET", prefix, self.model)
             router.add("GET", f"{prefix}/ready", self.model_ready)
+            router.add("GET", f"{prefix}/config", self.config)
             router.add("GET", f"{prefix}/stats", self.statistics)
         router.add("GET", "/v2/models/stats", self.all_statistics)
         router.add("GET", "/v2/health/live", self.live)
@@ -89,6 +93,21 @@ class InferenceDoor:
             },
         )
 
+    def config(self, exchange: Exchange) -> None:
+        """A model as Triton's configurations describe it; batching is not told, since the shapes say what may vary."""
+        record = self._found(exchange)
+        answer_json(
+            exchange,
+            {
+                "name": record.name,
+                "platform": PLATFORM,
+                "backend": _BACKEND,
+                "max_batch_size": 0,
+                "input": [_configured(spec) for spec in record.signature.inputs],
+                "output": [_configured(spec) for spec in record.signature.outputs],
+            },
+        )
+
     def model_ready(self, exchange: Exchange) -> None:
         """Whether a model can be asked."""
         answer_json(exchange, {"name": self._found(exchange).name, "ready": True})
@@ -113,8 +132,7 @@ class InferenceDoor:
         """The models of the caller's tenant, each with its versions; only those that are ready where that is asked for."""
         tenant = self._callers.of(exchange.request.headers).tenant
         only_ready = _ask(exchange).ready
-        told = [self._indexed(record) for model in self._catalogue.models(tenant) for record in model.kept]
-        answer_json(exchange, [each for each in told if each["state"] == "READY" or not only_ready])
+        answer_json(exchange, indexed(self._catalogue, tenant, only_ready=only_ready))
 
     async def load(self, exchange: Exchange) -> None:
         """Hold a model ready from now on."""
@@ -138,13 +156,14 @@ class InferenceDoor:
         tenant = self._callers.of(exchange.request.headers).tenant
         name, wanted = exchange.path_values["model"], exchange.path_values.get("version", "")
         found = self._catalogue.find(tenant, name, wanted).record
-        versions = [found] if wanted else self._ready_versions(tenant, name)
+        versions = [found] if wanted else ready_versions(self._catalogue, tenant, name)
         answer_json(exchange, {"model_stats": [self._counted(record) for record in versions]})
 
     def all_statistics(self, exchange: Exchange) -> None:
         """What all models of the caller's tenant did."""
         tenant = self._callers.of(exchange.request.headers).tenant
-        answer_json(exchange, {"model_stats": [self._counted(record) for record in self._ready_versions(tenant)]})
+        versions = ready_versions(self._catalogue, tenant)
+        answer_json(exchange, {"model_stats": [self._counted(record) for record in versions]})
 
     def _admit(self, exchange: Exchange) -> None:
         self._callers.of(exchange.request.headers)
@@ -153,18 +172,6 @@ class InferenceDoor:
         tenant = self._callers.of(exchange.request.headers).tenant
         values = exchange.path_values
         return self._catalogue.find(tenant, values["model"], values.get("version", "")).record
-
-    def _ready_versions(self, tenant: str, name: str = "") -> list[ModelRecord]:
-        models = [model for model in self._catalogue.models(tenant) if name in ("", model.name)]
-        return [record for model in models for record in model.kept if self._catalogue.is_current(record)]
-
-    def _indexed(self, record: ModelRecord) -> dict[str, str]:
-        told = {"name": record.name, "version": str(record.version)}
-        if not record.served:
-            return told | {"state": "UNAVAILABLE", "reason": "unloaded"}
-        if self._catalogue.is_current(record):
-            return told | {"state": "READY", "reason": ""}
-        return told | {"state": "UNAVAILABLE", "reason": "could not be loaded yet"}
 
     def _counted(self, record: ModelRecord) -> dict[str, Any]:
         statistics = self._predictions.statistics(record.tenant, record.name, str(record.version))
@@ -208,6 +215,11 @@ def _ask(exchange: Exchange) -> _Ask:
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    kind = "STRING" if spec.datatype == BYTES else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": spec.shape}
 
 
 def _statistics(told: Statistics) -> dict[str, Any]:
