@@ -231,6 +231,19 @@ async def test_text_goes_in_and_comes_out(http: httpx.AsyncClient, gateway: Gate
     assert answer.json()["outputs"][0]["data"] == ["é", ""]
 
 
+async def test_bf16_goes_in_and_comes_out_as_json_and_as_bits(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    await gateway.deploy(identity("BF16"), "half")
+    sent = {"name": "x", "shape": [1, 2], "datatype": "BF16", "data": [1.5, 3.14159274]}
+    answer = await http.post("/v2/models/half/infer", json={"inputs": [sent]})
+    assert answer.json()["outputs"][0] == {"name": "y", "datatype": "BF16", "shape": [1, 2], "data": [1.5, 3.140625]}
+    bits = np.array([0x3FC0, 0x7FC1], dtype="<u2").tobytes()
+    given = {"name": "x", "shape": [1, 2], "datatype": "BF16", "parameters": {"binary_data_size": 4}}
+    head = json.dumps({"inputs": [given], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = await http.post("/v2/models/half/infer", content=head + bits, headers=headers)
+    assert answer.content[int(answer.headers["Inference-Header-Content-Length"]) :] == bits
+
+
 async def test_more_requests_than_fit_are_told_to_come_back(http: httpx.AsyncClient, gateway: Gateway) -> None:
     await gateway.deploy(counting(), "counting")
 

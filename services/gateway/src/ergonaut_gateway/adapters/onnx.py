@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import onnxruntime
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.adapters import bf16
 from ergonaut_gateway.adapters.probes import Probe, is_steady
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.models import Signature, TensorSpec
-from ergonaut_gateway.domain.tensors import BYTES, Tensor, object_array
+from ergonaut_gateway.domain.tensors import BF16, BYTES, Tensor, object_array
 from ergonaut_gateway.ports import Stop
 
 DATATYPES = {
@@ -28,6 +30,7 @@ DATATYPES = {
     "tensor(uint32)": "UINT32",
     "tensor(uint64)": "UINT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": BF16,
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": BYTES,
@@ -82,6 +85,8 @@ class OnnxRunner:
         self._signature = signature
         self._traits = Traits(steady=steady, providers=tuple(session.get_providers()))
         self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == BYTES)
+        has_bf16 = any(spec.datatype == BF16 for spec in (*signature.inputs, *signature.outputs))
+        self._run = partial(bf16.run, session) if has_bf16 else session.run
         self._gives_texts = any(spec.datatype == BYTES for spec in signature.outputs)
 
     @property
@@ -101,7 +106,7 @@ class OnnxRunner:
         if self._texts:
             feed = {**inputs, **{name: _to_onnx(inputs[name], name) for name in self._texts}}
         try:
-            results = self._session.run(outputs, feed, stop)
+            results = self._run(outputs, feed, stop)
         except Exception as error:
             if stop is not None and stop.terminate:
                 raise Unavailable("the run was stopped") from error

@@ -14,7 +14,7 @@ import numpy as np
 
 from ergonaut_gateway.domain.batching import may_join, unit_elements
 from ergonaut_gateway.domain.models import Signature, TensorSpec
-from ergonaut_gateway.domain.tensors import BYTES, DTYPES, Tensor, object_array
+from ergonaut_gateway.domain.tensors import BF16, BYTES, DTYPES, Tensor, bf16_of, object_array
 
 SECONDS_MAX = 0.5
 """After this the probing ends, with what it has found by then; loading should take less than a second."""
@@ -149,6 +149,8 @@ def _drawn(spec: TensorSpec, rows: int, length: int, random: np.random.Generator
         raise ValueError(f"{spec.name} would have {count} elements")
     if spec.datatype == BYTES:
         return object_array([b"%d" % number for number in random.integers(0, 100, count)]).reshape(shape)
+    if spec.datatype == BF16:
+        return bf16_of(random.standard_normal(shape))
     dtype = DTYPES[spec.datatype]
     if dtype.kind == "f":
         return random.standard_normal(shape).astype(dtype)
