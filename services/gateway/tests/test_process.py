@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
-from ergonaut.events import InferenceServed, ModelDeployed, ModelRemoved, subject_of
+from ergonaut.events import DriftFound, InferenceServed, ModelDeployed, ModelRemoved, RequestsLogged, subject_of
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import KeyRingFile, ServiceProcess, free_port, key_ring_file, nats_server
@@ -175,6 +176,31 @@ async def test_deployments_predictions_and_removals_are_told(site: Site, bus: Bu
     labels = f'{{model="doubling",tenant="{site.tenant}",version="1"}}'
     assert f"ergonaut_inference_requests_total{labels} 3.0" in metrics
     assert f"ergonaut_inference_seconds_count{labels} 3.0" in metrics
+
+
+async def test_drift_of_what_is_asked_is_told_and_a_sample_of_requests_written_down(site: Site, bus: Bus) -> None:
+    events = {
+        kind: await bus.jetstream.subscribe(subject_of(kind.TYPE, tenant=site.tenant))
+        for kind in (DriftFound, RequestsLogged)
+    }
+    watched = {"WATCH_ROWS_PER_SECOND": "100000", "WATCH_CHECK_SECONDS": "0.2", "REQUEST_LOG_RATE": "1"}
+    site.process.environment |= {f"ERGONAUT_GATEWAY_{name}": value for name, value in watched.items()}
+    rng = np.random.default_rng(1)
+    with site.process.running():
+        async with healthy(site) as stub, site.http as http:
+            await deploy(stub, site, doubling())
+            for at, mean in enumerate([0.0] * 20 + [5.0] * 10):
+                x = {"name": "x", "shape": [100, 3], "datatype": "FP32", "data": rng.normal(mean, 1, 300).tolist()}
+                answer = await http.post("/v2/models/doubling/infer", json={"id": f"id-{at}", "inputs": [x]})
+                assert answer.status_code == 200, answer.text
+            found = DriftFound.model_validate_json((await events[DriftFound].next_msg(timeout=PATIENCE_SECONDS)).data)
+            async with httpx.AsyncClient() as metrics:
+                scraped = (await metrics.get(f"http://{site.metrics_address}/metrics")).text
+        assert await site.process.stopped(within_seconds=20) == 0
+    assert (found.model, found.version, found.side, found.features_drifting) == ("doubling", 1, "inputs", 3)
+    assert f'ergonaut_drift_open{{model="doubling",side="inputs",tenant="{site.tenant}",version="1"}} 1.0' in scraped
+    logged = RequestsLogged.model_validate_json((await events[RequestsLogged].next_msg(timeout=PATIENCE_SECONDS)).data)
+    assert logged.requests[0].request_id == "id-0"
 
 
 async def test_a_stop_finishes_requests_at_work_and_is_not_serving_meanwhile(site: Site) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from prometheus_client import REGISTRY
+
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.clock import SystemClock
@@ -12,13 +14,22 @@ from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
+from ergonaut_gateway.adapters.references import BUCKET as REFERENCES_BUCKET
+from ergonaut_gateway.adapters.references import KvReferences
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
 from ergonaut_gateway.adapters.signatures import TrustedKeys
+from ergonaut_gateway.domain.drift.watch import Windows
+from ergonaut_gateway.domain.request_log import Redaction
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, serving_http
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
+from ergonaut_gateway.service.drifts import Watching
 from ergonaut_gateway.service.files import SharedFiles
+from ergonaut_gateway.service.labels import Keeping
 from ergonaut_gateway.service.models import Limits, World
+from ergonaut_gateway.service.predictions import Watch
+from ergonaut_gateway.service.quality import Quality
+from ergonaut_gateway.service.request_log import Logging
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
 from ergonaut_gateway.settings import Settings
@@ -33,7 +44,8 @@ async def main(platform: PlatformSettings) -> None:
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
         models, catalogue = await _models(settings, platform, bus)
-        predictions = Predictions(catalogue, bus, SystemClock(), _engine_limits(settings))
+        watch = await stack.enter_async_context(_watching(settings, bus))
+        predictions = Predictions(catalogue, bus, SystemClock(), _engine_limits(settings), watch)
         stack.callback(predictions.close)
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
@@ -72,6 +84,48 @@ async def _reporting(predictions: Predictions, settings: Settings) -> AsyncItera
     async with background(predictions.keep_reporting(every_seconds=settings.report_seconds)):
         yield
     await predictions.try_report()
+
+
+@asynccontextmanager
+async def _watching(settings: Settings, bus: Bus) -> AsyncIterator[Watch | None]:
+    """What sees each answered request while the block runs; nothing where nothing is to be watched."""
+    quality_settings = (settings.watch_rows_per_second, settings.labels_waiting_max, settings.request_log_rate)
+    if not any((*quality_settings, *settings.request_log_rates.values())):
+        yield None
+        return
+    references = KvReferences(await bus.key_value(REFERENCES_BUCKET))
+    quality = Quality(
+        bus,
+        references,
+        SystemClock(),
+        watching=_watching_rules(settings),
+        keeping=Keeping(settings.labels_waiting_max),
+        logging=_logging(settings),
+    )
+    REGISTRY.register(quality)
+    try:
+        async with background(quality.keep_checking()):
+            yield quality.served
+        await quality.check()
+    finally:
+        REGISTRY.unregister(quality)
+
+
+def _watching_rules(settings: Settings) -> Watching:
+    windows = Windows(reference_rows=settings.watch_reference_rows)
+    return Watching(settings.watch_rows_per_second, settings.watch_check_seconds, windows)
+
+
+def _logging(settings: Settings) -> Logging:
+    redaction = Redaction(
+        frozenset(settings.request_log_dropped),
+        frozenset(settings.request_log_hashed),
+        frozenset(settings.request_log_texts),
+        settings.request_log_salt.get_secret_value().encode(),
+    )
+    return Logging(
+        settings.request_log_rate, settings.request_log_rates, settings.request_log_per_second_max, redaction
+    )
 
 
 def _http_limits(settings: Settings) -> HttpLimits:

@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
@@ -112,6 +112,57 @@ class Settings(DoorSettings):
         gt=0,
         description="Seconds that a caller may leave an HTTP answer unread; raise it for slow links.",
     )
+    watch_rows_per_second: int = Field(
+        default=0,
+        ge=0,
+        description="Rows a second of each model version that are watched for drift; 0 is none. 1000 of 64 features cost about "
+        "1 % of a core; fewer find drift later.",
+    )
+    watch_check_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds between two looks for drift; shorter finds it sooner and keeps fewer rows.",
+    )
+    watch_reference_rows: int = Field(
+        default=1_000,
+        ge=100,
+        le=10_000,
+        description="First rows of a version that later ones are compared with; fewer are sooner there and say less.",
+    )
+    labels_waiting_max: int = Field(
+        default=0,
+        ge=0,
+        description="Predictions of each version kept until their labels come, some 1 kB each; 0 is none. Raise it for labels "
+        "that come late.",
+    )
+    request_log_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of answered requests that is written down, by a hash of their ids; 0 is none. The stream of these "
+        "events holds 64 MiB, of which a request takes some kB.",
+    )
+    request_log_rates: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description='The share by the name of the model where it is another, as {"digits": 0.1}.'
+    )
+    request_log_per_second_max: int = Field(
+        default=100,
+        ge=1,
+        description="Requests a second of each version that are written down at most, whatever the share.",
+    )
+    request_log_dropped: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Tensors not written down, as inputs.age,outputs.score, or * for all, parted by commas."
+    )
+    request_log_hashed: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Tensors of which only a hash is written down, named likewise."
+    )
+    request_log_texts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="BYTES tensors that are written down, named likewise; others are dropped."
+    )
+    request_log_salt: SecretStr = Field(
+        default=SecretStr(""),
+        description="Makes hashes useless to whoever lacks it; set it where what is hashed is short.",
+    )
     report_seconds: float = Field(
         default=10.0, gt=0, description="Seconds between two events that tell served requests; a kill loses so much."
     )
@@ -129,7 +180,7 @@ class Settings(DoorSettings):
         """The files of the keys that are trusted."""
         return [Path(part.strip()) for part in self.signature_keys.split(",") if part.strip()]
 
-    @field_validator("providers", mode="before")
+    @field_validator("providers", "request_log_dropped", "request_log_hashed", "request_log_texts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +12,10 @@ from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.batching import level_of
 from ergonaut_gateway.domain.inference import DeadlineExceeded, InferenceAnswer, InferenceRequest
+from ergonaut_gateway.domain.models import ModelRecord
 from ergonaut_gateway.domain.repeats import Repeats, digest
 from ergonaut_gateway.domain.tallies import Statistics
+from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Announcer
 from ergonaut_gateway.service.batching import Engine, EngineLimits
 from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
@@ -21,6 +24,9 @@ from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
 
 UNTOLD_MAX = 1_000
 """Facts kept while nobody can be told: hours for a few models. Beyond that the oldest are dropped, which the log says."""
+
+Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor]], None]
+"""Sees each request that was answered, after its answer; never raises."""
 
 log = get_logger(__name__)
 
@@ -41,7 +47,12 @@ class Predictions:
     """Answers requests with the models of the catalogue."""
 
     def __init__(
-        self, catalogue: Catalogue, announcer: Announcer, clock: Clock, limits: EngineLimits | None = None
+        self,
+        catalogue: Catalogue,
+        announcer: Announcer,
+        clock: Clock,
+        limits: EngineLimits | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._announcer = announcer
@@ -51,6 +62,7 @@ class Predictions:
         self._board = Board()
         self._served = self._board.served
         self._untold: deque[Event] = deque()
+        self._watch = watch
         self._stopping = False
 
     @property
@@ -149,6 +161,8 @@ class Predictions:
         if served is None or served.lane.runner is not ready.runner:
             before = served
             served = self._served[key] = Served(key, ready.runner, self._engine, self._repeats, self._clock)
+            if self._watch is not None:
+                served.watch = partial(self._watch, ready.record)
             if before is not None:
                 served.go_on_from(before)
         return served

@@ -84,6 +84,11 @@ class Quality(Collector):
         except Exception as error:
             self._note(record, error)
 
+    def served(self, record: ModelRecord, request: InferenceRequest, outputs: Mapping[str, Tensor]) -> None:
+        """Take in a request that was answered, for whoever has no batches. Never raises."""
+        self.observe(record, request.inputs, outputs)
+        self.answered(record, request, outputs)
+
     async def label(self, tenant: str, model: str, labels: Mapping[str, Truth]) -> dict[Labelled, int]:
         """Say what was true; see `Labels.label`. Raises NotFound."""
         counts, told = self.labels.label(tenant, model, labels)
@@ -106,8 +111,9 @@ class Quality(Collector):
             await self._clock.sleep(self._check_seconds)
             try:
                 await self.check()
-            except ErgonautError as error:
-                log.warning("quality not checked", error=str(error))
+            except Exception:
+                # To watch must not end what is watched; the next check finds the rows of this one gone.
+                log.exception("quality not checked")
 
     async def try_tell(self) -> None:
         """Tell what waits, logged requests last."""
