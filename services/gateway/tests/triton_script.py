@@ -6,6 +6,7 @@ Each call gets headers of its own: tritonclient writes the lengths and encodings
 
 import sys
 
+import ml_dtypes
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
@@ -22,6 +23,7 @@ DTYPES = {
     "UINT32": np.uint32,
     "UINT64": np.uint64,
     "FP16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
     "FP32": np.float32,
     "FP64": np.float64,
     "BYTES": np.object_,
@@ -34,9 +36,9 @@ def tensor_of(datatype):
     return np.array([[1, 0]], dtype=DTYPES[datatype])
 
 
-def refusal(client, model, inputs, headers):
+def refusal(client, model, inputs, headers, **more):
     try:
-        client.infer(model, inputs, headers=dict(headers))
+        client.infer(model, inputs, headers=dict(headers), **more)
     except InferenceServerException as error:
         return error.message()
     raise AssertionError(f"{model} answered")
@@ -83,7 +85,9 @@ def check_http(address, headers):
     }
     check_doubling(tritonclient.http, client, headers)
     check_datatypes(tritonclient.http, client, headers)
-    for datatype in DTYPES:
+    check_repository(client, headers)
+    # BF16 has no numbers in this client's JSON.
+    for datatype in DTYPES.keys() - {"BF16"}:
         given = tritonclient.http.InferInput("x", [1, 2], datatype)
         given.set_data_from_numpy(tensor_of(datatype), binary_data=False)
         wanted = [tritonclient.http.InferRequestedOutput("y", binary_data=False)]
@@ -99,6 +103,20 @@ def check_http(address, headers):
             texts = [["ab", "é"]]
             expected = texts if datatype == "BYTES" else tensor_of(datatype).tolist()
             assert result.as_numpy("y").tolist() == expected, datatype
+
+
+def check_repository(client, headers):
+    assert client.get_model_config("doubling", headers=dict(headers))["input"][0]["data_type"] == "TYPE_FP32"
+    (counted,) = client.get_inference_statistics("doubling", headers=dict(headers))["model_stats"]
+    assert counted["inference_stats"]["success"]["count"] >= 2
+    client.unload_model("doubling", headers=dict(headers))
+    assert not client.is_model_ready("doubling", headers=dict(headers))
+    client.load_model("doubling", headers=dict(headers))
+    given = tritonclient.http.InferInput("x", [1, 3], "FP32")
+    given.set_data_from_numpy(np.zeros((1, 3), dtype=np.float32))
+    client.infer("doubling", [given], headers=dict(headers), priority=1, timeout=60_000_000)
+    words = refusal(client, "doubling", [given], headers, sequence_id=7, sequence_start=True)
+    assert "parameters.sequence_id: is not supported" in words
 
 
 def check_grpc(address, headers):
