@@ -24,7 +24,7 @@ from ergonaut.errors import Unavailable
 from ergonaut.events import RunFinished
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Listeners, listening, open_bus
-from ergonaut_common.observe import get_logger, serving_metrics, span, start_logging
+from ergonaut_common.observe import get_logger, opened_span, serving_metrics, span, start_logging
 from ergonaut_common.rpc import channel, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import key_ring_file
@@ -96,6 +96,22 @@ async def test_a_trace_crosses_grpc_from_client_to_door(tmp_path: Path, spans: I
     assert answered.context.trace_id == asked.context.trace_id
     assert answered.parent is not None
     assert answered.parent.span_id == asked.context.span_id
+
+
+def test_work_that_ends_in_a_callback_joins_the_trace_of_its_headers_and_tells_what_went_wrong(
+    spans: InMemorySpanExporter,
+) -> None:
+    assert opened_span("infer", {}) is None
+    trace_id, parent_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    end = opened_span("infer", {"traceparent": f"00-{trace_id}-{parent_id}-01"}, model="digits")
+    assert end is not None
+    end(Unavailable("is full"))
+    told = named(spans, "infer")
+    assert f"{told.context.trace_id:032x}" == trace_id
+    assert told.parent is not None
+    assert f"{told.parent.span_id:016x}" == parent_id
+    assert (told.attributes or {})["model"] == "digits"
+    assert told.status.description == "is full"
 
 
 async def test_metrics_can_be_scraped() -> None:
