@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ergonaut.cli import app, jobs, models, output, platform, reports, track
+from ergonaut.cli import app, create, jobs, models, output, platform, reports, track
 from ergonaut.cli.output import print_table, telling_errors
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
 
-for group in (platform, jobs, models, reports, track):
+for group in (platform, jobs, models, create, reports, track):
     group.register(app)
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

@@ -75,7 +75,8 @@ def _difference(name: str, ours: Array, theirs: Array, tolerance: Tolerance) -> 
         distance = np.abs(one - other)
         size = np.maximum(np.abs(one), np.abs(other))
         same = (one == other) | (np.isnan(one) & np.isnan(other))
-        near = same | (distance <= tolerance.absolute + tolerance.relative * size)
+        # Infinity is near to itself alone, though a share of it is as large.
+        near = same | (np.isfinite(distance) & (distance <= tolerance.absolute + tolerance.relative * size))
         distance = np.where(same, 0.0, distance)
         relative = np.where(size > 0, distance / np.maximum(size, np.finfo(np.float64).tiny), 0.0)
     absolute_max = float(np.max(distance[np.isfinite(distance)], initial=0.0))

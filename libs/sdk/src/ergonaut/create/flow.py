@@ -203,7 +203,7 @@ class _Creation:
         if example is None and self.reference is not None:
             example = self.reference.feed
         self.trial = tried(self.model, self.inspection.inputs, example, self.folder, self.bounds)
-        given = "your inputs" if self.trial.is_given else "drawn inputs"
+        given = "drawn inputs" if self.example is None else "your inputs"
         words = f"{self.trial.seconds_median * 1e6:,.0f} us a run on {given}"
         state = DONE
         if self.trial.not_finite:
@@ -216,7 +216,7 @@ class _Creation:
         figures = {
             "seconds_median": self.trial.seconds_median,
             "deterministic": self.trial.deterministic,
-            "inputs_given": self.trial.is_given,
+            "inputs_given": self.example is not None,
             "outputs": [each.as_dict() for each in self.trial.outputs],
         }
         return state, words, figures
