@@ -17,10 +17,13 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway.adapters.signatures import TrustedKeys
+from ergonaut_gateway.domain.models import Lineage, Used
 from ergonaut_gateway.domain.trust import SignaturePolicy
 from ergonaut_gateway.rpc import NAMES, door
+from ergonaut_gateway.service import Deployment
 
-from .conftest import Gateways
+from .conftest import Gateways, chunks
+from .mlflow_server import mlflow_server
 
 app = typer.Typer()
 commands.register(app)
@@ -38,11 +41,16 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 async def ergonaut(
-    gateways: Gateways, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    gateways: Gateways,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Told]:
-    """Runs a command against a gateway that wants signatures; gives its exit code, stdout and stderr."""
+    """Runs a command against a gateway that wants signatures, if not told otherwise; gives its exit code, stdout and stderr."""
+    policy = getattr(request, "param", SignaturePolicy.REQUIRE)
     ring, texts = key_ring_file(tmp_path)
-    gateway = gateways.another(checker=TrustedKeys.load([keys[1]]), policy=SignaturePolicy.REQUIRE)
+    gateway = gateways.another(checker=TrustedKeys.load([keys[1]]), policy=policy)
     add = door(gateway.models, gateway.catalogue, gateway.predictions)
     ring_of_keys = KeyRing.load(ring)
     # What the gateway logs in this process is not what a command prints.
@@ -111,6 +119,34 @@ async def test_a_model_that_was_changed_after_it_was_signed_is_not_verified(
     assert (code, told) == (65, "")
     assert "was changed" in error
     assert (await ergonaut("deploy", file, "--name", "digits"))[0] == 65
+
+
+async def test_what_mlflow_has_is_served_only_as_far_as_the_policy_lets_it(ergonaut: Told, gateways: Gateways) -> None:
+    # Unsigned, and there since before signatures were wanted.
+    await gateways.another().deploy(b"model a", run_id="run-1")
+    with mlflow_server() as (uri, _):
+        code, told, _ = await ergonaut("models", "export-mlflow", "digits", "--uri", uri, "--json")
+        assert (code, json.loads(told)) == (0, {"name": "digits", "version": "1"})
+        code, _, error = await ergonaut("models", "import-mlflow", "digits", "1", "--uri", uri, "--as", "again")
+        assert (code, "the file is not signed" in error) == (65, True)
+        code, _, error = await ergonaut("models", "import-mlflow", "digits", "9", "--uri", uri)
+        assert (code, "not found" in error) == (66, True)
+
+
+@pytest.mark.parametrize("ergonaut", [SignaturePolicy.OFF], indirect=True)
+async def test_a_version_goes_to_mlflow_and_comes_back(ergonaut: Told, gateways: Gateways) -> None:
+    lineage = Lineage("run-1", Used(carbon_grams_co2e=0.5, carbon_grams_co2e_range=0.1), framework="hand 1.0")
+    await gateways.another().models.deploy(Deployment("default", "digits", lineage), chunks(b"model a"))
+    assert (await ergonaut("models", "alias", "digits", "champion", "1"))[0] == 0
+    with mlflow_server() as (uri, _):
+        code, told, _ = await ergonaut("models", "export-mlflow", "digits", "--uri", uri, "--as", "Digits of MLflow")
+        assert (code, told) == (0, "digits is version 1 of Digits of MLflow in MLflow\n")
+        arguments = ("import-mlflow", "Digits of MLflow", "champion", "--uri", uri, "--as", "again", "--json")
+        code, told, _ = await ergonaut("models", *arguments)
+    model = json.loads(told)
+    assert (code, model["name"], model["run_id"]) == (0, "again", "run-1")
+    assert (model["lineage"]["carbon_grams_co2e"], model["lineage"]["carbon_grams_co2e_range"]) == (0.5, 0.1)
+    assert (model["lineage"]["framework"], "energy_joules" in model["lineage"]) == ("hand 1.0", False)
 
 
 async def test_an_alias_wants_a_version_or_its_removal(ergonaut: Told) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from ergonaut import signing
 from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.cli import models_mlflow
 from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client import AsyncClient
 from ergonaut.client.connection import Connection
@@ -34,6 +35,9 @@ app = typer.Typer(
     "Example: ergonaut models",
     invoke_without_command=True,
 )
+
+
+models_mlflow.register(app)
 
 
 def register(parent: typer.Typer) -> None:

@@ -137,7 +137,7 @@ class Models:
         record = (await self.get(tenant, name)).named(version)
         async with self._spool.room() as path:
             await self._world.files.fetch(tenant, record.file, path)
-            await self._world.trust.check_file(record, path)
+            await self._world.trust.check_content(record, path)
             async for piece in self._spool.pieces(path):
                 yield piece
 
