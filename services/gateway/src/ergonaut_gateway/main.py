@@ -20,14 +20,13 @@ from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes
 from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.domain.drift.watch import Windows
 from ergonaut_gateway.domain.request_log import Redaction
-from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, serving_http
+from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, QualityDoor, Router, serving_http
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
 from ergonaut_gateway.service.drifts import Watching
 from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.labels import Keeping
 from ergonaut_gateway.service.models import Limits, World
-from ergonaut_gateway.service.predictions import Watch
 from ergonaut_gateway.service.quality import Quality
 from ergonaut_gateway.service.request_log import Logging
 from ergonaut_gateway.service.spool import Spool
@@ -44,7 +43,8 @@ async def main(platform: PlatformSettings) -> None:
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
         models, catalogue = await _models(settings, platform, bus)
-        watch = await stack.enter_async_context(_watching(settings, bus))
+        quality = await stack.enter_async_context(_watching(settings, bus))
+        watch = quality.served if quality is not None else None
         predictions = Predictions(catalogue, bus, SystemClock(), _engine_limits(settings), watch)
         stack.callback(predictions.close)
         await stack.enter_async_context(
@@ -53,7 +53,10 @@ async def main(platform: PlatformSettings) -> None:
         await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
         router = Router()
-        InferenceDoor(models, catalogue, predictions, Callers(keys)).add_to(router)
+        callers = Callers(keys)
+        InferenceDoor(models, catalogue, predictions, callers).add_to(router)
+        if quality is not None:
+            QualityDoor(quality, callers).add_to(router)
         await stack.enter_async_context(serving_http(settings.http_address, router, _http_limits(settings)))
         add = door(models, catalogue, predictions)
         opened = await stack.enter_async_context(
@@ -87,7 +90,7 @@ async def _reporting(predictions: Predictions, settings: Settings) -> AsyncItera
 
 
 @asynccontextmanager
-async def _watching(settings: Settings, bus: Bus) -> AsyncIterator[Watch | None]:
+async def _watching(settings: Settings, bus: Bus) -> AsyncIterator[Quality | None]:
     """What sees each answered request while the block runs; nothing where nothing is to be watched."""
     quality_settings = (settings.watch_rows_per_second, settings.labels_waiting_max, settings.request_log_rate)
     if not any((*quality_settings, *settings.request_log_rates.values())):
@@ -105,7 +108,7 @@ async def _watching(settings: Settings, bus: Bus) -> AsyncIterator[Watch | None]
     REGISTRY.register(quality)
     try:
         async with background(quality.keep_checking()):
-            yield quality.served
+            yield quality
         await quality.check()
     finally:
         REGISTRY.unregister(quality)

@@ -7,7 +7,8 @@ answers in order. `inference` is one door on it; others add their paths to the s
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.inference import InferenceDoor
 from ergonaut_gateway.http.limits import HttpLimits
+from ergonaut_gateway.http.quality import QualityDoor
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.http.server import serving_http
 
-__all__ = ["Callers", "HttpLimits", "InferenceDoor", "Router", "serving_http"]
+__all__ = ["Callers", "HttpLimits", "InferenceDoor", "QualityDoor", "Router", "serving_http"]

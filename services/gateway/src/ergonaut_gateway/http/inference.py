@@ -16,6 +16,7 @@ from ergonaut_gateway.domain.models import ModelRecord, TensorSpec
 from ergonaut_gateway.domain.tallies import Spent, Statistics
 from ergonaut_gateway.domain.tensors import BYTES
 from ergonaut_gateway.http.answers import answer_error, answer_json
+from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.exchange import JSON, Exchange
 from ergonaut_gateway.http.router import Router
@@ -204,13 +205,7 @@ def _ask(exchange: Exchange) -> _Ask:
     body = exchange.request.body
     if not body:
         return _Ask()
-    try:
-        return _asks.decode(body)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        raise Refused(message, field=path.strip("`.") or "body") from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Refused(f"is not JSON: {error}", field="body") from error
+    return decoded(_asks, body)
 
 
 def _spec(spec: TensorSpec) -> dict[str, Any]:
