@@ -19,6 +19,7 @@ TORCH = "torch==2.13.0+cpu"
 TESTING = ("pytest>=8.4", "pytest-asyncio>=1.2", "pytest-timeout>=2.4", "numpy>=2.2")
 TRAINERS = ("accelerate==1.15.0", "lightning==2.6.6", "transformers==5.23.0")
 TRACKERS = ("mlflow==3.17.2", "neptune==1.14.0.post2", "tensorboard==2.21.0", "wandb==0.31.0")
+CONVERTERS = ("onnxscript==0.7.2",)
 """Pinned, since their files are read back by what is inside of them. All are installed with TORCH, so that none replaces it."""
 
 IF_INSTALLABLE = "--if-installable"
@@ -34,7 +35,17 @@ def main() -> int:
         print(f"{TORCH} cannot be installed here; see {Path(__file__).name} on where to get it")
         return 0 if IF_INSTALLABLE in sys.argv else 1
     subprocess.run(
-        [*install, TORCH, "--editable", str(ROOT / "libs" / "sdk"), *TESTING, *TRAINERS, *TRACKERS], check=True
+        [
+            *install,
+            TORCH,
+            "--editable",
+            f"{ROOT / 'libs' / 'sdk'}[create]",
+            *TESTING,
+            *TRAINERS,
+            *TRACKERS,
+            *CONVERTERS,
+        ],
+        check=True,
     )
     more = [argument for argument in sys.argv[1:] if argument != IF_INSTALLABLE]
     pytest = [str(python), "-m", "pytest", "--override-ini=timeout=300", str(ROOT / "tests" / "ml"), *more]
