@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ergonaut.errors import NotAllowed
 from ergonaut_gateway.http import HttpLimits, Router, serving_http
-from ergonaut_gateway.http.connection import PIPELINED_MAX, PREFACE
+from ergonaut_gateway.http import connection as connection_module
+from ergonaut_gateway.http.connection import PIPELINED_MAX, PREFACE, Connection, Door
 from ergonaut_gateway.http.exchange import Exchange, PeerGone
 
 from .http_raw import Raw, connected
@@ -192,6 +193,11 @@ async def test_a_caller_who_is_turned_away_hears_it_before_it_sends_its_body(raw
         (b"GET / HTTP/1.1\r\nhost: h\r\nx: " + b"a" * 20_000, 431, b"at most 20 headers of 4000 bytes"),
         (b"GET / HTTP/1.1\r\nhost: h\r\n" + b"a" * 20_000, 431, b"at most 20 headers of 4000 bytes"),
         (b"GET / HTTP/1.1\r\nhost: h\r\n" + b"a: b\r\n" * 30, 431, b"at most 20 headers"),
+        (
+            b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: " + b"a" * 20_000,
+            431,
+            b"at most 20 headers of 4000 bytes",
+        ),
         (b"GET / HTTP/1.1\r\n\r\n", 400, b"Host: is missing"),
         (b"GET / HTTP/2.0\r\nhost: h\r\n\r\n", 505, b"HTTP/2.0 is not spoken here"),
         (b"CONNECT h:1 HTTP/1.1\r\nhost: h\r\n\r\n", 405, b"CONNECT is not answered"),
@@ -286,6 +292,24 @@ async def test_more_connections_than_fit_are_told_to_come_back_and_many_more_are
         await asyncio.sleep(0.05)
         await again.send(GET)
         await again.answer()
+
+
+async def test_where_all_places_are_taken_the_one_silent_for_longest_gives_way(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "SPARED_SECONDS", 0.05)
+    async with contextlib.AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(connected(port)) for _ in range(4)]
+        for raw in [*opened, opened[0]]:
+            await raw.send(GET)
+            assert (await raw.answer()).status == 200
+        await asyncio.sleep(0.1)
+        newest = await stack.enter_async_context(connected(port))
+        await newest.send(GET)
+        assert (await newest.answer()).status == 200
+        assert await opened[1].ended() == b""
+        await opened[0].send(GET)
+        assert (await opened[0].answer()).status == 200
 
 
 @pytest.mark.parametrize("size_bytes", [2_000, 300_000])
@@ -440,12 +464,44 @@ _TOKENS = st.sampled_from(
 
 @given(st.lists(_TOKENS | st.binary(max_size=8), max_size=12))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_bytes_do_more_than_be_refused(port: int, parts: list[bytes]) -> None:
-    async with connected(port) as raw:
-        raw.writer.write(b"".join(parts))
-        raw.writer.write_eof()
-        with contextlib.suppress(ConnectionResetError):
-            assert b"HTTP/1.1 5" not in (await raw.ended()).replace(b"HTTP/1.1 505", b"")
-    async with connected(port) as after:
-        await after.send(GET)
-        assert (await after.answer()).status == 200
+async def test_no_bytes_do_more_than_be_refused_and_all_room_is_given_back(site: Site, parts: list[bytes]) -> None:
+    door = Door(site.router, LIMITS)
+    async with await asyncio.get_running_loop().create_server(lambda: Connection(door), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connected(port) as raw:
+            raw.writer.write(b"".join(parts))
+            raw.writer.write_eof()
+            with contextlib.suppress(ConnectionResetError):
+                assert b"HTTP/1.1 5" not in (await raw.ended()).replace(b"HTTP/1.1 505", b"")
+        async with connected(port) as after:
+            await after.send(GET)
+            assert (await after.answer()).status == 200
+        async with asyncio.timeout(5):
+            await door.emptied()
+    assert door.room.held_bytes == 0
+
+
+async def test_room_is_given_back_whatever_becomes_of_a_request(site: Site) -> None:
+    door = Door(site.router, LIMITS)
+    large, packed = b"a" * 90_000, gzip.compress(b"a" * 50_000)
+    async with await asyncio.get_running_loop().create_server(lambda: Connection(door), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        sent = [
+            post(large),
+            post(large)[:-9],
+            post(large, b"/held/a"),
+            post(packed, b"/echo", b"content-encoding: gzip"),
+            post(packed, b"/held/b", b"content-encoding: gzip"),
+            post(packed[:-9], b"/echo", b"content-encoding: gzip"),
+            post(large, b"/closed"),
+            post(large, b"/nowhere"),
+        ]
+        for request in sent:
+            async with connected(port) as raw:
+                await raw.send(request)
+        assert door.room.held_bytes > 0
+        for exchange in await site.holds(2):
+            exchange.answer(200, b"nobody reads this")
+        async with asyncio.timeout(5):
+            await door.emptied()
+    assert door.room.held_bytes == 0

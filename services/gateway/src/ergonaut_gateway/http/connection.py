@@ -28,6 +28,9 @@ SLICE_BYTES = 8 * 1024
 UNPACKED_INLINE_BYTES = 4 * 1024
 """Bodies up to here are unpacked at once, which takes at most some milliseconds; larger ones in a thread."""
 
+SPARED_SECONDS = 5.0
+"""Callers that were silent for less are likely to send their next request just now, so they need not give way to others."""
+
 LINGER_SECONDS = 5.0
 """How long more is read and dropped after a refusal, so that a caller who is still sending comes to read it."""
 
@@ -63,6 +66,18 @@ class Door:
         if not self.connections:
             self._emptied.set()
 
+    def has_room(self) -> bool:
+        """Whether one more connection fits; the one that has been silent for longest gives way."""
+        if len(self.connections) < self.limits.connections:
+            return True
+        silent = [each for each in self.connections if each.silent_seconds >= SPARED_SECONDS]
+        if not silent:
+            return False
+        longest = max(silent, key=lambda each: each.silent_seconds)
+        self.left(longest)
+        longest.drain()
+        return True
+
     async def emptied(self) -> None:
         """Wait until there is no connection."""
         while self.connections:
@@ -96,7 +111,7 @@ class Connection(asyncio.Protocol):
         """Begin; at most twice as many callers as fit are kept, the second half only to be told to come back."""
         self._transport = cast("asyncio.Transport", transport)
         connections = self._door.connections
-        self._crowded = len(connections) >= self._door.limits.connections
+        self._crowded = not self._door.has_room()
         if len(connections) >= 2 * self._door.limits.connections:
             self._transport.abort()
         connections.add(self)
@@ -138,6 +153,15 @@ class Connection(asyncio.Protocol):
         self._parse()
 
     # What the server calls.
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long there has been no request; 0 while there is one."""
+        if self._turns or self._reader.state != IDLE or self._reader.deaf or self._writing_paused:
+            return 0.0
+        limits = self._door.limits
+        allowed_seconds = limits.head_seconds if self._fresh else limits.idle_seconds
+        return self._loop.time() - self.deadline_seconds + allowed_seconds
 
     def expire(self) -> None:
         """The deadline has passed."""

@@ -15,6 +15,9 @@ EARLY_BYTES = 64 * 1024
 NAMES_MAX = 512
 """Names of headers that are remembered in lower case."""
 
+NAME_BYTES_MAX = 64
+"""Longer names are nobody's but a hostile caller's."""
+
 IDLE, HEAD, BODY = range(3)
 """What a reader is at: between two requests, in a request line with its headers, in a body."""
 
@@ -49,7 +52,9 @@ class Reader:
     owes_continue: bool
     """Whether the caller waits to be asked for its body."""
     _url: bytes
+    _fed_bytes: int
     _body: list[bytes]
+    _body_bytes: int
 
     def __init__(self, owner: Owner, limits: HttpLimits, room: BodyRoom) -> None:
         self._owner = owner
@@ -73,7 +78,7 @@ class Reader:
     def feed(self, piece: memoryview) -> None:
         """Read on."""
         while piece and not self.deaf:
-            begun, at_head = self._messages, self.state == HEAD
+            begun, state, body_bytes = self._messages, self.state, self._body_bytes
             try:
                 self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
@@ -85,10 +90,12 @@ class Reader:
                 if not self.deaf:
                     self.refuse(Refused(f"is not HTTP: {error}", field="request"))
                 return
-            if at_head and self.state == HEAD and self._messages == begun:
-                # httptools keeps an unfinished header to itself, so only what was fed tells how large it has become.
+            if state != IDLE and self.state == state and (self._messages, self._body_bytes) == (begun, body_bytes):
+                # httptools keeps an unfinished header or trailer to itself; only what was fed tells how large it is by now.
                 self._fed_bytes += len(piece)
                 self._check_head()
+            else:
+                self._fed_bytes = 0
             return
 
     def refuse(self, error: ErgonautError) -> None:
@@ -257,6 +264,6 @@ class Reader:
 
 def _lower(name: bytes) -> str:
     known = name.decode("latin-1").lower()
-    if len(_names) < NAMES_MAX:
+    if len(_names) < NAMES_MAX and len(name) <= NAME_BYTES_MAX:
         _names[name] = known
     return known

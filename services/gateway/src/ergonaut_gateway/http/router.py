@@ -20,6 +20,9 @@ Admit = Callable[[Exchange], object]
 FOUND_MAX = 4096
 """Paths whose route is remembered. They hold callers' words, so there must be an end; beyond it all are forgotten."""
 
+FOUND_CHARACTERS_MAX = 300
+"""Longer paths are looked up each time."""
+
 SEGMENTS_MAX = 32
 """No route is nearly so long; a bound keeps hostile paths cheap."""
 
@@ -146,9 +149,10 @@ class Router:
             found[method] = (route, dict(zip(route.names, values, strict=True)))
         if "GET" in found:
             found.setdefault("HEAD", found["GET"])
-        if len(self._found) >= FOUND_MAX:
-            self._found.clear()
-        self._found[path] = found
+        if len(path) <= FOUND_CHARACTERS_MAX:
+            if len(self._found) >= FOUND_MAX:
+                self._found.clear()
+            self._found[path] = found
         return found
 
     def _turn_away(self, exchange: Exchange, found: _Found) -> None:
