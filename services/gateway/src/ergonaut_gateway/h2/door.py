@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.lifetimes import background
@@ -68,7 +68,8 @@ class H2Door:
         registrar = Registrar()
         add(registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
-        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), registrar)
+        reflects = reflection.aio.ReflectionServicer((*names, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflects, registrar)
         self.tasks = Tasks(Calls(keys), room, message_bytes=limits.message_bytes)
         self._methods: dict[str, _Opens] = {
             path: self.tasks.opener(handler) for path, handler in registrar.handlers.items()
