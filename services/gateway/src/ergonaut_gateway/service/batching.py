@@ -203,8 +203,9 @@ class _Work:
         last = len(self.batches) - 1
         for index, batch in enumerate(self.batches):
             batch.compute(monotonic)
-            self.over = index == last
             self.ran.append(batch)
+            # Only now, so that whoever finds this over finds the last batch as well.
+            self.over = index == last
             self.loop.call_soon_threadsafe(self._told, self)
 
 

@@ -112,11 +112,11 @@ class Served:
             answer = InferenceAnswer(request.id, self._model, self._version, result)
         try:
             done(answer)
+            if self.watch is not None and not isinstance(result, BaseException):
+                self.watch(request, result)
         except Exception:
             # One caller that cannot be answered must not keep the others of its batch from being so.
-            log.exception("answer not given", model=self._model)
-        if self.watch is not None and not isinstance(result, BaseException):
-            self.watch(request, result)
+            log.exception("answer not given or not watched", model=self._model)
 
 
 class Board:

@@ -130,10 +130,10 @@ class Batch:
         try:
             inputs = {name: joined([request.inputs[name] for request in requests]) for name in names}
             outputs = self.lane.runner.compute(inputs, self.tickets[0].outputs, self.stop)
+            pieces = parted(outputs, [ticket.rows for ticket in self.tickets])
         except Exception:
             # One of them is at fault. Which one shows when each runs by itself, so that none fails for a neighbour.
             return None
-        pieces = parted(outputs, [ticket.rows for ticket in self.tickets])
         if pieces is None:
             self.lane.joinable = False
         return pieces
