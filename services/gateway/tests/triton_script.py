@@ -4,6 +4,7 @@ generated module register the same protobuf names. Any failure ends it with a tr
 Each call gets headers of its own: tritonclient writes the lengths and encodings of one request into the dictionary it is given.
 """
 
+import queue
 import sys
 
 import ml_dtypes
@@ -129,9 +130,65 @@ def check_grpc(address, headers):
     assert client.get_model_metadata("doubling", headers=dict(headers)).inputs[0].name == "x"
     check_doubling(tritonclient.grpc, client, headers)
     check_datatypes(tritonclient.grpc, client, headers)
+    check_grpc_repository(client, headers)
+    check_waiting(client, headers)
+    check_stream(client, headers)
+
+
+def check_grpc_repository(client, headers):
+    config = client.get_model_config("doubling", headers=dict(headers)).config
+    assert (config.name, config.platform, config.backend) == ("doubling", "onnxruntime_onnx", "onnxruntime")
+    assert [(each.name, each.data_type, list(each.dims)) for each in config.input] == [("x", 11, [-1, 3])]
+    counted = client.get_inference_statistics("doubling", headers=dict(headers)).model_stats
+    assert counted[0].inference_count >= 2
+    assert counted[0].inference_stats.success.count >= 1
+    assert len(client.get_inference_statistics(headers=dict(headers)).model_stats) > len(counted)
+    state = {each.name: each.state for each in client.get_model_repository_index(headers=dict(headers)).models}
+    assert state["identity-fp32"] == "READY"
+    client.unload_model("identity-fp32", headers=dict(headers))
+    assert not client.is_model_ready("identity-fp32", headers=dict(headers))
+    client.load_model("identity-fp32", headers=dict(headers))
+    assert client.is_model_ready("identity-fp32", headers=dict(headers))
+
+
+def check_waiting(client, headers):
+    tensor = np.arange(3000, dtype=np.float32).reshape(1000, 3)
+    given = tritonclient.grpc.InferInput("x", [1000, 3], "FP32")
+    given.set_data_from_numpy(tensor)
+    for packed in (None, "gzip", "deflate"):
+        result = client.infer("doubling", [given], headers=dict(headers), compression_algorithm=packed)
+        np.testing.assert_array_equal(result.as_numpy("y"), 2 * tensor)
+    result = client.infer("doubling", [given], headers=dict(headers), priority=1, timeout=9_000_000, client_timeout=9.0)
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * tensor)
+    answers = queue.Queue()
+    client.async_infer("doubling", [given], lambda result, error: answers.put((result, error)), headers=dict(headers))
+    result, error = answers.get(timeout=20)
+    assert error is None
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * tensor)
+
+
+def check_stream(client, headers):
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=dict(headers))
+    for at in range(100):
+        given = tritonclient.grpc.InferInput("x", [1, 3], "FP32")
+        given.set_data_from_numpy(np.full((1, 3), at, dtype=np.float32))
+        model = "nothing" if at == 50 else "doubling"
+        client.async_stream_infer(model, [given], request_id=str(at), enable_empty_final_response=at == 3)
+    for at in range(100):
+        result, error = answers.get(timeout=20)
+        if at == 50:
+            assert "no model nothing" in error.message()
+            continue
+        assert result.get_response().id == str(at)
+        assert result.as_numpy("y").tolist() == [[2.0 * at] * 3]
+        assert ("triton_final_response" in result.get_response().parameters) == (at == 3)
+    client.stop_stream()
 
 
 if __name__ == "__main__":
     http_address, grpc_address, key = sys.argv[1:]
     check_http(http_address, {"authorization": f"Bearer {key}"})
-    check_grpc(grpc_address, {"authorization": f"Bearer {key}"})
+    # The HTTP address speaks gRPC as well.
+    for address in (grpc_address, http_address):
+        check_grpc(address, {"authorization": f"Bearer {key}"})

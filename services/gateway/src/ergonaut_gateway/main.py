@@ -12,6 +12,7 @@ from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.references import BUCKET as REFERENCES_BUCKET
@@ -57,13 +58,17 @@ async def main(platform: PlatformSettings) -> None:
         InferenceDoor(models, catalogue, predictions, callers).add_to(router)
         if quality is not None:
             QualityDoor(quality, callers).add_to(router)
-        await stack.enter_async_context(serving_http(settings.http_address, router, _http_limits(settings)))
         add = door(models, catalogue, predictions)
+        own = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, _h2_limits(settings)))
+        await stack.enter_async_context(
+            serving_http(settings.http_address, router, _http_limits(settings), h2_factory=own)
+        )
         opened = await stack.enter_async_context(
             serving(settings.grpc_address, service="gateway", add=add, keys=keys, names=NAMES)
         )
         await stop_requested()
         await opened.set_serving(False)
+        await own.set_serving(False)
         await predictions.finish(within_seconds=settings.stop_seconds)
 
 
@@ -139,6 +144,15 @@ def _http_limits(settings: Settings) -> HttpLimits:
         body_seconds=settings.body_timeout_seconds,
         head_seconds=settings.head_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
+        write_seconds=settings.write_timeout_seconds,
+    )
+
+
+def _h2_limits(settings: Settings) -> h2.H2Limits:
+    return h2.H2Limits(
+        connections=settings.connections_max,
+        all_messages_bytes=settings.bodies_bytes_max,
+        idle_seconds=max(settings.idle_timeout_seconds, h2.H2Limits().idle_seconds),
         write_seconds=settings.write_timeout_seconds,
     )
 
