@@ -331,8 +331,10 @@ async def test_a_run_that_takes_too_long_is_stopped_and_those_who_wait_are_told(
         given = await answers.all()
         assert [str(error) for error in given] == ["the model took longer than 0.05 s"] * 2
         runner.gate.set()
-        answers.ask(request(2))
-        assert isinstance((await answers.all())[2], InferenceAnswer)
+        async with asyncio.timeout(20):
+            # A busy machine may take as long itself now and then.
+            while not isinstance((await answers.all())[-1], InferenceAnswer):
+                answers.ask(request(2))
 
 
 async def test_those_who_still_wait_at_a_stop_are_told() -> None:
