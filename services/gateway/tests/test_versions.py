@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import ModelAliased, ModelRemoved
 from ergonaut_gateway.domain.changes import ALIASES_MAX, REMOVED_MAX, Naming
 
@@ -346,6 +346,23 @@ async def test_a_hold_of_a_deployment_that_may_still_be_at_work_is_kept(gateways
     await gateways.clock.advance(3_700)
     await gateway.models.finish_all()
     assert (gateways.files.kept, gateways.notes.noted) == ({}, {})
+
+
+async def test_the_file_of_a_damaged_record_is_not_deleted(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = gateways.another()
+    await deployed(gateway, b"model a")
+
+    async def damaged(tenant: str, name: str) -> None:
+        raise Broken("the record cannot be read")
+
+    async def nothing() -> list[Any]:
+        return []
+
+    monkeypatch.setattr(gateways.registry, "get", damaged)
+    monkeypatch.setattr(gateways.registry, "entries", nothing)
+    await gateways.clock.advance(3_700)
+    await gateway.models.finish_all()
+    assert list(gateways.files.kept.values()) == [b"model a"]
 
 
 async def test_a_deletion_that_comes_late_does_not_hit_a_file_that_is_held_anew(gateways: Gateways) -> None:

@@ -4,6 +4,7 @@ A file is deleted only after its note says that nobody holds it, and a deploymen
 under another name. So a deletion that comes late, or is repeated, never hits a file that somebody holds.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ergonaut.errors import Conflict, ErgonautError, Unavailable
@@ -64,12 +65,12 @@ class SharedFiles:
 
     async def sweep(self, registry: ModelRegistry) -> None:
         """Give up the holds of deployments that died, and delete what nobody holds."""
-        for entry in await self._notes.entries():
+        notes = await self._notes.entries()
+        # Read after the notes: a hold that is old enough to be dead has its version recorded by now, or never will.
+        known = {(entry.model.tenant, entry.model.name): entry.model for entry in await registry.entries()}
+        for entry in notes:
             try:
-                # Read for each note after the note: a hold is noted before its version is recorded.
-                models = {hold.model for hold in entry.kept.holds}
-                found = [await registry.get(entry.kept.tenant, name) for name in sorted(models)]
-                living = frozenset().union(*(_holders(each.model) for each in found if each))
+                living = await self._holders(entry.kept, known, registry)
                 await self._note(entry, without_dead(entry.kept, living, now=self._clock.now()))
             except Conflict:
                 continue
@@ -80,6 +81,20 @@ class SharedFiles:
         """A new hold for a deployment of a model."""
         return Hold(model, new_id("deployment"), self._clock.now())
 
+    async def _holders(
+        self, kept: KeptFile, known: Mapping[tuple[str, str], Model], registry: ModelRegistry
+    ) -> frozenset[str]:
+        """The deployments that records tell of, among the models that hold a file. Raises Broken for a damaged record."""
+        found: set[str] = set()
+        for name in {hold.model for hold in kept.holds}:
+            model = known.get((kept.tenant, name))
+            if model is None:
+                # Asked for by name, since a list leaves damaged records out, and their files are not to be deleted.
+                entry = await registry.get(kept.tenant, name)
+                model = entry.model if entry is not None else Model(kept.tenant, name)
+            found |= {record.deployment_id for record in model.versions if not record.is_file_released}
+        return frozenset(found)
+
     async def _note(self, entry: FileEntry, kept: KeptFile) -> None:
         """Write a note that has fewer holds. Raises Conflict where it was changed."""
         if kept.holds != entry.kept.holds:
@@ -88,7 +103,3 @@ class SharedFiles:
             return
         await self._files.delete(kept.tenant, kept.file)
         await self._notes.drop(entry)
-
-
-def _holders(model: Model) -> frozenset[str]:
-    return frozenset(record.deployment_id for record in model.versions if not record.is_file_released)
