@@ -1,9 +1,13 @@
-"""HTTP byte by byte, for what no client library would send."""
+"""HTTP byte by byte, for what no client library would send, and handlers to send it to."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+
+from ergonaut.errors import NotAllowed
+from ergonaut_gateway.http import Router
+from ergonaut_gateway.http.exchange import Exchange, PeerGone
 
 PATIENCE_SECONDS = 10.0
 
@@ -68,3 +72,48 @@ async def connected(port: int) -> AsyncIterator[Raw]:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+class Site:
+    """Handlers that a test steers."""
+
+    def __init__(self) -> None:
+        self.router = Router()
+        self.held: list[Exchange] = []
+        self.gone: list[str] = []
+        self.stopped_by: list[type[BaseException]] = []
+        for method in ("GET", "POST"):
+            self.router.add(
+                method, "/echo", lambda exchange: exchange.answer(200, bytes(exchange.request.body), "text/plain")
+            )
+            self.router.add(method, "/held/{name}", self.hold)
+        self.router.add("POST", "/closed", lambda _: None, admit=self.refuse)
+        self.router.add("GET", "/large/{bytes}", self.large)
+        self.router.add("GET", "/stream/{count}", self.stream)
+
+    def hold(self, exchange: Exchange) -> None:
+        self.held.append(exchange)
+        exchange.on_gone(lambda: self.gone.append(exchange.path_values["name"]))
+
+    def refuse(self, _: Exchange) -> None:
+        raise NotAllowed("not you")
+
+    def large(self, exchange: Exchange) -> None:
+        exchange.answer(200, b"a" * int(exchange.path_values["bytes"]), "text/plain")
+
+    async def stream(self, exchange: Exchange) -> None:
+        stream = exchange.stream(200, "text/plain")
+        try:
+            for number in range(int(exchange.path_values["count"])):
+                await stream.write(b"%07d\n" % number)
+        except (PeerGone, asyncio.CancelledError) as error:
+            self.stopped_by.append(type(error))
+            raise
+        stream.close()
+
+    async def holds(self, count: int) -> list[Exchange]:
+        """The exchanges that are held, once there are so many."""
+        async with asyncio.timeout(5):
+            while len(self.held) < count:
+                await asyncio.sleep(0.005)
+        return self.held

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ergonaut.errors import NotAllowed
-from ergonaut_gateway.http import HttpLimits, Router, serving_http
+from ergonaut_gateway.http import HttpLimits, serving_http
 from ergonaut_gateway.http import connection as connection_module
 from ergonaut_gateway.http.connection import PIPELINED_MAX, PREFACE, Connection, Door
-from ergonaut_gateway.http.exchange import Exchange, PeerGone
+from ergonaut_gateway.http.exchange import Exchange
 
-from .http_raw import Raw, connected
+from .http_raw import Raw, Site, connected
 
 LIMITS = HttpLimits(
     body_bytes=100_000,
@@ -32,51 +31,6 @@ LIMITS = HttpLimits(
     headers=20,
 )
 GET = b"GET /echo HTTP/1.1\r\nhost: h\r\n\r\n"
-
-
-class Site:
-    """Handlers that a test steers."""
-
-    def __init__(self) -> None:
-        self.router = Router()
-        self.held: list[Exchange] = []
-        self.gone: list[str] = []
-        self.stopped_by: list[type[BaseException]] = []
-        for method in ("GET", "POST"):
-            self.router.add(
-                method, "/echo", lambda exchange: exchange.answer(200, bytes(exchange.request.body), "text/plain")
-            )
-            self.router.add(method, "/held/{name}", self.hold)
-        self.router.add("POST", "/closed", lambda _: None, admit=self.refuse)
-        self.router.add("GET", "/large/{bytes}", self.large)
-        self.router.add("GET", "/stream/{count}", self.stream)
-
-    def hold(self, exchange: Exchange) -> None:
-        self.held.append(exchange)
-        exchange.on_gone(lambda: self.gone.append(exchange.path_values["name"]))
-
-    def refuse(self, _: Exchange) -> None:
-        raise NotAllowed("not you")
-
-    def large(self, exchange: Exchange) -> None:
-        exchange.answer(200, b"a" * int(exchange.path_values["bytes"]), "text/plain")
-
-    async def stream(self, exchange: Exchange) -> None:
-        stream = exchange.stream(200, "text/plain")
-        try:
-            for number in range(int(exchange.path_values["count"])):
-                await stream.write(b"%07d\n" % number)
-        except (PeerGone, asyncio.CancelledError) as error:
-            self.stopped_by.append(type(error))
-            raise
-        stream.close()
-
-    async def holds(self, count: int) -> list[Exchange]:
-        """The exchanges that are held, once there are so many."""
-        async with asyncio.timeout(5):
-            while len(self.held) < count:
-                await asyncio.sleep(0.005)
-        return self.held
 
 
 @pytest.fixture
