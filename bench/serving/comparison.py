@@ -157,13 +157,14 @@ def main(words: Sequence[str]) -> None:
             answers += questions.starts([one for one in contestants if one.model.name == "digits"], wish.rounds)
         rates: dict[Row, Seen] = {}
         if set(wish.parts) - {"start"}:
-            found = started(contestants, stack)
+            everyone = "peak" in wish.parts
+            found = started([one for one in contestants if everyone or isinstance(one, Gateway)], stack)
             if {"peak", "half", "twice"} & set(wish.parts):
-                rates = peaks(found, list(models.values()), clients, wish.rounds)
+                rates = peaks(found, list(models.values()) if everyone else [], clients, wish.rounds)
                 tell(rates)
             answers += questions.asked(wish.parts, wish.rounds, rates, found, folder)
     print(f"the machine's load after: {os.getloadavg()[0]:.2f}")
-    if rates:
+    if "peak" in wish.parts:
         bars_of_rates(rates)
     for name, value, bound in answers:
         bar(name, value, bound)

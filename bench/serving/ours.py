@@ -78,11 +78,11 @@ class Gateway(Contestant):
     def _grpc_door(self, service: ServiceProcess, key: tuple[str, str]) -> Door:
         """The port that HTTP has too, where gRPC is answered there; else the one that is gRPC's own."""
         shared = Door(self.model, "grpc", self._http_port, GRPC_PATH, (key,))
-        return (
-            shared
-            if not checked(shared)
-            else Door(self.model, "grpc", int(service.address.rpartition(":")[2]), GRPC_PATH, (key,))
-        )
+        because = checked(shared)
+        if not because:
+            return shared
+        print(f"  gRPC is asked on its own port, since on that of HTTP: {because}", flush=True)
+        return Door(self.model, "grpc", int(service.address.rpartition(":")[2]), GRPC_PATH, (key,))
 
     def _deploy(self, service: ServiceProcess, signature: str) -> None:
         content = self.model.path.read_bytes()

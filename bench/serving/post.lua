@@ -19,6 +19,6 @@ end
 function done(summary, latency, _)
   local errors = summary.errors
   io.write(string.format("RESULT %f %f %f %d\n",
-    summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1000, latency:percentile(99) / 1000,
+    (summary.requests - errors.status) / (summary.duration / 1e6), latency:percentile(50) / 1000, latency:percentile(99) / 1000,
     errors.status + errors.connect + errors.read + errors.write + errors.timeout))
 end
