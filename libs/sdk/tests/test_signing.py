@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ergonaut import signing
 from ergonaut.errors import Refused
@@ -147,6 +149,53 @@ def test_a_signature_that_was_changed_is_refused(change: Any, told: str, model: 
 def test_what_is_no_signature_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="signature"):
         signing.read_bundle(text)
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("sha256") | st.just("00"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+_PLACES = (
+    ("bundle", "verificationMaterial"),
+    ("bundle", "dsseEnvelope"),
+    ("envelope", "signatures"),
+    ("envelope", "payload"),
+    ("signature", "sig"),
+    ("statement", "subject"),
+    ("statement", "predicate"),
+    ("subject", "digest"),
+    ("predicate", "serialization"),
+    ("predicate", "resources"),
+    ("resource", "name"),
+    ("resource", "digest"),
+    ("resource", "algorithm"),
+)
+
+
+@given(place=st.sampled_from(_PLACES), value=_ANY, sig=st.binary(max_size=80))
+def test_whatever_stands_in_a_signature_it_is_read_or_refused(place: tuple[str, str], value: Any, sig: bytes) -> None:
+    bundle = json.loads((THEIRS / "model.sig").read_text())
+    envelope, statement = bundle["dsseEnvelope"], json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+    parts = {
+        "bundle": bundle,
+        "envelope": envelope,
+        "signature": envelope["signatures"][0],
+        "statement": statement,
+        "subject": statement["subject"][0],
+        "predicate": statement["predicate"],
+        "resource": statement["predicate"]["resources"][0],
+    }
+    envelope["signatures"][0]["sig"] = base64.b64encode(sig).decode()
+    parts[place[0]][place[1]] = value
+    if place != ("envelope", "payload"):
+        envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    trusted = signing.read_keys([THEIRS / "key.pub"])
+    try:
+        key = signing.signed_by(signing.read_bundle(json.dumps(bundle)), trusted)
+    except Refused:
+        return
+    assert key is None
 
 
 def test_keys_that_cannot_be_used_are_named(tmp_path: Path, keys: Keys, model: Path) -> None:

@@ -132,7 +132,12 @@ class FakeRunner:
     def stop(self) -> FakeStop:
         return FakeStop()
 
-    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
+    def compute(
+        self,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[str],
+        stop: Stop | None,  # noqa: ARG002 - it is done at once
+    ) -> dict[str, Tensor]:
         self.batches.append(len(inputs["x"]))
         if np.isnan(inputs["x"]).any():
             raise Refused("the model cannot compute this: a NaN", field="inputs")
