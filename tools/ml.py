@@ -34,19 +34,9 @@ def main() -> int:
     if subprocess.run([*install, TORCH], check=False).returncode != 0:
         print(f"{TORCH} cannot be installed here; see {Path(__file__).name} on where to get it")
         return 0 if IF_INSTALLABLE in sys.argv else 1
-    subprocess.run(
-        [
-            *install,
-            TORCH,
-            "--editable",
-            f"{ROOT / 'libs' / 'sdk'}[create]",
-            *TESTING,
-            *TRAINERS,
-            *TRACKERS,
-            *CONVERTERS,
-        ],
-        check=True,
-    )
+    ours = f"{ROOT / 'libs' / 'sdk'}[create]"
+    needed = (TORCH, *TESTING, *TRAINERS, *TRACKERS, *CONVERTERS)
+    subprocess.run([*install, "--editable", ours, *needed], check=True)
     more = [argument for argument in sys.argv[1:] if argument != IF_INSTALLABLE]
     pytest = [str(python), "-m", "pytest", "--override-ini=timeout=300", str(ROOT / "tests" / "ml"), *more]
     return subprocess.run(pytest, cwd=ROOT, check=False).returncode

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from sklearn.linear_model import LogisticRegression
 from skops import io as skops_io
 
 from ergonaut.create.flow import Telling, create
 from ergonaut.create.options import CreateOptions, options_from
 from ergonaut.errors import NotFound, Refused
+from ergonaut.signing import read_keys, verify
 from ergonaut_common.testing import ServiceProcess, free_port, key_ring_file, nats_server
 
 from .made_models import (
@@ -113,6 +116,20 @@ def test_int8_that_keeps_its_answers_is_taken_and_one_that_does_not_is_refused(k
     assert figures["accuracy_after"] >= 0.97
     with pytest.raises(Refused, match=r"int8 changes too much: accuracy falls from 1\.0000 to 0\.\d+ over 200 rows"):
         create(options.model_copy(update={"model": str(bad)}), Telling())
+
+
+def test_a_signed_model_is_written_with_a_signature_that_fits(onnx_file: Path, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    (tmp_path / "key.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    out, public = tmp_path / "out.onnx", read_keys([tmp_path / "key.pub"])
+    create(CreateOptions(model=str(onnx_file), serve=False, sign_key=tmp_path / "key.pem", output=out), Telling())
+    bundle = (tmp_path / "out.onnx.sig").read_text()
+    assert verify(out, bundle, public) == public[0]
+    out.write_bytes(out.read_bytes() + b" ")
+    with pytest.raises(Refused, match="does not fit"):
+        verify(out, bundle, public)
 
 
 def test_int8_needs_a_persons_data(onnx_file: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_name_of_a_tensor_cannot_become_code(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_the_projects_own_tests_pass(folder: Path) -> None:
     # Without a signature, since this one is made up.
-    (folder / "model" / "model.sig").unlink()
+    (folder / "model" / "model.onnx.sig").unlink()
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "--rootdir", str(folder), str(folder / "tests")]
     done = subprocess.run(tests, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

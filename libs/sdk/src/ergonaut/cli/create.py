@@ -43,6 +43,7 @@ def create(
     ] = None,
     absolute_max: Annotated[float, typer.Option("--absolute", help="Largest difference from the source.")] = 1e-4,
     relative_max: Annotated[float, typer.Option("--relative", help="The same, relative.")] = 1e-3,
+    unlike_share_max: Annotated[float, typer.Option("--unlike", help="Share of values that may lie beyond.")] = 0.0,
     optimise: Annotated[str, typer.Option("--optimise", help="off, basic, extended or all (this CPU only).")] = "basic",
     quantise: Annotated[str, typer.Option("--quantise", help="int8: off, dynamic or static.")] = "off",
     accuracy_drop_max: Annotated[float, typer.Option("--accuracy-drop", help="Accuracy that int8 may cost.")] = 0.01,

@@ -48,9 +48,9 @@ def compared(ours: Feed, theirs: Feed, tolerance: Tolerance) -> tuple[Difference
     return tuple(_difference(name, ours[name], theirs[name], tolerance) for name in ours)
 
 
-def agree(differences: tuple[Difference, ...]) -> bool:
-    """Whether all is near enough."""
-    return all(each.unlike == 0 for each in differences)
+def agree(differences: tuple[Difference, ...], *, unlike_share_max: float = 0.0) -> bool:
+    """Whether of every output at most such a share of the values is not near enough."""
+    return all(each.unlike <= unlike_share_max * each.values for each in differences)
 
 
 def in_words(differences: tuple[Difference, ...]) -> str:

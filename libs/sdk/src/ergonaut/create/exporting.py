@@ -92,7 +92,7 @@ def contents_of(project: Project) -> dict[str, bytes]:
             contents[target.replace("STAGE", stage)] = text.encode()
     contents["model/model.onnx"] = project.model
     if project.signature:
-        contents["model/model.sig"] = project.signature.encode()
+        contents["model/model.onnx.sig"] = project.signature.encode()
     contents["openapi.json"] = _json(document(project.name, project.inputs, project.outputs))
     contents["example.json"] = _json(request_json(project.inputs, drawn(project.inputs, DRAWS[1])))
     return contents

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,12 @@ def _read_json(path: Path) -> dict[str, Array]:
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
+    with zipfile.ZipFile(path) as members:
+        unpacked_bytes = sum(member.file_size for member in members.infolist())
+    if unpacked_bytes > EXAMPLE_BYTES_MAX:
+        raise Refused(
+            f"{path} is {unpacked_bytes >> 20} MiB when unpacked, and {EXAMPLE_BYTES_MAX >> 20} MiB are taken"
+        )
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 

@@ -262,9 +262,9 @@ class _Creation:
         }
         differences = compared(shared, shaped, Tolerance(self.options.absolute_max, self.options.relative_max))
         words = f"{in_words(differences)}, over {row_count(self.reference.feed)} rows"
-        if not agree(differences):
+        if not agree(differences, unlike_share_max=self.options.unlike_share_max):
             told = "the ONNX file does not compute what its source does"
-            raise Refused(f"{told}: {words}; --absolute and --relative set the bounds")
+            raise Refused(f"{told}: {words}; --absolute, --relative and --unlike set the bounds")
         return DONE, words, {"differences": [each.as_dict() for each in differences]}
 
     def _optimise(self) -> Told:
@@ -325,6 +325,10 @@ class _Creation:
 
         assert self.options.sign_key is not None
         needed("cryptography")
+        # A signature names the file; a person who checks it should know that name again.
+        named = self.folder / "signed" / f"{self.outcome.name}.onnx"
+        named.parent.mkdir()
+        self.model = self.model.rename(named)
         self.signature = sign(self.model, self.options.sign_key)
         return DONE, f"signed by {self.options.sign_key}", {"key": str(self.options.sign_key)}
 
@@ -334,7 +338,7 @@ class _Creation:
         try:
             self.options.output.write_bytes(self.model.read_bytes())
             if self.signature:
-                written.append(self.options.output.with_suffix(".sig"))
+                written.append(self.options.output.with_name(f"{self.options.output.name}.sig"))
                 written[1].write_text(self.signature)
         except OSError as error:
             raise Refused(f"{self.options.output} cannot be written: {error.strerror}", field="--output") from error
@@ -354,11 +358,12 @@ class _Creation:
         from ergonaut.create.serving import key_in_shell, serve
 
         outcome, inputs = self.outcome, self.inspection.inputs
-        outcome.version, outcome.url = serve(
-            self.model, outcome.name, run_id=self.options.run, signature=self.signature
-        )
+        served = serve(self.model, outcome.name, run_id=self.options.run, signature=self.signature)
+        outcome.version, outcome.url = served.version, served.url
         outcome.curl, outcome.python = curl(outcome.url, inputs, key_in_shell()), python(outcome.name, inputs)
-        return DONE, f"version {outcome.version} at {outcome.url}", {"version": outcome.version, "url": outcome.url}
+        words = f"version {outcome.version} at {outcome.url}"
+        figures = {"version": outcome.version, "url": outcome.url}
+        return (WARNED, f"{words}; {served.untold}", figures) if served.untold else (DONE, words, figures)
 
     def _predict(self) -> Told:
         from ergonaut.create.serving import first_prediction

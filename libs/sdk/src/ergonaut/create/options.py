@@ -34,6 +34,7 @@ class CreateOptions(BaseModel):
     drop_maps: bool | None = Field(default=None, description="Give tensors where the model gives maps (ZipMap).")
     absolute_max: float = Field(default=1e-4, ge=0, description="Largest absolute difference from the source model.")
     relative_max: float = Field(default=1e-3, ge=0, description="Largest relative difference from the source model.")
+    unlike_share_max: float = Field(default=0.0, ge=0, le=1, description="Share of values that may lie beyond both.")
     optimise: Level = Field(default="basic", description="How far onnxruntime may rewrite the graph beforehand.")
     quantise: Quantisation = Field(default="off", description="Make weights int8; static also makes activations int8.")
     accuracy_drop_max: float = Field(default=0.01, ge=0, le=1, description="Accuracy that int8 may cost, by labels.")

@@ -2,26 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ergonaut.client import Client, Connection
 from ergonaut.create.calling import one_row, request_json
 from ergonaut.create.tensors import Feed, Spec
-from ergonaut.errors import NotFound, Unavailable
+from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut.local.home import Home
+
+if TYPE_CHECKING:
+    from ergonaut.api.inference.v1 import inference_pb2 as pb
 
 START = "start it with `ergonaut up`, or give --no-serve"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where it is served, and what it answered to the first question."""
+    """Which version it is, and where predictions go to."""
 
-    name: str
     version: int
     url: str
-    outputs: list[dict[str, Any]]
+    untold: str
+    """Why it is not recorded what the run that trained it used; empty where it is, or where no run was named."""
 
 
 def ensure_reachable() -> None:
@@ -34,15 +37,26 @@ def ensure_reachable() -> None:
         raise NotFound(f"where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS, or {START}")
 
 
-def serve(model: Path, name: str, *, run_id: str, signature: str) -> tuple[int, str]:
-    """Deploy a model; gives its version, and the URL that predictions go to. Raises Unavailable where nothing answers."""
+def serve(model: Path, name: str, *, run_id: str, signature: str) -> Served:
+    """Deploy a model. Raises Unavailable where nothing answers."""
     with Client() as client:
         try:
-            deployed = client.models.deploy(model, name, run_id=run_id, signature=signature)
+            lineage, untold = _lineage(client, run_id)
+            deployed = client.models.deploy(model, name, run_id=run_id, lineage=lineage, signature=signature)
         except Unavailable as error:
             raise Unavailable(f"{error}; {START}") from error
     address = Connection.from_environment().gateway_http
-    return deployed.version, f"http://{address}/v2/models/{quote(name, safe='')}/infer"
+    return Served(deployed.version, f"http://{address}/v2/models/{quote(name, safe='')}/infer", untold)
+
+
+def _lineage(client: Client, run_id: str) -> "tuple[pb.Lineage | None, str]":
+    """What the run used, else why that is not known, which is no reason not to serve."""
+    if not run_id:
+        return None, ""
+    try:
+        return client.models.lineage_of_run(run_id), ""
+    except ErgonautError as error:
+        return None, f"what {run_id} used is not recorded: {error}"
 
 
 def first_prediction(name: str, specs: tuple[Spec, ...], feed: Feed) -> list[dict[str, Any]]:

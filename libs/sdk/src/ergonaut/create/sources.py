@@ -22,6 +22,7 @@ _INSTALL = {
     "skl2onnx": "pip install 'ergonaut[create-sklearn]'",
     "skops": "pip install 'ergonaut[create-sklearn]'",
     "joblib": "pip install 'ergonaut[create-sklearn]'",
+    "cryptography": "pip install 'ergonaut[signing]'",
     "torch": "pip install torch onnxscript",
     "onnxscript": "pip install torch onnxscript",
     "transformers": "pip install torch onnxscript transformers",

@@ -6,7 +6,6 @@ A task gets a request and gives an answer that is JSON; what it cannot do is an 
 import importlib
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -60,6 +59,10 @@ def _too_much(request: Request) -> str:
 
 
 def _bound_memory(memory_mib: int) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Elsewhere than on Linux the bound is not kept by the system, and time alone bounds.
     with suppress(OSError, ValueError):
