@@ -107,7 +107,20 @@ class _Version:
     """One in so many calls is observed, so that a rate above the bound is thinned evenly instead of cut off."""
     calls: int = 0
     calls_checked: int = 0
+    calls_missed: int = 0
+    """Since the last check, for want of room."""
+    calls_seen: int = 0
     rows_seen: int = 0
+    is_full: bool = False
+
+    def adapt(self, rows_wanted: float) -> None:
+        """Choose which calls are observed until the next check, by how many came since the last."""
+        rows_per_call = self.rows_seen / self.calls_seen if self.calls_seen else 0.0
+        for side in self.sides.values():
+            side.unobserved += round(self.calls_missed * rows_per_call)
+        self.every = max(1, round((self.calls - self.calls_checked) * rows_per_call / rows_wanted))
+        self.calls_checked, self.calls_missed, self.calls_seen, self.rows_seen = self.calls, 0, 0, 0
+        self.is_full = False
 
 
 class Drifts:
@@ -126,6 +139,10 @@ class Drifts:
         version.calls += 1
         if version.calls % version.every:
             return
+        if version.is_full:
+            version.calls_missed += 1
+            return
+        version.calls_seen += 1
         sides = version.sides
         for side, tensors in (("inputs", inputs), ("outputs", outputs)):
             if side not in sides:
@@ -133,15 +150,15 @@ class Drifts:
             if side in sides:
                 rows = sides[side].put(tensors)
                 if side == "inputs":
-                    version.rows_seen += rows * version.every
+                    version.rows_seen += rows
+        version.is_full = bool(sides) and all(side.filled == len(side.intake) for side in sides.values())
 
     async def check(self) -> list[DriftFound]:
         """Count and compare what came since the last check; the facts of the episodes that began."""
         found = []
         rows_wanted = self._watching.rows_per_second * self._watching.check_seconds
         for version in list(self._versions.values()):
-            version.every = max(1, round(version.rows_seen / rows_wanted))
-            version.rows_seen, version.calls_checked = 0, version.calls
+            version.adapt(rows_wanted)
             for side in list(version.sides.values()):
                 found += await self._fold(side)
         return found
