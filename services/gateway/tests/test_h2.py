@@ -284,6 +284,35 @@ async def test_a_message_too_large_is_refused_before_it_came_and_its_sender_told
         assert (await wire.answer(3))[1] == HEALTHY
 
 
+async def test_a_message_that_does_not_arrive_in_time_ends_its_call(gateways: Gateways, tmp_path: Path) -> None:
+    gateway = gateways.another()
+    path, keys = key_ring_file(tmp_path, ("default",))
+    add = door(gateway.models, gateway.catalogue, gateway.predictions)
+    limits = replace(LIMITS, body_seconds=0.05)
+    async with (
+        h2.opened(add, gateway.predictions, KeyRing.load(path), NAMES, limits, close_seconds=0.1) as factory,
+        listening(factory) as opened,
+        connected(opened) as wire,
+    ):
+        for stream_id, method in ((1, CHECK), (3, "/inference.GRPCInferenceService/ModelInfer")):
+            block = wire.block(method, ("authorization", f"Bearer {keys['default']}"))
+            wire.send(frame(HEADERS, END_HEADERS, stream_id, block), frame(DATA, 0, stream_id, b"\0\0"))
+            told, _ = await wire.answer(stream_id)
+            assert (told["grpc-status"], told["grpc-message"]) == ("4", "the request did not arrive within 0.05 s")
+
+
+async def test_more_calls_than_may_be_at_work_are_told_to_come_back(gateways: Gateways) -> None:
+    gateway = gateways.another()
+    limits = replace(LIMITS, calls=2)
+    async with (
+        h2.opened(lambda _server: None, gateway.predictions, KeyRing(), (), limits, close_seconds=0.1) as factory,
+        listening(factory) as opened,
+        connected(opened) as wire,
+    ):
+        wire.send(call(wire, 1, WATCH), call(wire, 3, WATCH), call(wire, 5))
+        assert (await wire.answer(5))[0]["grpc-status"] == "8"
+
+
 async def test_more_streams_than_may_be_open_are_refused_and_can_be_tried_again(port: int) -> None:
     async with connected(port) as wire:
         for stream_id in (1, 3, 5, 7):

@@ -189,3 +189,84 @@ async def test_both_services_are_healthy(call: Calling) -> None:
     for name in ("", "ergonaut.api.inference.v1.ModelService", "inference.GRPCInferenceService"):
         answer = await call.health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_stream_is_answered_in_the_order_of_its_requests_and_goes_on_after_an_error(call: Calling) -> None:
+    await call.deploy(doubling())
+
+    async def requests() -> AsyncIterator[oip.ModelInferRequest]:
+        for at in range(100):
+            asked = infer_request()
+            asked.id, asked.model_name = str(at), "nothing" if at == 50 else "digits"
+            asked.parameters["triton_enable_empty_final_response"].bool_param = at == 3
+            yield asked
+
+    answers = [each async for each in call.oip.ModelStreamInfer(requests(), metadata=call.as_())]
+    assert [each.infer_response.id for each in answers] == [str(at) for at in range(100)]
+    assert [each.infer_response.id for each in answers if each.error_message] == ["50"]
+    assert answers[50].error_message == "no model nothing is served"
+    lasts = [each.infer_response for each in answers if "triton_final_response" in each.infer_response.parameters]
+    assert [each.id for each in lasts] == ["3"]
+
+
+async def test_a_stream_answers_before_its_caller_has_said_all(call: Calling) -> None:
+    await call.deploy(doubling())
+    stream = call.oip.ModelStreamInfer(metadata=call.as_())
+    for at in ("1", "2"):
+        asked = infer_request()
+        asked.id = at
+        await stream.write(asked)
+        assert (await stream.read()).infer_response.id == at
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+
+
+async def test_statistics_and_configurations_are_told_in_tritons_words(call: Calling) -> None:
+    await call.deploy(doubling())
+    for _ in range(3):
+        await call.oip.ModelInfer(infer_request(), metadata=call.as_())
+    for name, version in (("digits", "1"), ("digits", ""), ("", "")):
+        asked = oip.ModelStatisticsRequest(name=name, version=version)
+        (told,) = (await call.oip.ModelStatistics(asked, metadata=call.as_())).model_stats
+        assert (told.name, told.version, told.inference_count, told.inference_stats.success.count) == (
+            "digits",
+            "1",
+            3,
+            3,
+        )
+        assert sum(each.batch_size * each.compute_infer.count for each in told.batch_stats) == 3
+    config = (await call.oip.ModelConfig(oip.ModelConfigRequest(name="digits"), metadata=call.as_())).config
+    assert (config.name, config.platform, config.backend) == ("digits", "onnxruntime_onnx", "onnxruntime")
+    assert [(each.data_type, list(each.dims)) for each in config.input] == [(oip.TYPE_FP32, [-1, 3])]
+
+
+async def test_the_repository_is_told_and_changed(call: Calling) -> None:
+    await call.deploy(doubling())
+    await call.oip.RepositoryModelUnload(oip.RepositoryModelUnloadRequest(model_name="digits"), metadata=call.as_())
+    for ready, states in ((False, ["UNAVAILABLE"]), (True, [])):
+        asked = oip.RepositoryIndexRequest(ready=ready)
+        told = await call.oip.RepositoryIndex(asked, metadata=call.as_())
+        assert [each.state for each in told.models] == states
+    await call.oip.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="digits"), metadata=call.as_())
+    assert (await call.oip.ModelInfer(infer_request(), metadata=call.as_())).model_version == "1"
+    wrong = oip.RepositoryModelLoadRequest(model_name="digits")
+    wrong.parameters["config"].string_param = "{}"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.oip.RepositoryModelLoad(wrong, metadata=call.as_())
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    unload = oip.RepositoryModelUnloadRequest(model_name="digits")
+    with pytest.raises(grpc.aio.AioRpcError) as elsewhere:
+        await call.oip.RepositoryModelUnload(unload, metadata=call.as_("other"))
+    assert elsewhere.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_deadline_and_a_priority_come_by_parameters_too(call: Calling) -> None:
+    await call.deploy(doubling())
+    asked = infer_request()
+    asked.parameters["timeout"].int64_param = 20_000_000
+    asked.parameters["priority"].uint64_param = 1
+    assert (await call.oip.ModelInfer(asked, metadata=call.as_())).id == "7"
+    asked.parameters["sequence_id"].int64_param = 1
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.oip.ModelInfer(asked, metadata=call.as_())
+    assert "parameters.sequence_id" in refused.value.details()

@@ -154,6 +154,7 @@ def _h2_limits(settings: Settings) -> h2.H2Limits:
         all_messages_bytes=settings.bodies_bytes_max,
         idle_seconds=max(settings.idle_timeout_seconds, h2.H2Limits().idle_seconds),
         write_seconds=settings.write_timeout_seconds,
+        body_seconds=settings.body_timeout_seconds,
     )
 
 

@@ -2,6 +2,7 @@
 ModelInfer, which the fast one does by itself."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
@@ -162,7 +163,8 @@ class Asking:
         try:
             wanted, self._terms = decode_request(request)
             left = [each for each in (seconds_left, self._terms.timeout_seconds) if each is not None]
-            deadline_seconds = loop.time() + min(left) if left else None
+            # The loop's clock, read anew: uvloop's own reading is as old as its turn.
+            deadline_seconds = time.monotonic() + min(left) if left else None
             wish = Wish(tenant, request.model_name, request.model_version, deadline_seconds, self._terms.priority)
             self._ticket = predictions.submit(wish, wanted, partial(_settle, self._answer))
         except ErgonautError as error:

@@ -13,6 +13,7 @@ from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
 from ergonaut_common.rpc.calls import Calls
 from ergonaut_gateway.h2 import inference
+from ergonaut_gateway.h2.answers import CallFailed, failure
 from ergonaut_gateway.h2.connection import Connection
 from ergonaut_gateway.h2.frames import Code
 from ergonaut_gateway.h2.headers import Fields
@@ -70,11 +71,11 @@ class H2Door:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         reflects = reflection.aio.ReflectionServicer((*names, health.SERVICE_NAME, reflection.SERVICE_NAME))
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflects, registrar)
-        self.tasks = Tasks(Calls(keys), room, message_bytes=limits.message_bytes)
+        self.tasks = Tasks(Calls(keys), room, limits)
         self._methods: dict[str, _Opens] = {
             path: self.tasks.opener(handler) for path, handler in registrar.handlers.items()
         }
-        infers = Inferring(predictions, Callers(keys), room, message_bytes=limits.message_bytes)
+        infers = Inferring(predictions, Callers(keys), room, limits)
         self._methods[inference.PATH] = infers
         self.connections: set[Connection] = set()
         self._emptied = asyncio.Event()
@@ -94,9 +95,13 @@ class H2Door:
 
     def open(self, stream: Stream, head: CallHead) -> Call:
         """Begin a call, or refuse it."""
-        if head.refusal is None:
-            return head.method.open(stream, head)  # type: ignore[no-any-return]
-        stream.answer(None, b"", head.refusal)
+        refusal = head.refusal
+        if refusal is None:
+            try:
+                return head.method.open(stream, head)  # type: ignore[no-any-return]
+            except CallFailed as error:
+                refusal = failure(error)
+        stream.answer(None, b"", refusal)
         return REFUSED
 
     async def set_serving(self, serving_now: bool) -> None:

@@ -1,6 +1,7 @@
 """ModelInfer, the call that comes by the thousands a second: answered by callback, without a task."""
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,6 +13,7 @@ from ergonaut_common.observe import SpanEnd, get_logger, opened_span
 from ergonaut_common.rpc.calls import counted
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.h2.answers import ANSWER, OK, CallFailed, failure, failure_of
+from ergonaut_gateway.h2.limits import H2Limits
 from ergonaut_gateway.h2.messages import Inbox, Unpack, framed
 from ergonaut_gateway.h2.requests import CallHead
 from ergonaut_gateway.h2.streams import Call, Stream
@@ -36,11 +38,12 @@ _read = pb.ModelInferRequest.FromString
 class Inferring:
     """What all ModelInfer calls of a door share."""
 
-    def __init__(self, predictions: Predictions, callers: Callers, room: BodyRoom, *, message_bytes: int) -> None:
+    def __init__(self, predictions: Predictions, callers: Callers, room: BodyRoom, limits: H2Limits) -> None:
         self.predictions = predictions
         self.callers = callers
         self.room = room
-        self.message_bytes = message_bytes
+        self.message_bytes = limits.message_bytes
+        self.body_seconds = limits.body_seconds
         self.loop = asyncio.get_running_loop()
         self._counters: dict[grpc.StatusCode, Counter] = {}
 
@@ -79,7 +82,8 @@ class InferCall:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_seconds: float | None = None
         if head.timeout_seconds is not None:
-            self._deadline_seconds = shared.loop.time() + head.timeout_seconds
+            # The loop's clock, read anew: uvloop's own reading is as old as its turn.
+            self._deadline_seconds = time.monotonic() + head.timeout_seconds
 
     def data(self, payload: bytes, *, ended: bool) -> None:
         """More of the request came."""
@@ -107,9 +111,10 @@ class InferCall:
             # Asked before more is taken in than one frame.
             self._shared.callers.of(self._head.fields)
             self._inbox = Inbox(self._head.encoding, self._shared.message_bytes, self._shared.room)
-            self._expire_in_time()
+            self._expire_in_time(self._shared.body_seconds)
         inbox = self._inbox
-        for whole in inbox.feed(payload):
+        inbox.add(payload)
+        while (whole := inbox.take(keep_held=True)) is not None:
             if self._message is not None:
                 raise CallFailed(grpc.StatusCode.UNIMPLEMENTED, "ModelInfer takes one message, more were sent")
             self._message = whole
@@ -149,7 +154,7 @@ class InferCall:
         self._terms = terms
         deadline_seconds = self._deadline_seconds
         if terms.timeout_seconds is not None:
-            asked = shared.loop.time() + terms.timeout_seconds
+            asked = time.monotonic() + terms.timeout_seconds
             deadline_seconds = asked if deadline_seconds is None else min(asked, deadline_seconds)
         wish = Wish(tenant, request.model_name, request.model_version, deadline_seconds, terms.priority)
         self._span = opened_span("infer", head.fields, model=wish.model)
@@ -176,13 +181,20 @@ class InferCall:
         self._end(grpc.StatusCode.OK)
         self._stream.answer(ANSWER[encoding], body, OK)
 
-    def _expire_in_time(self) -> None:
-        if self._deadline_seconds is not None and self._timer is None:
-            self._timer = self._shared.loop.call_at(self._deadline_seconds, self._expire)
+    def _expire_in_time(self, within_seconds: float | None = None) -> None:
+        """End the call at its deadline, or when a request has not come within this time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when, words = self._deadline_seconds, "the deadline passed before the answer was there"
+        if within_seconds is not None and (when is None or time.monotonic() + within_seconds < when):
+            when, words = time.monotonic() + within_seconds, f"the request did not arrive within {within_seconds:g} s"
+        if when is not None:
+            self._timer = self._shared.loop.call_at(when, self._expire, words)
 
-    def _expire(self) -> None:
+    def _expire(self, words: str) -> None:
         if not self._over:
-            self._fail(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer was there"))
+            self._fail(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, words))
             if self._ticket is not None:
                 self._ticket.cancel()
 

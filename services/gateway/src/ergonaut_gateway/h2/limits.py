@@ -40,6 +40,10 @@ class H2Limits:
     """How long nothing may come while a call is open before we ask whether the caller lives, and how long he may take."""
     write_seconds: float = 30.0
     """How long a caller may leave answers unread."""
+    body_seconds: float = 30.0
+    """In which a call's one message must come."""
+    calls: int = 1_000
+    """Calls other than ModelInfer, whose queue has bounds of its own, at work at once; as on the other gRPC doors."""
     begin_seconds: float = 10.0
     """In which preface and settings, and a begun list of headers, must come."""
 

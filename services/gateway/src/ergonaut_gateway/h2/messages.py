@@ -1,7 +1,8 @@
 """gRPC's messages: each has a byte that says whether it is packed and four that say how long it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import Struct
+from typing import cast
 
 import grpc
 
@@ -19,7 +20,7 @@ Unpack = Callable[[], bytes]
 
 
 class Inbox:
-    """Puts the messages of one call together."""
+    """Puts the messages of one call together, each when it is asked for: of tiny ones very many fit a window."""
 
     __slots__ = ("_bytes_max", "_held", "_room", "_unread", "encoding")
 
@@ -30,20 +31,43 @@ class Inbox:
         self._unread = bytearray()
         self._held = 0
 
-    def feed(self, payload: bytes) -> Iterator[tuple[bool, bytes]]:
-        """The messages that are whole with these bytes, and whether each is packed. Raises CallFailed."""
-        if self._unread or len(payload) < PREFIX_BYTES:
-            self._unread += payload
-            self._hold(len(payload))
-            yield from self._whole()
-            return
-        marked, size = self._prefix(payload)
-        if len(payload) == PREFIX_BYTES + size:
-            yield marked, payload[PREFIX_BYTES:]
-            return
+    @property
+    def ready(self) -> bool:
+        """Whether `take` has something to say."""
+        unread = self._unread
+        if len(unread) < PREFIX_BYTES:
+            return False
+        marked, size = cast("tuple[int, int]", _prefix.unpack_from(unread))
+        return marked > 1 or size > self._bytes_max or len(unread) >= PREFIX_BYTES + size
+
+    def add(self, payload: bytes) -> None:
+        """Keep bytes that came. Raises CallFailed where there is no room."""
         self._unread += payload
-        self._hold(len(payload))
-        yield from self._whole()
+        more = len(payload) if self._held else len(self._unread)
+        if self._held or more > COUNTED_BYTES:
+            try:
+                self._room.hold(more)
+            except Unavailable as error:
+                raise CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
+            self._held += more
+
+    def take(self, *, keep_held: bool = False) -> tuple[bool, bytes] | None:
+        """The next message and whether it is packed, None while it is not whole. With `keep_held` its bytes count as held until
+        `close`. Raises CallFailed."""
+        unread = self._unread
+        if len(unread) < PREFIX_BYTES:
+            return None
+        marked, size = self._prefix(unread)
+        end = PREFIX_BYTES + size
+        if len(unread) < end:
+            return None
+        message = bytes(memoryview(unread)[PREFIX_BYTES:end])
+        del unread[:end]
+        if self._held and not keep_held:
+            let_go = max(0, self._held - len(unread))
+            self._room.release(let_go)
+            self._held -= let_go
+        return marked, message
 
     def check_empty(self) -> None:
         """Raise CallFailed where a message is not whole at the end."""
@@ -72,18 +96,7 @@ class Inbox:
 
         return unpack
 
-    def _whole(self) -> Iterator[tuple[bool, bytes]]:
-        unread = self._unread
-        while len(unread) >= PREFIX_BYTES:
-            marked, size = self._prefix(unread)
-            end = PREFIX_BYTES + size
-            if len(unread) < end:
-                return
-            message = bytes(memoryview(unread)[PREFIX_BYTES:end])
-            del unread[:end]
-            yield marked, message
-
-    def _prefix(self, begin: bytes | bytearray) -> tuple[bool, int]:
+    def _prefix(self, begin: bytearray) -> tuple[bool, int]:
         marked, size = _prefix.unpack_from(begin)
         if marked > 1:
             raise CallFailed(grpc.StatusCode.INTERNAL, "a message begins with neither 0 nor 1")
@@ -93,15 +106,6 @@ class Inbox:
                 f"a message of {size} bytes is larger than the {self._bytes_max} that are taken; send less at once",
             )
         return bool(marked), size
-
-    def _hold(self, size_bytes: int) -> None:
-        if self._held or len(self._unread) > COUNTED_BYTES:
-            more = size_bytes if self._held else len(self._unread)
-            try:
-                self._room.hold(more)
-            except Unavailable as error:
-                raise CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
-            self._held += more
 
 
 def framed(message: bytes, encoding: str, *, bytes_max: int) -> bytes:

@@ -1,7 +1,6 @@
 """Calls of handlers that were written for grpcio's asyncio server: each runs as a task, with what such handlers expect."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,13 +11,11 @@ from grpc import aio
 from ergonaut_common.observe import get_logger
 from ergonaut_common.rpc.calls import Calls
 from ergonaut_gateway.h2.answers import ANSWER, OK, CallFailed, Trailers, failure, failure_of
+from ergonaut_gateway.h2.limits import H2Limits
 from ergonaut_gateway.h2.messages import Inbox, framed
 from ergonaut_gateway.h2.requests import CallHead
 from ergonaut_gateway.h2.streams import Call, Stream
 from ergonaut_gateway.http.bodies import BodyRoom
-
-MESSAGES_AHEAD_MAX = 8
-"""Messages of a stream that lie here unread; a caller sends more when they are taken."""
 
 log = get_logger(__name__)
 
@@ -34,10 +31,10 @@ class HandlerDetails(grpc.HandlerCallDetails):
 class Tasks:
     """What all such calls of a door share."""
 
-    def __init__(self, calls: Calls, room: BodyRoom, *, message_bytes: int) -> None:
+    def __init__(self, calls: Calls, room: BodyRoom, limits: H2Limits) -> None:
         self.calls = calls
         self.room = room
-        self.message_bytes = message_bytes
+        self.limits = limits
         self.running: set[asyncio.Task[None]] = set()
 
     def opener(self, handler: Any) -> "Opening":
@@ -60,6 +57,8 @@ class Opening:
 
     def open(self, stream: Stream, head: CallHead) -> Call:
         """Begin a call."""
+        if len(self.shared.running) >= self.shared.limits.calls:
+            raise CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls are at work; ask again")
         call = TaskCall(self.shared, self.handler, stream, head)
         task = asyncio.get_running_loop().create_task(call.run())
         call.task = task
@@ -78,8 +77,7 @@ class TaskCall:
         self._handler = handler
         self._stream = stream
         self._head = head
-        self._inbox = Inbox(head.encoding, shared.message_bytes, shared.room)
-        self._messages: deque[tuple[bool, bytes]] = deque()
+        self._inbox = Inbox(head.encoding, shared.limits.message_bytes, shared.room)
         self._unconsumed_bytes = 0
         self._ended = False
         self._wrong: CallFailed | None = None
@@ -95,10 +93,7 @@ class TaskCall:
     def data(self, payload: bytes, *, ended: bool) -> None:
         """More of the request came."""
         try:
-            for message in self._inbox.feed(payload):
-                self._messages.append(message)
-            if ended:
-                self._inbox.check_empty()
+            self._inbox.add(payload)
         except CallFailed as error:
             self._wrong = error
         self._ended = self._ended or ended
@@ -161,20 +156,22 @@ class TaskCall:
     # The messages.
 
     async def _next(self) -> bytes | None:
-        while not self._messages:
+        while (taken := self._inbox.take()) is None:
             if self._wrong is not None:
                 raise self._wrong
             if self._ended:
+                self._inbox.check_empty()
                 return None
             self._news.clear()
             await self._news.wait()
-        marked, message = self._messages.popleft()
+        marked, message = taken
         self._let_send()
         unpack = self._inbox.unpacking(marked, message)
         return message if unpack is None else await asyncio.to_thread(unpack)
 
     def _let_send(self) -> None:
-        if len(self._messages) < MESSAGES_AHEAD_MAX and self._unconsumed_bytes:
+        """Have more sent once what came is taken, but for the begin of a message, whose rest must come."""
+        if self._unconsumed_bytes and not self._inbox.ready:
             self._stream.consumed(self._unconsumed_bytes)
             self._unconsumed_bytes = 0
 
@@ -186,6 +183,17 @@ class TaskCall:
             raise CallFailed(grpc.StatusCode.INVALID_ARGUMENT, words) from error
 
     async def _only_request(self) -> Any:
+        body_seconds = self._shared.limits.body_seconds
+        try:
+            async with asyncio.timeout(body_seconds) as limit:
+                return await self._single()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            words = f"the request did not arrive within {body_seconds:g} s"
+            raise CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, words) from error
+
+    async def _single(self) -> Any:
         message = await self._next()
         if message is None:
             raise CallFailed(grpc.StatusCode.UNIMPLEMENTED, f"{self._head.path} takes one message, none was sent")
@@ -203,7 +211,7 @@ class TaskCall:
         """Send a message, and wait while the caller reads too slowly."""
         encoding = self._head.answer_encoding
         message = self._handler.response_serializer(response)
-        body = framed(message, encoding, bytes_max=self._shared.message_bytes)
+        body = framed(message, encoding, bytes_max=self._shared.limits.message_bytes)
         head = None if self._begun else ANSWER[encoding]
         self._begun = True
         self._stream.answer(head, body, None)
