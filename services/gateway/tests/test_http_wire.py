@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.tensors import BF16, Tensor, datatype_of, float32_of, from_raw, to_raw
+from ergonaut_gateway.protocol import json_tensors
 from ergonaut_gateway.protocol.http_wire import Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.json_tensors import from_json
 
@@ -229,6 +230,24 @@ def test_parameters_that_change_nothing_are_passed_over() -> None:
     document = {"inputs": [X | {"parameters": {"colour": "red"}}], "parameters": {"sequence_id": 0}, "more": 1}
     request, terms = decode_request(json.dumps(document).encode())
     assert (list(request.inputs), terms) == (["x"], Terms(by_default=False, by_output={}))
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64", "FP16", "INT32"])
+@pytest.mark.parametrize("shape", [[6], [2, 3], [1, 6, 1], [], [0, 6], [-1, 6], [-2, -3], [1] * 17, [7]])
+@pytest.mark.parametrize("data", ["[1,2,3,4,5,6]", "[[1,2,3],[4,5,6]]", "[1]", "[]", "[1,2,3,4,5,6.5]"])
+def test_the_short_way_of_ordinary_numbers_leads_where_the_long_one_does(
+    datatype: str, shape: list[int], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> Tensor | str:
+        try:
+            return from_json(data.encode(), datatype, shape, field="x")
+        except Refused as error:
+            return str(error)
+
+    short = read()
+    monkeypatch.setattr(json_tensors, "_ORDINARY", {})
+    long = read()
+    assert short == long if isinstance(long, str) or isinstance(short, str) else same(short, long)
 
 
 def test_how_soon_an_answer_is_wanted_is_read_in_tritons_units() -> None:

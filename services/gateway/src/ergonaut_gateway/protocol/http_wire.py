@@ -32,6 +32,10 @@ class Terms:
         return self.by_output.get(output, self.by_default)
 
 
+_USUAL = Terms(by_default=False, by_output={})
+"""Of whoever says nothing of outputs and has no parameters."""
+
+
 class _Input(msgspec.Struct):
     name: str
     datatype: str
@@ -57,16 +61,19 @@ _decoder = msgspec.json.Decoder(_Request)
 
 def decode_request(body: bytes | memoryview, header_length: str | None = None) -> tuple[InferenceRequest, Terms]:
     """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
-    whole = memoryview(body)
-    json_bytes = _json_length(header_length, len(body))
-    document = _document(whole[:json_bytes])
-    binary = _Binary(whole[json_bytes:])
+    if header_length is None:
+        document, binary = _document(body), _NOTHING
+    else:
+        whole, json_bytes = memoryview(body), _json_length(header_length, len(body))
+        document, binary = _document(whole[:json_bytes]), _Binary(whole[json_bytes:])
     inputs: dict[str, Tensor] = {}
     for given in document.inputs:
         if given.name in inputs:
             raise Refused("is given twice", field=f"inputs.{given.name}")
         inputs[given.name] = _tensor(given, binary)
     binary.check_empty()
+    if not (document.outputs or document.parameters):
+        return InferenceRequest(document.id, inputs), _USUAL
     outputs = tuple(output.name for output in document.outputs)
     if len(set(outputs)) != len(outputs):
         raise Refused("an output is named twice", field="outputs")
@@ -116,9 +123,10 @@ class _Binary:
             raise Refused(f"{len(self._rest)} bytes follow that belong to no input", field="body")
 
 
-def _json_length(header_length: str | None, body_bytes: int) -> int:
-    if header_length is None:
-        return body_bytes
+_NOTHING = _Binary(memoryview(b""))
+
+
+def _json_length(header_length: str, body_bytes: int) -> int:
     # isdecimal() takes other scripts' digits too, and int() would take signs, blanks and underscores.
     if not (header_length.isascii() and header_length.isdecimal() and len(header_length) < 20):
         raise Refused("must be a whole number", field=HEADER_LENGTH)
@@ -128,7 +136,7 @@ def _json_length(header_length: str | None, body_bytes: int) -> int:
     return length
 
 
-def _document(json_part: memoryview) -> _Request:
+def _document(json_part: bytes | memoryview) -> _Request:
     try:
         return _decoder.decode(json_part)
     except msgspec.ValidationError as error:
