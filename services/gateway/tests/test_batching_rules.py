@@ -47,6 +47,14 @@ def test_a_machine_that_becomes_slower_makes_no_model_worth_joining_that_was_not
     assert not convolution.joining_pays(32, 32)
 
 
+def test_what_runs_in_threads_runs_together_as_far_as_that_saves_more_than_it_delays() -> None:
+    # A large network gains nothing, a small convolution the hand-overs, a network that is all fixed cost everything.
+    assert Cost(0.0005, 0.010, 1).units_together(32, 32) == 0
+    assert Cost(5e-6, 120e-6, 1).units_together(32, 32) == pytest.approx(16, abs=1)
+    assert Cost(0.010, 0.0001, 1).units_together(32, 32) == 32
+    assert Cost(0.010, 0.0001, 1).units_together(1, 1) == 0
+
+
 def test_one_outlier_changes_little() -> None:
     cost = first_cost([(1, 0.001), (16, 0.004)])
     for _ in range(50):

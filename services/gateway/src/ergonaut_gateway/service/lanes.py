@@ -1,12 +1,14 @@
 """What waits for one version of a model, in the order in which it will run, and what of it runs together next."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.batching import (
     INLINE_SECONDS_MAX,
+    PORTION_SECONDS,
     first_cost,
     has_fixed_rows,
     joined,
@@ -21,9 +23,6 @@ from ergonaut_gateway.ports import Runner, Stop
 
 WAITING, RUNNING, OVER = range(3)
 """A request's life."""
-
-THREAD_SECONDS = 0.002
-"""Single runs are given to a thread in portions of about this length: long against the hand-over, short against a wait."""
 
 WARY_RUNS = 100
 """After a run that held the event loop up, so many runs go to threads before it is tried there again."""
@@ -237,12 +236,13 @@ class Lane:
         if not count:
             return []
         units = sum(ticket.units for ticket in self.waiting)
-        if self.joinable and self.cost.joining_pays(units, count):
-            # Where the run is long, the rows are spread over the threads that have nothing to do.
-            parts = max(1, min(threads_free, int(self.cost.seconds(units) / INLINE_SECONDS_MAX)))
-            rows = sum(ticket.rows for ticket in self.waiting)
-            return [self._batch(min(self.rows_max, -(-rows // parts)))]
-        return self._singles(-(-count // max(threads_free, 1)))
+        together = self.cost.units_together(units, count) if self.joinable else 0.0
+        if together <= 0.0:
+            return self._singles(-(-count // max(threads_free, 1)))
+        # Where the run is long, the rows are spread over the threads that have nothing to do.
+        parts = max(1, min(threads_free, int(self.cost.seconds(units) / INLINE_SECONDS_MAX)))
+        rows = sum(ticket.rows for ticket in self.waiting)
+        return [self._batch(min(self.rows_max, math.ceil(rows / parts), math.ceil(rows * together / units)))]
 
     def pull_all(self, now_seconds: float) -> list[Batch]:
         """All that waits."""
@@ -303,11 +303,11 @@ class Lane:
         """So many runs of one request each as fill a thread for a moment."""
         batches: list[Batch] = []
         seconds = 0.0
-        while self.waiting and len(batches) < count_max and seconds < THREAD_SECONDS:
+        while self.waiting and len(batches) < count_max and seconds < PORTION_SECONDS:
             ticket = self.waiting.popleft()
             batches.append(self._begun([ticket]))
             # Where the cost is not known before, one at a time.
-            seconds += self.cost.seconds(ticket.units) if self._steady and self.cost.runs else THREAD_SECONDS
+            seconds += self.cost.seconds(ticket.units) if self._steady and self.cost.runs else PORTION_SECONDS
         return batches
 
     def _begun(self, tickets: list[Ticket]) -> Batch:
