@@ -64,6 +64,25 @@ def test_a_broken_file_is_refused(content: bytes, tmp_path: Path) -> None:
         read_model(path)
 
 
+def test_whatever_is_damaged_is_refused_and_nothing_else_happens(tmp_path: Path) -> None:
+    random, path = np.random.default_rng(1), tmp_path / "m.onnx"
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    whole = [made.SerializeToString() for made in (linear(), giving_maps(), reading("w.bin"))]
+    refused = 0
+    for turn in range(3000):
+        content = bytearray(whole[turn % len(whole)])
+        for place in random.integers(0, len(content), 3):
+            content[place] = random.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            model_read = read_model(path)
+            without_maps(model_read)
+            inspect(model_read)
+        except (Refused, NotFound):
+            refused += 1
+    assert refused > 1000
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no file"):
         read_model(tmp_path / "none.onnx")

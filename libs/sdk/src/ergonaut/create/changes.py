@@ -3,7 +3,7 @@
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
-from ergonaut.create.inspection import map_outputs
+from ergonaut.create.inspection import map_outputs, telling_damage
 from ergonaut.errors import Refused
 
 BATCH_AXIS = "batch"
@@ -12,6 +12,7 @@ OPSET = 17
 """Put where a model names no opset of the standard operators; every runtime of these years has it."""
 
 
+@telling_damage()
 def without_maps(model: ModelProto) -> ModelProto:
     """The model with each ZipMap gone, so that it gives the map's values as a tensor under the same name."""
     changed = _copy(model)
@@ -29,6 +30,7 @@ def without_maps(model: ModelProto) -> ModelProto:
     return changed
 
 
+@telling_damage()
 def with_free_batch(model: ModelProto) -> ModelProto:
     """The model with the first axis of every input and output given to the caller. Whether it computes the same shows a run."""
     changed = _copy(model)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ OPSET_MIN = 7
 
 DEPTH_MAX = 32
 """Graphs within graphs (loops, branches); real models are three deep."""
+
+EXTERNAL_KEYS = ("location", "offset", "length", "checksum", "basepath")
+"""What a model may tell of weights in another file."""
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 """Operators that onnxruntime itself brings."""
@@ -68,6 +72,16 @@ class Inspection:
         return bool(self.inputs) and all(spec.axes and not isinstance(spec.axes[0], int) for spec in self.inputs)
 
 
+@contextmanager
+def telling_damage() -> Iterator[None]:
+    """Refuse a model within which a library stumbles: over a text that is none, a list that is too short."""
+    try:
+        yield
+    except (UnicodeDecodeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        raise Refused(f"the model is damaged: {error}; export it again") from error
+
+
+@telling_damage()
 def read_model(path: Path) -> ModelProto:
     """The model of a file, its outside weights taken in. Raises NotFound, Refused where it is none or reaches out."""
     try:
@@ -140,6 +154,7 @@ def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
     yield from attribute.graphs
 
 
+@telling_damage()
 def inspect(model: ModelProto, *, dropping_maps: bool = False) -> Inspection:
     """What a model is. Raises Refused for what cannot be served, naming it and saying what to do."""
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
@@ -156,6 +171,7 @@ def inspect(model: ModelProto, *, dropping_maps: bool = False) -> Inspection:
     return Inspection(inputs, outputs, opsets, _producer(model), maps, model.ByteSize())
 
 
+@telling_damage()
 def map_outputs(model: ModelProto) -> tuple[str, ...]:
     """The outputs that are lists of maps made by ZipMap, as scikit-learn classifiers give them."""
     return tuple(value.name for value in model.graph.output if _is_droppable(model, value))
@@ -198,6 +214,9 @@ def _is_droppable(model: ModelProto, value: ValueInfoProto) -> bool:
 
 
 def _spec(value: ValueInfoProto, role: str) -> Spec:
+    if not isinstance(value.name, str):
+        # protobuf gives bytes where a text is not UTF-8.
+        raise Refused(f"the name {value.name!r} of an {role} is no text; export the model again")
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         what = {"sequence_type": "a sequence", "map_type": "a map", "optional_type": "optional"}.get(
@@ -223,6 +242,9 @@ def _spec(value: ValueInfoProto, role: str) -> Spec:
 
 
 def _outside_file(tensor: TensorProto, folder: Path, model: Path) -> Path:
+    strange = [entry.key for entry in tensor.external_data if entry.key not in EXTERNAL_KEYS]
+    if strange:
+        raise Refused(f"{model} tells of the weights {tensor.name} something that nobody knows: {strange[0]!r}")
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     file = Path(os.path.realpath(folder / location))
     if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
