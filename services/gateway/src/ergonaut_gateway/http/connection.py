@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._turns: deque[Turn] = deque()
         self._fresh = True
         self._crowded = False
-        self._unparsed = memoryview(b"")
+        self._unparsed: bytes | memoryview = b""
         self._parsing = False
         self._reading = True
         self._lost = False
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.deadline_seconds = math.inf
         self._door.left(self)
         self._reader.close()
-        self._unparsed = memoryview(b"")
+        self._unparsed = b""
         self._drop_turns()
 
     def eof_received(self) -> bool:
@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
             return
         if self._fresh and not (data := self._without_preface(data)):
             return
-        self._unparsed = memoryview(b"".join((self._unparsed, data)) if self._unparsed else data)
+        self._unparsed = b"".join((self._unparsed, data)) if self._unparsed else data
         self._parse()
 
     def pause_writing(self) -> None:
@@ -265,13 +265,13 @@ class Connection(asyncio.Protocol):
     def _without_preface(self, data: bytes) -> bytes:
         """What there is to parse of a connection's first bytes; none while it may become HTTP/2, or has."""
         data = b"".join((self._unparsed, data))
-        self._unparsed = memoryview(b"")
+        self._unparsed = b""
         factory = self._door.h2_factory
         if factory is None or data[: len(PREFACE)] != PREFACE[: len(data)]:
             self._fresh = False
             return data
         if len(data) < len(PREFACE):
-            self._unparsed = memoryview(data)
+            self._unparsed = data
             return b""
         protocol = factory()
         self.deadline_seconds = math.inf
@@ -290,12 +290,16 @@ class Connection(asyncio.Protocol):
             while self._unparsed and not reader.deaf and not self._full():
                 # A body that is on its way may be as large as it is; it is no further request.
                 size_bytes = max(SLICE_BYTES, reader.missing_bytes)
-                piece, self._unparsed = self._unparsed[:size_bytes], self._unparsed[size_bytes:]
+                if len(self._unparsed) <= size_bytes:
+                    piece, self._unparsed = self._unparsed, b""
+                else:
+                    whole = memoryview(self._unparsed)
+                    piece, self._unparsed = whole[:size_bytes], whole[size_bytes:]
                 reader.feed(piece)
         finally:
             self._parsing = False
         if reader.deaf:
-            self._unparsed = memoryview(b"")
+            self._unparsed = b""
         self._adjust_reading()
         self._set_deadline()
         if reader.owes_continue:

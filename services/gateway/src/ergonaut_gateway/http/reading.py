@@ -75,7 +75,7 @@ class Reader:
         """How much of a body is still to come, where that is known."""
         return self._expected_bytes - self._body_bytes
 
-    def feed(self, piece: memoryview) -> None:
+    def feed(self, piece: bytes | memoryview) -> None:
         """Read on."""
         while piece and not self.deaf:
             begun, state, body_bytes = self._messages, self.state, self._body_bytes
@@ -201,7 +201,7 @@ class Reader:
         self._expected_bytes = 0
         self.held_bytes = 0
 
-    def _without_upgrade(self, rest: memoryview) -> memoryview:
+    def _without_upgrade(self, rest: bytes | memoryview) -> bytes | memoryview:
         """Nobody is upgraded here. httptools reads no body after such an offer, so the request is read anew without it."""
         if not self._upgrading:
             return rest
@@ -213,7 +213,7 @@ class Reader:
             (self._parser.get_method(), b" ", self._url, b" HTTP/1.1\r\n", "".join(lines).encode("latin-1"))
         )
         self._parser = httptools.HttpRequestParser(self)
-        return memoryview(b"".join((head, b"\r\n", rest)))
+        return b"".join((head, b"\r\n", rest))
 
     def _check_head(self) -> None:
         limits = self._limits
