@@ -8,13 +8,12 @@ from struct import pack
 
 import pytest
 from grpc_health.v1 import health_pb2
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.h2 import H2Door, H2Limits
+from ergonaut_gateway.h2.connection import Connection
 from ergonaut_gateway.h2.frames import (
     CONTINUATION,
     DATA,
@@ -34,7 +33,6 @@ from ergonaut_gateway.h2.frames import (
     Code,
     frame,
 )
-from ergonaut_gateway.h2.headers import Malformed, checked
 from ergonaut_gateway.h2.limits import Budget
 from ergonaut_gateway.rpc import NAMES, door
 
@@ -344,6 +342,35 @@ async def test_no_more_is_sent_than_the_windows_let_through(port: int) -> None:
         assert (await wire.answer(1))[1] == HEALTHY[4:]
 
 
+async def test_who_reads_no_answers_is_not_listened_to_any_more_and_in_the_end_cut_off(gateways: Gateways) -> None:
+    gateway = gateways.another()
+    limits = replace(LIMITS, control_burst=10**9)
+    pings = frame(PING, 0, 0, b"12345678") * 10_000
+    async with (
+        h2.opened(lambda _server: None, gateway.predictions, KeyRing(), (), limits, close_seconds=0.1) as factory,
+        listening(factory) as opened,
+        connected(opened) as wire,
+    ):
+        (connection,) = [each async for each in _connections(factory)]
+        wire.reader._limit = 1
+        async with asyncio.timeout(20):
+            while not connection.paused:
+                wire.send(pings)
+                await asyncio.sleep(0)
+        connection.control.sweep(1)
+        connection.control.sweep(limits.write_seconds)
+        async with asyncio.timeout(20):
+            while factory.connections:
+                await asyncio.sleep(0.01)
+
+
+async def _connections(factory: H2Door) -> AsyncIterator[Connection]:
+    while not factory.connections:
+        await asyncio.sleep(0.01)
+    for connection in factory.connections:
+        yield connection
+
+
 async def test_a_door_that_closes_answers_what_was_begun_and_takes_no_more(own: H2Door, port: int) -> None:
     async with connected(port) as wire:
         wire.send(frame(HEADERS, END_HEADERS, 1, wire.block(CHECK)))
@@ -413,76 +440,3 @@ def test_a_budget_is_spent_at_once_and_comes_back_with_time() -> None:
     assert [budget.spend() for _ in range(2)] == [True, False]
     now[0] = 100.0
     assert [budget.spend() for _ in range(3)] == [True, True, False]
-
-
-class Sink(asyncio.Transport):
-    """Where answers go when nobody reads them; it counts them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = False
-        self.sent_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-
-a_frame = st.builds(
-    frame,
-    st.integers(0, 10),
-    st.integers(0, 255),
-    st.sampled_from([0, 1, 1, 2, 3, 5, 2**31 - 1]),
-    st.one_of(
-        st.binary(max_size=40),
-        st.just(headers(*REQUEST.items())),
-        st.just(ASK),
-        st.builds(lambda key, value: pack(">HI", key, value), st.integers(0, 7), st.integers(0, 2**32 - 1)),
-    ),
-)
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    begun=st.booleans(), sent=st.lists(st.one_of(a_frame, a_frame, st.binary(max_size=60)), max_size=30), data=st.data()
-)
-async def test_any_bytes_end_in_answers_or_in_the_end_of_the_connection(
-    begun: bool, sent: list[bytes], data: st.DataObject
-) -> None:
-    gateway = Gateways(Path("nowhere")).another()
-    add = door(gateway.models, gateway.catalogue, gateway.predictions)
-    async with h2.opened(add, gateway.predictions, KeyRing(), NAMES, LIMITS, close_seconds=0) as own:
-        connection, sink = own(), Sink()
-        connection.connection_made(sink)
-        whole = (PREFACE + frame(SETTINGS, 0, 0) if begun else b"") + b"".join(sent)
-        at = 0
-        while at < len(whole) and not sink.closed:
-            size = data.draw(st.integers(1, 400))
-            connection.data_received(whole[at : at + size])
-            at += size
-        await asyncio.sleep(0)
-        (held,) = own.connections
-        assert len(held.streams) <= LIMITS.streams
-        assert sink.sent_bytes <= 10_000 + 40 * len(whole)
-        connection.connection_lost(None)
-        assert not own.connections
-        assert not held.streams
-
-
-@given(st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=12)), max_size=5))
-def test_any_list_of_headers_is_read_or_is_malformed(pairs: list[tuple[bytes, bytes]]) -> None:
-    try:
-        fields = checked(pairs)
-    except Malformed:
-        return
-    assert all(name == name.lower() and "\n" not in value for name, value in fields.items())

@@ -30,6 +30,7 @@ from .h2_frames import Wire, connected, framed, listening
 from .onnx_models import doubling
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 MANY_ROWS = 300_000
 """3.6 MB a message: more than a stream's window and than many frames."""
 
@@ -198,6 +199,53 @@ async def test_a_call_that_is_given_up_ends_its_run(gated: Own, loader: GatedLoa
         call.cancel()
         assert await asking == grpc.StatusCode.CANCELLED
         await loader.was_ended()
+
+
+async def test_a_stream_that_is_given_up_ends_its_runs(gated: Own, loader: GatedLoader) -> None:
+    async with gated.channel() as channel:
+        stream = GRPCInferenceServiceStub(channel).ModelStreamInfer(metadata=gated.metadata)
+        await stream.write(request())
+        await loader.was_entered()
+        stream.cancel()
+        await loader.was_ended()
+        loader.gate.set()
+        assert (await GRPCInferenceServiceStub(channel).ModelInfer(request(), metadata=gated.metadata)).id == "1.0"
+    assert not gated.door.tasks.running
+
+
+async def test_a_stream_whose_message_cannot_be_read_answers_what_came_before_and_says_why_it_ends(own: Own) -> None:
+    async with connected(own.port) as wire:
+        body = framed(request().SerializeToString()) + framed(b"\xff\xff")
+        wire.send(h2_frame(1, 4, wire.block(STREAM, *own.metadata)), h2_frame(0, 1, body))
+        told, data = await wire.answer(1)
+    assert first_output(oip.ModelStreamInferResponse.FromString(data[5:]).infer_response).tolist() == [2.0] * 3
+    assert (told["grpc-status"], told["grpc-message"]) == ("3", f"the message is not what {STREAM} takes")
+
+
+async def test_a_caller_sends_no_more_on_a_stream_than_its_window_while_its_requests_wait(
+    gated: Own, loader: GatedLoader
+) -> None:
+    message = framed(request(300).SerializeToString())
+    count = 2 * H2Limits().stream_window_bytes // len(message)
+    async with gated.channel() as channel:
+        stream = GRPCInferenceServiceStub(channel).ModelStreamInfer(metadata=gated.metadata)
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            for _ in range(count):
+                await stream.write(request(300))
+                sent += 1
+            await stream.done_writing()
+
+        sending = asyncio.ensure_future(send())
+        await loader.was_entered()
+        done, _ = await asyncio.wait({sending}, timeout=0.5)
+        assert not done, "more was taken in than the window lets through"
+        loader.gate.set()
+        answers = [each async for each in stream]
+        await sending
+    assert len(answers) == sent == count
 
 
 async def test_a_connection_that_is_lost_ends_its_runs(gated: Own, loader: GatedLoader) -> None:

@@ -128,11 +128,17 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         asked: deque[Asking] = deque()
         news, room = asyncio.Event(), asyncio.Semaphore(STREAM_REQUESTS_MAX)
 
+        unreadable: list[Exception] = []
+
         async def read() -> None:
-            async for request in request_iterator:
-                await room.acquire()
-                asked.append(Asking(self._predictions, tenant, request, context.time_remaining()))
-                news.set()
+            try:
+                async for request in request_iterator:
+                    await room.acquire()
+                    asked.append(Asking(self._predictions, tenant, request, context.time_remaining()))
+                    news.set()
+            except Exception as error:
+                # Told when those before it are answered, and by itself, which a group of tasks would not do.
+                unreadable.append(error)
 
         try:
             async with background(read()) as reading:
@@ -145,6 +151,8 @@ class InferenceDoor(GRPCInferenceServiceServicer):
                     news.clear()
                     if not asked and not reading.done():
                         await news.wait()
+            if unreadable:
+                raise unreadable[0]
         finally:
             for asking in asked:
                 asking.cancel()

@@ -202,8 +202,13 @@ class TaskCall:
         return self._read(message)
 
     async def _requests(self) -> AsyncIterator[Any]:
-        while (message := await self._next()) is not None:
-            yield self._read(message)
+        try:
+            while (message := await self._next()) is not None:
+                yield self._read(message)
+        except CallFailed as error:
+            # What surrounds handlers knows how calls are aborted, but not our errors.
+            self._failed = error
+            raise aio.AbortError from error
 
     # What handlers call, as grpc.aio.ServicerContext has it.
 
