@@ -287,6 +287,13 @@ async def test_when_it_is_off_nothing_is_kept(world: World) -> None:
     assert list(quality.drifts.states()) == []
 
 
+async def test_a_reference_may_be_given_although_nothing_is_watched(world: World) -> None:
+    quality = world.quality(Watching())
+    quality.drifts.refer_to(record(), "inputs", world.batch(100)[0])
+    await quality.check()
+    assert world.announcer.told == []
+
+
 async def test_a_scrape_shows_distances_and_scores(world: World) -> None:
     quality, registry = world.quality(), CollectorRegistry()
     registry.register(quality)

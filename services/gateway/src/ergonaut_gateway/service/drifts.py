@@ -156,7 +156,7 @@ class Drifts:
     async def check(self) -> list[DriftFound]:
         """Count and compare what came since the last check; the facts of the episodes that began."""
         found = []
-        rows_wanted = self._watching.rows_per_second * self._watching.check_seconds
+        rows_wanted = max(1.0, self._watching.rows_per_second * self._watching.check_seconds)
         for version in list(self._versions.values()):
             version.adapt(rows_wanted)
             for side in list(version.sides.values()):

@@ -86,8 +86,10 @@ class Quality(Collector):
 
     def served(self, record: ModelRecord, request: InferenceRequest, outputs: Mapping[str, Tensor]) -> None:
         """Take in a request that was answered, for whoever has no batches. Never raises."""
-        self.observe(record, request.inputs, outputs)
-        self.answered(record, request, outputs)
+        if self._observes:
+            self.observe(record, request.inputs, outputs)
+        if self._keeps or self._logs:
+            self.answered(record, request, outputs)
 
     async def label(self, tenant: str, model: str, labels: Mapping[str, Truth]) -> dict[Labelled, int]:
         """Say what was true; see `Labels.label`. Raises NotFound."""
