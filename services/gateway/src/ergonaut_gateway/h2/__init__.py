@@ -1,6 +1,6 @@
 """gRPC on an HTTP/2 server of our own (RFC 9113), several times as fast as grpcio's in Python.
 
-`connection` and `control` turn bytes into streams, `requests` and `messages` turn these into calls. `inference` answers the one
+`connection`, `sending` and `control` turn bytes into streams, `requests` and `messages` turn these into calls. `inference` answers the one
 call that comes by the thousands; `tasks` answers all others with the handlers that grpcio's server is given. `door` is all of it.
 """
 

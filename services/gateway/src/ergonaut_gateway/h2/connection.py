@@ -4,13 +4,10 @@ Nothing here waits: what takes too long is noticed by the door's sweep, which ca
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from struct import Struct
 from typing import Any, Protocol, cast
 
 from ergonaut_gateway.h2 import frames
-from ergonaut_gateway.h2.control import Control
 from ergonaut_gateway.h2.frames import (
     CONTINUATION,
     DATA,
@@ -30,16 +27,11 @@ from ergonaut_gateway.h2.frames import (
 )
 from ergonaut_gateway.h2.headers import Fields, HeaderBlocks, Malformed
 from ergonaut_gateway.h2.limits import H2Limits
-from ergonaut_gateway.h2.streams import Call, HeaderFrame, Stream
-
-RESET_IDS_MAX = 1024
-"""Streams that we ended before their callers had; what they still send on these is dropped."""
+from ergonaut_gateway.h2.sending import Sending
+from ergonaut_gateway.h2.streams import Call, Stream
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """Answers that may lie unread before no more is written, nor read."""
-
-_u32 = Struct(">I").pack
-_data_head = HEAD.pack
 
 
 class Head(Protocol):
@@ -63,20 +55,15 @@ class Opener(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sending, asyncio.Protocol):
     """One connection."""
 
     def __init__(self, opener: Opener, limits: H2Limits, left: Callable[["Connection"], object]) -> None:
-        self.limits = limits
+        super().__init__(limits)
         self._opener = opener
         self._left = left
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._heads: HeaderBlocks[Any] = HeaderBlocks(opener.head_of, header_bytes_max=limits.header_bytes)
         self._known = self._heads.known
-        self.streams: dict[int, Stream] = {}
-        self.last_id = 0
-        self._reset_ids: deque[int] = deque(maxlen=RESET_IDS_MAX)
         self._unparsed = bytearray()
         self._needed_bytes = len(PREFACE)
         self._begun = False
@@ -85,14 +72,8 @@ class Connection(asyncio.Protocol):
         self._block_flags = 0
         self._continuations = 0
         self._receive_window = limits.connection_window_bytes
-        self.send_window = frames.WINDOW_DEFAULT
-        self._blocked: dict[int, Stream] = {}
-        self._out: list[bytes] | None = None
-        self.paused = False
-        self.lost = False
         self.refused = False
         """Whether there are too many connections, or the door closes."""
-        self.control = Control(self)
 
     # What the transport calls.
 
@@ -336,8 +317,6 @@ class Connection(asyncio.Protocol):
         if stream_id not in self._reset_ids:
             raise ConnectionBroken(Code.STREAM_CLOSED, f"stream {stream_id} is closed")
 
-    # Ending.
-
     def _break(self, stream_id: int, code: Code) -> None:
         """End a stream on which a rule was broken."""
         self.control.spend_reset()
@@ -348,146 +327,3 @@ class Connection(asyncio.Protocol):
         else:
             self._note_reset(stream_id)
             self.write(frames.rst_stream(stream_id, code))
-
-    def reset(self, stream: Stream, code: Code) -> None:
-        """End a stream without an answer."""
-        if not stream.closed:
-            self._note_reset(stream.id)
-            self.write(frames.rst_stream(stream.id, code))
-            self.forget(stream)
-
-    def forget(self, stream: Stream) -> None:
-        """Nothing more is sent on a stream."""
-        stream.closed = True
-        stream.pending = None
-        stream.pending_bytes = 0
-        self.streams.pop(stream.id, None)
-        self._blocked.pop(stream.id, None)
-        if stream.when_drained is not None:
-            stream.when_drained()
-        if self.control.closing and not self.streams and self._out is None:
-            self._transport.close()
-
-    def end(self, code: Code, because: str) -> None:
-        """Close the connection, saying why."""
-        if not self.control.ended:
-            self.control.ended = True
-            self.write(frames.goaway(self.last_id, code, because))
-        if self._out:
-            # Written here, since closing comes before what data_received has gathered would be.
-            self._transport.write(b"".join(self._out))
-            self._out.clear()
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._transport.abort()
-
-    def close(self) -> None:
-        """Close it once what was written has left."""
-        self._transport.close()
-
-    def _note_reset(self, stream_id: int) -> None:
-        self._reset_ids.append(stream_id)
-
-    # Sending.
-
-    def write(self, piece: bytes) -> None:
-        """Send, with what else leaves now. The event loop gathers what is written in one turn."""
-        if self._out is not None:
-            self._out.append(piece)
-        elif not self.lost:
-            self._transport.write(piece)
-
-    def send(self, stream: Stream, head: HeaderFrame | None, body: bytes, tail: HeaderFrame | None) -> None:
-        """Send an answer or a part of one, now or when the caller has room for it."""
-        if stream.closed:
-            return
-        size = len(body)
-        number = _u32(stream.id)
-        pieces = [] if head is None else [head.open, number, head.block]
-        if (
-            stream.pending is None
-            and size <= stream.send_window
-            and size <= self.send_window
-            and size <= self.control.frame_bytes
-            and not self.paused
-        ):
-            if size:
-                stream.send_window -= size
-                self.send_window -= size
-                pieces += (_data_head(size >> 8, size & 0xFF, DATA, 0, stream.id), body)
-            if tail is not None:
-                pieces += (tail.ending, number, tail.block)
-            self.write(b"".join(pieces))
-            if tail is not None:
-                self._over(stream)
-            return
-        if pieces:
-            self.write(b"".join(pieces))
-        self._queue(stream, body, tail)
-
-    def _queue(self, stream: Stream, body: bytes, tail: HeaderFrame | None) -> None:
-        if stream.pending is None:
-            stream.pending = deque()
-            self._blocked[stream.id] = stream
-        if body:
-            stream.pending.append(memoryview(body))
-            stream.pending_bytes += len(body)
-        stream.tail = tail
-        self.pump()
-
-    def _over(self, stream: Stream) -> None:
-        """The answer is whole; a caller who is still sending is told to stop."""
-        if not stream.ended:
-            self._note_reset(stream.id)
-            self.write(frames.rst_stream(stream.id, Code.NO_ERROR))
-        self.forget(stream)
-
-    def pump(self) -> None:
-        """Send what waits, a frame of each stream in turn, as far as windows and the transport let us."""
-        progress = True
-        while progress and not self.paused and not self.lost:
-            progress = False
-            for stream in list(self._blocked.values()):
-                progress = self._send_frame(stream) or progress
-                if self.paused:
-                    break
-
-    def _send_frame(self, stream: Stream) -> bool:
-        pending = stream.pending
-        if pending is None:
-            return False
-        room = min(stream.send_window, self.send_window, self.control.frame_bytes)
-        if pending and room <= 0:
-            return False
-        if pending:
-            piece = pending[0][:room]
-            size = len(piece)
-            if size == len(pending[0]):
-                pending.popleft()
-            else:
-                pending[0] = pending[0][size:]
-            stream.pending_bytes -= size
-            stream.send_window -= size
-            self.send_window -= size
-            self.write(_data_head(size >> 8, size & 0xFF, DATA, 0, stream.id) + piece)
-        if not pending:
-            self._drained(stream)
-        return True
-
-    def _drained(self, stream: Stream) -> None:
-        stream.pending = None
-        del self._blocked[stream.id]
-        tail = stream.tail
-        if tail is not None:
-            self.write(tail.ending + _u32(stream.id) + tail.block)
-            self._over(stream)
-        elif stream.when_drained is not None:
-            stream.when_drained()
-
-    def let_send(self, stream: Stream) -> None:
-        """Give a stream's window back what was worked off."""
-        self.write(frames.window_update(stream.id, stream.owed_bytes))
-        stream.receive_window += stream.owed_bytes
-        stream.owed_bytes = 0

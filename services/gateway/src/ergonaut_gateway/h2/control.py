@@ -23,7 +23,7 @@ from ergonaut_gateway.h2.frames import (
 from ergonaut_gateway.h2.limits import Budget
 
 if TYPE_CHECKING:
-    from ergonaut_gateway.h2.connection import Connection
+    from ergonaut_gateway.h2.sending import Sending
 
 _setting = Struct(">HI")
 _u32 = Struct(">I")
@@ -39,7 +39,7 @@ STILL_THERE = b"is-there"
 class Control:
     """The state of one connection beside its streams."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Sending") -> None:
         self._connection = connection
         limits = connection.limits
         self.frame_bytes = frames.FRAME_BYTES_MIN

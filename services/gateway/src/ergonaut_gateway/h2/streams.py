@@ -9,7 +9,7 @@ from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, HEADERS, Code
 from ergonaut_gateway.h2.headers import packed
 
 if TYPE_CHECKING:
-    from ergonaut_gateway.h2.connection import Connection
+    from ergonaut_gateway.h2.sending import Sending
 
 _start = Struct(">HBBB").pack
 
@@ -59,7 +59,7 @@ class Stream:
 
     call: Call
 
-    def __init__(self, connection: "Connection", stream_id: int, *, send_window: int, receive_window: int) -> None:
+    def __init__(self, connection: "Sending", stream_id: int, *, send_window: int, receive_window: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.send_window = send_window
