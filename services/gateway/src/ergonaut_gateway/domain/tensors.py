@@ -98,7 +98,8 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, fi
         raise Refused("a BOOL is a byte 0 or 1", field=field)
     flat = np.frombuffer(raw, dtype=dtype)
     # Where a tensor begins in a body is its caller's doing, and not every engine reads across words.
-    return shaped(flat if flat.flags.aligned else flat.copy(), shape, field=field)
+    flat = flat if flat.flags.aligned else flat.copy()
+    return flat.reshape(shape) if flat.size else shaped(flat, shape, field=field)
 
 
 def to_raw(tensor: Tensor) -> bytes:

@@ -35,6 +35,10 @@ class Terms:
 _USUAL = Terms(by_default=False, by_output={})
 """Of whoever says nothing of outputs and has no parameters."""
 
+_BINARY_ONLY = {"binary_data_output": True}
+_BINARY = Terms(by_default=True, by_output={})
+"""Of whoever has only this to say, as Triton's client does by default."""
+
 
 class _Input(msgspec.Struct):
     name: str
@@ -169,5 +173,7 @@ def _terms(document: _Request) -> Terms:
     parameters = document.parameters
     if not parameters:
         return Terms(by_default=False, by_output=by_output)
+    if not by_output and parameters == _BINARY_ONLY and parameters["binary_data_output"] is True:
+        return _BINARY
     wish = asked(parameters)
     return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds)
