@@ -22,6 +22,7 @@ from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.domain.drift.watch import Windows
 from ergonaut_gateway.domain.request_log import Redaction
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, QualityDoor, Router, serving_http
+from ergonaut_gateway.openai.door import opened_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
 from ergonaut_gateway.service.drifts import Watching
@@ -58,6 +59,7 @@ async def main(platform: PlatformSettings) -> None:
         InferenceDoor(models, catalogue, predictions, callers).add_to(router)
         if quality is not None:
             QualityDoor(quality, callers).add_to(router)
+        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router))
         add = door(models, catalogue, predictions)
         own = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, _h2_limits(settings)))
         await stack.enter_async_context(

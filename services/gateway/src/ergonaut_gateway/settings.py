@@ -33,6 +33,10 @@ class Settings(DoorSettings):
     http_address: str = Field(
         default="127.0.0.1:7480", description="Where the Open Inference Protocol is served over HTTP, host:port."
     )
+    openai_routes: str = Field(
+        default="",
+        description="YAML or JSON file of the routes that the OpenAI-compatible door serves; empty is no such door.",
+    )
     body_bytes_max: int = Field(
         default=64 * 1024 * 1024, ge=1024, description="Largest HTTP body in bytes; raise it for larger batches."
     )

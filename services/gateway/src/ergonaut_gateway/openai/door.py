@@ -1,0 +1,152 @@
+"""The OpenAI-compatible paths of the gateway's HTTP port, below /openai/v1 and /v1."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from ergonaut.errors import ErgonautError
+from ergonaut.keys import Scope
+from ergonaut_gateway.http import Callers, Router
+from ergonaut_gateway.http.answers import answer_json, told
+from ergonaut_gateway.http.exchange import Exchange
+from ergonaut_gateway.openai.domain.events import EventTooLong, Passing, with_figures
+from ergonaut_gateway.openai.errors import OpenAiError, no_upstream, wrong
+from ergonaut_gateway.openai.routes import load_routes
+from ergonaut_gateway.openai.service import CONNECTIONS_MAX, Route, Routing, Served
+from ergonaut_gateway.openai.upstream import UpstreamFailed
+
+PREFIXES = ("/openai/v1", "/v1")
+PASSED_ON = ("chat/completions", "completions", "embeddings")
+FIGURES_HEADER = "x-ergonaut-usage"
+
+
+@asynccontextmanager
+async def opened_door(routes: str, callers: Callers, router: Router) -> AsyncIterator[None]:
+    """Answer the OpenAI-compatible paths while the block runs; nothing where no file of routes is named. Raises Refused."""
+    if not routes:
+        yield
+        return
+    config = load_routes(Path(routes))
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+    # Proxies and .netrc of the environment are not for upstreams: the latter would send keys that no route names.
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+        OpenAiDoor(Routing(config, client), callers).add_to(router)
+        yield
+
+
+class OpenAiDoor:
+    """Answers for these paths."""
+
+    def __init__(self, routing: Routing, callers: Callers) -> None:
+        self._routing = routing
+        self._callers = callers
+
+    def add_to(self, router: Router) -> None:
+        """Have a router send these paths here."""
+        for prefix in PREFIXES:
+            for path in PASSED_ON:
+                handler = partial(self._pass_on, path)
+                router.add("POST", f"{prefix}/{path}", handler, failed=answer_failure, admit=self._admit)
+            router.add("GET", f"{prefix}/models", self.models, failed=answer_failure)
+            router.add("GET", f"{prefix}/models/{{model*}}", self.model, failed=answer_failure)
+
+    def models(self, exchange: Exchange) -> None:
+        """The models that the caller's tenant may use."""
+        tenant = self._callers.of(exchange.request.headers).tenant
+        listed = [_card(route) for route in self._routing.models(tenant)]
+        answer_json(exchange, {"object": "list", "data": listed})
+
+    def model(self, exchange: Exchange) -> None:
+        """One of them."""
+        tenant = self._callers.of(exchange.request.headers).tenant
+        answer_json(exchange, _card(self._routing.route(tenant, exchange.path_values["model"])))
+
+    async def _pass_on(self, path: str, exchange: Exchange) -> None:
+        tenant = self._callers.of(exchange.request.headers, Scope.READ).tenant
+        body = _body(exchange)
+        streams = body.get("stream") is True and path != "embeddings"
+        options = body.get("stream_options")
+        usage_wanted = isinstance(options, dict) and options.get("include_usage") is True
+        if streams and not usage_wanted:
+            body["stream_options"] = (options if isinstance(options, dict) else {}) | {"include_usage": True}
+        async with self._routing.asked(tenant, path, body) as served:
+            if streams and served.reply.status == 200:
+                await _stream(exchange, served, Passing(served.rates, usage_wanted=usage_wanted))
+            else:
+                await _answer(exchange, served)
+
+    def _admit(self, exchange: Exchange) -> None:
+        self._callers.of(exchange.request.headers, Scope.READ)
+
+
+async def _answer(exchange: Exchange, served: Served) -> None:
+    try:
+        body = await served.reply.whole()
+    except UpstreamFailed as error:
+        raise no_upstream(served.route.name, 502, str(error)) from error
+    headers = dict(served.headers)
+    if served.reply.status == 200 and b'"usage"' in body:
+        with suppress(orjson.JSONDecodeError):
+            document = orjson.loads(body)
+            tokens = with_figures(document, served.rates) if isinstance(document, dict) else None
+            if tokens is not None:
+                served.spent(sum(tokens))
+                headers[FIGURES_HEADER] = orjson.dumps(document["usage"]["ergonaut"]).decode()
+                body = orjson.dumps(document)
+    exchange.answer(served.reply.status, body, served.reply.content_type, list(headers.items()))
+
+
+async def _stream(exchange: Exchange, served: Served, passing: Passing) -> None:
+    stream = exchange.stream(200, served.reply.content_type, list(served.headers.items()))
+    try:
+        async for piece in served.reply.each():
+            passed = passing.passed(piece)
+            if passed:
+                await stream.write(passed)
+        if not passing.finished:
+            raise UpstreamFailed("its answer ended too soon")
+    except (UpstreamFailed, EventTooLong, TimeoutError) as error:
+        # The status is long sent; clients raise at an event with an error, and miss [DONE].
+        failure = no_upstream(served.route.name, 502, str(error))
+        await stream.write(b"data: " + orjson.dumps(_told(failure)) + b"\n\n")
+    finally:
+        if passing.tokens is not None:
+            served.spent(sum(passing.tokens))
+    stream.close()
+
+
+def answer_failure(exchange: Exchange, error: BaseException) -> None:
+    """Answer that something went wrong, in OpenAI's form."""
+    if isinstance(error, OpenAiError):
+        answer_json(exchange, _told(error), status=error.status, headers=list(error.headers.items()))
+        return
+    status, sentence, headers = told(exchange, error)
+    kind = "invalid_request_error" if isinstance(error, ErgonautError) and status < 500 else "server_error"
+    code = {401: "invalid_api_key", 403: "not_allowed"}.get(status)
+    document = {"error": {"message": sentence, "type": kind, "code": code, "param": None}}
+    answer_json(exchange, document, status=status, headers=headers)
+
+
+def _told(error: OpenAiError) -> dict[str, Any]:
+    return {"error": {"message": str(error), "type": error.kind, "code": error.code, "param": error.param}}
+
+
+def _body(exchange: Exchange) -> dict[str, Any]:
+    try:
+        body = orjson.loads(exchange.request.body)
+    except orjson.JSONDecodeError as error:
+        raise wrong("the body is no JSON") from error
+    if not isinstance(body, dict):
+        raise wrong("the body must be a JSON object")
+    return body
+
+
+def _card(route: Route) -> dict[str, Any]:
+    open_breakers = sum(upstream.breaker.is_open for upstream in route.upstreams)
+    health = {"upstreams": len(route.upstreams), "left_alone": open_breakers}
+    return {"id": route.name, "object": "model", "created": 0, "owned_by": "ergonaut", "ergonaut": health}

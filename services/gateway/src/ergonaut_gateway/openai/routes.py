@@ -1,0 +1,161 @@
+"""The routes of the OpenAI-compatible door, read from a YAML or JSON file and checked when the gateway starts."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
+
+from ergonaut.carbon.factors import yearly_factor
+from ergonaut.errors import Refused
+from ergonaut_gateway.openai.domain.breaker import BreakerRule
+from ergonaut_gateway.openai.domain.usage import Rates, TokenEnergy
+
+
+class _Part(BaseModel):
+    # Values of the file are not shown in errors: someone may have written a key where none belongs.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Kind(StrEnum):
+    """What an upstream is; both speak OpenAI's protocol, Ollama below /v1 of its address."""
+
+    OPENAI = "openai"
+    OLLAMA = "ollama"
+
+
+class UpstreamConfig(_Part):
+    """One server that a route may ask."""
+
+    kind: Kind = Kind.OPENAI
+    url: HttpUrl
+    """Its base, as https://api.openai.com/v1; of Ollama as http://127.0.0.1:11434."""
+    model: str = ""
+    """What the model is called there; empty is the same name."""
+    weight: float = Field(default=1.0, ge=0)
+    key_env: str = ""
+    key_file: str = ""
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_window_seconds: float = Field(default=30.0, gt=0)
+    breaker_open_seconds: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.key_env and self.key_file:
+            raise ValueError("give key_env or key_file, not both")
+        if self.url.username or self.url.password:
+            raise ValueError("url must hold no key; name its variable in key_env or its file in key_file")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The address that paths such as /chat/completions are put after."""
+        base = str(self.url).rstrip("/")
+        return f"{base}/v1" if self.kind is Kind.OLLAMA and not base.endswith("/v1") else base
+
+    @property
+    def breaker(self) -> BreakerRule:
+        """When this upstream is left alone."""
+        return BreakerRule(self.breaker_failures, self.breaker_window_seconds, self.breaker_open_seconds)
+
+
+class EnergyConfig(_Part):
+    """Joules of one output token, with their range and who found them."""
+
+    joules: float = Field(gt=0)
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.joules <= self.high:
+            raise ValueError("must be low <= joules <= high")
+        return self
+
+
+class RouteConfig(_Part):
+    """Who may ask for a model, whom it is asked of, and how it is counted."""
+
+    upstreams: tuple[UpstreamConfig, ...] = Field(min_length=1)
+    tenants: tuple[str, ...] = ()
+    """Who may use the route; empty is every tenant."""
+    requests_per_minute: float | None = Field(default=None, ge=1)
+    tokens_per_minute: float | None = Field(default=None, ge=1)
+    at_once_max: int = Field(default=64, ge=1)
+    rounds: int = Field(default=2, ge=1, le=10)
+    """How often the upstreams are gone through before the caller hears of a failure."""
+    connect_seconds: float = Field(default=5.0, gt=0)
+    first_seconds: float = Field(default=60.0, gt=0)
+    between_seconds: float = Field(default=30.0, gt=0)
+    whole_seconds: float = Field(default=600.0, gt=0)
+    usd_per_million_input: float | None = Field(default=None, ge=0)
+    usd_per_million_output: float | None = Field(default=None, ge=0)
+    joules_per_output_token: EnergyConfig | None = None
+    carbon_grams_per_kwh: float | None = Field(default=None, ge=0)
+    """Of the electricity where the model runs; where absent, the yearly figure of `zone`."""
+    zone: str = ""
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> Self:
+        if self.zone and yearly_factor(self.zone) is None:
+            raise ValueError("no carbon intensity is known for this zone; give carbon_grams_per_kwh")
+        return self
+
+    def allows(self, tenant: str) -> bool:
+        """Whether a tenant may use the route."""
+        return not self.tenants or tenant in self.tenants
+
+    @property
+    def rates(self) -> Rates:
+        """By which tokens become figures."""
+        told = self.joules_per_output_token
+        energy = None if told is None else TokenEnergy(told.joules, told.low, told.high, told.source)
+        grams_per_kwh = self.carbon_grams_per_kwh
+        factor = yearly_factor(self.zone) if self.zone else None
+        if grams_per_kwh is None and factor is not None:
+            grams_per_kwh = factor.intensity_grams_per_kwh
+        return Rates(self.usd_per_million_input, self.usd_per_million_output, energy, grams_per_kwh)
+
+
+class RoutesConfig(_Part):
+    """All routes, by the name of the model that callers ask for."""
+
+    models: Annotated[dict[str, RouteConfig], Field(min_length=1)]
+
+
+def load_routes(path: Path) -> RoutesConfig:
+    """The routes of a file. Raises Refused, with the file and the field, never with what stands there."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"cannot read the routes of {path}: {type(error).__name__}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise Refused(f"{path}{where} is neither YAML nor JSON") from None
+    try:
+        return RoutesConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise Refused(f"{path}: {field or 'the whole'}: {first['msg']}") from None
+
+
+def key_of(upstream: UpstreamConfig) -> str:
+    """The upstream's key, from where the configuration says; empty where it needs none. Raises Refused."""
+    if upstream.key_env:
+        key = os.environ.get(upstream.key_env, "").strip()
+        if not key:
+            raise Refused(
+                f"the environment has no {upstream.key_env}, which the key of {upstream.base} is to come from"
+            )
+        return key
+    if upstream.key_file:
+        try:
+            return Path(upstream.key_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"cannot read {upstream.key_file}, the key of {upstream.base}") from error
+    return ""

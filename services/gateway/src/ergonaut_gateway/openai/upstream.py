@@ -1,0 +1,131 @@
+"""One request to one upstream over HTTP, up to the first byte of its answer. The service chooses whom to ask."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from ergonaut_gateway.openai.domain.breaker import Breaker
+from ergonaut_gateway.openai.routes import RouteConfig, UpstreamConfig, key_of
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""A whole answer that is not streamed; embeddings of many texts take some MB."""
+
+FAILED_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
+"""Not the caller's fault, beside 5xx: our key or quota there, or the upstream is busy. Another upstream may do better."""
+
+
+class UpstreamFailed(Exception):
+    """An upstream did not answer, or said that it cannot. Its words are not kept, since they may hold a key."""
+
+    def __init__(self, reason: str, *, busy: bool = False, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.busy = busy
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that has begun; `close` must be awaited."""
+
+    response: httpx.Response
+    first: bytes
+    pieces: AsyncIterator[bytes]
+    between_seconds: float
+
+    @property
+    def status(self) -> int:
+        """The upstream's HTTP status."""
+        return self.response.status_code
+
+    @property
+    def content_type(self) -> str:
+        """What the upstream says that the body is."""
+        return str(self.response.headers.get("content-type", "application/json"))
+
+    async def each(self) -> AsyncIterator[bytes]:
+        """The body piece by piece as it comes. Raises UpstreamFailed where it ends too soon."""
+        piece = self.first
+        while piece:
+            yield piece
+            piece = await _next(self.pieces, self.between_seconds)
+
+    async def whole(self) -> bytes:
+        """The whole body. Raises UpstreamFailed."""
+        body = bytearray()
+        async for piece in self.each():
+            body += piece
+            if len(body) > ANSWER_BYTES_MAX:
+                raise UpstreamFailed("its answer is too long")
+        return bytes(body)
+
+    async def close(self) -> None:
+        """Let the connection go; where the answer is not whole this tells the upstream to stop."""
+        await self.response.aclose()
+
+
+class Upstream:
+    """One server of one route."""
+
+    def __init__(self, config: UpstreamConfig, route: RouteConfig, client: httpx.AsyncClient) -> None:
+        self.config = config
+        self.breaker = Breaker(config.breaker)
+        self._client = client
+        self._route = route
+        key = key_of(config)
+        self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+
+    async def ask(self, path: str, body: dict[str, Any]) -> Reply:
+        """Send a request and wait for the first byte of the answer. Raises UpstreamFailed."""
+        route = self._route
+        if self.config.model:
+            body = body | {"model": self.config.model}
+        # Waiting has bounds of its own below; httpx's would fire for a slow first token.
+        timeout = httpx.Timeout(None, connect=route.connect_seconds, pool=route.connect_seconds)
+        url = f"{self.config.base}/{path}"
+        request = self._client.build_request(
+            "POST", url, content=orjson.dumps(body), headers=self._headers, timeout=timeout
+        )
+        # An answer that is not streamed has its first byte when it is whole.
+        within_seconds = route.first_seconds if body.get("stream") is True else route.whole_seconds
+        try:
+            async with asyncio.timeout(within_seconds):
+                response = await self._client.send(request, stream=True)
+                return await self._begun(response)
+        except TimeoutError:
+            raise UpstreamFailed(f"no answer within {within_seconds:g} s") from None
+        except httpx.HTTPError as error:
+            raise UpstreamFailed(type(error).__name__) from None
+
+    async def _begun(self, response: httpx.Response) -> Reply:
+        try:
+            status = response.status_code
+            if status >= 500 or status in FAILED_STATUSES or 300 <= status < 400:
+                wait_seconds = _seconds(response.headers.get("retry-after", ""))
+                raise UpstreamFailed(f"status {status}", busy=status == 429, retry_after_seconds=wait_seconds)
+            pieces = response.aiter_raw()
+            first = await anext(pieces, b"")
+        except BaseException:
+            await response.aclose()
+            raise
+        return Reply(response, first, pieces, self._route.between_seconds)
+
+
+async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:
+    try:
+        async with asyncio.timeout(within_seconds):
+            return await anext(pieces, b"")
+    except TimeoutError:
+        raise UpstreamFailed(f"silent for {within_seconds:g} s") from None
+    except httpx.HTTPError as error:
+        raise UpstreamFailed(type(error).__name__) from None
+
+
+def _seconds(retry_after: str) -> float:
+    """The seconds of a Retry-After; 0 for none, and for a date, which few models' servers send."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0
