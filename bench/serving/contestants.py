@@ -92,6 +92,7 @@ class Peer(Contestant):
         super().__init__(environment.name, model)
         self._environment, self._folder = environment, folder / f"{environment.name}-{model.name}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._known: set[psutil.Process] = set()
         self._ports = {name: free_port() for name in ("HTTP", "GRPC", "METRICS")}
         for wire in WIRES[self.name]:
             path = PATHS.get(wire if wire == "grpc" else self.name, INFER_PATH)
@@ -134,7 +135,10 @@ class Peer(Contestant):
             self._process.wait()
 
     def processes(self) -> list[psutil.Process]:
-        return family(self._process)
+        """Those that it had earlier too, where they outlive the one that started them."""
+        self._known |= set(family(self._process))
+        self._known = {process for process in self._known if process.is_running()}
+        return list(self._known)
 
     def _variables(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ERGONAUT_", "PYTHON"))}
