@@ -149,12 +149,40 @@ async def test_the_caller_hears_of_failure_but_never_the_upstreams_key(site: Sit
     assert caught.value.response.headers["retry-after"] == "1"
 
 
-async def test_a_refusal_of_the_request_itself_is_passed_on(site: Site) -> None:
-    site.second.behaviour = "422"
-    site.first.behaviour = "500"
+async def test_a_refusal_of_the_request_itself_is_passed_on_without_the_key(site: Site) -> None:
+    site.first.behaviour = "422"
     async with site.opened() as client:
-        with pytest.raises(openai.UnprocessableEntityError):
+        with pytest.raises(openai.UnprocessableEntityError, match="no: Bearer") as caught:
             await chat(client)
+    assert SECRET not in str(caught.value.body)
+    assert site.second.asked == []
+
+
+async def test_figures_stand_in_a_header_whatever_language_their_source_is_in(site: Site) -> None:
+    energy = {"joules": 2.0, "low": 1.0, "high": 4.0, "source": "Zähler \u2713"}
+    async with site.opened(joules_per_output_token=energy) as client:
+        answer = await client.chat.completions.with_raw_response.create(model="small", messages=ASKED)
+    assert json.loads(answer.headers["x-ergonaut-usage"])["method"].endswith("Zähler \u2713")
+
+
+async def test_a_full_route_turns_callers_away_and_is_free_again_after(site: Site) -> None:
+    site.first.behaviour = "stalls"
+    async with site.opened(at_once_max=1) as client:
+        stream = await chat(client, stream=True)
+        with pytest.raises(openai.InternalServerError, match="as many requests at work"):
+            await chat(client)
+        await stream.close()
+        await site.first.caller_went.wait()
+        site.first.behaviour = "well"
+        assert (await chat(client)).choices
+
+
+async def test_all_upstreams_are_asked_again_in_a_further_round(site: Site) -> None:
+    site.first.behaviour = site.second.behaviour = "503"
+    async with site.opened(rounds=2) as client:
+        with pytest.raises(openai.InternalServerError):
+            await chat(client)
+    assert (len(site.first.asked), len(site.second.asked)) == (2, 2)
 
 
 @pytest.mark.parametrize("behaviour", ["dies", "stalls"])

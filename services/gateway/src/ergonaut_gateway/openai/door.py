@@ -1,5 +1,6 @@
 """The OpenAI-compatible paths of the gateway's HTTP port, below /openai/v1 and /v1."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -96,7 +97,8 @@ async def _answer(exchange: Exchange, served: Served) -> None:
             tokens = with_figures(document, served.rates) if isinstance(document, dict) else None
             if tokens is not None:
                 served.spent(sum(tokens))
-                headers[FIGURES_HEADER] = orjson.dumps(document["usage"]["ergonaut"]).decode()
+                # Headers are ASCII, and a source may be in any language.
+                headers[FIGURES_HEADER] = json.dumps(document["usage"]["ergonaut"])
                 body = orjson.dumps(document)
     exchange.answer(served.reply.status, body, served.reply.content_type, list(headers.items()))
 

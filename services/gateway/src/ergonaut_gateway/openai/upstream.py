@@ -35,6 +35,7 @@ class Reply:
     first: bytes
     pieces: AsyncIterator[bytes]
     between_seconds: float
+    key: bytes
 
     @property
     def status(self) -> int:
@@ -60,7 +61,8 @@ class Reply:
             body += piece
             if len(body) > ANSWER_BYTES_MAX:
                 raise UpstreamFailed("its answer is too long")
-        return bytes(body)
+        # A careless server tells the key that it was shown; callers are not to see it.
+        return bytes(body.replace(self.key, b"[key]") if self.key and self.status != 200 else body)
 
     async def close(self) -> None:
         """Let the connection go; where the answer is not whole this tells the upstream to stop."""
@@ -75,7 +77,7 @@ class Upstream:
         self.breaker = Breaker(config.breaker)
         self._client = client
         self._route = route
-        key = key_of(config)
+        self._key = key = key_of(config)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
@@ -113,7 +115,7 @@ class Upstream:
         except BaseException:
             await response.aclose()
             raise
-        return Reply(response, first, pieces, self._route.between_seconds)
+        return Reply(response, first, pieces, self._route.between_seconds, self._key.encode())
 
 
 async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:
