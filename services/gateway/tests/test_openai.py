@@ -13,7 +13,7 @@ import pytest
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway.http import Callers, HttpLimits, Router, serving_http
-from ergonaut_gateway.openai.door import opened_door
+from ergonaut_gateway.openai import opened_door
 
 from .openai_upstream import FakeModels, fake_models
 

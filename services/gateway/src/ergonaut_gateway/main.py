@@ -22,7 +22,7 @@ from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.domain.drift.watch import Windows
 from ergonaut_gateway.domain.request_log import Redaction
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, QualityDoor, Router, serving_http
-from ergonaut_gateway.openai.door import opened_door
+from ergonaut_gateway.openai import opened_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, EngineLimits, Models, Predictions
 from ergonaut_gateway.service.drifts import Watching

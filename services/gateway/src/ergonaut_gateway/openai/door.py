@@ -27,11 +27,8 @@ FIGURES_HEADER = "x-ergonaut-usage"
 
 
 @asynccontextmanager
-async def opened_door(routes: str, callers: Callers, router: Router) -> AsyncIterator[None]:
-    """Answer the OpenAI-compatible paths while the block runs; nothing where no file of routes is named. Raises Refused."""
-    if not routes:
-        yield
-        return
+async def serving_routes(routes: str, callers: Callers, router: Router) -> AsyncIterator[None]:
+    """Answer the paths by the routes of a file while the block runs. Raises Refused."""
     config = load_routes(Path(routes))
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
     # Proxies and .netrc of the environment are not for upstreams: the latter would send keys that no route names.
