@@ -140,6 +140,16 @@ async def test_an_upstream_is_left_alone_after_failures(site: Site) -> None:
     assert listed[0].ergonaut == {"upstreams": 2, "left_alone": 1}  # type: ignore[attr-defined]
 
 
+async def test_an_upstream_that_dies_in_mid_stream_is_left_alone_too(site: Site) -> None:
+    site.first.behaviour = "dies"
+    async with site.opened() as client:
+        for _ in range(2):
+            with pytest.raises(openai.APIError):
+                await read(await chat(client, stream=True), [])
+        await read(await chat(client, stream=True), [])
+    assert (len(site.first.asked), len(site.second.asked)) == (2, 1)
+
+
 async def test_the_caller_hears_of_failure_but_never_the_upstreams_key(site: Site) -> None:
     site.first.behaviour = site.second.behaviour = "503"
     async with site.opened() as client:

@@ -1,6 +1,7 @@
 """One request to one upstream over HTTP, up to the first byte of its answer. The service chooses whom to ask."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ class Reply:
     pieces: AsyncIterator[bytes]
     between_seconds: float
     key: bytes
+    breaker: Breaker
 
     @property
     def status(self) -> int:
@@ -52,7 +54,11 @@ class Reply:
         piece = self.first
         while piece:
             yield piece
-            piece = await _next(self.pieces, self.between_seconds)
+            try:
+                piece = await _next(self.pieces, self.between_seconds)
+            except UpstreamFailed:
+                self.breaker.failed(time.monotonic())
+                raise
 
     async def whole(self) -> bytes:
         """The whole body. Raises UpstreamFailed."""
@@ -115,7 +121,7 @@ class Upstream:
         except BaseException:
             await response.aclose()
             raise
-        return Reply(response, first, pieces, self._route.between_seconds, self._key.encode())
+        return Reply(response, first, pieces, self._route.between_seconds, self._key.encode(), self.breaker)
 
 
 async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:

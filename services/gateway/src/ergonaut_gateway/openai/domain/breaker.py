@@ -37,10 +37,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """The upstream answered."""
-        self._probing = False
-        self._open_until_seconds = None
-        self._failed_at_seconds.clear()
+        """The upstream began to answer. Only a probe closes what is open; failures in between count by their window."""
+        if self._probing:
+            self._probing = False
+            self._open_until_seconds = None
+            self._failed_at_seconds.clear()
 
     def failed(self, now_seconds: float) -> None:
         """The upstream did not answer, or said that it cannot."""
