@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ergonaut.errors import Conflict, NotAllowed, NotFound, Refused, Unavailable
+from ergonaut_gateway.domain.inference import Busy
 from ergonaut_gateway.http import router as router_module
 from ergonaut_gateway.http.answers import Unknown, answer_json
 from ergonaut_gateway.http.exchange import Exchange
@@ -85,6 +86,7 @@ async def test_paths_remembered_are_bounded(router: Router, monkeypatch: pytest.
         (NotFound("is not there"), 404, {}),
         (Conflict("is another"), 409, {}),
         (Unavailable("is away"), 503, {"retry-after": "1"}),
+        (Busy("too much waits", retry_after_seconds=2.4), 429, {"retry-after": "3"}),
     ],
 )
 @pytest.mark.parametrize("waits", [False, True])

@@ -7,11 +7,12 @@ import orjson
 
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.domain.inference import DeadlineExceeded
+from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded
 from ergonaut_gateway.http.exchange import JSON, Exchange, Headers, PeerGone
 
 # In order: a subclass stands before its base.
 _STATUS: tuple[tuple[type[ErgonautError], int], ...] = (
+    (Busy, 429),
     (DeadlineExceeded, 504),
     (NotAllowed, 403),
     (Refused, 400),
@@ -20,6 +21,9 @@ _STATUS: tuple[tuple[type[ErgonautError], int], ...] = (
     (Unavailable, 503),
     (Broken, 500),
 )
+
+_COME_BACK = frozenset({429, 503})
+"""What says for how long to wait before asking again."""
 
 log = get_logger(__name__)
 
@@ -49,7 +53,7 @@ def told(exchange: Exchange, error: BaseException) -> tuple[int, str, Headers]:
         # The words of an unforeseen error may hold what is not the caller's to see; they are in the log.
         return 500, f"an unforeseen {type(error).__name__}; the gateway's log tells more", ()
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    return status, str(error), _retry_after(error) if status == 503 else ()
+    return status, str(error), _retry_after(error) if status in _COME_BACK else ()
 
 
 def _retry_after(error: ErgonautError) -> Headers:
