@@ -37,7 +37,7 @@ types: setup
 tidy: setup
 	$(RUN) pytest tools
 
-# The longest files come first, so that neither of the two processes is left with them at the end.
+# Those that start the whole system take longest and come first; one of the two processes has all of them.
 test: setup ## All tests, with the real servers, on free ports
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
 
