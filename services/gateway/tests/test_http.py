@@ -159,7 +159,7 @@ async def test_a_compressed_body_is_unpacked(http: httpx.AsyncClient, encoding: 
             {"content-encoding": "gzip"},
             "body: is larger than 100000 bytes when unpacked",
         ),
-        (gzip.compress(b"x" * 100)[:-9], {"content-encoding": "gzip"}, "body: ends within its gzip data"),
+        (gzip.compress(b"x" * 100, mtime=0)[:-9], {"content-encoding": "gzip"}, "body: ends within its gzip data"),
         (b"hello", {"content-encoding": "gzip"}, "body: is not gzip: "),
         (b"hello", {"content-encoding": "br"}, "Content-Encoding: 'br' is not known; send gzip, deflate or none"),
     ],
