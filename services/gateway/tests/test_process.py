@@ -42,7 +42,10 @@ class Site:
     @property
     def http(self) -> httpx.AsyncClient:
         headers = dict(self.process.metadata(self.tenant))
-        return httpx.AsyncClient(base_url=f"http://{self.http_address}", headers=headers, timeout=PATIENCE_SECONDS)
+        transport = httpx.AsyncHTTPTransport(retries=3)
+        return httpx.AsyncClient(
+            base_url=f"http://{self.http_address}", headers=headers, timeout=PATIENCE_SECONDS, transport=transport
+        )
 
 
 def made_site(nats_url: str, folder: Path, key_ring: KeyRingFile, tenant: str) -> Site:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,9 @@ START_TIMEOUT_SECONDS = 30.0
 LOG_TAIL_CHARACTERS = 3000
 """What a failure shows of a log: enough for a traceback, and still read in one look."""
 
+_PORTS = range(20_000, 32_000)
+_PORTS_TRIED = 100
+
 LOOKING_OFTEN = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -36,10 +40,13 @@ KeyRingFile = tuple[Path, dict[str, str]]
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on now, of those that the kernel gives to nobody who merely calls out, so that it stays free
+    while a server is down; drawn, since other test processes look for theirs at the same time."""
+    for port in random.SystemRandom().sample(_PORTS, _PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"of {_PORTS_TRIED} ports from {_PORTS.start} to {_PORTS.stop} none is free")
 
 
 def binary(name: str) -> str:
