@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Absent(Exception):
     """A server that did not start, and what its log says last."""
 
 
-class Contestant:
+class Contestant(ABC):
     """One server with one model. `name` is told to people; `doors` are the ways to ask it, by wire."""
 
     def __init__(self, name: str, model: Model) -> None:
@@ -51,17 +52,17 @@ class Contestant:
         self.doors: dict[str, Door] = {}
         self.ready_seconds = 0.0
 
+    @abstractmethod
     def start(self) -> None:
         """Start it and wait for its first right answer. Raises Absent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """End it; harmless where it has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def processes(self) -> list[psutil.Process]:
         """All that belongs to the server."""
-        raise NotImplementedError
 
     def stand_still(self) -> None:
         """Use no CPU until `go_on`."""

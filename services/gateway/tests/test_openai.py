@@ -207,6 +207,16 @@ async def test_a_stream_that_ends_too_soon_is_an_error_and_never_asked_again(sit
     assert site.second.asked == []
 
 
+async def test_a_stream_that_is_not_whole_in_time_ends_with_an_error_that_says_so(site: Site) -> None:
+    site.first.behaviour = "stalls"
+    heard: list[str] = []
+    async with site.opened(whole_seconds=0.3) as client:
+        stream = await chat(client, stream=True)
+        with pytest.raises(openai.APIError, match="no upstream of small"):
+            await read(stream, heard)
+    assert heard == ["joules"]
+
+
 async def test_the_upstream_is_stopped_when_the_caller_goes(site: Site) -> None:
     site.first.behaviour = "stalls"
     async with site.opened() as client:

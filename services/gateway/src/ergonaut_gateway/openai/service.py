@@ -80,10 +80,11 @@ class Routing:
         try:
             async with asyncio.timeout(route.config.whole_seconds):
                 reply = await _first_reply(route, path, body)
-                try:
-                    yield Served(reply, route.config.rates, headers, route, tenant)
-                finally:
-                    await reply.close()
+            # From here on the reply itself watches the time: a stream that is too slow still ends with an event that says so.
+            try:
+                yield Served(reply, route.config.rates, headers, route, tenant)
+            finally:
+                await reply.close()
         except TimeoutError:
             raise too_late(route.name) from None
         finally:
@@ -102,7 +103,7 @@ async def _first_reply(route: Route, path: str, body: dict[str, Any]) -> Reply:
                 failures.append(UpstreamFailed("left alone after failures"))
                 continue
             try:
-                return await _tried(upstream, path, body)
+                return await _tried(upstream, path, body, until_seconds)
             except UpstreamFailed as error:
                 failures.append(error)
         told_seconds = min((failure.retry_after_seconds for failure in failures), default=0.0)
@@ -116,9 +117,9 @@ async def _first_reply(route: Route, path: str, body: dict[str, Any]) -> Reply:
     raise no_upstream(route.name, 429 if busy else 503, reasons, str(max(1, int(told_seconds))))
 
 
-async def _tried(upstream: Upstream, path: str, body: dict[str, Any]) -> Reply:
+async def _tried(upstream: Upstream, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
     try:
-        reply = await upstream.ask(path, body)
+        reply = await upstream.ask(path, body, until_seconds)
     except UpstreamFailed:
         upstream.breaker.failed(time.monotonic())
         raise

@@ -36,6 +36,8 @@ class Reply:
     first: bytes
     pieces: AsyncIterator[bytes]
     between_seconds: float
+    until_seconds: float
+    """When the whole must be there, on the monotonic clock."""
     key: bytes
     breaker: Breaker
 
@@ -55,7 +57,10 @@ class Reply:
         while piece:
             yield piece
             try:
-                piece = await _next(self.pieces, self.between_seconds)
+                left_seconds = self.until_seconds - time.monotonic()
+                if left_seconds <= 0:
+                    raise UpstreamFailed("its answer is not whole in time")
+                piece = await _next(self.pieces, min(self.between_seconds, left_seconds))
             except UpstreamFailed:
                 self.breaker.failed(time.monotonic())
                 raise
@@ -88,8 +93,8 @@ class Upstream:
         if key:
             self._headers["authorization"] = f"Bearer {key}"
 
-    async def ask(self, path: str, body: dict[str, Any]) -> Reply:
-        """Send a request and wait for the first byte of the answer. Raises UpstreamFailed."""
+    async def ask(self, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
+        """Send a request and wait for the first byte of an answer that must be whole by then. Raises UpstreamFailed."""
         route = self._route
         if self.config.model:
             body = body | {"model": self.config.model}
@@ -104,13 +109,13 @@ class Upstream:
         try:
             async with asyncio.timeout(within_seconds):
                 response = await self._client.send(request, stream=True)
-                return await self._begun(response)
+                return await self._begun(response, until_seconds)
         except TimeoutError:
             raise UpstreamFailed(f"no answer within {within_seconds:g} s") from None
         except httpx.HTTPError as error:
             raise UpstreamFailed(type(error).__name__) from None
 
-    async def _begun(self, response: httpx.Response) -> Reply:
+    async def _begun(self, response: httpx.Response, until_seconds: float) -> Reply:
         try:
             status = response.status_code
             if status >= 500 or status in FAILED_STATUSES or 300 <= status < 400:
@@ -121,7 +126,8 @@ class Upstream:
         except BaseException:
             await response.aclose()
             raise
-        return Reply(response, first, pieces, self._route.between_seconds, self._key.encode(), self.breaker)
+        between_seconds = self._route.between_seconds
+        return Reply(response, first, pieces, between_seconds, until_seconds, self._key.encode(), self.breaker)
 
 
 async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:
