@@ -1,0 +1,29 @@
+"""Models as they are kept in JetStream and run by onnxruntime."""
+
+from ergonaut_common.bus import Bus
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway.adapters.files import ObjectModelFiles
+from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
+from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
+from ergonaut_gateway.adapters.signatures import TrustedKeys
+from ergonaut_gateway.service import Catalogue, Models
+from ergonaut_gateway.service.files import SharedFiles
+from ergonaut_gateway.service.models import Limits, World
+from ergonaut_gateway.service.spool import Spool
+from ergonaut_gateway.service.trust import Trust
+from ergonaut_gateway.settings import Settings
+
+
+async def open_models(settings: Settings, platform: PlatformSettings, bus: Bus) -> tuple[Models, Catalogue]:
+    """The models, those of the registry loaded."""
+    spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
+    registry, files = KvModelRegistry(await bus.key_value(BUCKET)), ObjectModelFiles(bus)
+    shared = SharedFiles(files, KvFileNotes(await bus.key_value(FILES_BUCKET)), SystemClock())
+    trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
+    loader = OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))
+    catalogue = Catalogue(registry, files, loader, spool, trust)
+    await catalogue.load_all()
+    world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
+    limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
+    return Models(world, catalogue, spool, limits), catalogue
