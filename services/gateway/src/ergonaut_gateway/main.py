@@ -1,35 +1,35 @@
 """Composition of the gateway: build, enter, wait, leave. What a topic needs to be built is in `assembly`, a file a topic."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import open_bus
 from ergonaut_common.clock import SystemClock
-from ergonaut_common.lifetimes import background, stop_requested
-from ergonaut_common.observe import serving_metrics
-from ergonaut_common.rpc import serving
+from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
 from ergonaut_gateway.assembly.quality import watching
-from ergonaut_gateway.http import Callers, InferenceDoor, QualityDoor, Router, serving_http
+from ergonaut_gateway.http import Callers, InferenceDoor, QualityDoor, Router, opened_http
 from ergonaut_gateway.openai import opened_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Predictions
 from ergonaut_gateway.settings import Settings
+from ergonaut_gateway.workers.place import Seat, taken
 
 
-async def main(platform: PlatformSettings) -> None:
-    """The whole life of the process."""
+async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
+    """The whole life of the process: one of several workers where it has a seat among them, else the only one."""
     settings = Settings()
     keys = KeyRing.load(platform.keys_file)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(serving_metrics(settings.metrics_address))
+        place = await stack.enter_async_context(taken(settings, seat))
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
-        models, catalogue = await open_models(settings, platform, bus)
+        models, catalogue = await open_models(settings, platform, bus, place)
         quality = await stack.enter_async_context(watching(settings, bus))
         watch = quality.served if quality is not None else None
         predictions = Predictions(catalogue, bus, SystemClock(), engine_limits(settings), watch)
@@ -37,7 +37,8 @@ async def main(platform: PlatformSettings) -> None:
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
         )
-        await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
+        if place.finishes:
+            await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
         router = Router()
         callers = Callers(keys)
@@ -46,16 +47,17 @@ async def main(platform: PlatformSettings) -> None:
             QualityDoor(quality, callers).add_to(router)
         await stack.enter_async_context(opened_door(settings.openai_routes, callers, router))
         add = door(models, catalogue, predictions)
-        own = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
-        await stack.enter_async_context(
-            serving_http(settings.http_address, router, http_limits(settings), h2_factory=own)
-        )
-        opened = await stack.enter_async_context(
-            serving(settings.grpc_address, service="gateway", add=add, keys=keys, names=NAMES)
-        )
-        await stop_requested()
-        await opened.set_serving(False)
-        await own.set_serving(False)
+        grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
+        http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))
+        await stack.enter_async_context(grpc.listening(place.grpc))
+        place.opened(lambda: http.connections + len(grpc.connections))
+        others_serve = await place.leave_requested()
+        if others_serve:
+            place.grpc.close()
+            async with asyncio.TaskGroup() as group:
+                for each in (http, grpc):
+                    group.create_task(each.let_go(within_seconds=settings.stop_seconds))
+        await grpc.set_serving(False)
         await predictions.finish(within_seconds=settings.stop_seconds)
 
 

@@ -1,5 +1,6 @@
 """Settings of the gateway, read from the environment with the prefix ERGONAUT_GATEWAY_."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,13 @@ class Settings(DoorSettings):
     )
     http_address: str = Field(
         default="127.0.0.1:7480", description="Where the Open Inference Protocol is served over HTTP, host:port."
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the same ports, `auto` for one a core; with more than one, a further process starts "
+        "them and replaces those that die. Bounds below are each one's own. Raise it where one core is too little.",
     )
     openai_routes: str = Field(
         default="",
@@ -178,6 +186,14 @@ class Settings(DoorSettings):
     stop_seconds: float = Field(
         default=10.0, gt=0, description="Seconds that requests at work may still take when the gateway stops."
     )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _a_core_each(cls, value: object) -> object:
+        if value != "auto":
+            return value
+        # Not every system can say which cores a process may use.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def trusted_keys(self) -> list[Path]:

@@ -13,12 +13,13 @@ from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
 from ergonaut_gateway.settings import Settings
+from ergonaut_gateway.workers.place import Place
 
 
-async def open_models(settings: Settings, platform: PlatformSettings, bus: Bus) -> tuple[Models, Catalogue]:
+async def open_models(settings: Settings, platform: PlatformSettings, bus: Bus, place: Place) -> tuple[Models, Catalogue]:
     """The models, those of the registry loaded."""
     spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
-    registry, files = KvModelRegistry(await bus.key_value(BUCKET)), ObjectModelFiles(bus)
+    registry, files = place.registry(KvModelRegistry(await bus.key_value(BUCKET))), ObjectModelFiles(bus)
     shared = SharedFiles(files, KvFileNotes(await bus.key_value(FILES_BUCKET)), SystemClock())
     trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
     loader = OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))

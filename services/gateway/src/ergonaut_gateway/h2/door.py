@@ -12,6 +12,7 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
 from ergonaut_common.rpc.calls import Calls
+from ergonaut_gateway.entrance import Entrance
 from ergonaut_gateway.h2 import inference
 from ergonaut_gateway.h2.answers import CallFailed, failure
 from ergonaut_gateway.h2.connection import Connection
@@ -110,10 +111,21 @@ class H2Door:
         for name in ("", *self._names):
             await self._health.set(name, status)
 
-    async def close(self, *, within_seconds: float) -> None:
-        """Let connections end: each is told, answers what was begun, and is cut off after this time."""
+    @contextlib.asynccontextmanager
+    async def listening(self, way_in: Entrance) -> AsyncIterator[int]:
+        """Answer on a port of gRPC's own, too, while the block runs; gives the port. Raises Unavailable where it is taken."""
+        port = way_in.port
+        await way_in.open(self)
+        log.info("door is open", service="gateway", protocol="grpc", address=way_in.address, port=port)
+        try:
+            yield port
+        finally:
+            way_in.close()
+
+    async def let_go(self, *, within_seconds: float) -> None:
+        """Let connections end: each is told, and answers what comes until its caller knows; return when none is left, or after
+        this time."""
         self._closing = True
-        await self._health.enter_graceful_shutdown()
         for connection in list(self.connections):
             connection.control.drain()
         with contextlib.suppress(TimeoutError):
@@ -121,6 +133,11 @@ class H2Door:
                 while self.connections:
                     self._emptied.clear()
                     await self._emptied.wait()
+
+    async def close(self, *, within_seconds: float) -> None:
+        """Let connections end as `let_go` does, and cut off what is left then."""
+        await self._health.enter_graceful_shutdown()
+        await self.let_go(within_seconds=within_seconds)
         if self.connections:
             log.warning("connections cut off", connections=len(self.connections), waited_seconds=within_seconds)
         for connection in list(self.connections):

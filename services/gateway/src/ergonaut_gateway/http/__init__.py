@@ -9,6 +9,15 @@ from ergonaut_gateway.http.inference import InferenceDoor
 from ergonaut_gateway.http.limits import HttpLimits
 from ergonaut_gateway.http.quality import QualityDoor
 from ergonaut_gateway.http.router import Router
-from ergonaut_gateway.http.server import serving_http
+from ergonaut_gateway.http.server import HttpServer, opened_http, serving_http
 
-__all__ = ["Callers", "HttpLimits", "InferenceDoor", "QualityDoor", "Router", "serving_http"]
+__all__ = [
+    "Callers",
+    "HttpLimits",
+    "HttpServer",
+    "InferenceDoor",
+    "QualityDoor",
+    "Router",
+    "opened_http",
+    "serving_http",
+]

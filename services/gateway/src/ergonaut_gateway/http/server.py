@@ -2,20 +2,16 @@
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
-from ergonaut.errors import Unavailable
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.entrance import Entrance, entrance
 from ergonaut_gateway.http import heads
 from ergonaut_gateway.http.connection import Connection, Door
 from ergonaut_gateway.http.limits import HttpLimits
 from ergonaut_gateway.http.router import Router
-
-BACKLOG = 512
-"""Connections that the kernel holds for us while the loop is busy."""
 
 CLOSE_SECONDS = 2.0
 """How long connections may take to end once the door closes. Predictions have been waited for before that."""
@@ -26,6 +22,57 @@ SWEEP_SECONDS = 0.1
 log = get_logger(__name__)
 
 
+class HttpServer:
+    """The door while it is open."""
+
+    def __init__(self, door: Door, way_in: Entrance, port: int) -> None:
+        self._door = door
+        self._way_in = way_in
+        self.port = port
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._door.connections)
+
+    async def let_go(self, *, within_seconds: float) -> None:
+        """Take in nobody more, and part from each caller after an answer, so that nobody who asks again meets a closed
+        connection; those who ask nothing for so long are parted from when the door closes."""
+        self._way_in.close()
+        self._door.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._door.emptied()
+
+
+@contextlib.asynccontextmanager
+async def opened_http(
+    way_in: Entrance,
+    router: Router,
+    limits: HttpLimits,
+    *,
+    h2_factory: Callable[[], asyncio.Protocol] | None = None,
+    close_seconds: float = CLOSE_SECONDS,
+) -> AsyncIterator[HttpServer]:
+    """Answer HTTP while the block runs. Raises Unavailable where another listens there.
+
+    Connections that begin as HTTP/2 does are handed to what `h2_factory` makes. At the end requests at work may still take
+    `close_seconds`.
+    """
+    door = Door(router, limits, h2_factory)
+    door.date = heads.date(time.time())
+    port = way_in.port
+    await way_in.open(lambda: Connection(door))
+    log.info("door is open", service="gateway", protocol="http", address=way_in.address, port=port)
+    async with background(_sweep(door)):
+        try:
+            yield HttpServer(door, way_in, port)
+        finally:
+            way_in.close()
+            await _drain(door, close_seconds)
+            await router.close()
+
+
 @contextlib.asynccontextmanager
 async def serving_http(
     address: str,
@@ -33,27 +80,12 @@ async def serving_http(
     limits: HttpLimits,
     *,
     h2_factory: Callable[[], asyncio.Protocol] | None = None,
-    reuse_port: bool = False,
     close_seconds: float = CLOSE_SECONDS,
 ) -> AsyncIterator[int]:
-    """Answer HTTP while the block runs; gives the port. Raises Unavailable where the port is taken.
-
-    Connections that begin as HTTP/2 does are handed to what `h2_factory` makes. At the end requests at work may still take
-    `close_seconds`.
-    """
-    listener = _listener(address, reuse_port=reuse_port)
-    port = int(listener.getsockname()[1])
-    door = Door(router, limits, h2_factory)
-    door.date = heads.date(time.time())
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(door), sock=listener, backlog=BACKLOG)
-    log.info("door is open", service="gateway", protocol="http", address=address, port=port)
-    async with background(_sweep(door)):
-        try:
-            yield port
-        finally:
-            server.close()
-            await _drain(door, close_seconds)
-            await router.close()
+    """The same on an address of this process alone; gives the port. Raises Unavailable where it is taken."""
+    opened = opened_http(entrance(address), router, limits, h2_factory=h2_factory, close_seconds=close_seconds)
+    async with opened as server:
+        yield server.port
 
 
 async def _sweep(door: Door) -> None:
@@ -82,14 +114,3 @@ async def _drain(door: Door, close_seconds: float) -> None:
         log.warning("connections cut off", connections=len(door.connections), waited_seconds=close_seconds)
     for connection in list(door.connections):
         connection.abort()
-
-
-def _listener(address: str, *, reuse_port: bool) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server(
-            (host.strip("[]"), int(port)), family=family, backlog=BACKLOG, reuse_port=reuse_port
-        )
-    except (OSError, ValueError) as error:
-        raise Unavailable(f"the gateway cannot listen on {address}: {error}") from error

@@ -1,0 +1,161 @@
+"""The sockets on which callers come: one of this process alone, or one that several processes share.
+
+A shared one is one listening socket in all of them, not one each by SO_REUSEPORT: a connection that nobody has taken yet outlives
+any of the processes, and whoever is idle takes it. Doors open an entrance, and close it to take nobody more.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from ergonaut.errors import Unavailable
+from ergonaut_common.observe import get_logger
+
+BACKLOG = 512
+"""Connections that the kernel holds for us while the loop is busy."""
+
+GIVE_WAY_SECONDS = 0.002
+"""How long a process with more connections than another leaves a new one to that; long for one that is idle, short for the
+caller. After it, whoever comes first takes it, so that one that is stuck keeps nobody waiting."""
+
+PAUSE_SECONDS = 1.0
+"""How long nobody is taken in after the system refused it, which is for want of file descriptors."""
+
+Factory = Callable[[], asyncio.Protocol]
+
+log = get_logger(__name__)
+
+
+class Crowd(Protocol):
+    """The connections of all processes that share an entrance, by number."""
+
+    def gives_way(self) -> bool:
+        """Whether another one has fewer connections."""
+        ...
+
+
+class Entrance:
+    """A socket that has its address. Callers are refused until it is opened."""
+
+    def __init__(self, listener: socket.socket, address: str) -> None:
+        self._listener = listener
+        self.address = address
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port, also where any was asked for."""
+        return int(self._listener.getsockname()[1])
+
+    async def open(self, factory: Factory) -> None:
+        """Take in callers, each by a protocol of its own. Raises Unavailable where another listens here."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(factory, sock=self._listener, backlog=BACKLOG)
+        except OSError as error:
+            raise _taken(self.address, error) from error
+
+    def close(self) -> None:
+        """Take in nobody more; connections that are there stay."""
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+
+
+class SharedEntrance(Entrance):
+    """A socket that other processes take callers from, too. Each connection is one process's from then on."""
+
+    def __init__(self, listener: socket.socket, address: str, crowd: Crowd) -> None:
+        super().__init__(listener, address)
+        self._crowd = crowd
+        self._factory: Factory | None = None
+        self._beginning: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    async def open(self, factory: Factory) -> None:
+        self._factory = factory
+        self._listener.setblocking(False)
+        try:
+            # The first to be ready makes it listen; for the others this changes nothing.
+            self._listener.listen(BACKLOG)
+        except OSError as error:
+            raise _taken(self.address, error) from error
+        self._watch(self._come)
+
+    def close(self) -> None:
+        if self._factory is not None:
+            self._factory = None
+            self._unwatch()
+        super().close()
+
+    def _watch(self, callback: Callable[[], None]) -> None:
+        self._pause = None
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), callback)
+
+    def _unwatch(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+
+    def _after(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._unwatch()
+        self._pause = asyncio.get_running_loop().call_later(seconds, self._watch, callback)
+
+    def _come(self) -> None:
+        """Somebody is there: let a process that has fewer take him first."""
+        if self._crowd.gives_way():
+            self._after(GIVE_WAY_SECONDS, self._take)
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        """Take one caller, if no other process was faster. One a turn, so that a burst is shared."""
+        factory = self._factory
+        assert factory is not None, "it is watched while it is open only"
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            connection = None
+        except OSError as error:
+            log.error("caller not taken in", address=self.address, error=str(error))
+            self._after(PAUSE_SECONDS, self._come)
+            return
+        if connection is not None:
+            connection.setblocking(False)
+            task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(factory, connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._begun)
+        self._watch(self._come)
+
+    def _begun(self, task: "asyncio.Task[object]") -> None:
+        self._beginning.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("connection not begun", address=self.address, error=str(error))
+
+
+def entrance(address: str) -> Entrance:
+    """An entrance of this process alone. Raises Unavailable where the address is taken or none."""
+    return Entrance(bound(address), address)
+
+
+def bound(address: str) -> socket.socket:
+    """A socket that has an address, host:port, and does not listen yet. Raises Unavailable where it is taken or none."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        # Connections of an earlier process that are still closing do not keep us from the port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host.strip("[]"), int(port)))
+    except (OSError, ValueError, OverflowError) as error:
+        listener.close()
+        raise _taken(address, error) from error
+    return listener
+
+
+def _taken(address: str, error: Exception) -> Unavailable:
+    return Unavailable(f"the gateway cannot listen on {address}: {error}")

@@ -1,0 +1,53 @@
+"""Numbers that all workers see, in memory that they share: each writes its own row and reads the others'."""
+
+import mmap
+
+_PRESENT, _CONNECTIONS, _REVISION = range(3)
+_COLUMNS = 3
+_NUMBER_BYTES = 8
+
+
+class Board:
+    """One row of 64-bit numbers a worker. Made before workers are forked; nothing here needs a lock, since no row has two
+    writers but at its worker's end, and a number that is a moment old does no harm."""
+
+    def __init__(self, rows: int) -> None:
+        self._memory = mmap.mmap(-1, rows * _COLUMNS * _NUMBER_BYTES)
+        self._numbers = memoryview(self._memory).cast("q")
+        self.rows = rows
+
+    def enter(self, row: int, *, revision: int = 0) -> None:
+        """A worker takes callers from now on, and has applied the registry's changes as far as this."""
+        self._set(row, _CONNECTIONS, 0)
+        self._set(row, _REVISION, revision)
+        self._set(row, _PRESENT, 1)
+
+    def leave(self, row: int) -> None:
+        """It takes none any more, or has died."""
+        self._set(row, _PRESENT, 0)
+
+    def count(self, row: int, connections: int) -> None:
+        """So many connections are a worker's."""
+        self._set(row, _CONNECTIONS, connections)
+
+    def gives_way(self, row: int) -> bool:
+        """Whether another worker that takes callers has fewer connections."""
+        mine = self._get(row, _CONNECTIONS)
+        return any(self._get(other, _CONNECTIONS) < mine for other in self._others(row))
+
+    def applied(self, row: int, revision: int) -> None:
+        """A worker has applied the registry's changes as far as this."""
+        self._set(row, _REVISION, max(revision, self._get(row, _REVISION)))
+
+    def all_applied(self, row: int, revision: int) -> bool:
+        """Whether all other workers have applied this change."""
+        return all(self._get(other, _REVISION) >= revision for other in self._others(row))
+
+    def _others(self, row: int) -> list[int]:
+        return [other for other in range(self.rows) if other != row and self._get(other, _PRESENT)]
+
+    def _get(self, row: int, column: int) -> int:
+        return self._numbers[row * _COLUMNS + column]
+
+    def _set(self, row: int, column: int, value: int) -> None:
+        self._numbers[row * _COLUMNS + column] = value
