@@ -55,8 +55,8 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         if others_serve:
             place.grpc.close()
             async with asyncio.TaskGroup() as group:
-                for each in (http, grpc):
-                    group.create_task(each.let_go(within_seconds=settings.stop_seconds))
+                group.create_task(http.let_go(within_seconds=settings.stop_seconds))
+                group.create_task(grpc.let_go(within_seconds=settings.stop_seconds))
         await grpc.set_serving(False)
         await predictions.finish(within_seconds=settings.stop_seconds)
 

@@ -96,7 +96,7 @@ class Seat:
     line: socket.socket
 
 
-class _Crowd:
+class Crowd:
     """The board, seen by one worker whose connections are counted anew each time somebody comes."""
 
     def __init__(self, board: Board, row: int) -> None:
@@ -115,7 +115,7 @@ class WorkerPlace:
     def __init__(self, seat: Seat, channel: Channel) -> None:
         self._seat = seat
         self._channel = channel
-        self._crowd = _Crowd(seat.board, seat.row)
+        self._crowd = Crowd(seat.board, seat.row)
         self._neighbours = Neighbours(seat.board, seat.row)
         self._stop = asyncio.Event()
         self._others_serve = False
