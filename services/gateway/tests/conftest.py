@@ -83,6 +83,7 @@ class Gateways:
         checker: SignatureChecker | None = None,
         policy: SignaturePolicy = SignaturePolicy.OFF,
         limits: EngineLimits | None = None,
+        models_max: int = 3,
     ) -> Gateway:
         loader = loader or FakeModelLoader()
         spool = Spool(self.folder, file_bytes_max=file_bytes_max)
@@ -90,7 +91,7 @@ class Gateways:
         catalogue = Catalogue(self.registry, self.files, loader, spool, trust)
         shared = SharedFiles(self.files, self.notes, self.clock)
         world = World(self.registry, self.files, shared, loader, self.announcer, self.clock, trust)
-        models = Models(world, catalogue, spool, Limits(deployments=2, models=3, versions=3))
+        models = Models(world, catalogue, spool, Limits(deployments=2, models=models_max, versions=3))
         predictions = Predictions(catalogue, self.announcer, self.clock, limits)
         return Gateway(
             self.registry,
