@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergonaut.errors import Refused
+from ergonaut_gateway.domain.batching import parted
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.tensors import BF16, Tensor, datatype_of, float32_of, from_raw, to_raw
-from ergonaut_gateway.protocol import json_tensors
+from ergonaut_gateway.protocol import http_wire, json_tensors
 from ergonaut_gateway.protocol.http_wire import Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.json_tensors import from_json
 
@@ -248,6 +249,51 @@ def test_the_short_way_of_ordinary_numbers_leads_where_the_long_one_does(
     monkeypatch.setattr(json_tensors, "_ORDINARY", {})
     long = read()
     assert short == long if isinstance(long, str) or isinstance(short, str) else same(short, long)
+
+
+@pytest.mark.parametrize("data", ["[1,2.5]", "[1e39,2]", "[[1,2]]", "[]", "[1]", '["1",2]', "[null,1]", "[1,2"])
+@pytest.mark.parametrize("rest", ['"shape":[2]', '"shape":[-1,-2]', '"shape":[2],"parameters":{"binary_data_size":8}'])
+@pytest.mark.parametrize("after", ["", ',{"name":"x","datatype":"FP32","shape":[2],"data":[1,2]}', ',{"name":"y"}'])
+@pytest.mark.parametrize("more", ["", ',"outputs":[{"name":"z"}],"parameters":{"priority":1}'])
+@pytest.mark.parametrize("datatype", ["FP32", "INT32"])
+def test_a_document_read_in_one_pass_means_what_it_means_read_with_care(
+    datatype: str, data: str, rest: str, after: str, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f'{{"id":"r","inputs":[{{"name":"x","datatype":"{datatype}","data":{data},{rest}}}{after}]{more}}}'.encode()
+
+    def read() -> tuple[object, ...]:
+        try:
+            request, terms = decode_request(body)
+        except Refused as error:
+            return (str(error),)
+        inputs = {name: (str(tensor.dtype), tensor.tolist()) for name, tensor in request.inputs.items()}
+        return request.id, inputs, request.outputs, terms
+
+    once = read()
+    monkeypatch.setattr(http_wire, "_flat", lambda _: None)
+    assert once == read()
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    return tensor.ndim > 0 and (tensor.size > 0 or tensor.dtype != object)
+
+
+@given(
+    st.lists(tensors(finite=True, text=True).filter(_has_rows), min_size=1, max_size=2),
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.sampled_from(["", 'r"', "\u2028"]),
+)
+def test_answers_of_a_batch_are_written_like_answers_of_their_own(
+    drawn: list[Tensor], rows: list[int], request_id: str
+) -> None:
+    whole = {f"t{at}": np.resize(tensor, (sum(rows), *tensor.shape[1:])) for at, tensor in enumerate(drawn)}
+    parts = parted(whole, rows)
+    assert parts is not None
+    usual = Terms(by_default=False, by_output={})
+    for part in parts:
+        told = [InferenceAnswer(request_id, "m", 3, outputs) for outputs in (part, dict(part))]
+        together, alone = (orjson.loads(encode_answer(answer, usual)[0]) for answer in told)
+        assert together == alone
 
 
 def test_how_soon_an_answer_is_wanted_is_read_in_tritons_units() -> None:

@@ -2,9 +2,10 @@
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from itertools import accumulate
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -177,19 +178,42 @@ VIEW_BYTES_MAX = 64 * 1024
 """Up to this size of a batch its pieces are views of it; of larger ones a slow reader of one piece would hold all."""
 
 
-def parted(outputs: dict[str, Tensor], rows: Sequence[int]) -> list[dict[str, Tensor]] | None:
+class Whole:
+    """What was computed together for several requests, and what a door makes of all of it at once for their answers."""
+
+    __slots__ = ("made", "outputs")
+
+    def __init__(self, outputs: Mapping[str, Tensor]) -> None:
+        self.outputs = outputs
+        self.made: dict[str, Any] = {}
+        """By names that doors choose."""
+
+
+class Part(dict[str, Tensor]):
+    """The outputs of one request, which are the rows from `begin` to `end` of a whole."""
+
+    __slots__ = ("begin", "end", "whole")
+
+    def __init__(self, whole: Whole, begin: int, end: int) -> None:
+        self.whole, self.begin, self.end = whole, begin, end
+
+
+def parted(outputs: dict[str, Tensor], rows: Sequence[int]) -> Sequence[dict[str, Tensor]] | None:
     """Each request's rows of what was computed together, or None where the model gave another number of rows."""
     total = sum(rows)
     if any(tensor.ndim == 0 or tensor.shape[0] != total for tensor in outputs.values()):
         return None
-    pieces: list[dict[str, Tensor]] = [{} for _ in rows]
+    ends = list(accumulate(rows))
+    if sum([tensor.nbytes for tensor in outputs.values()]) > VIEW_BYTES_MAX:
+        return [
+            {name: tensor[end - count : end].copy() for name, tensor in outputs.items()}
+            for count, end in zip(rows, ends, strict=True)
+        ]
+    whole = Whole(outputs)
+    pieces = [Part(whole, end - count, end) for count, end in zip(rows, ends, strict=True)]
     for name, tensor in outputs.items():
-        large = tensor.nbytes > VIEW_BYTES_MAX
-        begin = 0
-        for piece, count in zip(pieces, rows, strict=True):
-            end = begin + count
-            piece[name] = tensor[begin:end].copy() if large else tensor[begin:end]
-            begin = end
+        for piece in pieces:
+            piece[name] = tensor[piece.begin : piece.end]
     return pieces
 
 

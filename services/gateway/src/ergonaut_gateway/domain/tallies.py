@@ -1,6 +1,7 @@
 """How many requests a model version served, how fast and in which runs, in a bounded space and cheap to count."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,6 +18,9 @@ _STEP = math.log(1.02)
 
 _BUCKETS = int(math.log(LATENCY_MS_MAX / LATENCY_MS_MIN) / _STEP) + 1
 """About 1,050, 8 kB a model version."""
+
+_BOUNDS = [LATENCY_MS_MIN * math.exp(bucket * _STEP) for bucket in range(1, _BUCKETS)]
+"""Where each bucket ends. Searching them takes half the time of a logarithm."""
 
 BATCH_SIZES_MAX = 1_024
 """Batches of more different sizes than this are counted as the largest one that is; who sends such knows the size."""
@@ -39,8 +43,7 @@ class Tally:
         self.rows += rows
         self.failed += failed
         self.seconds += latency_ms / 1000
-        bounded = min(max(latency_ms, LATENCY_MS_MIN), LATENCY_MS_MAX)
-        self.buckets[int(math.log(bounded / LATENCY_MS_MIN) / _STEP)] += 1
+        self.buckets[bisect_right(_BOUNDS, latency_ms)] += 1
 
     def copied(self, *, started_at: datetime) -> "Tally":
         """The same numbers, which no longer change."""
@@ -78,8 +81,7 @@ class Tally:
 
     def within(self, seconds: float) -> int:
         """How many requests took at most this long; those within 2 % of it count as well."""
-        last = int(math.log(seconds * 1000 / LATENCY_MS_MIN) / _STEP)
-        return sum(self.buckets[: last + 1])
+        return sum(self.buckets[: bisect_right(_BOUNDS, seconds * 1000) + 1])
 
     def told(self, *, tenant: str, model: str, version: int, ended_at: datetime) -> InferenceServed:
         """The fact of this tally."""

@@ -14,10 +14,11 @@ from ergonaut_gateway.http import heads
 from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.bodies import BodyRoom, unpacked
 from ergonaut_gateway.http.exchange import PeerGone, Request
+from ergonaut_gateway.http.known import KnownHeads
 from ergonaut_gateway.http.limits import HttpLimits
 from ergonaut_gateway.http.reading import BODY, HEAD, IDLE, Reader
 from ergonaut_gateway.http.router import Router
-from ergonaut_gateway.http.turns import Turn
+from ergonaut_gateway.http.turns import JOINED_BYTES, Turn
 
 PIPELINED_MAX = 32
 """Requests of one connection that are worked on at once; more are read when answers have left."""
@@ -33,9 +34,6 @@ SPARED_SECONDS = 5.0
 
 LINGER_SECONDS = 5.0
 """How long more is read and dropped after a refusal, so that a caller who is still sending comes to read it."""
-
-JOINED_BYTES = 16 * 1024
-"""Answers up to here are copied into one piece, which costs less than handing over several."""
 
 CALLER_GONE = 499
 """The status of answers that nobody reads; nginx counts them under it."""
@@ -54,6 +52,7 @@ class Door:
         self.limits = limits
         self.h2_factory = h2_factory
         self.room = BodyRoom(limits.all_bodies_bytes)
+        self.known = KnownHeads()
         self.connections: set[Connection] = set()
         self.draining = False
         self.date = b""
@@ -92,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._reader = Reader(self, door.limits, door.room)
+        self._reader = Reader(self, door.limits, door.room, door.known)
         self._turns: deque[Turn] = deque()
         self._fresh = True
         self._crowded = False
@@ -132,9 +131,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, as far as there is room for more requests."""
-        if self._reader.deaf:
+        reader = self._reader
+        if reader.deaf:
             return
         if self._fresh and not (data := self._without_preface(data)):
+            return
+        if not (self._turns or self._unparsed or self._writing_paused) and (request := reader.whole(data)) is not None:
+            self.took(request)
+            self._set_deadline()
             return
         self._unparsed = b"".join((self._unparsed, data)) if self._unparsed else data
         self._parse()
@@ -209,7 +213,8 @@ class Connection(asyncio.Protocol):
             if not first.stays:
                 self._finish()
                 return
-        self._progress_made()
+        if self._progress is not None:
+            self._progress_made()
         if not self._parsing:
             self._after_answers()
 

@@ -7,6 +7,7 @@ import httptools
 from ergonaut.errors import ErgonautError, Refused, Unavailable
 from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.exchange import Request
+from ergonaut_gateway.http.known import KnownHeads
 from ergonaut_gateway.http.limits import HttpLimits
 
 EARLY_BYTES = 64 * 1024
@@ -56,14 +57,16 @@ class Reader:
     _body: list[bytes]
     _body_bytes: int
 
-    def __init__(self, owner: Owner, limits: HttpLimits, room: BodyRoom) -> None:
+    def __init__(self, owner: Owner, limits: HttpLimits, room: BodyRoom, known: KnownHeads) -> None:
         self._owner = owner
         self._limits = limits
         self._room = room
+        self._known = known
         self._parser: Any = httptools.HttpRequestParser(self)
         self.deaf = False
         """Whether the rest of what comes is dropped."""
         self._messages = 0
+        self._newest: Request | None = None
         self._upgrading = False
         self._clear()
         self.state = IDLE
@@ -75,8 +78,33 @@ class Reader:
         """How much of a body is still to come, where that is known."""
         return self._expected_bytes - self._body_bytes
 
+    def whole(self, data: bytes) -> Request | None:
+        """The request that these bytes are, where that can be told without parsing them; all else must be fed."""
+        request = self._known.whole(data) if self.state == IDLE else None
+        if request is None:
+            return None
+        size_bytes = len(request.body)
+        try:
+            self._room.hold(size_bytes)
+        except Unavailable:
+            # The longer way tells it.
+            return None
+        self.held_bytes = size_bytes
+        self.version, self.stays, self.changed = "1.1", True, True
+        return request
+
     def feed(self, piece: bytes | memoryview) -> None:
         """Read on."""
+        whole = piece if self.state == IDLE and isinstance(piece, bytes) else None
+        begun = self._messages
+        self._feed(piece)
+        newest, self._newest = self._newest, None
+        if whole is None or newest is None or self.deaf or self.state != IDLE or self._messages != begun + 1:
+            return
+        if self.version == "1.1" and self.stays:
+            self._known.learn(whole, newest)
+
+    def _feed(self, piece: bytes | memoryview) -> None:
         while piece and not self.deaf:
             begun, state, body_bytes = self._messages, self.state, self._body_bytes
             try:
@@ -179,7 +207,8 @@ class Reader:
             return
         self.state, self.changed = IDLE, True
         pieces, self._body = self._body, []
-        self._owner.took(self._request(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+        self._newest = self._request(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self._owner.took(self._newest)
 
     # What those do.
 

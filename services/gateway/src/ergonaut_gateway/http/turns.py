@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PACKED_INLINE_BYTES = 64 * 1024
 """Answers up to here are packed at once, in about a millisecond; larger ones in a thread."""
 
+JOINED_BYTES = 16 * 1024
+"""Answers up to here are copied into one piece, which costs less than handing over several."""
+
 BODILESS = frozenset({204, 304})
 """Statuses whose answers have no body, and no length either."""
 
@@ -119,10 +122,14 @@ class Turn(Exchange):
         return True
 
     def _whole(self, status: int, body: bytes, content_type: str, further: bytes) -> None:
-        lines = (b"" if status in BODILESS else heads.length(len(body)), further)
-        self.pieces.append(self._head(status, content_type, lines))
-        if body and status not in BODILESS and self.request.method != "HEAD":
-            self.pieces.append(body)
+        size_bytes = len(body)
+        head = self._head(status, content_type, (b"" if status in BODILESS else heads.length(size_bytes), further))
+        if not size_bytes or status in BODILESS or self.request.method == "HEAD":
+            self.pieces.append(head)
+        elif size_bytes <= JOINED_BYTES:
+            self.pieces.append(head + body)
+        else:
+            self.pieces += (head, body)
         self.end()
 
     def _head(self, status: int, content_type: str, lines: tuple[bytes, bytes]) -> bytes:

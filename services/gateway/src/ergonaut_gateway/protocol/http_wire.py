@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from ergonaut.errors import Refused
+from ergonaut_gateway.domain.batching import Part, Whole
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
-from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
-from ergonaut_gateway.protocol.json_tensors import dump, from_json, to_json
+from ergonaut_gateway.domain.tensors import DTYPES, Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.protocol.json_tensors import Fp32, dump, flat_tensor, from_json, to_json
 from ergonaut_gateway.protocol.parameters import asked, flag, refuse_unsupported
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -32,6 +33,9 @@ class Terms:
         return self.by_output.get(output, self.by_default)
 
 
+_JOINT = "JSON"
+"""Where `Whole.made` has it."""
+
 _USUAL = Terms(by_default=False, by_output={})
 """Of whoever says nothing of outputs and has no parameters."""
 
@@ -48,34 +52,38 @@ class _Input(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
 
 
+class _FlatInput(msgspec.Struct):
+    """An input as most are in JSON."""
+
+    name: str
+    datatype: Literal["FP32"]
+    shape: list[int]
+    data: list[Fp32]
+    parameters: dict[str, Any] = {}
+
+
 class _Output(msgspec.Struct):
     name: str
     parameters: dict[str, Any] = {}
 
 
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
+_Given = TypeVar("_Given", _Input, _FlatInput)
+
+
+class _Request(msgspec.Struct, Generic[_Given]):
+    inputs: list[_Given]
     id: str = ""
     parameters: dict[str, Any] = {}
     outputs: list[_Output] = []
 
 
-_decoder = msgspec.json.Decoder(_Request)
+_decoder = msgspec.json.Decoder(_Request[_Input])
+_flat_decoder = msgspec.json.Decoder(_Request[_FlatInput])
 
 
 def decode_request(body: bytes | memoryview, header_length: str | None = None) -> tuple[InferenceRequest, Terms]:
     """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
-    if header_length is None:
-        document, binary = _document(body), _NOTHING
-    else:
-        whole, json_bytes = memoryview(body), _json_length(header_length, len(body))
-        document, binary = _document(whole[:json_bytes]), _Binary(whole[json_bytes:])
-    inputs: dict[str, Tensor] = {}
-    for given in document.inputs:
-        if given.name in inputs:
-            raise Refused("is given twice", field=f"inputs.{given.name}")
-        inputs[given.name] = _tensor(given, binary)
-    binary.check_empty()
+    document, inputs = (_flat(body) if header_length is None else None) or _any(body, header_length)
     if not (document.outputs or document.parameters):
         return InferenceRequest(document.id, inputs), _USUAL
     outputs = tuple(output.name for output in document.outputs)
@@ -86,8 +94,13 @@ def decode_request(body: bytes | memoryview, header_length: str | None = None) -
 
 def encode_answer(answer: InferenceAnswer, terms: Terms) -> tuple[bytes, int | None]:
     """Write an answer's body, and the length of its JSON where binary tensors follow."""
+    outputs = answer.outputs
+    if type(outputs) is Part and not terms.by_default and not terms.by_output:
+        joint = _joint_of(outputs.whole)
+        if joint is not None:
+            return joint.encode(answer, outputs.begin, outputs.end), None
     described, pieces = [], []
-    for name, tensor in answer.outputs.items():
+    for name, tensor in outputs.items():
         output: dict[str, Any] = {"name": name, "datatype": datatype_of(tensor), "shape": tensor.shape}
         if terms.includes(name):
             pieces.append(to_raw(tensor))
@@ -102,6 +115,81 @@ def encode_answer(answer: InferenceAnswer, terms: Terms) -> tuple[bytes, int | N
     if not pieces:
         return json_part, None
     return b"".join((json_part, *pieces)), len(json_part)
+
+
+def _flat(body: bytes | memoryview) -> tuple[_Request[_FlatInput], dict[str, Tensor]] | None:
+    """A document of flat lists of FP32, read in one pass, and its inputs. None for all that is otherwise, or wrong, which is
+    then looked at with care; that costs a few microseconds more, since most of it shows before its numbers begin."""
+    try:
+        document = _flat_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    inputs: dict[str, Tensor] = {}
+    for given in document.inputs:
+        tensor = flat_tensor(given.data, DTYPES["FP32"], given.shape)
+        if tensor is None or given.parameters or given.name in inputs:
+            return None
+        inputs[given.name] = tensor
+    return document, inputs
+
+
+def _any(body: bytes | memoryview, header_length: str | None) -> tuple[_Request[_Input], dict[str, Tensor]]:
+    """Any document and its inputs."""
+    if header_length is None:
+        document, binary = _document(body), _NOTHING
+    else:
+        whole, json_bytes = memoryview(body), _json_length(header_length, len(body))
+        document, binary = _document(whole[:json_bytes]), _Binary(whole[json_bytes:])
+    inputs: dict[str, Tensor] = {}
+    for given in document.inputs:
+        if given.name in inputs:
+            raise Refused("is given twice", field=f"inputs.{given.name}")
+        inputs[given.name] = _tensor(given, binary)
+    binary.check_empty()
+    return document, inputs
+
+
+class _Joint:
+    """The answers to requests that ran together, in JSON. All but their ids is written once for all of them, which for small
+    models takes a fifth of the time."""
+
+    def __init__(self, whole: Whole) -> None:
+        tensors = whole.outputs.values()
+        self._rows = [dump(tensor.reshape(len(tensor), -1))[2:-2].split(b"],[") for tensor in tensors]
+        """Of each output the numbers of each row."""
+        self._openings: dict[int, list[bytes]] = {}
+        """What stands before the numbers of each output, by how many rows are answered."""
+
+    def encode(self, answer: InferenceAnswer, begin: int, end: int) -> bytes:
+        """The answer that has these rows."""
+        count = end - begin
+        openings = self._openings.get(count)
+        if openings is None:
+            openings = self._openings[count] = _openings(answer)
+        pieces: list[bytes] = []
+        for opening, rows in zip(openings, self._rows, strict=True):
+            pieces += (opening, rows[begin] if count == 1 else b",".join(rows[begin:end]))
+        pieces.append(b']}],"id":%b}' % dump(answer.id) if answer.id else b"]}]}")
+        return b"".join(pieces)
+
+
+def _joint_of(whole: Whole) -> _Joint | None:
+    """What is shared by all parts of a whole. None where an output has no numbers."""
+    if _JOINT not in whole.made:
+        are_numbers = all(tensor.size and tensor.dtype.kind in "biuf" for tensor in whole.outputs.values())
+        whole.made[_JOINT] = _Joint(whole) if are_numbers and whole.outputs else None
+    joint: _Joint | None = whole.made[_JOINT]
+    return joint
+
+
+def _openings(answer: InferenceAnswer) -> list[bytes]:
+    begun = dump({"model_name": answer.model, "model_version": str(answer.version)})[:-1] + b',"outputs":['
+    openings = []
+    for name, tensor in answer.outputs.items():
+        described = dump({"name": name, "datatype": datatype_of(tensor), "shape": tensor.shape})
+        openings.append(begun + described[:-1] + b',"data":[')
+        begun = b"]},"
+    return openings
 
 
 class _Binary:
@@ -140,7 +228,7 @@ def _json_length(header_length: str, body_bytes: int) -> int:
     return length
 
 
-def _document(json_part: bytes | memoryview) -> _Request:
+def _document(json_part: bytes | memoryview) -> _Request[_Input]:
     try:
         return _decoder.decode(json_part)
     except msgspec.ValidationError as error:
@@ -163,7 +251,7 @@ def _tensor(given: _Input, binary: _Binary) -> Tensor:
     return from_raw(binary.take(size_bytes, field=field), given.datatype, given.shape, field=field)
 
 
-def _terms(document: _Request) -> Terms:
+def _terms(document: _Request[_Input] | _Request[_FlatInput]) -> Terms:
     by_output = {}
     for output in document.outputs:
         field = f"outputs.{output.name}"

@@ -31,12 +31,16 @@ BEGINNING_BYTES = 256
 """How far the opening brackets of a list are looked for; RANK_MAX of them fit, each with some white space around."""
 
 
-def _within(highest: float) -> msgspec.json.Decoder[list[float]]:
-    bounded = Annotated[float, msgspec.Meta(ge=-highest, le=highest)]
-    return msgspec.json.Decoder(list[bounded])
+_FP32, _FP64 = (float(np.finfo(DTYPES[name]).max) for name in ("FP32", "FP64"))
+Fp32 = Annotated[float, msgspec.Meta(ge=-_FP32, le=_FP32)]
+"""A number that FP32 can hold."""
+Fp64 = Annotated[float, msgspec.Meta(ge=-_FP64, le=_FP64)]
+"""A number that FP64 can hold."""
 
-
-_ORDINARY = {name: (DTYPES[name], _within(float(np.finfo(DTYPES[name]).max))) for name in ("FP32", "FP64")}
+_ORDINARY: dict[str, msgspec.json.Decoder[list[float]]] = {
+    "FP32": msgspec.json.Decoder(list[Fp32]),
+    "FP64": msgspec.json.Decoder(list[Fp64]),
+}
 """What reads a flat list of numbers that the datatype can hold."""
 
 
@@ -71,25 +75,31 @@ def from_json(data: bytes | memoryview, datatype: str, shape: Sequence[int], *, 
 def _ordinary(data: bytes | memoryview, datatype: str, shape: Sequence[int]) -> Tensor | None:
     """The tensor that a flat list of numbers is, which most are, read in half the time. None for all that is otherwise, or
     wrong, which is then looked at with care."""
-    known = _ORDINARY.get(datatype)
-    if known is None or not 0 < len(shape) <= RANK_MAX or min(shape) < 0:
+    decoder = _ORDINARY.get(datatype)
+    if decoder is None:
         return None
-    dtype, decoder = known
     try:
         elements = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError):
         return None
-    if not elements or math.prod(shape) != len(elements):
+    return flat_tensor(elements, DTYPES[datatype], shape)
+
+
+def flat_tensor(elements: list[float], dtype: np.dtype[Any], shape: Sequence[int]) -> Tensor | None:
+    """The tensor of a flat list of numbers that its type can hold. None where they do not fill the shape, or it is odd."""
+    count = len(elements)
+    if not count or not 0 < len(shape) <= RANK_MAX or min(shape) < 0 or math.prod(shape) != count:
         return None
-    return np.fromiter(elements, dtype, len(elements)).reshape(shape)
+    return np.fromiter(elements, dtype, count).reshape(shape)
 
 
 def to_json(tensor: Tensor, *, field: str) -> Tensor | list[str]:
     """The elements, flat, in a form that orjson writes. JSON knows no NaN and no infinity: they are written as null."""
-    if tensor.dtype == DTYPES[BF16]:
+    kind = tensor.dtype.kind
+    if kind == "V":
         tensor = float32_of(tensor)
-    if tensor.dtype != object:
-        return tensor.reshape(-1)
+    if kind != "O":
+        return tensor if tensor.ndim == 1 else tensor.reshape(-1)
     try:
         return [element.decode() for element in tensor.reshape(-1)]
     except UnicodeDecodeError as error:

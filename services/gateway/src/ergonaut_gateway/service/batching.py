@@ -197,6 +197,8 @@ class _Work:
         self.over = False
         self.loop = asyncio.get_running_loop()
         self._told = told
+        self._is_told = False
+        """Whether the loop was told and has not come to look yet, so that it need not be woken again."""
 
     def perform(self, monotonic: Callable[[], float]) -> None:
         """Run all, in a thread; each is told of as soon as it is there."""
@@ -206,7 +208,14 @@ class _Work:
             self.ran.append(batch)
             # Only now, so that whoever finds this over finds the last batch as well.
             self.over = index == last
-            self.loop.call_soon_threadsafe(self._told, self)
+            if not self._is_told:
+                self._is_told = True
+                self.loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        # First, so that whatever is ready after the look wakes the loop again.
+        self._is_told = False
+        self._told(self)
 
 
 class _Threads:

@@ -104,18 +104,17 @@ class Batch:
     @property
     def units(self) -> float:
         """How much it is."""
-        return sum(ticket.units for ticket in self.tickets)
+        return sum([ticket.units for ticket in self.tickets])
 
     @property
     def rows(self) -> int:
         """How many rows run together."""
-        return sum(ticket.rows for ticket in self.tickets)
+        return sum([ticket.rows for ticket in self.tickets])
 
     def compute(self, monotonic: Callable[[], float]) -> None:
         """Run, in whichever thread; what comes of it is left in `results`, one for each request."""
         # A request that was given up meanwhile has let go of its inputs.
-        wanted = [(ticket, ticket.request) for ticket in self.tickets]
-        live = [(ticket, request) for ticket, request in wanted if request is not None]
+        live = [(ticket, request) for ticket in self.tickets if (request := ticket.request) is not None]
         self.tickets = [ticket for ticket, _ in live]
         begun = self.started_seconds = monotonic()
         pieces = self._together([request for _, request in live]) if len(live) > 1 else None
@@ -123,7 +122,7 @@ class Batch:
         self.results = pieces if pieces is not None else [self._apart(ticket, request) for ticket, request in live]
         self.seconds = monotonic() - begun
 
-    def _together(self, requests: list[InferenceRequest]) -> list[dict[str, Tensor]] | None:
+    def _together(self, requests: list[InferenceRequest]) -> Sequence[Mapping[str, Tensor]] | None:
         """Each request's outputs, or None where they cannot run together."""
         names = requests[0].inputs
         try:
@@ -261,14 +260,17 @@ class Lane:
         if batch.together and not isinstance(results[0], Exception):
             self.cost.learn(batch.units, batch.seconds)
             runs.add(rows=batch.rows, seconds=batch.seconds)
+        ran, waited_seconds = 0, 0.0
         for ticket, result in zip(batch.tickets, results, strict=True):
             if not batch.together and not isinstance(result, Exception):
                 runs.add(rows=ticket.rows, seconds=batch.seconds / len(results))
             if ticket.state != OVER:
-                runs.ran += 1
-                runs.waited_seconds += batch.started_seconds - ticket.began_seconds
-                runs.ran_seconds += batch.seconds
+                ran += 1
+                waited_seconds += batch.started_seconds - ticket.began_seconds
                 self.answer(ticket, result, now_seconds)
+        runs.ran += ran
+        runs.waited_seconds += waited_seconds
+        runs.ran_seconds += ran * batch.seconds
 
     def _key(self, ticket: Ticket, request: InferenceRequest) -> object:
         """What requests must have in common to run together."""

@@ -3,8 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut.events import Event
@@ -31,8 +32,7 @@ Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor]], None]
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """Who wants which model and how soon. The deadline is a time of the event loop's clock. As with Triton, priority 1 goes
     first, then 2 and so on; 0 is the default, which stands where 16 does."""
 

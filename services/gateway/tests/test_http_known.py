@@ -1,0 +1,190 @@
+"""Heads that came before: whoever is known by them is answered as at first, and nothing else is taken for a known one."""
+
+import asyncio
+import math
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ergonaut_gateway.http import HttpLimits
+from ergonaut_gateway.http.connection import Connection, Door
+from ergonaut_gateway.http.exchange import Request
+from ergonaut_gateway.http.known import HEAD_BYTES_MAX, KNOWN_MAX, KnownHeads
+
+from .http_raw import Site
+
+HEAD = b"POST /echo?q=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n"
+
+
+class KeptTransport(asyncio.Transport):
+    """A transport into memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.ended = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.ended = True
+
+    def is_closing(self) -> bool:
+        return self.ended
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Forgetful(KnownHeads):
+    """Knows no heads."""
+
+    def learn(self, data: bytes, request: Request) -> None:
+        pass
+
+
+def connection_to(door: Door) -> tuple[Connection, KeptTransport]:
+    connection, transport = Connection(door), KeptTransport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+def answers_to(door: Door, pieces: list[bytes]) -> tuple[bytes, bool]:
+    """What is answered on a connection of its own, and whether that ended."""
+    connection, transport = connection_to(door)
+    for piece in pieces:
+        if not transport.ended:
+            connection.data_received(piece)
+    connection.connection_lost(None)
+    return transport.written, transport.ended
+
+
+async def test_a_request_whose_head_came_before_is_answered_as_at_first() -> None:
+    door = Door(Site().router, HttpLimits())
+    first, again = (answers_to(door, [HEAD + body]) for body in (b"one", b"two"))
+    assert door.known.whole(HEAD + b"two") is not None
+    assert again == (first[0].replace(b"one", b"two"), False)
+    assert door.room.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"tw",
+        HEAD + b"two\r\n",
+        HEAD + b"two" + HEAD,
+        HEAD[:-1],
+        HEAD.replace(b"Host", b"host") + b"two",
+        b"\r\n" + HEAD + b"two",
+        b"",
+    ],
+)
+async def test_what_is_not_exactly_one_request_with_a_known_head_is_parsed(sent: bytes) -> None:
+    door = Door(Site().router, HttpLimits())
+    answers_to(door, [HEAD + b"one"])
+    assert door.known.whole(sent) is None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD.replace(b"/1.1", b"/1.0").replace(b"Host: h", b"Connection: keep-alive") + b"one",
+        HEAD.replace(b"Host: h", b"Host: h\r\nConnection: close") + b"one",
+        HEAD.replace(b"Host: h", b"Host: h\r\nExpect: 100-continue") + b"one",
+        HEAD.replace(b"Host: h", b"Host: h\r\nUpgrade: h2c\r\nConnection: upgrade") + b"one",
+        HEAD.replace(b"Content-Length: 3", b"Transfer-Encoding: chunked") + b"3\r\none\r\n0\r\n\r\n",
+        HEAD.replace(b"Host: h", b"Host: h\r\nX: " + b"x" * HEAD_BYTES_MAX) + b"one",
+        HEAD.replace(b"h\r\n", b"h\n") + b"one",
+        HEAD + b"one" + HEAD + b"two",
+        HEAD + b"one\r\n",
+    ],
+)
+async def test_a_head_that_does_not_say_all_is_not_kept(sent: bytes) -> None:
+    door = Door(Site().router, HttpLimits())
+    answers_to(door, [sent])
+    assert door.known.whole(sent) is None
+    assert door.known.whole(HEAD + b"one") is None
+
+
+async def test_heads_are_kept_within_a_bound() -> None:
+    known = KnownHeads()
+    for number in range(2 * KNOWN_MAX):
+        data = b"GET /%d HTTP/1.1\r\nhost: h\r\n\r\n" % number
+        known.learn(data, Request("GET", f"/{number}", "", {"host": "h"}, b""))
+    kept = [known.whole(b"GET /%d HTTP/1.1\r\nhost: h\r\n\r\n" % number) for number in range(2 * KNOWN_MAX)]
+    assert 0 < sum(request is not None for request in kept) <= KNOWN_MAX
+
+
+async def test_a_request_at_work_and_a_silent_connection_have_their_own_times() -> None:
+    site = Site()
+    door = Door(site.router, HttpLimits())
+    connection, transport = connection_to(door)
+    head = HEAD.replace(b"/echo", b"/held/a")
+    for body in (b"one", b"two"):
+        connection.data_received(head + body)
+        assert connection.deadline_seconds == math.inf
+        site.held.pop().answer(200, body)
+        assert connection.deadline_seconds < math.inf
+        assert transport.written.endswith(body)
+    connection.data_received(head + b"333")
+    connection.drain()
+    assert not transport.ended
+    door.draining = True
+    site.held.pop().answer(200, b"three")
+    assert transport.written.endswith(b"three")
+    assert cast("bool", transport.ended)
+
+
+async def test_no_known_request_is_taken_where_no_body_can_be_held() -> None:
+    door = Door(Site().router, HttpLimits(all_bodies_bytes=5))
+    answers_to(door, [HEAD + b"one"])
+    door.room.hold(3)
+    written, ended = answers_to(door, [HEAD + b"two"])
+    assert b" 503 " in written
+    assert ended
+    assert door.room.held_bytes == 3
+
+
+_LINES = st.sampled_from(
+    [
+        b"host: h\r\n",
+        b"Host: h\n",
+        b"content-length: 3\r\n",
+        b"Content-Length: 0\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"connection: close\r\n",
+        b"connection: keep-alive\r\n",
+        b"x: \r\n",
+    ]
+)
+_REQUESTS = st.builds(
+    lambda line, lines, end, body: b"".join((line, *lines, end, body)),
+    st.sampled_from([b"POST /echo HTTP/1.1\r\n", b"GET /echo HTTP/1.1\r\n", b"GET /echo HTTP/1.0\r\n", b"\r\n"]),
+    st.lists(_LINES, max_size=3),
+    st.sampled_from([b"\r\n", b"\n", b"\n\n"]),
+    st.sampled_from([b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"\r\n\r\n"]),
+)
+
+
+@given(st.lists(_REQUESTS, min_size=1, max_size=4), st.lists(st.sampled_from([1, 2, 40]), max_size=3))
+@settings(max_examples=300, deadline=None)
+async def test_what_is_known_is_answered_like_what_is_parsed(requests: list[bytes], joined: list[int]) -> None:
+    knowing, parsing = Door(Site().router, HttpLimits()), Door(Site().router, HttpLimits())
+    parsing.known = Forgetful()
+    for request in requests:
+        answers_to(knowing, [request])
+    pieces: list[bytes] = []
+    left = b"".join(requests)
+    for size in joined:
+        pieces, left = [*pieces, left[:size]], left[size:]
+    for sent in (requests, [*requests, *requests], [piece for piece in (*pieces, left) if piece]):
+        assert answers_to(knowing, sent) == answers_to(parsing, sent)
