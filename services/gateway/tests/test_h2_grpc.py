@@ -1,11 +1,13 @@
 """Our own gRPC server, called by grpcio's client: what is told about messages, deadlines, streams and errors holds over it."""
 
 import asyncio
+import gc
 import gzip
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from struct import pack
 
 import grpc
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from ergonaut_common.auth import KeyRing
@@ -163,8 +166,8 @@ async def test_a_message_that_grows_too_large_by_unpacking_is_refused(own: Own) 
     assert told["grpc-status"] == "8"
 
 
-def h2_frame(kind: int, flags: int, payload: bytes = b"") -> bytes:
-    return h2.frames.frame(kind, flags, 1, payload)
+def h2_frame(kind: int, flags: int, payload: bytes = b"", stream_id: int = 1) -> bytes:
+    return h2.frames.frame(kind, flags, stream_id, payload)
 
 
 def _pieces(whole: bytes) -> list[bytes]:
@@ -211,6 +214,29 @@ async def test_a_stream_that_is_given_up_ends_its_runs(gated: Own, loader: Gated
         loader.gate.set()
         assert (await GRPCInferenceServiceStub(channel).ModelInfer(request(), metadata=gated.metadata)).id == "1.0"
     assert not gated.door.tasks.running
+
+
+async def test_a_stream_that_is_given_up_between_two_answers_ends_without_a_fault(own: Own) -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    no_window = pack(">HI", 4, 0)
+    async with connected(own.port, no_window) as wire:
+        for path in (STREAM, "/ergonaut.api.inference.v1.ModelService/DownloadModel"):
+            asked = request() if path == STREAM else pb.DownloadModelRequest(name="digits")
+            stream_id = 1 if path == STREAM else 3
+            block = wire.block(path, *own.metadata)
+            wire.send(h2_frame(1, 4, block, stream_id), h2_frame(0, 1, framed(asked.SerializeToString()), stream_id))
+            (connection,) = own.door.connections
+            async with asyncio.timeout(10):
+                while not any(stream.pending for stream in connection.streams.values()):
+                    await asyncio.sleep(0.001)
+            wire.send(h2_frame(3, 0, pack(">I", 8), stream_id))
+            async with asyncio.timeout(10):
+                while own.door.tasks.running:
+                    await asyncio.sleep(0.001)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert faults == []
 
 
 async def test_a_stream_whose_message_cannot_be_read_answers_what_came_before_and_says_why_it_ends(own: Own) -> None:

@@ -55,6 +55,13 @@ async def test_every_datatype_goes_through(tmp_path: Path, datatype: str) -> Non
     assert same((runner.compute({"x": tensor}, ["y"], None))["y"], tensor)
 
 
+async def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    content = pairing()
+    assert content.count(b"width") > 1
+    with pytest.raises(Refused, match=r"^chunk: is not an ONNX model: a name in it is no UTF-8 text$"):
+        await load(tmp_path, content.replace(b"width", b"wid\x80h"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -143,14 +143,18 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         try:
             async with background(read()) as reading:
                 reading.add_done_callback(lambda _: news.set())
-                while asked or not reading.done():
-                    while asked:
-                        yield await asked[0].streamed()
-                        asked.popleft()
-                        room.release()
-                    news.clear()
-                    if not asked and not reading.done():
-                        await news.wait()
+                try:
+                    while asked or not reading.done():
+                        while asked:
+                            yield await asked[0].streamed()
+                            asked.popleft()
+                            room.release()
+                        news.clear()
+                        if not asked and not reading.done():
+                            await news.wait()
+                except GeneratorExit:
+                    # The caller went between two answers; the group would make this an error of its own.
+                    return
             if unreadable:
                 raise unreadable[0]
         finally:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -113,8 +113,14 @@ class _Around:
 
         async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
             async with self._guarded(context):
-                async for response in handler(request, context):
-                    yield response
+                responses = handler(request, context)
+                try:
+                    async for response in responses:
+                        yield response
+                finally:
+                    # Ended with its call; by itself it would be when its memory is let go, in whatever task that is.
+                    if isinstance(responses, AsyncGenerator):
+                        await responses.aclose()
 
         return answer
 

@@ -71,7 +71,10 @@ class OnnxLoader:
 
     def _load(self, path: Path) -> "OnnxRunner":
         session = _session(path, self._providers, self._sessions.intra_op_threads)
-        signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
+        try:
+            signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
+        except UnicodeDecodeError as error:
+            raise Refused("is not an ONNX model: a name in it is no UTF-8 text", field="chunk") from error
         runner = OnnxRunner(session, signature, steady=is_steady(path))
         runner.try_out()
         return runner

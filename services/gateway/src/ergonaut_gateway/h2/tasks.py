@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -140,8 +141,10 @@ class TaskCall:
         if not hasattr(given, "__aiter__"):
             await given
             return
-        async for response in given:
-            await self.write(response)
+        # Closed here where the call is given up, not whenever its memory is.
+        async with aclosing(given):
+            async for response in given:
+                await self.write(response)
 
     async def _found(self, _details: Any) -> Any:
         return self._handler

@@ -18,10 +18,14 @@ LABELS_MAX = 10_000
 """Labels of one call: some tens of milliseconds of the event loop. More come in several calls."""
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""JSON's numbers have no end; a class has none beyond this, and a float cannot be as large as all of them."""
+
+
 class _Labels(msgspec.Struct, forbid_unknown_fields=True):
     """By the request's id, of several rows `<id>.<row>`: a class, by number or text, or a number."""
 
-    labels: Annotated[dict[str, bool | int | float | str], msgspec.Meta(max_length=LABELS_MAX)]
+    labels: Annotated[dict[str, bool | _Whole | float | str], msgspec.Meta(max_length=LABELS_MAX)]
 
 
 _decoder = msgspec.json.Decoder(_Labels)
