@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -19,9 +19,11 @@ from ergonaut.errors import ErgonautError, Unavailable
 from ergonaut.events import STREAMS, Event, subject_of
 from ergonaut.faults import in_words
 from ergonaut_common.bus.connection import Bus, until_answered
-from ergonaut_common.bus.listening import Handler, Listeners
 from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
+
+if TYPE_CHECKING:
+    from ergonaut_common.bus.listeners import Handler, Listeners
 
 LOOK_UP_SECONDS = 600.0
 """How often the newest are looked up again. Only what was told while the link was away is missed until then."""
@@ -39,7 +41,7 @@ log = get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def following(listeners: Listeners, bus: Bus) -> AsyncIterator[None]:
+async def following(listeners: "Listeners", bus: Bus) -> AsyncIterator[None]:
     """Call the listeners with the newest fact of every subject, then with each new one, while the block runs.
 
     A fact may be told again, and one may be passed over for a newer one. What cannot be understood is logged and left.
@@ -61,7 +63,7 @@ async def following(listeners: Listeners, bus: Bus) -> AsyncIterator[None]:
                 await subscription.unsubscribe()
 
 
-async def _look_up_again(listeners: Listeners, bus: Bus) -> None:
+async def _look_up_again(listeners: "Listeners", bus: Bus) -> None:
     while True:
         await asyncio.sleep(LOOK_UP_SECONDS)
         try:
@@ -70,7 +72,7 @@ async def _look_up_again(listeners: Listeners, bus: Bus) -> None:
             log.warning("what may have been missed is looked up later", error=str(error))
 
 
-async def _look_up(listeners: Listeners, bus: Bus) -> None:
+async def _look_up(listeners: "Listeners", bus: Bus) -> None:
     for event_type, _, handler in listeners.handlers:
         heard = _heard(event_type, handler)
         for message in await until_answered(partial(_newest, bus, event_type), what=f"looking up {event_type.TYPE}"):
@@ -97,7 +99,7 @@ async def _newest(bus: Bus, event_type: type[Event]) -> list[Msg]:
             await bus.jetstream.delete_consumer(stream, info.name)
 
 
-def _heard(event_type: type[Event], handler: Handler[Any]) -> Callable[[Msg], Awaitable[None]]:
+def _heard(event_type: type[Event], handler: "Handler[Any]") -> Callable[[Msg], Awaitable[None]]:
     async def heard(message: Msg) -> None:
         try:
             event = event_type.model_validate_json(message.data)
