@@ -75,7 +75,7 @@ class SharedEntrance(Entrance):
 
     async def open(self, factory: Factory) -> None:
         self._factory = factory
-        self._listener.setblocking(False)
+        self._listener.settimeout(0)
         try:
             # The first to be ready makes it listen; for the others this changes nothing.
             self._listener.listen(BACKLOG)
@@ -123,7 +123,7 @@ class SharedEntrance(Entrance):
             self._after(PAUSE_SECONDS, self._come)
             return
         if connection is not None:
-            connection.setblocking(False)
+            connection.settimeout(0)
             task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(factory, connection))
             self._beginning.add(task)
             task.add_done_callback(self._begun)

@@ -16,7 +16,9 @@ from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.place import Place
 
 
-async def open_models(settings: Settings, platform: PlatformSettings, bus: Bus, place: Place) -> tuple[Models, Catalogue]:
+async def open_models(
+    settings: Settings, platform: PlatformSettings, bus: Bus, place: Place
+) -> tuple[Models, Catalogue]:
     """The models, those of the registry loaded."""
     spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
     registry, files = place.registry(KvModelRegistry(await bus.key_value(BUCKET))), ObjectModelFiles(bus)

@@ -106,4 +106,5 @@ def _combined(family: Family, sample: str, values: Sequence[float]) -> float:
         return min(values)
     if family.kind in ("info", "stateset"):
         return max(values)
-    return NOT_SUMMED.get(family.name, sum)(values)
+    combine: Combine = NOT_SUMMED.get(family.name, sum)
+    return combine(values)

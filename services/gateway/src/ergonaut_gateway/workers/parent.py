@@ -1,8 +1,8 @@
 """The parent of several workers: forks them, replaces those that die, tells their metrics on one page, and ends last.
 
-Workers are forked from a parent that has imported everything and opened nothing: a new one is there within a fraction of a second,
-and what was imported is in memory once. A fork copies the calling thread only, so the parent has no other: its loop runs nothing in
-threads, and rests while it forks.
+Workers are forked from a parent that has imported everything and opened nothing: a new one is there within a fraction of a
+second, and what was imported is in memory once. A fork copies the calling thread only, so the parent has no other: its loop runs
+nothing in threads, and rests while it forks.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 log = get_logger(__name__)
 
 _left_behind: list["Parent"] = []
-"""In a worker, its copy of the parent: kept, since to let go of its loop would reset the signals that are the worker's by then."""
+"""In a worker, its copy of the parent: kept, since to let go of its loop would reset signals that are the worker's by then."""
 
 
 @dataclass(eq=False, slots=True)

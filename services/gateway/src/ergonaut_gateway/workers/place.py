@@ -29,8 +29,15 @@ would keep the port, and with it whoever comes next."""
 class Place(Protocol):
     """Where a process of the gateway works."""
 
-    http: Entrance
-    grpc: Entrance
+    @property
+    def http(self) -> Entrance:
+        """Where HTTP is asked, and gRPC too."""
+        ...
+
+    @property
+    def grpc(self) -> Entrance:
+        """Where gRPC alone is asked."""
+        ...
 
     @property
     def finishes(self) -> bool:
@@ -163,6 +170,9 @@ class WorkerPlace:
             elif said[0] is Kind.LEAVE:
                 self._others_serve = True
                 self._stop.set()
+        # Whoever takes the gateway's place wants the ports now.
+        self.http.close()
+        self.grpc.close()
         # Should it come to nothing, the next signal ends the process whatever it is doing then.
         signal.alarm(int(stop_seconds + GRACE_SECONDS))
         # As a stop from without: one that has not begun to serve ends at once.
