@@ -23,7 +23,7 @@ from ergonaut_gateway.protocol.grpc_wire import IS_LAST, decode_request, encode_
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
 from ergonaut_gateway.service import Catalogue, Models, Predictions
-from ergonaut_gateway.service.lanes import Ticket
+from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Wish
 
 STREAM_REQUESTS_MAX = 64
@@ -171,13 +171,14 @@ class Asking:
         loop = asyncio.get_running_loop()
         self._request = request
         self._answer: asyncio.Future[InferenceAnswer] = loop.create_future()
-        self._ticket: Ticket | None = None
+        self._ticket: Cancellable | None = None
         try:
             wanted, self._terms = decode_request(request)
             left = [each for each in (seconds_left, self._terms.timeout_seconds) if each is not None]
             # The loop's clock, read anew: uvloop's own reading is as old as its turn.
             deadline_seconds = time.monotonic() + min(left) if left else None
-            wish = Wish(tenant, request.model_name, request.model_version, deadline_seconds, self._terms.priority)
+            name, version, terms = request.model_name, request.model_version, self._terms
+            wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
             self._ticket = predictions.submit(wish, wanted, partial(_settle, self._answer))
         except ErgonautError as error:
             self._answer.set_exception(error)

@@ -20,7 +20,7 @@ from ergonaut_gateway.h2.streams import Call, Stream
 from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.protocol.grpc_wire import GrpcTerms, decode_request, encode_answer
-from ergonaut_gateway.service.lanes import Ticket
+from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Predictions, Wish
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class InferCall:
         self._over = False
         self._span: SpanEnd | None = None
         self._terms: GrpcTerms | None = None
-        self._ticket: Ticket | None = None
+        self._ticket: Cancellable | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_seconds: float | None = None
         if head.timeout_seconds is not None:
@@ -156,7 +156,8 @@ class InferCall:
         if terms.timeout_seconds is not None:
             asked = time.monotonic() + terms.timeout_seconds
             deadline_seconds = asked if deadline_seconds is None else min(asked, deadline_seconds)
-        wish = Wish(tenant, request.model_name, request.model_version, deadline_seconds, terms.priority)
+        name, version = request.model_name, request.model_version
+        wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
         self._span = opened_span("infer", head.fields, model=wish.model)
         ticket = shared.predictions.submit(wish, wanted, self._done)
         if not self._over:

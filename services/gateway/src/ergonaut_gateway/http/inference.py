@@ -123,7 +123,8 @@ class InferenceDoor:
         if terms.timeout_seconds is not None:
             # The loop's clock, read anew: uvloop's own reading is as old as its turn.
             deadline_seconds = time.monotonic() + terms.timeout_seconds
-        wish = Wish(tenant, values["model"], values.get("version", ""), deadline_seconds, terms.priority)
+        name, version = values["model"], values.get("version", "")
+        wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
         span = opened_span("infer", headers, model=wish.model)
         ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span))
         if not exchange.over:

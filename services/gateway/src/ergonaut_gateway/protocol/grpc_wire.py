@@ -1,7 +1,7 @@
 """Messages of the Open Inference Protocol over gRPC, between protobuf and `domain`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class GrpcTerms:
     priority: int = 0
     timeout_seconds: float | None = None
     tells_last: bool = False
+    parameters: Mapping[str, Any] | None = field(default=None, compare=False)
+    """All that the request has, for plans that choose by them; of no meaning for the terms themselves."""
 
 
 RAW, TYPED = GrpcTerms(raw=True), GrpcTerms(raw=False)
@@ -99,7 +101,8 @@ def _outputs(request: pb.ModelInferRequest) -> tuple[str, ...]:
 def _terms(request: pb.ModelInferRequest, raw: bool) -> GrpcTerms:
     parameters = {name: parameter_value(parameter) for name, parameter in request.parameters.items()}
     wish = asked(parameters)
-    return GrpcTerms(raw or wish.binary, wish.priority, wish.timeout_seconds, parameters.get(TELLS_LAST) is True)
+    tells_last = parameters.get(TELLS_LAST) is True
+    return GrpcTerms(raw or wish.binary, wish.priority, wish.timeout_seconds, tells_last, parameters)
 
 
 def encode_answer(answer: InferenceAnswer, *, raw: bool) -> pb.ModelInferResponse:

@@ -1,7 +1,7 @@
 """Bodies of `POST .../infer` over HTTP: a JSON document, followed by binary tensors where the binary extension is used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -27,6 +27,8 @@ class Terms:
     """1 goes first, 0 is the default."""
     timeout_seconds: float | None = None
     """How long the answer is of use; None is as long as it takes."""
+    parameters: Mapping[str, Any] | None = field(default=None, compare=False)
+    """All that the request has, for plans that choose by them; of no meaning for the terms themselves."""
 
     def includes(self, output: str) -> bool:
         """Whether this output is wanted as a binary tensor."""
@@ -264,4 +266,4 @@ def _terms(document: _Request[_Input] | _Request[_FlatInput]) -> Terms:
     if not by_output and parameters == _BINARY_ONLY and parameters["binary_data_output"] is True:
         return _BINARY
     wish = asked(parameters)
-    return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds)
+    return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds, parameters)

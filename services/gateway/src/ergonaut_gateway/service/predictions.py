@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from ergonaut_gateway.service.batching import Engine, EngineLimits
 from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
 from ergonaut_gateway.service.counting import Board, Served
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
+from ergonaut_gateway.service.plans import Cancellable, Plans
 
 UNTOLD_MAX = 1_000
 """Facts kept while nobody can be told: hours for a few models. Beyond that the oldest are dropped, which the log says."""
@@ -41,6 +43,8 @@ class Wish(msgspec.Struct, frozen=True):
     version: str = ""
     deadline_seconds: float | None = None
     priority: int = 0
+    parameters: Mapping[str, Any] | None = None
+    """The request's own, where it has any, for plans that choose by them."""
 
 
 class Predictions:
@@ -64,18 +68,31 @@ class Predictions:
         self._untold: deque[Event] = deque()
         self._watch = watch
         self._stopping = False
+        self._closed = False
+        self.plans: Plans = {}
+        """What answers for names that are no models, before the models."""
 
     @property
     def ready(self) -> bool:
         """Whether requests are taken."""
         return not self._stopping
 
-    def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
+    def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Predict, on the event loop; `done` is called exactly once on it, maybe before this returns. It gets the answer, or
         NotFound, Refused, DeadlineExceeded or another Unavailable, which may have `retry_after_seconds`."""
+        if self._stopping:
+            done(Unavailable("the gateway is stopping; ask again"))
+            return OVER_ALREADY
+        plan = self.plans.get((wish.tenant, wish.model))
+        if plan is not None and wish.version in ("", plan.version):
+            return plan.submit(wish, request, done)
+        return self.submit_model(wish, request, done)
+
+    def submit_model(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
+        """Predict by a model, whatever else has its name; also for requests that came before a stop."""
         try:
-            if self._stopping:
-                raise Unavailable("the gateway is stopping; ask again")
+            if self._closed:
+                raise Unavailable("the gateway stopped; ask again")
             ready = self._catalogue.find(wish.tenant, wish.model, wish.version)
             served = self._find(wish.tenant, wish.model, ready)
         except ErgonautError as error:
@@ -105,6 +122,13 @@ class Predictions:
         finally:
             ticket.cancel()
 
+    def record_of(self, tenant: str, name: str, version: str = "") -> ModelRecord:
+        """What answers for a name, a plan or a version of a model. Raises NotFound, or Unavailable where it cannot now."""
+        plan = self.plans.get((tenant, name))
+        if plan is not None and version in ("", plan.version):
+            return plan.record
+        return self._catalogue.find(tenant, name, version).record
+
     def statistics(self, tenant: str, model: str, version: str = "") -> Statistics:
         """What a version did since it was loaded here. Raises NotFound, Unavailable."""
         return self._find(tenant, model, self._catalogue.find(tenant, model, version)).statistics()
@@ -114,13 +138,15 @@ class Predictions:
         self._stopping = True
         try:
             async with asyncio.timeout(within_seconds):
-                await self._engine.idle()
+                # Whatever is answered may ask for more: the steps of a pipeline do.
+                while self._engine.in_flight:
+                    await self._engine.idle()
         except TimeoutError:
             log.warning("requests cut off", requests=self._engine.in_flight, waited_seconds=within_seconds)
 
     def close(self) -> None:
         """Answer what is left with Unavailable and stop the threads."""
-        self._stopping = True
+        self._stopping = self._closed = True
         self._engine.close(Unavailable("the gateway stopped before the answer was there; ask again"))
 
     async def report(self) -> None:
