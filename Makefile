@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 RUN := $(UV) run --frozen
 
-.PHONY: help setup fmt check lint types tidy test test-ml integration chaos demo bench up down proto docs
+.PHONY: help setup fmt check lint types tidy test test-ml fuzz integration chaos demo bench up down proto docs
 
 help: ## Tell what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -46,6 +46,9 @@ integration: setup ## Only the tests that start the real servers
 
 chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream; then every process in turn during a job
 	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
+
+fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES and FUZZ_SEED choose others
+	$(RUN) python -m services.gateway.tests.fuzz.run
 
 test-ml: setup ## Tests with CPU torch, in an environment of their own
 	$(RUN) python tools/ml.py $(ML_OPTIONS)
