@@ -90,6 +90,26 @@ def test_two_busy_runs_share_the_work_by_their_cpu_time_and_a_sleeping_one_has_n
     assert joules(turn, Share.IDLE) > 0
 
 
+def test_each_event_tells_what_a_cpu_second_was_charged_so_that_a_program_can_reckon_its_own(
+    books: Bookkeeper, meters: FakeMeters, run_1: RunContext, run_of_other: RunContext
+) -> None:
+    books.turn()
+    meters.begin(run_1)
+    meters.begin(run_of_other)
+
+    turn = books.turn(1.0, others=0.1, run_1=0.5, run_2=0.25)
+
+    rates = [event.joules_per_cpu_second for event in turn.events]
+    assert rates == [pytest.approx(joules(turn, Share.RUN, "run-1") / 0.5)] * 2
+    assert rates[0] == pytest.approx(joules(turn, Share.OTHERS) / 0.1)
+
+
+def test_where_nothing_worked_no_cpu_second_has_a_price(books: Bookkeeper) -> None:
+    books.turn()
+
+    assert [event.joules_per_cpu_second for event in books.turn(1.0).events] == [None]
+
+
 def test_each_tenant_gets_an_event_of_its_own_with_only_its_own_samples(
     books: Bookkeeper, meters: FakeMeters, run_1: RunContext, run_of_other: RunContext
 ) -> None:

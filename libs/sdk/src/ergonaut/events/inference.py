@@ -63,6 +63,21 @@ class InferenceServed(Event):
     failed: int = Field(default=0, ge=0)
     latency_ms_p50: float = Field(ge=0)
     latency_ms_p99: float = Field(ge=0)
+    cpu_seconds: float | None = Field(
+        default=None, ge=0, description="CPU time of the runs and of reading and writing; unset where nobody counted."
+    )
+    energy_joules: float | None = Field(
+        default=None, ge=0, description="An estimate from CPU time, idling left out; unset where not measured."
+    )
+    energy_joules_low: float | None = Field(default=None, ge=0, description="The true figure is not below this.")
+    energy_joules_high: float | None = Field(default=None, ge=0, description="Nor above this.")
+    energy_method: str = Field(
+        default="",
+        description="calibrated (by what telemetry charges a CPU-second), model, several, or not-measured; empty from older "
+        "gateways.",
+    )
+    carbon_grams_co2e: float | None = Field(default=None, ge=0, description="Of that energy; unset where not known.")
+    cost_usd: float | None = Field(default=None, ge=0, description="Of that energy; unset where not known.")
 
     @property
     def key(self) -> str:

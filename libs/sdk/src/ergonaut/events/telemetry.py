@@ -85,6 +85,12 @@ class PowerSampled(Event):
         default=Accounting.LOCATION_BASED, description="By which Scope 2 method the intensity was made."
     )
     intensity_boundary: Boundary = Field(default=Boundary.UNKNOWN, description="What the intensity counts of a plant.")
+    joules_per_cpu_second: float | None = Field(
+        default=None,
+        ge=0,
+        description="What each CPU-second of the interval is charged, whoever used it, in joules of all components that follow "
+        "the CPU's work; idling is apart. Null where that is not measured, or nothing worked.",
+    )
     samples: tuple[PowerSample, ...] = Field(description="At most a few thousand.")
 
     @property

@@ -9,7 +9,7 @@ from ergonaut.events import PowerSample, PowerSampled
 from ergonaut.ids import derived_id
 from ergonaut.metering import Place
 from ergonaut.runcontext import RunContext
-from ergonaut_telemetry.domain.charging import Charge, charges_between
+from ergonaut_telemetry.domain.charging import Charge, charges_between, joules_per_cpu_second
 from ergonaut_telemetry.domain.readings import HostReading, RunKey
 from ergonaut_telemetry.domain.stamping import Grid, Interval, Machine, Site, held, intensity_at, stamped
 from ergonaut_telemetry.domain.totals import HostTotals, RunTotals, added, summed
@@ -112,7 +112,9 @@ def account(memory: Memory, now: HostReading, terms: Terms, grid: Grid) -> Turn:
     charges = charges_between(before, now)
     places = _Places(terms, grid)
     sampled = [*_stamped(charges, interval, terms, places), *_held(now, interval, terms, places)]
-    events = _events(_ours_to_tell(sampled, now), now, terms, memory.sequences)
+    rate = joules_per_cpu_second(charges, now.load.busy_cpu_seconds - before.load.busy_cpu_seconds)
+    told = _ours_to_tell(sampled, now)
+    events = tuple(_event(each, now, terms, rate) for each in _numbered(told, memory.sequences))
     sequences = {**memory.sequences, **{event.tenant: event.sequence for event in events}}
     host = HostTotals(now.at, added((), tuple(one.sample for one in sampled)))
     runs = _runs_after(memory.runs, now, _by_run(sampled), grid, terms)
@@ -185,23 +187,20 @@ def _ours_to_tell(sampled: Sequence[_Sampled], now: HostReading) -> Sequence[_Sa
     return [one for one in sampled if (one.place.tenant, one.sample.run_id) not in told]
 
 
-def _events(
-    sampled: Sequence[_Sampled], now: HostReading, terms: Terms, sequences: Mapping[str, int]
-) -> tuple[PowerSampled, ...]:
+def _numbered(sampled: Sequence[_Sampled], sequences: Mapping[str, int]) -> Iterable[_Numbered]:
     """One event for each tenant; more where its runs are at different sites, an hour was full, or the samples are very many."""
     groups: dict[_Place, list[PowerSample]] = {}
     for one in sampled:
         groups.setdefault(one.place, []).append(one.sample)
-    events, last = [], dict(sequences)
+    last = dict(sequences)
     for place, samples in groups.items():
         for first in range(0, len(samples), SAMPLES_PER_EVENT_MAX):
             last[place.tenant] = last.get(place.tenant, 0) + 1
             part = tuple(samples[first : first + SAMPLES_PER_EVENT_MAX])
-            events.append(_event(_Numbered(place, last[place.tenant], part), now, terms))
-    return tuple(events)
+            yield _Numbered(place, last[place.tenant], part)
 
 
-def _event(numbered: _Numbered, now: HostReading, terms: Terms) -> PowerSampled:
+def _event(numbered: _Numbered, now: HostReading, terms: Terms, rate: float | None) -> PowerSampled:
     tenant, site, intensity = numbered.place.tenant, numbered.place.site, numbered.place.intensity
     sequence = numbered.sequence
     return PowerSampled(
@@ -220,6 +219,7 @@ def _event(numbered: _Numbered, now: HostReading, terms: Terms) -> PowerSampled:
         intensity_boundary=intensity.boundary,
         pue=site.pue,
         pue_source=site.pue_source.value,
+        joules_per_cpu_second=rate,
         samples=numbered.samples,
     )
 

@@ -43,6 +43,20 @@ def charges_between(before: HostReading, now: HostReading) -> tuple[Charge, ...]
     return tuple(charges)
 
 
+def joules_per_cpu_second(charges: Iterable[Charge], busy_cpu_seconds: float) -> float | None:
+    """What a CPU-second was charged, whoever used it: by it a program that counts its own reckons as it is charged here."""
+    joules = [
+        charge.energy_joules
+        for charge in charges
+        if charge.share is not Share.IDLE and charge.energy_joules is not None and _follows_work(charge.component)
+    ]
+    return sum(joules) / busy_cpu_seconds if joules and busy_cpu_seconds > 0 else None
+
+
+def _follows_work(component: str) -> bool:
+    return component != "dram" and not component.startswith("gpu")
+
+
 def joules_between(
     before: ComponentReading | None, now: ComponentReading, *, seconds: float, same_agent: bool
 ) -> float | None:
