@@ -9,6 +9,7 @@ import pytest
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.adapters import probes
 from ergonaut_gateway.adapters.onnx import DATATYPES, OnnxLoader, OnnxRunner, Sessions
+from ergonaut_gateway.domain import drawing
 from ergonaut_gateway.domain.models import TensorSpec
 from ergonaut_gateway.domain.tensors import BYTES, DTYPES, object_array
 
@@ -143,7 +144,7 @@ async def test_a_model_that_takes_longer_than_loading_may_is_served_untried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probes, "SECONDS_MAX", 0.05)
-    monkeypatch.setattr(probes, "_drawn", lambda *_, **__: np.array(10**12, dtype="<i8"))
+    monkeypatch.setattr(drawing, "_drawn", lambda *_, **__: np.array(10**12, dtype="<i8"))
     runner = await load(tmp_path, counting())
     assert (runner.traits.joinable, runner.traits.first_runs) == (False, ())
 

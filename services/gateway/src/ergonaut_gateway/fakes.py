@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -12,8 +13,13 @@ from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
+from ergonaut_gateway.domain.pipelines.recipes import Recipe
+from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Stop
+
+T = TypeVar("T", Entry, PipelineEntry)
+T_co = TypeVar("T_co", Entry, PipelineEntry, covariant=True)
 
 DOUBLING = Signature(inputs=(TensorSpec("x", "FP32", (-1, 3)),), outputs=(TensorSpec("y", "FP32", (-1, 3)),))
 """What a fake model takes and gives; it doubles."""
@@ -45,23 +51,60 @@ class FakeModelRegistry:
         return sorted(self._entries.values(), key=lambda entry: entry.revision)
 
     async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
-        seen = 0
-        end_at = asyncio.get_running_loop().time() + seconds
-        while True:
-            for entry in await self.entries():
-                if entry.revision > seen:
-                    seen = entry.revision
-                    yield entry
-            if not await self._next_change(seen, end_at):
-                return
+        async for entry in _changes(self, self._changed, seconds):
+            yield entry
 
-    async def _next_change(self, seen: int, end_at: float) -> bool:
-        try:
-            async with asyncio.timeout_at(end_at), self._changed:
-                await self._changed.wait_for(lambda: self._revision > seen)
-        except TimeoutError:
-            return False
-        return True
+
+class FakePipelineBook:
+    """A `PipelineBook` in memory."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], PipelineEntry] = {}
+        self._revision = 0
+        self._changed = asyncio.Condition()
+
+    async def get(self, tenant: str, name: str) -> PipelineEntry | None:
+        return self._entries.get((tenant, name))
+
+    async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
+        key = (record.tenant, record.name)
+        current = self._entries.get(key)
+        if (current.revision if current else 0) != revision:
+            raise Conflict(f"pipeline {record.name} was changed by another")
+        async with self._changed:
+            self._revision += 1
+            self._entries[key] = PipelineEntry(record, self._revision)
+            self._changed.notify_all()
+        return self._entries[key]
+
+    async def entries(self) -> Sequence[PipelineEntry]:
+        return sorted(self._entries.values(), key=lambda entry: entry.revision)
+
+    async def changes(self, *, seconds: float) -> AsyncIterator[PipelineEntry]:
+        async for entry in _changes(self, self._changed, seconds):
+            yield entry
+
+
+class FakeFuser:
+    """A `Fuser` that writes what the fake loader takes for a model; while `refuses`, it writes nothing and says so."""
+
+    def __init__(self) -> None:
+        self.refuses = ""
+        self.recipes: list[Recipe] = []
+
+    async def fuse(
+        self,
+        recipe: Recipe,
+        files: Mapping[tuple[str, str], Path],
+        target: Path,
+        *,
+        rows_alike: bool,  # noqa: ARG002 - the fake models' rows always are
+    ) -> None:
+        if self.refuses:
+            raise Refused(self.refuses)
+        self.recipes.append(recipe)
+        contents = [await asyncio.to_thread(path.read_bytes) for path in files.values()]
+        await asyncio.to_thread(target.write_bytes, b"model of " + b" and ".join(contents))
 
 
 class FakeFileNotes:
@@ -193,3 +236,26 @@ class FakeReferences:
         if self.away:
             raise Unavailable("keeping a reference: NATS did not answer")
         return self.kept.setdefault((record.tenant, record.name, record.version, side), sketch)
+
+
+class _Kept(Protocol[T_co]):
+    async def entries(self) -> Sequence[T_co]: ...
+
+
+async def _changes(kept: _Kept[T], changed: asyncio.Condition, seconds: float) -> AsyncIterator[T]:
+    """All entries and then each change, for so long."""
+    seen = 0
+    end_at = asyncio.get_running_loop().time() + seconds
+    while True:
+        entries = await kept.entries()
+        for entry in entries:
+            if entry.revision > seen:
+                seen = entry.revision
+                yield entry
+        try:
+            async with asyncio.timeout_at(end_at), changed:
+                newest = max((entry.revision for entry in await kept.entries()), default=0)
+                if newest <= seen:
+                    await changed.wait()
+        except TimeoutError:
+            return

@@ -8,6 +8,8 @@ from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature
+from ergonaut_gateway.domain.pipelines.recipes import Recipe
+from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.domain.tensors import Tensor
 
 
@@ -105,6 +107,37 @@ class ModelLoader(Protocol):
 
     async def load(self, path: Path) -> Runner:
         """Load a file. Raises Refused where it is no model that can be served."""
+        ...
+
+
+class Fuser(Protocol):
+    """Makes one model file of several."""
+
+    async def fuse(
+        self, recipe: Recipe, files: Mapping[tuple[str, str], Path], target: Path, *, rows_alike: bool
+    ) -> None:
+        """Write the model of a recipe. `files` are its stages' by model and version; `rows_alike` says that the first axis of
+        all its inputs and outputs is that of the rows. Raises Refused, with why that cannot be, or Unavailable."""
+        ...
+
+
+class PipelineBook(Protocol):
+    """Keeps one record a pipeline. Raises Unavailable while it cannot be reached."""
+
+    async def get(self, tenant: str, name: str) -> PipelineEntry | None:
+        """The record, or None where there never was one."""
+        ...
+
+    async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
+        """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
+        ...
+
+    async def entries(self) -> Sequence[PipelineEntry]:
+        """All records of all tenants."""
+        ...
+
+    def changes(self, *, seconds: float) -> AsyncIterator[PipelineEntry]:
+        """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
         ...
 
 

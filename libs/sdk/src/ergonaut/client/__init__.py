@@ -21,6 +21,7 @@ from ergonaut.client.blocking import (
     BlockingLedger,
     BlockingMeters,
     BlockingModels,
+    BlockingPipelines,
     BlockingPrices,
     BlockingStatements,
     BlockingVectors,
@@ -32,6 +33,7 @@ from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
+from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
@@ -47,6 +49,7 @@ class AsyncClient:
         self.meters = Meters(self._connection)
         self.prices = Prices(self._connection)
         self.models = Models(self._connection)
+        self.pipelines = Pipelines(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
         self.statements = Statements(self._connection)
@@ -83,6 +86,7 @@ class Client:
         self.meters = BlockingMeters(self._client.meters, self._loop)
         self.prices = BlockingPrices(self._client.prices, self._loop)
         self.models = BlockingModels(self._client.models, self._loop)
+        self.pipelines = BlockingPipelines(self._client.pipelines, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
         self.statements = BlockingStatements(self._client.statements, self._loop)

@@ -13,6 +13,7 @@ from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
 from ergonaut.client.models import Models
+from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
@@ -133,6 +134,17 @@ class BlockingModels:
         self.download = loop.blocking(area.download)
         self.remove = loop.blocking(area.remove)
         self.predict = loop.blocking(area.predict)
+
+
+class BlockingPipelines:
+    """`Pipelines` whose methods block."""
+
+    def __init__(self, area: Pipelines, loop: Loop) -> None:
+        self.apply = loop.blocking(area.apply)
+        self.check = loop.blocking(area.check)
+        self.get = loop.blocking(area.get)
+        self.all = loop.blocking(area.all)
+        self.remove = loop.blocking(area.remove)
 
 
 class BlockingVectors:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BudgetRenewed,
         BudgetWarned,
     )
+    from ergonaut.events.pipelines import PipelineChanged, PipelineRemoved
     from ergonaut.events.pricing import IntensityChanged, OfferChanged
     from ergonaut.events.quality import DriftFound, QualityChanged, RequestsLogged
     from ergonaut.events.runs import (
@@ -43,6 +44,7 @@ _AREAS = {
     "jobs": ("JobCancelled", "JobPlaced", "JobRefused", "JobSubmitted"),
     "leases": ("LeaseAcquired", "LeaseReleased"),
     "ledger": ("AnomalyFound", "BudgetChanged", "BudgetExceeded", "BudgetRenewed", "BudgetWarned"),
+    "pipelines": ("PipelineChanged", "PipelineRemoved"),
     "pricing": ("IntensityChanged", "OfferChanged"),
     "quality": ("DriftFound", "QualityChanged", "RequestsLogged"),
     "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
@@ -79,6 +81,8 @@ __all__ = [
     "OfferChanged",
     "PhaseSpan",
     "PhasesFinished",
+    "PipelineChanged",
+    "PipelineRemoved",
     "PowerSample",
     "PowerSampled",
     "QualityChanged",

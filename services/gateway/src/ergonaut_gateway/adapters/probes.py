@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ergonaut_gateway.domain.batching import may_join, unit_elements
-from ergonaut_gateway.domain.models import Signature, TensorSpec
-from ergonaut_gateway.domain.tensors import BF16, BYTES, DTYPES, Tensor, bf16_of, object_array
+from ergonaut_gateway.domain.drawing import Drawing, drawings
+from ergonaut_gateway.domain.models import Signature
+from ergonaut_gateway.domain.tensors import Tensor
 
 SECONDS_MAX = 0.5
 """After this the probing ends, with what it has found by then; loading should take less than a second."""
@@ -28,12 +29,6 @@ COST_ROWS = 16
 COST_RUNS = 4
 """Runs of each size that are timed; the fastest counts."""
 
-AXIS_LENGTHS = (4, 1, 32, 224)
-"""What is tried for free axes other than the first: the smallest that a sequence, a feature map and an image may need."""
-
-ELEMENTS_MAX = 4_000_000
-"""Larger inputs are not generated; they would take memory that no request may ever need."""
-
 TOLERANCE = 1e-5
 """How much an answer may differ, relatively, when computed in a batch; rounding alone gives some 1e-7."""
 
@@ -41,7 +36,6 @@ UNSTEADY = (b"Loop", b"Scan", b"Range", b"ConstantOfShape")
 """Operators whose work may depend on values and not on shapes alone."""
 
 Compute = Callable[[Mapping[str, Tensor], Sequence[str]], dict[str, Tensor]]
-Drawing = Callable[[int], dict[str, Tensor]]
 
 
 class Probe:
@@ -74,12 +68,7 @@ class Probe:
 
     def _drawing(self) -> Drawing | None:
         """How to make inputs that the model can compute."""
-        for wide in (True, False):
-            for length in AXIS_LENGTHS if _has_other_free_axes(self._signature) else AXIS_LENGTHS[:1]:
-                draw = _drawer(self._signature, length, wide=wide)
-                if self._computes(draw(1)):
-                    return draw
-        return None
+        return next((draw for draw in drawings(self._signature) if self._computes(draw(1))), None)
 
     def _computes(self, inputs: Mapping[str, Tensor]) -> bool:
         try:
@@ -128,34 +117,6 @@ def is_steady(path: Path) -> bool:
                 return False
             tail = window[-longest:]
     return True
-
-
-def _has_other_free_axes(signature: Signature) -> bool:
-    return any(-1 in spec.shape[1:] for spec in signature.inputs)
-
-
-def _drawer(signature: Signature, length: int, *, wide: bool) -> Drawing:
-    def draw(rows: int) -> dict[str, Tensor]:
-        random = np.random.default_rng(rows)
-        return {spec.name: _drawn(spec, rows, length, random, wide=wide) for spec in signature.inputs}
-
-    return draw
-
-
-def _drawn(spec: TensorSpec, rows: int, length: int, random: np.random.Generator, *, wide: bool) -> Tensor:
-    shape = tuple((rows if axis == 0 else length) if wanted == -1 else wanted for axis, wanted in enumerate(spec.shape))
-    count = int(np.prod(shape, dtype=np.int64))
-    if count > ELEMENTS_MAX:
-        raise ValueError(f"{spec.name} would have {count} elements")
-    if spec.datatype == BYTES:
-        return object_array([b"%d" % number for number in random.integers(0, 100, count)]).reshape(shape)
-    if spec.datatype == BF16:
-        return bf16_of(random.standard_normal(shape))
-    dtype = DTYPES[spec.datatype]
-    if dtype.kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    # Whole numbers are often indices: 0 and 1 are in range for nearly every model that takes them.
-    return random.integers(0, 100 if wide and dtype.kind != "b" else 2, shape).astype(dtype)
 
 
 def _same(together: Tensor, parts: Sequence[Tensor]) -> bool:

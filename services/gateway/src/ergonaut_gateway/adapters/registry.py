@@ -1,21 +1,18 @@
 """The registry of models in JetStream key-value buckets, written by compare-and-set only: a key `<tenant>.<name>` a model, and in
 another bucket a key `<tenant>.<digest>` a file that versions share."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
-from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError
 from nats.js.kv import KeyValue
 
 from ergonaut.errors import Broken, Conflict
-from ergonaut_common.bus import listed, next_entry, watching
+from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
-from ergonaut_common.observe import get_logger
+from ergonaut_gateway.adapters.records import asked, changes_of, key_of, readable, written
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import (
     Entry,
@@ -34,9 +31,6 @@ FILES_BUCKET = "model-files"
 WRONG_LAST_SEQUENCE = 10071
 """JetStream's number for a write to a key that was changed since."""
 
-log = get_logger(__name__)
-T = TypeVar("T")
-
 
 class KvModelRegistry:
     """Fills `ModelRegistry`."""
@@ -45,30 +39,18 @@ class KvModelRegistry:
         self._bucket = bucket
 
     async def get(self, tenant: str, name: str) -> Entry | None:
-        given = await _asked(self._bucket, _key(tenant, name), what=f"reading the record of model {name}")
+        given = await asked(self._bucket, key_of(tenant, name), what=f"reading the record of model {name}")
         return _entry(given) if given else None
 
     async def put(self, model: Model, *, revision: int) -> Entry:
-        key, value = _key(model.tenant, model.name), msgspec.json.encode(model)
-        return Entry(model, await _written(self._bucket, key, value, revision, what=f"model {model.name}"))
+        key, value = key_of(model.tenant, model.name), msgspec.json.encode(model)
+        return Entry(model, await written(self._bucket, key, value, revision, what=f"model {model.name}"))
 
     async def entries(self) -> Sequence[Entry]:
-        return [entry for given in await listed(self._bucket) if (entry := _readable(given, _entry))]
+        return [entry for given in await listed(self._bucket) if (entry := readable(given, _entry))]
 
-    async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
-        end_at = asyncio.get_running_loop().time() + seconds
-        watch = watching(self._bucket)
-        watcher = await until_answered(watch.__aenter__, what="watching the records of models")
-        try:
-            while (left_seconds := end_at - asyncio.get_running_loop().time()) > 0:
-                try:
-                    given = await next_entry(watcher, left_seconds)
-                except NatsTimeoutError:
-                    return
-                if given is not None and (entry := _readable(given, _entry)):
-                    yield entry
-        finally:
-            await watch.__aexit__(None, None, None)
+    def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
+        return changes_of(self._bucket, _entry, seconds=seconds, what="models")
 
 
 class KvFileNotes:
@@ -78,17 +60,17 @@ class KvFileNotes:
         self._bucket = bucket
 
     async def get(self, tenant: str, digest: str) -> FileEntry | None:
-        given = await _asked(self._bucket, _key(tenant, digest), what=f"reading who holds the file {digest}")
+        given = await asked(self._bucket, key_of(tenant, digest), what=f"reading who holds the file {digest}")
         return _file_entry(given) if given else None
 
     async def put(self, kept: KeptFile, *, revision: int) -> FileEntry:
-        key, value = _key(kept.tenant, kept.digest), msgspec.json.encode(kept)
-        return FileEntry(kept, await _written(self._bucket, key, value, revision, what=f"the file {kept.digest}"))
+        key, value = key_of(kept.tenant, kept.digest), msgspec.json.encode(kept)
+        return FileEntry(kept, await written(self._bucket, key, value, revision, what=f"the file {kept.digest}"))
 
     async def drop(self, entry: FileEntry) -> None:
         async def ask() -> None:
             try:
-                await self._bucket.delete(_key(entry.kept.tenant, entry.kept.digest), last=entry.revision)
+                await self._bucket.delete(key_of(entry.kept.tenant, entry.kept.digest), last=entry.revision)
             except APIError as error:
                 # nats-py names this error when a key is written, not when one is deleted.
                 if error.err_code == WRONG_LAST_SEQUENCE:
@@ -98,7 +80,7 @@ class KvFileNotes:
         await until_answered(ask, what=f"forgetting the file {entry.kept.digest}")
 
     async def entries(self) -> Sequence[FileEntry]:
-        return [entry for given in await listed(self._bucket) if (entry := _readable(given, _file_entry))]
+        return [entry for given in await listed(self._bucket) if (entry := readable(given, _file_entry))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,43 +127,6 @@ class _RecordOfOne:
 _decoder = msgspec.json.Decoder(Model)
 _decoder_of_one = msgspec.json.Decoder(_RecordOfOne)
 _file_decoder = msgspec.json.Decoder(KeptFile)
-
-
-def _key(tenant: str, name: str) -> str:
-    return f"{tenant}.{name}"
-
-
-async def _asked(bucket: KeyValue, key: str, *, what: str) -> KeyValue.Entry | None:
-    async def ask() -> KeyValue.Entry | None:
-        try:
-            return await bucket.get(key)
-        except KeyNotFoundError:
-            return None
-
-    return await until_answered(ask, what=what)
-
-
-async def _written(bucket: KeyValue, key: str, value: bytes, revision: int, *, what: str) -> int:
-    """The new revision. Raises Conflict where the given one is not the newest."""
-
-    async def ask() -> int:
-        try:
-            if revision:
-                return await bucket.update(key, value, last=revision)
-            return await bucket.create(key, value)
-        except KeyWrongLastSequenceError as error:
-            raise Conflict(f"{what} was changed by another") from error
-
-    return await until_answered(ask, what=f"writing the record of {what}")
-
-
-def _readable(given: KeyValue.Entry, read: Callable[[KeyValue.Entry], T | None]) -> T | None:
-    """The entry, or None for one that is damaged: among many it must not keep the others away. Who asks for it is told."""
-    try:
-        return read(given)
-    except Broken as error:
-        log.error("model not known", key=given.key, error=str(error))
-        return None
 
 
 def _entry(given: KeyValue.Entry) -> Entry | None:

@@ -1,4 +1,4 @@
-"""What answers requests for a name that is not, or not only, that of a model: endpoints and pipelines. They ask models in turn."""
+"""What answers requests for names that are not, or not only, of models: endpoints and pipelines. They ask models in turn."""
 
 from typing import TYPE_CHECKING, Protocol
 

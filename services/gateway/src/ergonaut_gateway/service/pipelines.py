@@ -1,0 +1,276 @@
+"""Pipelines looked after: applied, checked, listed, removed, and held ready by each process as their records say. A record is
+written after all that it needs is there; what remains to be done is found in it and done by whoever looks next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
+from ergonaut_common.clock import Clock
+from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.models import ModelRecord, Signature, check_name
+from ergonaut_gateway.domain.pipelines.checking import checked
+from ergonaut_gateway.domain.pipelines.graph import Graph
+from ergonaut_gateway.domain.pipelines.recipes import Unfused, candidates
+from ergonaut_gateway.domain.pipelines.records import (
+    Applied,
+    Fusion,
+    PipelineEntry,
+    PipelineRecord,
+    Use,
+    applied,
+    check_expected,
+    event_of,
+    holder_of,
+    kept,
+    removed,
+)
+from ergonaut_gateway.domain.pipelines.spec import Pipeline, place
+from ergonaut_gateway.ports import Announcer, PipelineBook
+from ergonaut_gateway.service.catalogue import Catalogue
+from ergonaut_gateway.service.fusing import MADE_BY, Fusing
+from ergonaut_gateway.service.models import Models
+from ergonaut_gateway.service.pipeline_counting import Board
+from ergonaut_gateway.service.pipeline_runs import Engine, PipelinePlan
+from ergonaut_gateway.service.plans import Plans
+
+CLAIMS_MAX = 8
+"""How often a change is tried; each failure means that another change of the same pipeline got through."""
+
+PIPELINES_MAX = 200
+"""Pipelines of a tenant; each takes some 100 kB in every gateway process."""
+
+WATCH_PAUSE_SECONDS = 1.0
+"""How long to wait before the records are watched again after a failure."""
+
+UNNAMED_AFTER = timedelta(hours=1)
+"""When a fused model is removed that no pipeline names: by then whoever made it has written its record, or has died."""
+
+log = get_logger(__name__)
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineWorld:
+    """What pipelines are kept in, told to, and made of."""
+
+    book: PipelineBook
+    announcer: Announcer
+    clock: Clock
+    models: Models
+    catalogue: Catalogue
+    fusing: Fusing
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes a pipeline and why, and which revision it must have until then: 0 for none, None for any."""
+
+    by: str
+    because: str = ""
+    expected: int | None = None
+
+
+class Pipelines:
+    """Looks after the pipelines of all tenants."""
+
+    def __init__(self, world: PipelineWorld, plans: Plans, engine: Engine) -> None:
+        self._world = world
+        self._plans = plans
+        self._engine = engine
+        self._held: dict[Key, PipelineEntry] = {}
+        self._board = Board()
+
+    async def apply(self, tenant: str, pipeline: Pipeline, change: Change) -> PipelineRecord:
+        """Serve a pipeline from now on, its models loaded first. Raises Refused, Conflict."""
+        graph, signature, uses = await self._fitted(tenant, pipeline)
+        fusions = await self._world.fusing.fuse(tenant, graph)
+        what = Applied(tenant, pipeline, signature, uses, fusions, change.by, change.because)
+        for _ in range(CLAIMS_MAX):
+            current = await self._world.book.get(tenant, pipeline.name)
+            check_expected(current.record if current else None, pipeline.name, change.expected)
+            self._check_room(tenant, current)
+            after = applied(current.record if current else None, what, at=self._world.clock.now())
+            if current is not None and after is current.record:
+                self._hold(current)
+                return after
+            if current is not None:
+                current = await self._told(current)
+            try:
+                entry = await self._world.book.put(after, revision=current.revision if current else 0)
+            except Conflict:
+                continue
+            self._hold(entry)
+            log.info("pipeline applied", tenant=tenant, pipeline=pipeline.name, revision=after.now.revision)
+            return (await self._told(entry)).record
+        raise Unavailable(f"pipeline {pipeline.name} is being changed by others; ask again")
+
+    async def check(self, tenant: str, pipeline: Pipeline) -> tuple[Signature, tuple[Fusion, ...]]:
+        """What a pipeline would take and give, and which of its nodes cannot be one model; keeps nothing. Raises Refused."""
+        graph, signature, _ = await self._fitted(tenant, pipeline, loads=False)
+        found = [
+            Fusion(node.path, node.node, because=recipe.because if isinstance(recipe, Unfused) else "")
+            for node, recipe in candidates(graph)
+        ]
+        return signature, tuple(found)
+
+    async def get(self, tenant: str, name: str) -> PipelineRecord:
+        """A pipeline. Raises NotFound."""
+        return kept(await self._world.book.get(tenant, name), name).record
+
+    async def list(self, tenant: str) -> Sequence[PipelineRecord]:
+        """The pipelines by name."""
+        records = [entry.record for entry in await self._world.book.entries()]
+        return sorted((each for each in records if each.tenant == tenant and each.is_kept), key=lambda each: each.name)
+
+    async def remove(self, tenant: str, name: str) -> None:
+        """Keep a pipeline no longer; its models stay. Raises NotFound."""
+        for _ in range(CLAIMS_MAX):
+            current = await self._told(kept(await self._world.book.get(tenant, name), name))
+            after = removed(current.record, at=self._world.clock.now())
+            try:
+                entry = await self._world.book.put(after, revision=current.revision)
+            except Conflict:
+                continue
+            self._hold(entry)
+            log.info("pipeline removed", tenant=tenant, pipeline=name)
+            await self._told(entry)
+            return
+        raise Unavailable(f"pipeline {name} is being changed by others; ask again")
+
+    def holder(self, tenant: str, model: str, version: str) -> str:
+        """The pipeline for which a version is kept, by its number; empty where there is none."""
+        return holder_of((entry.record for entry in self._held.values()), tenant, model, version)
+
+    async def load_all(self) -> None:
+        """Hold ready whatever the records say."""
+        for entry in await self._world.book.entries():
+            self._hold(entry)
+
+    async def follow(self, *, resync_seconds: float) -> None:
+        """Keep current, for ever, also with what other gateways apply."""
+        while True:
+            try:
+                async for entry in self._world.book.changes(seconds=resync_seconds):
+                    self._hold(entry)
+            except (Unavailable, Broken) as error:
+                log.warning("pipelines not watched", error=str(error))
+                await self._world.clock.sleep(WATCH_PAUSE_SECONDS)
+
+    async def keep_finishing(self, *, every_seconds: float) -> None:
+        """Do what processes that died did not come to, again and again, for ever."""
+        while True:
+            try:
+                await self.finish_all()
+            except ErgonautError as error:
+                log.warning("pipelines not finished", error=str(error))
+            await self._world.clock.sleep(every_seconds)
+
+    async def finish_all(self) -> None:
+        """Tell facts, make lost fused models anew, and remove those that no pipeline names."""
+        # Read before the pipelines: a model that is old enough is named by a record by now, or never will be.
+        made = [record for tenant in self._tenants() for record in await self._made(tenant)]
+        entries = [await self._told(entry) for entry in await self._world.book.entries()]
+        for entry in entries:
+            await self._mended(entry.record)
+        named = {(entry.record.tenant, model) for entry in entries for model in entry.record.fused_models}
+        for record in made:
+            is_old = self._world.clock.now() - record.deployed_at > UNNAMED_AFTER
+            if is_old and (record.tenant, record.name) not in named:
+                await self._world.fusing.drop(record.tenant, record.name)
+
+    async def _fitted(
+        self, tenant: str, pipeline: Pipeline, *, loads: bool = True
+    ) -> tuple[Graph, Signature, tuple[Use, ...]]:
+        """The pipeline's graph with its models as they are now. Raises Refused."""
+        check_name(pipeline.name)
+        await self._check_free(tenant, pipeline.name)
+        uses = tuple([await self._use(tenant, pipeline, use, loads=loads) for use in pipeline.uses()])
+        graph, signature = checked(pipeline, {(use.model, use.version): use.signature for use in uses})
+        return graph, signature, uses
+
+    async def _use(self, tenant: str, pipeline: Pipeline, use: tuple[str, str], *, loads: bool) -> Use:
+        """A version that steps ask, loaded if it is not. Raises Refused, saying which step asks it."""
+        name, version = use
+        try:
+            record = (await self._world.models.get(tenant, name)).named(version)
+            if loads and not record.served:
+                await self._world.models.load(tenant, name, str(record.version))
+        except (NotFound, Refused) as error:
+            at = next(place(*found) for found in pipeline.numbered_steps() if found[2].model == name)
+            raise Refused(str(error), field=at) from error
+        return Use(name, version, record.signature)
+
+    async def _check_free(self, tenant: str, name: str) -> None:
+        """Raise Refused where something else has the name."""
+        plan = self._plans.get((tenant, name))
+        if plan is not None and not isinstance(plan, PipelinePlan):
+            raise Refused(f"an endpoint is called {name}; a pipeline needs a name of its own", field="name")
+        try:
+            await self._world.models.get(tenant, name)
+        except NotFound:
+            return
+        raise Refused(f"a model is called {name}; a pipeline needs a name of its own", field="name")
+
+    def _check_room(self, tenant: str, current: PipelineEntry | None) -> None:
+        if current is not None and current.record.is_kept:
+            return
+        count = sum(entry.record.tenant == tenant and entry.record.is_kept for entry in self._held.values())
+        if count >= PIPELINES_MAX:
+            raise Refused(f"{count} pipelines are there, which is the most; remove one first", field="name")
+
+    def _hold(self, entry: PipelineEntry) -> None:
+        """Serve by an entry from now on; one that is older than what is known changes nothing."""
+        record = entry.record
+        key = (record.tenant, record.name)
+        held = self._held.get(key)
+        if held is not None and held.revision >= entry.revision:
+            return
+        self._held[key] = entry
+        if not record.is_kept:
+            self._plans.pop(key, None)
+            self._board.drop(key)
+            return
+        if held is not None and held.record.is_kept and replace(held.record, is_told=record.is_told) == record:
+            return
+        try:
+            plan = PipelinePlan(record, self._engine)
+        except Refused as error:
+            # It fitted for the gateway that wrote it, which may be a newer one.
+            log.error("pipeline not served", tenant=record.tenant, pipeline=record.name, error=str(error))
+            return
+        self._plans[key] = plan
+        self._board.put(key, plan)
+
+    async def _told(self, entry: PipelineEntry) -> PipelineEntry:
+        """The entry after its newest change was told. Raises Unavailable; it is then told later."""
+        if entry.record.is_told:
+            return entry
+        await self._world.announcer.publish(event_of(entry.record))
+        try:
+            return await self._world.book.put(replace(entry.record, is_told=True), revision=entry.revision)
+        except Conflict:
+            # Somebody noted it first or went on from there; the caller's own write finds out.
+            return entry
+
+    async def _mended(self, record: PipelineRecord) -> None:
+        """Make the fused models of a pipeline anew that were lost; until then its steps are asked one by one."""
+        lost = [model for model in record.fused_models if not await self._world.fusing.is_there(record.tenant, model)]
+        if not lost:
+            return
+        try:
+            fusions = await self._world.fusing.fuse(record.tenant, record.graph())
+        except ErgonautError as error:
+            log.warning("fused model not made anew", pipeline=record.name, error=str(error))
+            return
+        for fusion in fusions:
+            if fusion.path in {each.path for each in record.fusions if each.model in lost}:
+                log.info("fused model made anew", pipeline=record.name, model=fusion.model, because=fusion.because)
+
+    async def _made(self, tenant: str) -> Sequence[ModelRecord]:
+        """The models of a tenant that were made for pipelines."""
+        models = await self._world.models.list(tenant)
+        return [model.kept[-1] for model in models if model.kept[-1].lineage.deployed_by == MADE_BY]
+
+    def _tenants(self) -> Sequence[str]:
+        return sorted({tenant for tenant, _ in self._held})
