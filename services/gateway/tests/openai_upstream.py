@@ -1,7 +1,9 @@
 """A small real server that speaks OpenAI's protocol as its model's name tells it to: well, slowly, or badly."""
 
 import asyncio
+import base64
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +19,7 @@ class FakeModels:
         self.asked: list[dict[str, Any]] = []
         self.authorizations: list[str] = []
         self.behaviour = "well"
+        self.poured = 0
         self.caller_went = asyncio.Event()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,7 +43,11 @@ class FakeModels:
         elif body.get("stream"):
             await self._stream(reader, writer)
         elif "input" in body:
-            data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            numbers: Any = [0.5, 0.25]
+            if body.get("encoding_format") == "base64":
+                numbers = base64.b64encode(struct.pack("<2f", *numbers)).decode()
+            data = [{"object": "embedding", "index": at, "embedding": numbers} for at, _ in enumerate(texts)]
             usage = {"prompt_tokens": 4, "total_tokens": 4}
             _whole(writer, 200, {"object": "list", "model": body["model"], "data": data, "usage": usage})
         else:
@@ -50,6 +57,9 @@ class FakeModels:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         if self.behaviour == "silent":
             await reader.read()
+            return
+        if self.behaviour == "pours":
+            await self._pour(writer)
             return
         for word in ("joules", " and", " grams"):
             _event(writer, {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
@@ -64,6 +74,17 @@ class FakeModels:
         _chunk(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    async def _pour(self, writer: asyncio.StreamWriter) -> None:
+        """Words without end, as fast as they are taken."""
+        word = {"choices": [{"index": 0, "delta": {"content": "joule " * 2_000}, "finish_reason": None}]}
+        try:
+            while True:
+                _event(writer, word)
+                self.poured += 1
+                await writer.drain()
+        except ConnectionError:
+            self.caller_went.set()
 
 
 @asynccontextmanager
@@ -81,8 +102,12 @@ def _completion(body: dict[str, Any]) -> dict[str, Any]:
     if "tools" in body:
         function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"zone": "FR"}'}
         message = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+    if "response_format" in body:
+        message = {"role": "assistant", "content": '{"zone": "FR", "grams": 56}'}
     choice = {"index": 0, "message": message, "text": "watts", "finish_reason": "stop"}
     told = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"]}
+    if "echo_number" in body:
+        told["echo_number"] = body["echo_number"]
     return {**told, "choices": [choice], "usage": USAGE}
 
 

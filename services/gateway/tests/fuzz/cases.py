@@ -32,6 +32,8 @@ def drawn(draw: Draw, key: str) -> Case:
 def of_kind(kind: str, draw: Draw, key: str) -> Case:
     """A case of one kind."""
     sent = KINDS[kind][1](draw, key)
+    if kind == "again":
+        return Case(kind, sent, -1)
     pieces = draw.choice((0, 0, 0, 1, 7, 1_000))
     # One byte at a time is for what is short; a large body so cut would only cost time.
     return Case(kind, sent, pieces if len(sent) < 2_000 * max(pieces, 1) else 0)

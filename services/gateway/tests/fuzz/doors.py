@@ -4,6 +4,7 @@ them. What comes back is judged: no answer may say that the fault is ours."""
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -66,7 +67,14 @@ class Case:
     kind: str
     sent: bytes
     piece_bytes: int = 0
-    """How much comes at a time; 0 is all at once."""
+    """How much comes at a time; 0 is all at once, -1 request by request."""
+
+    def pieces(self) -> list[bytes]:
+        """What comes at a time."""
+        if self.piece_bytes < 0:
+            return [piece for piece in re.split(rb"(?=POST /)", self.sent) if piece]
+        size = self.piece_bytes or len(self.sent) or 1
+        return [self.sent[at : at + size] for at in range(0, len(self.sent), size)]
 
     @property
     def is_h2(self) -> bool:
@@ -84,7 +92,7 @@ class Kept(asyncio.Transport):
         self.closed = False
         self.crashed: BaseException | None = None
         self.protocol: Any = None
-        self._at = 0
+        self._left = deque(case.pieces())
         self._reading = True
         self._giving = False
 
@@ -93,12 +101,9 @@ class Kept(asyncio.Transport):
         if self._giving:
             return
         self._giving = True
-        sent, size = self.case.sent, self.case.piece_bytes or len(self.case.sent) or 1
         try:
-            while self._at < len(sent) and self._reading and not self.closed:
-                piece = sent[self._at : self._at + size]
-                self._at += size
-                self.protocol.data_received(piece)
+            while self._left and self._reading and not self.closed:
+                self.protocol.data_received(self._left.popleft())
         except Exception as error:
             self.crashed = error
         self._giving = False

@@ -216,6 +216,26 @@ def framing(draw: Draw, key: str) -> bytes:
     return end.join(lines) + end * 2 + sent + hidden
 
 
+def again(draw: Draw, key: str) -> bytes:
+    """Requests whose heads were seen before, the bodies or one head of which are other than they were."""
+    whole = post("/v2/models/digits/infer", key, written(tree({"inputs": [X]})))
+    at = whole.index(b"\r\n\r\n") + 4
+    requests = [whole] * draw.randint(1, 3)
+    for _ in range(draw.randint(1, 3)):
+        kind = draw.randrange(5)
+        if kind == 0:
+            requests.append(whole[:at] + changed(draw, whole[at:]))
+        elif kind == 1:
+            requests.append(changed(draw, whole, _HEAD_TOKENS))
+        elif kind == 2:
+            requests.append(whole[: draw.randint(1, len(whole))])
+        elif kind == 3:
+            requests.append(draw.choice((b"\r\n", b"\n", b" ")) + whole)
+        else:
+            requests.append(whole)
+    return b"".join(requests)
+
+
 def chunked(draw: Draw, body: bytes) -> bytes:
     """A body in chunks, some of which say more or other than their size."""
     out = b""
@@ -244,6 +264,7 @@ KINDS: dict[str, tuple[int, Callable[[Draw, str], bytes]]] = {
     "packed": (6, packed),
     "framing": (8, framing),
     "heads": (5, heads),
+    "again": (4, again),
     "paths": (4, paths),
     "labels": (4, labels),
     "repository": (3, repository),

@@ -15,6 +15,7 @@ from ergonaut.keys import Scope
 from ergonaut_gateway.http import Callers, Router
 from ergonaut_gateway.http.answers import answer_json, told
 from ergonaut_gateway.http.exchange import Exchange
+from ergonaut_gateway.openai.domain.documents import document_of
 from ergonaut_gateway.openai.domain.events import EventTooLong, Passing, with_figures
 from ergonaut_gateway.openai.errors import OpenAiError, no_upstream, wrong
 from ergonaut_gateway.openai.routes import load_routes
@@ -23,6 +24,9 @@ from ergonaut_gateway.openai.upstream import UpstreamFailed
 
 PREFIXES = ("/openai/v1", "/v1")
 PASSED_ON = ("chat/completions", "completions", "embeddings")
+READ = ("model", "stream", "stream_options")
+"""What we look at in a request; all else passes as it was written."""
+
 FIGURES_HEADER = "x-ergonaut-usage"
 
 
@@ -89,14 +93,14 @@ async def _answer(exchange: Exchange, served: Served) -> None:
         raise no_upstream(served.route.name, 502, str(error)) from error
     headers = dict(served.headers)
     if served.reply.status == 200 and b'"usage"' in body:
-        with suppress(orjson.JSONDecodeError):
-            document = orjson.loads(body)
-            tokens = with_figures(document, served.rates) if isinstance(document, dict) else None
+        with suppress(ValueError):
+            document = document_of(body)
+            tokens = with_figures(document.read, served.rates)
             if tokens is not None:
                 served.spent(sum(tokens))
                 # Headers are ASCII, and a source may be in any language.
-                headers[FIGURES_HEADER] = json.dumps(document["usage"]["ergonaut"])
-                body = orjson.dumps(document)
+                headers[FIGURES_HEADER] = json.dumps(document.read["usage"]["ergonaut"])
+                body = orjson.dumps(document.changed(("usage",)))
     exchange.answer(served.reply.status, body, served.reply.content_type, list(headers.items()))
 
 
@@ -137,12 +141,9 @@ def _told(error: OpenAiError) -> dict[str, Any]:
 
 def _body(exchange: Exchange) -> dict[str, Any]:
     try:
-        body = orjson.loads(exchange.request.body)
-    except orjson.JSONDecodeError as error:
-        raise wrong("the body is no JSON") from error
-    if not isinstance(body, dict):
-        raise wrong("the body must be a JSON object")
-    return body
+        return document_of(exchange.request.body).changed(READ)
+    except ValueError as error:
+        raise wrong("the body must be a JSON object") from error
 
 
 def _card(route: Route) -> dict[str, Any]:

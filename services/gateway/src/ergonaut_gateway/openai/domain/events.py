@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from ergonaut_gateway.openai.domain.documents import document_of
 from ergonaut_gateway.openai.domain.usage import Rates, figures
 
 EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -40,14 +41,17 @@ class Passing:
         return event + b"\n\n"
 
     def _with_usage(self, event: bytes) -> bytes:
-        document = _document(event.removeprefix(b"data:"))
-        told = document and with_figures(document, self._rates)
-        if not document or not told:
+        try:
+            document = document_of(event.removeprefix(b"data:"))
+        except ValueError:
+            return event + b"\n\n"
+        told = with_figures(document.read, self._rates)
+        if told is None:
             return event + b"\n\n"
         self.tokens = told
-        if not self._usage_wanted and not document.get("choices"):
+        if not self._usage_wanted and not document.read.get("choices"):
             return b""
-        return b"data: " + orjson.dumps(document) + b"\n\n"
+        return b"data: " + orjson.dumps(document.changed(("usage",))) + b"\n\n"
 
 
 def with_figures(document: dict[str, Any], rates: Rates) -> tuple[int, int] | None:
@@ -60,11 +64,3 @@ def with_figures(document: dict[str, Any], rates: Rates) -> tuple[int, int] | No
         return None
     usage["ergonaut"] = figures(rates, tokens_in, tokens_out)
     return tokens_in, tokens_out
-
-
-def _document(text: bytes) -> dict[str, Any] | None:
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None
