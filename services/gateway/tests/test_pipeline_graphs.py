@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ergonaut.errors import Refused, Unavailable
+from ergonaut_common.clock import FakeClock
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord, TensorSpec
 from ergonaut_gateway.domain.pipelines.checking import checked
@@ -230,7 +231,7 @@ def plan_of(pipeline: Pipeline, ask: Ask) -> PipelinePlan:
     uses = tuple(Use(model, version, VERSIONS[model, version]) for model, version in pipeline.uses())
     now = Revision(3, pipeline, "", datetime(2026, 1, 1, tzinfo=UTC))
     record = PipelineRecord("default", pipeline.name, now, signature, uses)
-    return PipelinePlan(record, Engine(ask.submit_model, find, lambda: 0.0, chance=lambda: 0.999999))
+    return PipelinePlan(record, Engine(ask.submit_model, find, FakeClock(), chance=lambda: 0.999999))
 
 
 @settings(max_examples=300)

@@ -28,6 +28,9 @@ class Twice:
     def record(self) -> ModelRecord:
         return self._gateway.catalogue.find("default", "digits", "").record
 
+    def statistics(self) -> None:
+        return None
+
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
         def again(outcome: InferenceAnswer | BaseException) -> None:
             assert isinstance(outcome, InferenceAnswer)

@@ -10,11 +10,14 @@ from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
+from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
+from ergonaut_gateway.assembly.pipelines import serving_pipelines
 from ergonaut_gateway.assembly.quality import watching
 from ergonaut_gateway.http import Callers, InferenceDoor, QualityDoor, Router, opened_http
-from ergonaut_gateway.openai import opened_door
+from ergonaut_gateway.openai import Reporting, opened_door
+from ergonaut_gateway.pipeline_rpc import pipeline_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Predictions
 from ergonaut_gateway.settings import Settings
@@ -34,19 +37,24 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         watch = quality.served if quality is not None else None
         predictions = Predictions(catalogue, bus, SystemClock(), engine_limits(settings), watch)
         stack.callback(predictions.close)
+        await stack.enter_async_context(counting_energy(predictions.energy, settings, bus))
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
         )
         if place.finishes:
             await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
+        served = (models, catalogue, predictions)
+        pipelines = await stack.enter_async_context(
+            serving_pipelines(settings, platform, bus, served, finishes=place.finishes)
+        )
         router = Router()
         callers = Callers(keys)
         InferenceDoor(models, catalogue, predictions, callers).add_to(router)
         if quality is not None:
             QualityDoor(quality, callers).add_to(router)
-        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router))
-        add = door(models, catalogue, predictions)
+        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router, Reporting(bus, settings.report_seconds)))
+        add = door(models, catalogue, predictions, pipeline_door(pipelines))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))
         await stack.enter_async_context(grpc.listening(place.grpc))

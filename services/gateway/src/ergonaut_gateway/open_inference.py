@@ -21,7 +21,7 @@ from ergonaut_gateway.domain.inference import DeadlineExceeded, InferenceAnswer
 from ergonaut_gateway.domain.tallies import Spent
 from ergonaut_gateway.protocol.grpc_wire import IS_LAST, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
-from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
+from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Wish
@@ -32,7 +32,6 @@ STREAM_REQUESTS_MAX = 64
 PUSHBACK = "grpc-retry-pushback-ms"
 """With it clients that retry know when to."""
 
-_BACKEND = "onnxruntime"
 _DATATYPES = {name.removeprefix("TYPE_"): value for name, value in oip.DataType.items()} | {"BYTES": oip.TYPE_STRING}
 
 
@@ -52,7 +51,7 @@ class InferenceDoor(GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Any) -> Any:
         try:
-            self._catalogue.find(caller().tenant, request.name, request.version)
+            self._predictions.record_of(caller().tenant, request.name, request.version)
         except (NotFound, Unavailable):
             return oip.ModelReadyResponse(ready=False)
         return oip.ModelReadyResponse(ready=True)
@@ -61,8 +60,9 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         return oip.ServerMetadataResponse(name=SERVER_NAME, version=version("ergonaut-gateway"), extensions=EXTENSIONS)
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> Any:
-        record = self._catalogue.find(caller().tenant, request.name, request.version).record
-        response = oip.ModelMetadataResponse(name=record.name, versions=[str(record.version)], platform=PLATFORM)
+        record = self._predictions.record_of(caller().tenant, request.name, request.version)
+        platform, _ = platform_of(record)
+        response = oip.ModelMetadataResponse(name=record.name, versions=[str(record.version)], platform=platform)
         for specs, told in (
             (record.signature.inputs, response.inputs),
             (record.signature.outputs, response.outputs),
@@ -72,8 +72,9 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         return response
 
     async def ModelConfig(self, request: oip.ModelConfigRequest, context: Any) -> Any:
-        record = self._catalogue.find(caller().tenant, request.name, request.version).record
-        config = oip.ModelConfig(name=record.name, platform=PLATFORM, backend=_BACKEND)
+        record = self._predictions.record_of(caller().tenant, request.name, request.version)
+        platform, backend = platform_of(record)
+        config = oip.ModelConfig(name=record.name, platform=platform, backend=backend)
         for spec in record.signature.inputs:
             config.input.add(name=spec.name, data_type=_DATATYPES[spec.datatype], dims=spec.shape)
         for spec in record.signature.outputs:
@@ -83,8 +84,10 @@ class InferenceDoor(GRPCInferenceServiceServicer):
     async def ModelStatistics(self, request: oip.ModelStatisticsRequest, context: Any) -> Any:
         tenant = caller().tenant
         if request.name:
-            found = self._catalogue.find(tenant, request.name, request.version).record
-            versions = [found] if request.version else ready_versions(self._catalogue, tenant, request.name)
+            found = self._predictions.record_of(tenant, request.name, request.version)
+            versions = (
+                [found] if request.version or not found.file else ready_versions(self._catalogue, tenant, request.name)
+            )
         else:
             versions = ready_versions(self._catalogue, tenant)
         counted = [
@@ -93,7 +96,7 @@ class InferenceDoor(GRPCInferenceServiceServicer):
         return oip.ModelStatisticsResponse(model_stats=[_statistics(name, told) for name, told in counted])
 
     async def RepositoryIndex(self, request: oip.RepositoryIndexRequest, context: Any) -> Any:
-        told = indexed(self._catalogue, caller().tenant, only_ready=request.ready)
+        told = indexed(self._catalogue, self._predictions.plans, caller().tenant, only_ready=request.ready)
         return oip.RepositoryIndexResponse(models=[oip.RepositoryIndexResponse.ModelIndex(**each) for each in told])
 
     async def RepositoryModelLoad(self, request: oip.RepositoryModelLoadRequest, context: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from grpc import aio
 
 from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.api.inference.v1 import pipelines_pb2
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut.api.openinference.v2.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -25,16 +26,21 @@ from ergonaut_gateway.service import Catalogue, Deployment, Models, Predictions
 NAMES = (
     pb.DESCRIPTOR.services_by_name["ModelService"].full_name,
     oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+    pipelines_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name,
 )
 """What the health and reflection services tell of."""
 
 
-def door(models: Models, catalogue: Catalogue, predictions: Predictions) -> Callable[[aio.Server], None]:
-    """Put both services on a server."""
+def door(
+    models: Models, catalogue: Catalogue, predictions: Predictions, *more: Callable[[aio.Server], None]
+) -> Callable[[aio.Server], None]:
+    """Put both services on a server, and more of them."""
 
     def add(server: aio.Server) -> None:
         add_ModelServiceServicer_to_server(ModelDoor(models), server)
         add_GRPCInferenceServiceServicer_to_server(InferenceDoor(models, catalogue, predictions), server)
+        for add_more in more:
+            add_more(server)
 
     return add
 

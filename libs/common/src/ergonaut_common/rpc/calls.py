@@ -18,7 +18,7 @@ from ergonaut_common.auth import Caller, KeyRing
 from ergonaut_common.observe import carried_context, get_logger, span
 from ergonaut_common.rpc.errors import status_of
 
-READ_VERBS = ("Get", "List", "Watch", "Describe", "Forecast", "Search", "Plan", "Estimate", "Download")
+READ_VERBS = ("Get", "List", "Watch", "Describe", "Forecast", "Search", "Plan", "Estimate", "Download", "Check")
 """Methods that begin so only look; all others change something."""
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)

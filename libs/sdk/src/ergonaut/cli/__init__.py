@@ -16,9 +16,21 @@ app = typer.Typer(
 
 def main() -> None:
     """Be the command line."""
-    from ergonaut.cli import analysis, budgets, create, exports, jobs, models, platform, reports, statements, track
+    from ergonaut.cli import (
+        analysis,
+        budgets,
+        create,
+        exports,
+        jobs,
+        models,
+        pipelines,
+        platform,
+        reports,
+        statements,
+        track,
+    )
 
-    for group in (platform, jobs, models, create, reports, analysis, statements, exports, budgets, track):
+    for group in (platform, jobs, models, pipelines, create, reports, analysis, statements, exports, budgets, track):
         group.register(app)
     app()
 

@@ -20,13 +20,23 @@ async def open_models(
     settings: Settings, platform: PlatformSettings, bus: Bus, place: Place
 ) -> tuple[Models, Catalogue]:
     """The models, those of the registry loaded."""
-    spool = Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
+    spool = model_spool(settings, platform)
     registry, files = place.registry(KvModelRegistry(await bus.key_value(BUCKET))), ObjectModelFiles(bus)
     shared = SharedFiles(files, KvFileNotes(await bus.key_value(FILES_BUCKET)), SystemClock())
     trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
-    loader = OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))
+    loader = model_loader(settings)
     catalogue = Catalogue(registry, files, loader, spool, trust)
     await catalogue.load_all()
     world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue
+
+
+def model_spool(settings: Settings, platform: PlatformSettings) -> Spool:
+    """Where files of models are on their way in and out."""
+    return Spool(platform.data_dir / "gateway" / "spool", file_bytes_max=settings.model_bytes_max)
+
+
+def model_loader(settings: Settings) -> OnnxLoader:
+    """What makes runners of files."""
+    return OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))

@@ -1,6 +1,6 @@
 """What becomes of a model when it is deployed, removed, aliased, loaded or unloaded. Each gives the model after the change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -24,6 +24,12 @@ REMOVED_MAX = 20
 """Removed versions that a record still tells of; their files are gone, and a record must stay small."""
 
 
+Held = Mapping[str, str]
+"""Who needs versions of a model, by their numbers or aliases as they name them; empty names whichever is served by default."""
+
+NOBODY: Held = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """An alias that shall name a version, or none. `expected` is the version that it must name now: 0 for none, None for any."""
@@ -45,7 +51,7 @@ def same_file(current: Model, digest: str, *, is_signed: bool, signed_by: str) -
     return newest if is_known or not is_signed else None
 
 
-def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max: int) -> Model:
+def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max: int, held: Held = NOBODY) -> Model:
     """The model with one more version, which is ready. Numbers go on counting, so that one never means two files."""
     version = current.version_last + 1
     record = ModelRecord(
@@ -63,27 +69,30 @@ def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max
         signature_bundle=candidate.signature_bundle,
         signed_by=candidate.signed_by,
     )
-    rested = tuple(_rested(current, older) for older in current.versions)
+    rested = tuple(_rested(current, older, held) for older in current.versions)
     grown = replace(current, versions=(*rested, record), version_last=version)
-    return _changed(_bounded(grown, at=at, versions_max=versions_max), Fact(FactKind.DEPLOYED, at, version))
+    return _changed(_bounded(grown, held, at=at, versions_max=versions_max), Fact(FactKind.DEPLOYED, at, version))
 
 
-def ready_more(current: Model | None) -> int:
+def ready_more(current: Model | None, held: Held = NOBODY) -> int:
     """How many more versions are ready after a deployment; often none, since the version before then rests."""
     if current is None:
         return 1
-    rested = [_rested(current, record) for record in current.versions]
+    rested = [_rested(current, record, held) for record in current.versions]
     return 1 + sum(record.served for record in rested) - len(current.ready)
 
 
-def removed(current: Model, version: str, *, at: datetime) -> Model:
-    """The model without a version, or without any where none is named. Raises NotFound, or Refused for one with an alias."""
+def removed(current: Model, version: str, *, at: datetime, held: Held = NOBODY) -> Model:
+    """The model without a version, or without any where none is named. Raises NotFound, or Refused for one that is needed."""
     if not version:
+        _check_whole_unheld(current, held, "removed")
         gone = replace(current, versions=tuple(_removed(each, at) for each in current.versions), aliases={})
         return _changed(gone, Fact(FactKind.REMOVED, at, current.version_last))
     record = current.named(version)
     _check_unnamed(current, record, "removed")
+    _check_unheld(current, record, held, "removed")
     rest = _with(current, record, lambda each: _removed(each, at))
+    _check_default(rest, held, "removed")
     return _changed(rest, *(() if rest.is_kept else (Fact(FactKind.REMOVED, at, current.version_last),)))
 
 
@@ -101,10 +110,12 @@ def aliased(current: Model, naming: Naming, *, at: datetime) -> Model:
     return _changed(ready, Fact(FactKind.ALIASED, at, record.version, naming.alias))
 
 
-def unaliased(current: Model, naming: Naming, *, at: datetime) -> Model:
-    """The model without an alias; its version stays. Raises Conflict or NotFound."""
+def unaliased(current: Model, naming: Naming, *, at: datetime, held: Held = NOBODY) -> Model:
+    """The model without an alias; its version stays. Raises Conflict, NotFound, or Refused for one that is needed."""
     if naming.alias not in current.aliases:
         raise NotFound(f"model {current.name} has no alias {naming.alias}")
+    if who := held.get(naming.alias):
+        raise Refused(f"{naming.alias} of model {current.name} is needed by {who}; change that first", field="alias")
     _check_expected(current, naming)
     aliases = {alias: version for alias, version in current.aliases.items() if alias != naming.alias}
     return _changed(replace(current, aliases=aliases), Fact(FactKind.ALIASED, at, 0, naming.alias))
@@ -124,13 +135,17 @@ def loaded(current: Model, version: str, *, is_pinned: bool = True) -> Model:
     return _if_new(current, replace(current, versions=tuple(ready)))
 
 
-def unloaded(current: Model, version: str) -> Model:
-    """The model with a version, or none, ready. Raises NotFound, or Refused for a version with an alias."""
+def unloaded(current: Model, version: str, *, held: Held = NOBODY) -> Model:
+    """The model with a version, or none, not ready. Raises NotFound, or Refused for a version that is needed."""
     if version:
         record = current.named(version)
         _check_unnamed(current, record, "unloaded")
-        return _if_new(current, _with(current, record, _unloaded))
+        _check_unheld(current, record, held, "unloaded")
+        after = _with(current, record, _unloaded)
+        _check_default(after, held, "unloaded")
+        return _if_new(current, after)
     current.named("")
+    _check_whole_unheld(current, held, "unloaded")
     return _if_new(current, replace(current, versions=tuple(map(_unloaded, current.versions))))
 
 
@@ -197,16 +212,16 @@ def _with(model: Model, record: ModelRecord, change: Callable[[ModelRecord], Mod
     return replace(model, versions=tuple(changed))
 
 
-def _rested(model: Model, record: ModelRecord) -> ModelRecord:
-    """What a newer version makes of an older one: it is unloaded, but for those that somebody named or asked for."""
-    if not record.served or record.is_pinned or model.aliases_of(record.version):
+def _rested(model: Model, record: ModelRecord, held: Held) -> ModelRecord:
+    """What a newer version makes of an older one: it is unloaded, but for those that somebody named, asked for or needs."""
+    if not record.served or record.is_pinned or _is_kept_ready(model, record, held):
         return record
     return _unloaded(record)
 
 
-def _bounded(model: Model, *, at: datetime, versions_max: int) -> Model:
-    """The model with the oldest versions beyond the bound removed; neither the newest nor one with an alias is."""
-    droppable = [each for each in model.kept[:-1] if not model.aliases_of(each.version)]
+def _bounded(model: Model, held: Held, *, at: datetime, versions_max: int) -> Model:
+    """The model with the oldest versions beyond the bound removed; neither the newest nor one that is named or needed is."""
+    droppable = [each for each in model.kept[:-1] if not _is_kept_ready(model, each, held)]
     for record in droppable[: max(len(model.kept) - versions_max, 0)]:
         model = _with(model, record, lambda each: _removed(each, at))
     return model
@@ -236,6 +251,32 @@ def _check_unnamed(model: Model, record: ModelRecord, what: str) -> None:
         raise Refused(
             f"{record.version} of model {model.name} is its {', '.join(named)} and cannot be {what}; "
             "let the alias name another version first",
+            field="version",
+        )
+
+
+def _is_kept_ready(model: Model, record: ModelRecord, held: Held) -> bool:
+    return bool(model.aliases_of(record.version)) or str(record.version) in held
+
+
+def _check_unheld(model: Model, record: ModelRecord, held: Held, what: str) -> None:
+    if who := held.get(str(record.version)):
+        raise Refused(
+            f"{record.version} of model {model.name} is needed by {who} and cannot be {what}; change that first",
+            field="version",
+        )
+
+
+def _check_whole_unheld(model: Model, held: Held, what: str) -> None:
+    for who in held.values():
+        raise Refused(f"model {model.name} is needed by {who} and cannot be {what}; change that first", field="name")
+
+
+def _check_default(after: Model, held: Held, what: str) -> None:
+    """Raise Refused where somebody needs whichever version is served by default, and none would be."""
+    if after.default is None and (who := held.get("")):
+        raise Refused(
+            f"it is the last version of model {after.name} that is served, and {who} needs one; it cannot be {what}",
             field="version",
         )
 

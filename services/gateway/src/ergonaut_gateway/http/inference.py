@@ -22,12 +22,11 @@ from ergonaut_gateway.http.exchange import JSON, Exchange
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
-from ergonaut_gateway.protocol.server import EXTENSIONS, PLATFORM, SERVER_NAME
+from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
 from ergonaut_gateway.service.predictions import Wish
 
 _HEADER_LENGTH = HEADER_LENGTH.lower()
-_BACKEND = "onnxruntime"
 _VERSION = version("ergonaut-gateway")
 
 
@@ -85,10 +84,11 @@ class InferenceDoor:
         record = self._found(exchange)
         answer_json(
             exchange,
+        platform, _ = platform_of(record)
             {
                 "name": record.name,
                 "versions": [str(record.version)],
-                "platform": PLATFORM,
+                "platform": platform,
                 "inputs": [_spec(spec) for spec in record.signature.inputs],
                 "outputs": [_spec(spec) for spec in record.signature.outputs],
             },
@@ -99,10 +99,11 @@ class InferenceDoor:
         record = self._found(exchange)
         answer_json(
             exchange,
+        platform, backend = platform_of(record)
             {
                 "name": record.name,
-                "platform": PLATFORM,
-                "backend": _BACKEND,
+                "platform": platform,
+                "backend": backend,
                 "max_batch_size": 0,
                 "input": [_configured(spec) for spec in record.signature.inputs],
                 "output": [_configured(spec) for spec in record.signature.outputs],
@@ -134,7 +135,7 @@ class InferenceDoor:
         """The models of the caller's tenant, each with its versions; only those that are ready where that is asked for."""
         tenant = self._callers.of(exchange.request.headers).tenant
         only_ready = _ask(exchange).ready
-        answer_json(exchange, indexed(self._catalogue, tenant, only_ready=only_ready))
+        answer_json(exchange, indexed(self._catalogue, self._predictions.plans, tenant, only_ready=only_ready))
 
     async def load(self, exchange: Exchange) -> None:
         """Hold a model ready from now on."""
@@ -157,8 +158,8 @@ class InferenceDoor:
         """What a model did since it was loaded: one version, or all that are ready."""
         tenant = self._callers.of(exchange.request.headers).tenant
         name, wanted = exchange.path_values["model"], exchange.path_values.get("version", "")
-        found = self._catalogue.find(tenant, name, wanted).record
-        versions = [found] if wanted else ready_versions(self._catalogue, tenant, name)
+        found = self._predictions.record_of(tenant, name, wanted)
+        versions = [found] if wanted or not found.file else ready_versions(self._catalogue, tenant, name)
         answer_json(exchange, {"model_stats": [self._counted(record) for record in versions]})
 
     def all_statistics(self, exchange: Exchange) -> None:
@@ -173,7 +174,7 @@ class InferenceDoor:
     def _found(self, exchange: Exchange) -> ModelRecord:
         tenant = self._callers.of(exchange.request.headers).tenant
         values = exchange.path_values
-        return self._catalogue.find(tenant, values["model"], values.get("version", "")).record
+        return self._predictions.record_of(tenant, values["model"], values.get("version", ""))
 
     def _counted(self, record: ModelRecord) -> dict[str, Any]:
         statistics = self._predictions.statistics(record.tenant, record.name, str(record.version))

@@ -10,7 +10,7 @@ from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain import changes
 from ergonaut_gateway.domain.cards import card_json, card_markdown
-from ergonaut_gateway.domain.changes import Naming
+from ergonaut_gateway.domain.changes import Held, Naming
 from ergonaut_gateway.domain.models import (
     Candidate,
     Entry,
@@ -31,6 +31,9 @@ CLAIMS_MAX = 8
 
 SIGNATURE_CHARACTERS_MAX = 16 * 1024
 """A signature of one file has some 2 kB; records must stay small."""
+
+Holder = Callable[[str, str], Held]
+"""Who needs versions of a tenant's model."""
 
 log = get_logger(__name__)
 
@@ -76,6 +79,11 @@ class Models:
         self._spool = spool
         self._limits = limits
         self._deploying = 0
+        self._holders: list[Holder] = []
+
+    def hold_by(self, holder: Holder) -> None:
+        """Keep and hold ready what this says somebody needs, as what has an alias."""
+        self._holders.append(holder)
 
     async def deploy(self, wish: Deployment, chunks: AsyncIterator[bytes]) -> ModelRecord:
         """Serve a file as the name's newest version. Raises Refused for what cannot be served; nothing is kept then."""
@@ -89,7 +97,9 @@ class Models:
                 current = await self._world.registry.get(wish.tenant, wish.name)
                 if current is not None and (there := await self._there(current, wish, upload.digest, signed_by)):
                     return there
-                self._check_room(changes.ready_more(current.model if current else None))
+                self._check_room(
+                    changes.ready_more(current.model if current else None, self._held(wish.tenant, wish.name))
+                )
                 runner = await self._world.loader.load(upload.path)
                 return await self._store(wish, upload, runner, signed_by)
 
@@ -105,7 +115,9 @@ class Models:
     async def remove(self, tenant: str, name: str, version: str = "") -> None:
         """Keep a version no longer, or the whole model where none is named. Raises NotFound, or Refused for one with an alias."""
         at = self._world.clock.now()
-        await self._change(tenant, name, lambda model: changes.removed(model, version, at=at))
+        await self._change(
+            tenant, name, lambda model: changes.removed(model, version, at=at, held=self._held(tenant, name))
+        )
         log.info("model removed", tenant=tenant, model=name, version=version or "all")
 
     async def alias(self, tenant: str, name: str, naming: Naming) -> Model:
@@ -116,7 +128,9 @@ class Models:
     async def unalias(self, tenant: str, name: str, naming: Naming) -> Model:
         """Remove an alias; its version stays. Raises NotFound or Conflict."""
         at = self._world.clock.now()
-        return await self._change(tenant, name, lambda model: changes.unaliased(model, naming, at=at))
+        return await self._change(
+            tenant, name, lambda model: changes.unaliased(model, naming, at=at, held=self._held(tenant, name))
+        )
 
     async def load(self, tenant: str, name: str, version: str = "") -> Model:
         """Hold a version ready, or those that matter where none is named, from now on. Raises what keeps it from being loaded."""
@@ -124,7 +138,9 @@ class Models:
 
     async def unload(self, tenant: str, name: str, version: str = "") -> Model:
         """Hold a version, or the whole model, ready no longer; it is kept. Raises NotFound, or Refused for one with an alias."""
-        return await self._change(tenant, name, lambda model: changes.unloaded(model, version))
+        return await self._change(
+            tenant, name, lambda model: changes.unloaded(model, version, held=self._held(tenant, name))
+        )
 
     async def card(self, tenant: str, name: str, version: str = "") -> tuple[str, str]:
         """The card of a version, for programs and for people. Raises NotFound."""
@@ -194,6 +210,7 @@ class Models:
                 candidate,
                 at=self._world.clock.now(),
                 versions_max=self._limits.versions,
+                held=self._held(wish.tenant, wish.name),
             )
             try:
                 entry = await self._world.registry.put(after, revision=told.revision if told else 0)
@@ -275,6 +292,10 @@ class Models:
             log.warning("model file not given up", tenant=record.tenant, file=record.file, error=str(error))
             return False
         return True
+
+    def _held(self, tenant: str, name: str) -> Held:
+        """Who needs versions of a model, as far as this process knows."""
+        return {version: who for holder in self._holders for version, who in holder(tenant, name).items()}
 
     def _check_room(self, more: int) -> None:
         """Raise Refused where so many more versions would be ready than may be."""

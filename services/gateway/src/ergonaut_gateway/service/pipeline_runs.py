@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
-from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, Fit, InferenceAnswer, InferenceRequest
+from ergonaut_common.clock import Clock
+from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, Fit, InferenceAnswer, InferenceRequest, row_count
 from ergonaut_gateway.domain.models import ModelRecord, Signature
 from ergonaut_gateway.domain.pipelines.combining import combined, drawn, key_of, point_of
 from ergonaut_gateway.domain.pipelines.conditions import holds
 from ergonaut_gateway.domain.pipelines.graph import Call, Graph, ModelCall
 from ergonaut_gateway.domain.pipelines.records import PipelineRecord
 from ergonaut_gateway.domain.pipelines.spec import Combine, Kind
+from ergonaut_gateway.domain.tallies import Runs, Statistics, Tally, statistics
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done
 from ergonaut_gateway.service.plans import Cancellable
@@ -41,12 +43,20 @@ class Engine:
 
     submit_model: Submit
     find: Find
-    monotonic: Callable[[], float]
+    clock: Clock
     in_flight_max: int = 514
     """Requests of one pipeline at work; each waits in one or more queues that have bounds of their own."""
     run_timeout_seconds: float = 30.0
     chance: Callable[[], float] = random.random
     """A number from 0 to 1, for splitters without a key."""
+
+    def monotonic(self) -> float:
+        """The time by which durations are told."""
+        return self.clock.monotonic()
+
+    def unix_seconds(self, monotonic_seconds: float) -> float:
+        """When that was, by the calendar."""
+        return self.clock.now().timestamp() - (self.clock.monotonic() - monotonic_seconds)
 
 
 class StepCounts:
@@ -70,8 +80,9 @@ class PipelinePlan:
         self.graph = record.graph()
         self.engine = engine
         self.in_flight = 0
-        self.requests = 0
-        self.seconds = 0.0
+        self.tally = Tally(record.now.changed_at)
+        self.failed_seconds = 0.0
+        self.last_seconds: float | None = None
         self.name = record.name
         self.version = str(record.now.revision)
         self.fit = Fit(record.signature)
@@ -85,6 +96,21 @@ class PipelinePlan:
         """What the pages of its name tell. Raises Unavailable where a model that it needs cannot be asked."""
         self._check_ready(self.graph)
         return self.told.as_model()
+
+    def statistics(self) -> Statistics:
+        """What this revision did here. What its steps did is counted with their models."""
+        runs = Runs(failed_seconds=self.failed_seconds)
+        last_ms = 0 if self.last_seconds is None else int(1000 * self.engine.unix_seconds(self.last_seconds))
+        return statistics(self.told.now.revision, self.tally, runs, last_inference_ms=last_ms)
+
+    def count(self, request: InferenceRequest, seconds: float, *, failed: bool) -> None:
+        """Count one request."""
+        rows = 0 if failed else row_count(request, self.told.signature)
+        self.tally.add(latency_ms=seconds * 1000, rows=rows, failed=failed)
+        if failed:
+            self.failed_seconds += seconds
+        else:
+            self.last_seconds = self.engine.monotonic()
 
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Answer a request; `done` is called exactly once, maybe before this returns."""
@@ -131,7 +157,7 @@ class PipelinePlan:
                     raise Unavailable(f"pipeline {self.name} cannot answer: {call.place}: {error}") from error
 
     def _busy(self) -> Busy:
-        seconds = self.seconds / self.requests if self.requests else 0.0
+        seconds = self.tally.seconds / self.tally.requests if self.tally.requests else 0.0
         return Busy(
             f"{self.in_flight} requests are at work in pipeline {self.name}, which is the most; ask again",
             retry_after_seconds=max(seconds, RETRY_SECONDS_MIN),
@@ -237,8 +263,9 @@ class _Run:
         for asked in live:
             assert asked.ticket is not None, "what is under way has a ticket"
             asked.ticket.cancel()
-        plan.requests += 1
-        plan.seconds += plan.engine.monotonic() - self._began_seconds
+        plan.count(
+            self.request, plan.engine.monotonic() - self._began_seconds, failed=isinstance(outcome, BaseException)
+        )
         if isinstance(outcome, BaseException):
             self._done(outcome)
         else:

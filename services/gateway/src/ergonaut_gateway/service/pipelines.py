@@ -8,6 +8,7 @@ from datetime import timedelta
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.changes import Held
 from ergonaut_gateway.domain.models import ModelRecord, Signature, check_name
 from ergonaut_gateway.domain.pipelines.checking import checked
 from ergonaut_gateway.domain.pipelines.graph import Graph
@@ -21,7 +22,7 @@ from ergonaut_gateway.domain.pipelines.records import (
     applied,
     check_expected,
     event_of,
-    holder_of,
+    held_by,
     kept,
     removed,
 )
@@ -138,9 +139,9 @@ class Pipelines:
             return
         raise Unavailable(f"pipeline {name} is being changed by others; ask again")
 
-    def holder(self, tenant: str, model: str, version: str) -> str:
-        """The pipeline for which a version is kept, by its number; empty where there is none."""
-        return holder_of((entry.record for entry in self._held.values()), tenant, model, version)
+    def holds(self, tenant: str, model: str) -> Held:
+        """The versions of a model that pipelines ask."""
+        return held_by((entry.record for entry in self._held.values()), tenant, model)
 
     async def load_all(self) -> None:
         """Hold ready whatever the records say."""

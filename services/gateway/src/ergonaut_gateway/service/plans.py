@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.tallies import Statistics
 from ergonaut_gateway.service.lanes import Done
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class Plan(Protocol):
     @property
     def record(self) -> ModelRecord:
         """What the pages of its name tell. Raises NotFound or Unavailable where nothing could answer."""
+        ...
+
+    def statistics(self) -> Statistics | None:
+        """What it did; None where only what it asks is counted."""
         ...
 
     def submit(self, wish: "Wish", request: InferenceRequest, done: Done) -> Cancellable:

@@ -23,7 +23,7 @@ from ergonaut_gateway.service.batching import Engine, EngineLimits
 from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
 from ergonaut_gateway.service.counting import Board, Served
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
-from ergonaut_gateway.service.plans import Cancellable, Plans
+from ergonaut_gateway.service.plans import Cancellable, Plan, Plans
 
 UNTOLD_MAX = 1_000
 """Facts kept while nobody can be told: hours for a few models. Beyond that the oldest are dropped, which the log says."""
@@ -124,13 +124,14 @@ class Predictions:
 
     def record_of(self, tenant: str, name: str, version: str = "") -> ModelRecord:
         """What answers for a name, a plan or a version of a model. Raises NotFound, or Unavailable where it cannot now."""
-        plan = self.plans.get((tenant, name))
-        if plan is not None and version in ("", plan.version):
-            return plan.record
-        return self._catalogue.find(tenant, name, version).record
+        plan = self._plan_of(tenant, name, version)
+        return plan.record if plan is not None else self._catalogue.find(tenant, name, version).record
 
     def statistics(self, tenant: str, model: str, version: str = "") -> Statistics:
-        """What a version did since it was loaded here. Raises NotFound, Unavailable."""
+        """What a version did since it was loaded here, or a plan that counts for itself. Raises NotFound, Unavailable."""
+        plan = self._plan_of(tenant, model, version)
+        if plan is not None and (told := plan.statistics()) is not None:
+            return told
         return self._find(tenant, model, self._catalogue.find(tenant, model, version)).statistics()
 
     async def finish(self, *, within_seconds: float) -> None:
@@ -183,6 +184,10 @@ class Predictions:
     def _find(self, tenant: str, model: str, ready: ReadyModel) -> Served:
         """What is kept about a version that is ready."""
         key = (tenant, model, ready.record.version)
+    def _plan_of(self, tenant: str, name: str, version: str) -> Plan | None:
+        plan = self.plans.get((tenant, name))
+        return plan if plan is not None and version in ("", plan.version) else None
+
         served = self._served.get(key)
         if served is None or served.lane.runner is not ready.runner:
             before = served

@@ -165,14 +165,15 @@ def event_of(record: PipelineRecord) -> Event:
     )
 
 
-def holder_of(records: Iterable[PipelineRecord], tenant: str, model: str, version: str) -> str:
-    """The pipeline that a version of a model is kept for, by its number; empty where there is none."""
+def held_by(records: Iterable[PipelineRecord], tenant: str, model: str) -> dict[str, str]:
+    """By the versions of a model that pipelines ask: who does. Fused models are held as a whole."""
+    held: dict[str, str] = {}
     for record in records:
-        if record.tenant != tenant or not record.is_kept:
-            continue
-        if model in record.fused_models or any((use.model, use.version) == (model, version) for use in record.uses):
-            return record.name
-    return ""
+        if record.tenant == tenant and record.is_kept:
+            versions = [use.version for use in record.uses if use.model == model]
+            for version in versions + [""] * (model in record.fused_models):
+                held.setdefault(version, f"pipeline {record.name}")
+    return held
 
 
 def _is_same(current: PipelineRecord, what: Applied) -> bool:
