@@ -233,6 +233,7 @@ class Connection(Sending, asyncio.Protocol):
         try:
             head = self._known.get(block) or self._heads.read(block)
         except Malformed:
+            self.control.spend_reset()
             self.write(frames.rst_stream(stream_id, Code.PROTOCOL_ERROR))
             self._note_reset(stream_id)
             return

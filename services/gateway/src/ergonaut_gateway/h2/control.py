@@ -121,6 +121,9 @@ class Control:
         else:
             self._silent_seconds += elapsed_seconds
         silent = self._silent_seconds
+        connection.sweep_blocked(elapsed_seconds)
+        for stream in list(connection.streams.values()):
+            stream.call.swept(elapsed_seconds)
         if self._unread_seconds > limits.write_seconds or self.ended:
             connection.abort()
         elif (not self.introduced or self.waits_for_headers) and silent > limits.begin_seconds:
@@ -212,7 +215,10 @@ class Control:
             connection.send_window += more
             if connection.send_window > WINDOW_MAX:
                 raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
-            connection.pump()
+            # Streams wait for the connection's window only where it was shut; looking at all of them costs.
+            if connection.send_window <= more:
+                self._check_crumb(more, waiting=connection.unsent_bytes > 0)
+                connection.pump()
             return
         self.check_not_idle(stream_id)
         stream = connection.streams.get(stream_id)
@@ -225,4 +231,10 @@ class Control:
         if stream.send_window > WINDOW_MAX:
             raise StreamBroken(Code.FLOW_CONTROL_ERROR, "a window is larger than 2^31-1")
         if stream.pending is not None:
-            connection.pump()
+            self._check_crumb(more, waiting=True)
+            connection.pump_stream(stream)
+
+    def _check_crumb(self, more_bytes: int, *, waiting: bool) -> None:
+        """Count a window that is opened by next to nothing while something waits for it, so that each byte becomes a frame."""
+        if waiting and more_bytes < self._connection.limits.window_step_bytes:
+            self.spend()

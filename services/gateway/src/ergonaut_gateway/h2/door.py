@@ -167,6 +167,9 @@ class _Refused:
     def lost(self) -> None:
         """It was over."""
 
+    def swept(self, elapsed_seconds: float) -> None:
+        """It is over."""
+
 
 REFUSED = _Refused()
 

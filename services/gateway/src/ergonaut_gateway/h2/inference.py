@@ -66,8 +66,8 @@ class Inferring:
 class InferCall:
     """One call."""
 
-    __slots__ = ("_deadline_seconds", "_head", "_inbox", "_message", "_over", "_shared", "_span", "_stream", "_terms",
-                 "_ticket", "_timer")  # fmt: skip
+    __slots__ = ("_deadline_seconds", "_head", "_inbox", "_message", "_over", "_shared", "_silent_seconds", "_span", "_stream",
+                 "_terms", "_ticket", "_timer")  # fmt: skip
 
     def __init__(self, shared: Inferring, stream: Stream, head: CallHead) -> None:
         self._shared = shared
@@ -76,6 +76,7 @@ class InferCall:
         self._inbox: Inbox | None = None
         self._message: tuple[bool, bytes] | None = None
         self._over = False
+        self._silent_seconds = 0.0
         self._span: SpanEnd | None = None
         self._terms: GrpcTerms | None = None
         self._ticket: Cancellable | None = None
@@ -105,6 +106,14 @@ class InferCall:
             self._end(grpc.StatusCode.CANCELLED)
             if self._ticket is not None:
                 self._ticket.cancel()
+
+    def swept(self, elapsed_seconds: float) -> None:
+        """A request of which nothing came yet has no timer of its own, which would cost all others one."""
+        if self._inbox is not None or self._ticket is not None or self._over:
+            return
+        self._silent_seconds += elapsed_seconds
+        if self._silent_seconds > self._shared.body_seconds:
+            self._expire(_late(self._shared.body_seconds))
 
     def _gather(self, payload: bytes, *, ended: bool) -> None:
         if self._inbox is None:
@@ -176,6 +185,8 @@ class InferCall:
             encoding = self._head.answer_encoding
             message = encode_answer(outcome, raw=terms.raw).SerializeToString()
             body = framed(message, encoding, bytes_max=self._shared.message_bytes)
+            if len(body) > self._stream.send_window:
+                self._stream.connection.check_room(len(body))
         except Exception as error:
             self._fail(error)
             return
@@ -189,7 +200,7 @@ class InferCall:
             self._timer = None
         when, words = self._deadline_seconds, "the deadline passed before the answer was there"
         if within_seconds is not None and (when is None or time.monotonic() + within_seconds < when):
-            when, words = time.monotonic() + within_seconds, f"the request did not arrive within {within_seconds:g} s"
+            when, words = time.monotonic() + within_seconds, _late(within_seconds)
         if when is not None:
             self._timer = self._shared.loop.call_at(when, self._expire, words)
 
@@ -223,3 +234,7 @@ class InferCall:
         self._message = None
         if self._span is not None:
             self._span(None)
+
+
+def _late(seconds: float) -> str:
+    return f"the request did not arrive within {seconds:g} s"

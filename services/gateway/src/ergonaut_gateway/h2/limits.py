@@ -39,7 +39,11 @@ class H2Limits:
     silent_seconds: float = 30.0
     """How long nothing may come while a call is open before we ask whether the caller lives, and how long he may take."""
     write_seconds: float = 30.0
-    """How long a caller may leave answers unread."""
+    """How long a caller may leave answers unread, all of them or, by a window that does not move, one."""
+    unsent_bytes: int = 64 * 1024 * 1024
+    """Of answers that one connection's windows hold back; who wants more must read those first."""
+    window_step_bytes: int = 1024
+    """A window that is opened by less than this while an answer waits for it counts as a frame without data."""
     body_seconds: float = 30.0
     """In which a call's one message must come."""
     calls: int = 1_000

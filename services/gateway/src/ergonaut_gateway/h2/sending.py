@@ -5,7 +5,10 @@ from collections import deque
 from struct import Struct
 from typing import cast
 
+import grpc
+
 from ergonaut_gateway.h2 import frames
+from ergonaut_gateway.h2.answers import CallFailed
 from ergonaut_gateway.h2.control import Control
 from ergonaut_gateway.h2.frames import DATA, HEAD, Code
 from ergonaut_gateway.h2.limits import H2Limits
@@ -29,6 +32,8 @@ class Sending:
         self._reset_ids: deque[int] = deque(maxlen=RESET_IDS_MAX)
         self.send_window = frames.WINDOW_DEFAULT
         self._blocked: dict[int, Stream] = {}
+        self.unsent_bytes = 0
+        """Of all answers that wait for windows."""
         self._out: list[bytes] | None = None
         self.paused = False
         self.lost = False
@@ -45,6 +50,7 @@ class Sending:
         """Nothing more is sent on a stream."""
         stream.closed = True
         stream.pending = None
+        self.unsent_bytes -= stream.pending_bytes
         stream.pending_bytes = 0
         self.streams.pop(stream.id, None)
         self._blocked.pop(stream.id, None)
@@ -115,10 +121,12 @@ class Sending:
     def _queue(self, stream: Stream, body: bytes, tail: HeaderFrame | None) -> None:
         if stream.pending is None:
             stream.pending = deque()
+            stream.stalled_seconds = 0.0
             self._blocked[stream.id] = stream
         if body:
             stream.pending.append(memoryview(body))
             stream.pending_bytes += len(body)
+            self.unsent_bytes += len(body)
         stream.tail = tail
         self.pump()
 
@@ -138,6 +146,27 @@ class Sending:
                 progress = self._send_frame(stream) or progress
                 if self.paused:
                     break
+            if self.send_window <= 0:
+                # What needs no window was sent, too.
+                break
+
+    def pump_stream(self, stream: Stream) -> None:
+        """Send what waits on one stream, whose window was opened."""
+        while stream.pending is not None and not self.paused and not self.lost and self._send_frame(stream):
+            pass
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raise CallFailed where an answer would wait for windows beside too much that does."""
+        if self.unsent_bytes + size_bytes > self.limits.unsent_bytes:
+            raise CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many answers lie unread; read those first")
+
+    def sweep_blocked(self, elapsed_seconds: float) -> None:
+        """Give up answers that their callers let nothing through of for too long."""
+        for stream in list(self._blocked.values()):
+            stream.stalled_seconds += elapsed_seconds
+            if stream.stalled_seconds > self.limits.write_seconds:
+                self.reset(stream, Code.ENHANCE_YOUR_CALM)
+                stream.call.lost()
 
     def _send_frame(self, stream: Stream) -> bool:
         pending = stream.pending
@@ -153,7 +182,9 @@ class Sending:
                 pending.popleft()
             else:
                 pending[0] = pending[0][size:]
+            stream.stalled_seconds = 0.0
             stream.pending_bytes -= size
+            self.unsent_bytes -= size
             stream.send_window -= size
             self.send_window -= size
             self.write(_data_head(size >> 8, size & 0xFF, DATA, 0, stream.id) + piece)

@@ -37,6 +37,10 @@ class Call(Protocol):
         """The caller has given the call up, or has gone."""
         ...
 
+    def swept(self, elapsed_seconds: float) -> None:
+        """So much time has passed since the last sweep, or since the call began."""
+        ...
+
 
 class Stream:
     """One stream, on which one call is answered."""
@@ -53,6 +57,7 @@ class Stream:
         "pending_bytes",
         "receive_window",
         "send_window",
+        "stalled_seconds",
         "tail",
         "when_drained",
     )
@@ -72,6 +77,8 @@ class Stream:
         self.owed_bytes = 0
         self.pending: deque[memoryview] | None = None
         self.pending_bytes = 0
+        self.stalled_seconds = 0.0
+        """For how long nothing of what is pending could be sent, as far as sweeps have seen."""
         self.tail: HeaderFrame | None = None
         self.when_drained: Callable[[], object] | None = None
 

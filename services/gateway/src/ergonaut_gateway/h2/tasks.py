@@ -106,6 +106,9 @@ class TaskCall:
         """The caller wants no more answers."""
         self.task.cancel()
 
+    def swept(self, elapsed_seconds: float) -> None:
+        """Nothing: what is waited for has deadlines of its own."""
+
     # What the door calls.
 
     async def run(self) -> None:
@@ -220,6 +223,7 @@ class TaskCall:
         encoding = self._head.answer_encoding
         message = self._handler.response_serializer(response)
         body = framed(message, encoding, bytes_max=self._shared.limits.message_bytes)
+        self._stream.connection.check_room(len(body))
         head = None if self._begun else ANSWER[encoding]
         self._begun = True
         self._stream.answer(head, body, None)
