@@ -82,9 +82,9 @@ class InferenceDoor:
     def model(self, exchange: Exchange) -> None:
         """What a model takes and gives."""
         record = self._found(exchange)
+        platform, _ = platform_of(record)
         answer_json(
             exchange,
-        platform, _ = platform_of(record)
             {
                 "name": record.name,
                 "versions": [str(record.version)],
@@ -97,9 +97,9 @@ class InferenceDoor:
     def config(self, exchange: Exchange) -> None:
         """A model as Triton's configurations describe it; batching is not told, since the shapes say what may vary."""
         record = self._found(exchange)
+        platform, backend = platform_of(record)
         answer_json(
             exchange,
-        platform, backend = platform_of(record)
             {
                 "name": record.name,
                 "platform": platform,

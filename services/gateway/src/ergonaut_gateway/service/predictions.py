@@ -181,13 +181,13 @@ class Predictions:
         except ErgonautError as error:
             log.warning("served requests not told yet", waiting=len(self._untold), error=str(error))
 
-    def _find(self, tenant: str, model: str, ready: ReadyModel) -> Served:
-        """What is kept about a version that is ready."""
-        key = (tenant, model, ready.record.version)
     def _plan_of(self, tenant: str, name: str, version: str) -> Plan | None:
         plan = self.plans.get((tenant, name))
         return plan if plan is not None and version in ("", plan.version) else None
 
+    def _find(self, tenant: str, model: str, ready: ReadyModel) -> Served:
+        """What is kept about a version that is ready."""
+        key = (tenant, model, ready.record.version)
         served = self._served.get(key)
         if served is None or served.lane.runner is not ready.runner:
             before = served
