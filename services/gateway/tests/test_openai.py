@@ -9,11 +9,14 @@ from typing import Any
 
 import openai
 import pytest
+from prometheus_client import REGISTRY, generate_latest
 
+from ergonaut.events import CompletionsServed
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
+from ergonaut_gateway.fakes import FakeAnnouncer
 from ergonaut_gateway.http import Callers, HttpLimits, Router, serving_http
-from ergonaut_gateway.openai import opened_door
+from ergonaut_gateway.openai import Reporting, opened_door
 
 from .openai_upstream import FakeModels, fake_models
 
@@ -28,6 +31,7 @@ class Site:
         self.first, self.second = first, second
         self.file, self.keys = key_ring_file(folder, ("default", "other"))
         self.folder = folder
+        self.announcer = FakeAnnouncer()
 
     @asynccontextmanager
     async def opened(self, *, tenant: str = "default", **route: Any) -> AsyncIterator[openai.AsyncOpenAI]:
@@ -42,7 +46,9 @@ class Site:
         routes.write_text(json.dumps({"models": {"small": {"upstreams": upstreams, "rounds": 1, **route}}}))
         router, callers = Router(), Callers(KeyRing.load(self.file))
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(opened_door(str(routes), callers, router))
+            await stack.enter_async_context(
+                opened_door(str(routes), callers, router, Reporting(self.announcer, 3600.0))
+            )
             port = await stack.enter_async_context(serving_http("127.0.0.1:0", router, HttpLimits()))
             yield await stack.enter_async_context(
                 openai.AsyncOpenAI(
@@ -255,3 +261,42 @@ async def test_a_wrong_key_or_body_is_told_in_openais_form(site: Site) -> None:
             await client.with_options(api_key="wrong").models.list()
         with pytest.raises(openai.BadRequestError, match="say which model"):
             await client.chat.completions.create(model="", messages=ASKED)
+
+
+async def test_what_was_served_is_told_by_tenant_and_route_with_its_tokens_and_figures(site: Site) -> None:
+    energy = {"joules": 2.0, "low": 1.0, "high": 4.0, "source": "a meter"}
+    figures: dict[str, Any] = {"usd_per_million_input": 1, "usd_per_million_output": 2, "carbon_grams_per_kwh": 360}
+    async with site.opened(joules_per_output_token=energy, **figures) as client:
+        await chat(client)
+        await read(await chat(client, stream=True), [])
+    told = site.announcer.told
+    assert len(told) == 1, "told in one batch, at the latest when the door closes"
+    event = told[0]
+    assert isinstance(event, CompletionsServed)
+    assert (event.tenant, event.route, event.requests, event.failed, event.untold) == ("default", "small", 2, 0, 0)
+    assert (event.tokens_in, event.tokens_out) == (20, 40)
+    assert (event.energy_joules_low, event.energy_joules, event.energy_joules_high) == (40, 80, 160)
+    assert event.cost_usd == pytest.approx(100e-6)
+    assert event.carbon_grams_co2e == pytest.approx(0.008)
+
+
+async def test_a_request_that_no_upstream_answers_is_told_as_failed_and_nothing_of_it_as_measured(site: Site) -> None:
+    site.first.behaviour = site.second.behaviour = "500"
+    async with site.opened() as client:
+        with pytest.raises(openai.InternalServerError):
+            await chat(client)
+    event = site.announcer.told[0]
+    assert isinstance(event, CompletionsServed)
+    assert (event.requests, event.failed, event.tokens_in) == (1, 1, 0)
+    assert (event.energy_joules, event.cost_usd, event.energy_method) == (None, None, "not measured")
+
+
+async def test_prometheus_is_told_tokens_failures_and_who_is_left_alone(site: Site) -> None:
+    site.first.behaviour = "500"
+    async with site.opened() as client:
+        await chat(client)
+        await chat(client)
+        page = generate_latest(REGISTRY).decode()
+    assert 'ergonaut_completions_requests_total{route="small",tenant="default"} 2.0' in page
+    assert 'ergonaut_completions_tokens_total{direction="out",route="small",tenant="default"} 40.0' in page
+    assert 'ergonaut_completions_upstreams_left_alone{route="small"} 1.0' in page

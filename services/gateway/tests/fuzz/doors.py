@@ -19,12 +19,12 @@ from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.adapters.signatures import TrustedKeys
-from ergonaut_gateway.fakes import FakeReferences
+from ergonaut_gateway.fakes import FakeAnnouncer, FakeReferences
 from ergonaut_gateway.h2 import H2Door, H2Limits, frames
 from ergonaut_gateway.h2.connection import Connection as H2Connection
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, QualityDoor, Router
 from ergonaut_gateway.http.connection import Connection, Door
-from ergonaut_gateway.openai import opened_door
+from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import EngineLimits, Predictions
 from ergonaut_gateway.service.drifts import Watching
@@ -326,4 +326,4 @@ async def _with_upstream(stack: AsyncExitStack, folder: Path, callers: Callers, 
     routes.write_text(
         f'{{"models": {{"small": {{"rounds": 1, "upstreams": [{{"url": "http://127.0.0.1:{upstream.port}/v1"}}]}}}}}}'
     )
-    await stack.enter_async_context(opened_door(str(routes), callers, router))
+    await stack.enter_async_context(opened_door(str(routes), callers, router, Reporting(FakeAnnouncer(), 10.0)))

@@ -14,6 +14,7 @@ from ergonaut.events.streams import STREAMS, StreamSpec
 
 if TYPE_CHECKING:
     from ergonaut.events.base import EVENT_TYPES
+    from ergonaut.events.completions import CompletionsServed
     from ergonaut.events.inference import InferenceServed, ModelAliased, ModelDeployed, ModelRemoved
     from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
     from ergonaut.events.leases import LeaseAcquired, LeaseReleased
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ergonaut.events.vectors import CollectionCreated, CollectionDropped
 
 _AREAS = {
+    "completions": ("CompletionsServed",),
     "inference": ("InferenceServed", "ModelAliased", "ModelDeployed", "ModelRemoved"),
     "jobs": ("JobCancelled", "JobPlaced", "JobRefused", "JobSubmitted"),
     "leases": ("LeaseAcquired", "LeaseReleased"),
@@ -64,6 +66,7 @@ __all__ = [
     "BudgetWarned",
     "CollectionCreated",
     "CollectionDropped",
+    "CompletionsServed",
     "DriftFound",
     "Event",
     "HostReported",

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ergonaut_gateway.http import Callers, Router
+from ergonaut_gateway.openai.reporting import Reporting
+
+__all__ = ["Reporting", "opened_door"]
 
 
 @asynccontextmanager
-async def opened_door(routes: str, callers: Callers, router: Router) -> AsyncIterator[None]:
+async def opened_door(routes: str, callers: Callers, router: Router, reporting: Reporting) -> AsyncIterator[None]:
     """Answer the OpenAI-compatible paths while the block runs; nothing where no file of routes is named. Raises Refused."""
     if not routes:
         yield
@@ -18,5 +21,5 @@ async def opened_door(routes: str, callers: Callers, router: Router) -> AsyncIte
     # The HTTP client costs 7 MB and 0.1 s, which a gateway without such routes need not pay.
     from ergonaut_gateway.openai.door import serving_routes
 
-    async with serving_routes(routes, callers, router):
+    async with serving_routes(routes, callers, router, reporting):
         yield

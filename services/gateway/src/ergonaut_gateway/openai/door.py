@@ -9,18 +9,23 @@ from typing import Any
 
 import httpx
 import orjson
+from prometheus_client import REGISTRY
 
 from ergonaut.errors import ErgonautError
 from ergonaut.keys import Scope
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.lifetimes import background
 from ergonaut_gateway.http import Callers, Router
 from ergonaut_gateway.http.answers import answer_json, told
 from ergonaut_gateway.http.exchange import Exchange
 from ergonaut_gateway.openai.domain.documents import document_of
 from ergonaut_gateway.openai.domain.events import EventTooLong, Passing, with_figures
 from ergonaut_gateway.openai.errors import OpenAiError, no_upstream, wrong
+from ergonaut_gateway.openai.reporting import Reporting
 from ergonaut_gateway.openai.routes import load_routes
 from ergonaut_gateway.openai.service import CONNECTIONS_MAX, Route, Routing, Served
 from ergonaut_gateway.openai.upstream import UpstreamFailed
+from ergonaut_gateway.service.telling import Telling
 
 PREFIXES = ("/openai/v1", "/v1")
 PASSED_ON = ("chat/completions", "completions", "embeddings")
@@ -31,14 +36,22 @@ FIGURES_HEADER = "x-ergonaut-usage"
 
 
 @asynccontextmanager
-async def serving_routes(routes: str, callers: Callers, router: Router) -> AsyncIterator[None]:
+async def serving_routes(routes: str, callers: Callers, router: Router, reporting: Reporting) -> AsyncIterator[None]:
     """Answer the paths by the routes of a file while the block runs. Raises Refused."""
     config = load_routes(Path(routes))
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
     # Proxies and .netrc of the environment are not for upstreams: the latter would send keys that no route names.
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        OpenAiDoor(Routing(config, client), callers).add_to(router)
-        yield
+        clock = SystemClock()
+        routing = Routing(config, client, Telling(reporting.announcer, of="completions"), clock)
+        OpenAiDoor(routing, callers).add_to(router)
+        REGISTRY.register(routing.counting)
+        try:
+            async with background(routing.counting.keep_reporting(every_seconds=reporting.every_seconds)):
+                yield
+            await routing.counting.report()
+        finally:
+            REGISTRY.unregister(routing.counting)
 
 
 class OpenAiDoor:
@@ -90,14 +103,14 @@ async def _answer(exchange: Exchange, served: Served) -> None:
     try:
         body = await served.reply.whole()
     except UpstreamFailed as error:
+        served.failed = True
         raise no_upstream(served.route.name, 502, str(error)) from error
     headers = dict(served.headers)
     if served.reply.status == 200 and b'"usage"' in body:
         with suppress(ValueError):
             document = document_of(body)
-            tokens = with_figures(document.read, served.rates)
-            if tokens is not None:
-                served.spent(sum(tokens))
+            served.used = with_figures(document.read, served.rates)
+            if served.used is not None:
                 # Headers are ASCII, and a source may be in any language.
                 headers[FIGURES_HEADER] = json.dumps(document.read["usage"]["ergonaut"])
                 body = orjson.dumps(document.changed(("usage",)))
@@ -115,11 +128,11 @@ async def _stream(exchange: Exchange, served: Served, passing: Passing) -> None:
             raise UpstreamFailed("its answer ended too soon")
     except (UpstreamFailed, EventTooLong, TimeoutError) as error:
         # The status is long sent; clients raise at an event with an error, and miss [DONE].
+        served.failed = True
         failure = no_upstream(served.route.name, 502, str(error))
         await stream.write(b"data: " + orjson.dumps(_told(failure)) + b"\n\n")
     finally:
-        if passing.tokens is not None:
-            served.spent(sum(passing.tokens))
+        served.used = passing.used
     stream.close()
 
 
@@ -147,6 +160,5 @@ def _body(exchange: Exchange) -> dict[str, Any]:
 
 
 def _card(route: Route) -> dict[str, Any]:
-    open_breakers = sum(upstream.breaker.is_open for upstream in route.upstreams)
-    health = {"upstreams": len(route.upstreams), "left_alone": open_breakers}
+    health = {"upstreams": len(route.upstreams), "left_alone": route.left_alone}
     return {"id": route.name, "object": "model", "created": 0, "owned_by": "ergonaut", "ergonaut": health}

@@ -1,41 +1,52 @@
 """Finds the route of a request, keeps its limits, and asks its upstreams until one answers. Called by the door."""
 
 import asyncio
+import math
 import random
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from ergonaut_common.clock import Clock
+from ergonaut_gateway.openai.counting import Counting
 from ergonaut_gateway.openai.domain.choice import order, pause_seconds
-from ergonaut_gateway.openai.domain.usage import Rates
-from ergonaut_gateway.openai.errors import crowded, no_model, no_upstream, too_late, wrong
+from ergonaut_gateway.openai.domain.usage import Figures, Rates
+from ergonaut_gateway.openai.errors import OpenAiError, crowded, no_model, no_upstream, too_late, wrong
 from ergonaut_gateway.openai.limits import RateLimits
 from ergonaut_gateway.openai.routes import RouteConfig, RoutesConfig
 from ergonaut_gateway.openai.upstream import Reply, Upstream, UpstreamFailed
+from ergonaut_gateway.service.telling import Telling
 
 CONNECTIONS_MAX = 512
 """Connections to all upstreams; each route bounds its own requests below that."""
 
-DRAW = random.SystemRandom().random
-"""Spreads requests and pauses; processes that start alike must not draw alike."""
+Draw = Callable[[], float]
+"""Gives numbers in [0, 1), by which requests and pauses are spread."""
+
+draw_by_chance = random.SystemRandom().random
+"""Processes that start alike must not draw alike."""
 
 
 class Route:
     """One model's name: its upstreams and what is at work."""
 
-    def __init__(self, name: str, config: RouteConfig, client: httpx.AsyncClient) -> None:
+    def __init__(self, name: str, config: RouteConfig, client: httpx.AsyncClient, clock: Clock) -> None:
         self.name = name
         self.config = config
         self.limits = RateLimits(config)
-        self.upstreams = [Upstream(upstream, config, client) for upstream in config.upstreams]
+        self.upstreams = [Upstream(upstream, config, client, clock) for upstream in config.upstreams]
         self.at_work = 0
 
+    @property
+    def left_alone(self) -> int:
+        """How many of its upstreams are not asked after failures."""
+        return sum(upstream.breaker.is_open for upstream in self.upstreams)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Served:
     """An answer that has begun, with what the door needs to pass it on."""
 
@@ -43,18 +54,27 @@ class Served:
     rates: Rates
     headers: Mapping[str, str]
     route: Route
-    tenant: str
-
-    def spent(self, tokens: int) -> None:
-        """Tell the tokens that the answer used, in and out."""
-        self.route.limits.spent(self.tenant, tokens, time.monotonic())
+    used: Figures | None = None
+    """What the answer used, told by the door once it knows."""
+    failed: bool = False
+    """Whether it could not be made whole, likewise."""
 
 
 class Routing:
     """Asks the upstreams of a model."""
 
-    def __init__(self, config: RoutesConfig, client: httpx.AsyncClient) -> None:
-        self._routes = {name: Route(name, route, client) for name, route in config.models.items()}
+    def __init__(
+        self,
+        config: RoutesConfig,
+        client: httpx.AsyncClient,
+        telling: Telling,
+        clock: Clock,
+        draw: Draw = draw_by_chance,
+    ) -> None:
+        self._routes = {name: Route(name, route, client, clock) for name, route in config.models.items()}
+        self._clock = clock
+        self._draw = draw
+        self.counting = Counting(telling, clock, self._left_alone)
 
     def models(self, tenant: str) -> list[Route]:
         """The routes that a tenant may use."""
@@ -75,56 +95,75 @@ class Routing:
         route = self.route(tenant, body.get("model"))
         if route.at_work >= route.config.at_once_max:
             raise crowded(route.name)
-        headers = route.limits.admit(tenant, time.monotonic())
+        headers = route.limits.admit(tenant, self._clock.monotonic())
         route.at_work += 1
         try:
-            async with asyncio.timeout(route.config.whole_seconds):
-                reply = await _first_reply(route, path, body)
+            reply = await self._replied(route, tenant, path, body)
             # From here on the reply itself watches the time: a stream that is too slow still ends with an event that says so.
+            served = Served(reply, route.config.rates, headers, route)
             try:
-                yield Served(reply, route.config.rates, headers, route, tenant)
+                yield served
             finally:
+                self._count(tenant, served)
                 await reply.close()
-        except TimeoutError:
-            raise too_late(route.name) from None
         finally:
             route.at_work -= 1
 
+    async def _replied(self, route: Route, tenant: str, path: str, body: dict[str, Any]) -> Reply:
+        """The beginning of an answer. Raises OpenAiError."""
+        try:
+            async with asyncio.timeout(route.config.whole_seconds):
+                return await self._first_reply(route, path, body)
+        except OpenAiError:
+            self.counting.served(tenant, route.name, None, failed=True)
+            raise
+        except TimeoutError:
+            self.counting.served(tenant, route.name, None, failed=True)
+            raise too_late(route.name) from None
 
-async def _first_reply(route: Route, path: str, body: dict[str, Any]) -> Reply:
-    """Go through the upstreams, some times with pauses, until one answers."""
-    weights = [upstream.config.weight for upstream in route.upstreams]
-    until_seconds = time.monotonic() + route.config.whole_seconds
-    for round_number in range(route.config.rounds):
-        failures: list[UpstreamFailed] = []
-        for place in order(weights, DRAW()):
-            upstream = route.upstreams[place]
-            if not upstream.breaker.admits(time.monotonic()):
-                failures.append(UpstreamFailed("left alone after failures"))
-                continue
-            try:
-                return await _tried(upstream, path, body, until_seconds)
-            except UpstreamFailed as error:
-                failures.append(error)
-        told_seconds = min((failure.retry_after_seconds for failure in failures), default=0.0)
-        pause = pause_seconds(round_number, DRAW(), told_seconds)
-        last = round_number + 1 == route.config.rounds
-        if last or time.monotonic() + pause >= until_seconds:
-            break
-        await asyncio.sleep(pause)
-    busy = all(failure.busy for failure in failures)
-    reasons = ", ".join(str(failure) for failure in failures)
-    raise no_upstream(route.name, 429 if busy else 503, reasons, str(max(1, int(told_seconds))))
+    def _count(self, tenant: str, served: Served) -> None:
+        """Take what was used from the tenant's limits, and add it up."""
+        used, route = served.used, served.route
+        if used is not None:
+            route.limits.spent(tenant, used.tokens, self._clock.monotonic())
+        self.counting.served(tenant, route.name, used, failed=served.failed)
 
+    def _left_alone(self) -> dict[str, int]:
+        return {name: route.left_alone for name, route in self._routes.items()}
 
-async def _tried(upstream: Upstream, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
-    try:
-        reply = await upstream.ask(path, body, until_seconds)
-    except UpstreamFailed:
-        upstream.breaker.failed(time.monotonic())
-        raise
-    except BaseException:
-        upstream.breaker.given_up()
-        raise
-    upstream.breaker.succeeded()
-    return reply
+    async def _first_reply(self, route: Route, path: str, body: dict[str, Any]) -> Reply:
+        """Go through the upstreams, some times with pauses, until one answers."""
+        weights = [upstream.config.weight for upstream in route.upstreams]
+        until_seconds = self._clock.monotonic() + route.config.whole_seconds
+        for round_number in range(route.config.rounds):
+            failures: list[UpstreamFailed] = []
+            for place in order(weights, self._draw()):
+                upstream = route.upstreams[place]
+                if not upstream.breaker.admits(self._clock.monotonic()):
+                    failures.append(UpstreamFailed("left alone after failures"))
+                    continue
+                try:
+                    return await self._tried(upstream, path, body, until_seconds)
+                except UpstreamFailed as error:
+                    failures.append(error)
+            told_seconds = min((failure.retry_after_seconds for failure in failures), default=0.0)
+            pause = pause_seconds(round_number, self._draw(), told_seconds)
+            last = round_number + 1 == route.config.rounds
+            if last or self._clock.monotonic() + pause >= until_seconds:
+                break
+            await self._clock.sleep(pause)
+        busy = all(failure.busy for failure in failures)
+        reasons = ", ".join(str(failure) for failure in failures)
+        raise no_upstream(route.name, 429 if busy else 503, reasons, str(max(1, math.ceil(told_seconds))))
+
+    async def _tried(self, upstream: Upstream, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
+        try:
+            reply = await upstream.ask(path, body, until_seconds)
+        except UpstreamFailed:
+            upstream.breaker.failed(self._clock.monotonic())
+            raise
+        except BaseException:
+            upstream.breaker.given_up()
+            raise
+        upstream.breaker.succeeded()
+        return reply

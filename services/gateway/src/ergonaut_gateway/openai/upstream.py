@@ -1,19 +1,24 @@
 """One request to one upstream over HTTP, up to the first byte of its answer. The service chooses whom to ask."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import orjson
 
+from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.domain.breaker import Breaker
 from ergonaut_gateway.openai.routes import RouteConfig, UpstreamConfig, key_of
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A whole answer that is not streamed; embeddings of many texts take some MB."""
+
+RETRY_AFTER_SECONDS_MAX = 3600.0
+"""What is told beyond it is not believed."""
 
 FAILED_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
 """Not the caller's fault, beside 5xx: our key or quota there, or the upstream is busy. Another upstream may do better."""
@@ -40,6 +45,7 @@ class Reply:
     """When the whole must be there, on the monotonic clock."""
     key: bytes
     breaker: Breaker
+    clock: Clock
 
     @property
     def status(self) -> int:
@@ -57,12 +63,12 @@ class Reply:
         while piece:
             yield piece
             try:
-                left_seconds = self.until_seconds - time.monotonic()
+                left_seconds = self.until_seconds - self.clock.monotonic()
                 if left_seconds <= 0:
                     raise UpstreamFailed("its answer is not whole in time")
                 piece = await _next(self.pieces, min(self.between_seconds, left_seconds))
             except UpstreamFailed:
-                self.breaker.failed(time.monotonic())
+                self.breaker.failed(self.clock.monotonic())
                 raise
 
     async def whole(self) -> bytes:
@@ -83,10 +89,11 @@ class Reply:
 class Upstream:
     """One server of one route."""
 
-    def __init__(self, config: UpstreamConfig, route: RouteConfig, client: httpx.AsyncClient) -> None:
+    def __init__(self, config: UpstreamConfig, route: RouteConfig, client: httpx.AsyncClient, clock: Clock) -> None:
         self.config = config
         self.breaker = Breaker(config.breaker)
         self._client = client
+        self._clock = clock
         self._route = route
         self._key = key = key_of(config)
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -119,7 +126,7 @@ class Upstream:
         try:
             status = response.status_code
             if status >= 500 or status in FAILED_STATUSES or 300 <= status < 400:
-                wait_seconds = _seconds(response.headers.get("retry-after", ""))
+                wait_seconds = told_seconds(response.headers.get("retry-after", ""), self._clock.now())
                 raise UpstreamFailed(f"status {status}", busy=status == 429, retry_after_seconds=wait_seconds)
             pieces = response.aiter_raw()
             first = await anext(pieces, b"")
@@ -127,7 +134,8 @@ class Upstream:
             await response.aclose()
             raise
         between_seconds = self._route.between_seconds
-        return Reply(response, first, pieces, between_seconds, until_seconds, self._key.encode(), self.breaker)
+        key = self._key.encode()
+        return Reply(response, first, pieces, between_seconds, until_seconds, key, self.breaker, self._clock)
 
 
 async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:
@@ -140,6 +148,18 @@ async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:
         raise UpstreamFailed(type(error).__name__) from None
 
 
-def _seconds(retry_after: str) -> float:
-    """The seconds of a Retry-After; 0 for none, and for a date, which few models' servers send."""
-    return float(retry_after) if retry_after.isdecimal() else 0.0
+def told_seconds(retry_after: str, now: datetime) -> float:
+    """The seconds that a Retry-After tells, as a number or by a date (RFC 9110); 0 for none that can be understood.
+
+    >>> from datetime import UTC
+    >>> told_seconds("Fri, 27 Nov 2026 10:00:30 GMT", datetime(2026, 11, 27, 10, 0, 0, tzinfo=UTC))
+    30.0
+    """
+    if retry_after.isdecimal():
+        seconds = float(retry_after)
+    else:
+        try:
+            seconds = (parsedate_to_datetime(retry_after) - now).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)

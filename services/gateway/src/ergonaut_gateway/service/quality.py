@@ -1,17 +1,12 @@
 """Whether the served models are still as good as they were: drift, labels that come late, and a log of requests. Predictions
 calls `observe` after each batch and `answered` after each request; neither can fail, and both cost next to nothing when off."""
 
-import asyncio
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ergonaut.errors import ErgonautError
-from ergonaut.events import Event
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.inference import InferenceRequest
@@ -22,9 +17,10 @@ from ergonaut_gateway.ports import Announcer, References
 from ergonaut_gateway.service.drifts import Drifts, Watching
 from ergonaut_gateway.service.labels import Keeping, Labels
 from ergonaut_gateway.service.request_log import Logging, RequestLog
+from ergonaut_gateway.service.telling import Telling
 
-UNTOLD_MAX = 1_000
-"""Facts kept while nobody can be told; beyond it the oldest are dropped, which the log says."""
+FAILURES_MAX = 1_000
+"""Versions of which it is remembered that the log has told their failure."""
 
 _LABELS = ("tenant", "model", "version")
 
@@ -44,7 +40,6 @@ class Quality(Collector):
         keeping: Keeping | None = None,
         logging: Logging | None = None,
     ) -> None:
-        self._announcer = announcer
         self._clock = clock
         watching, keeping, logging = watching or Watching(), keeping or Keeping(), logging or Logging()
         self._check_seconds = watching.check_seconds
@@ -54,8 +49,7 @@ class Quality(Collector):
         self._observes = watching.rows_per_second > 0
         self._keeps = keeping.predictions_max > 0
         self._logs = logging.is_on
-        self._untold: deque[Event] = deque()
-        self._telling = asyncio.Lock()
+        self._telling = Telling(announcer, of="quality")
         self._failed: set[tuple[str, str, int]] = set()
 
     @property
@@ -94,8 +88,7 @@ class Quality(Collector):
     async def label(self, tenant: str, model: str, labels: Mapping[str, Truth]) -> dict[Labelled, int]:
         """Say what was true; see `Labels.label`. Raises NotFound."""
         counts, told = self.labels.label(tenant, model, labels)
-        self._untold += told
-        await self._try_tell(self._untold)
+        await self._telling.tell(told)
         return dict(counts)
 
     async def check(self) -> None:
@@ -104,7 +97,7 @@ class Quality(Collector):
             log.warning(
                 "drift found", tenant=found.tenant, model=found.model, version=found.version, feature=found.feature
             )
-            self._untold.append(found)
+            self._telling.waiting.append(found)
         await self.try_tell()
 
     async def keep_checking(self) -> None:
@@ -119,23 +112,8 @@ class Quality(Collector):
 
     async def try_tell(self) -> None:
         """Tell what waits, logged requests last."""
-        await self._try_tell(self._untold)
-        await self._try_tell(self.requests.batches())
-
-    async def _try_tell(self, waiting: deque[Any]) -> None:
-        dropped = max(0, len(waiting) - UNTOLD_MAX)
-        for _ in range(dropped):
-            waiting.popleft()
-        if dropped:
-            log.error("facts of quality not told", dropped=dropped)
-        try:
-            # One at a time, or two callers would take out more than they told.
-            async with self._telling:
-                while waiting:
-                    await self._announcer.publish(waiting[0])
-                    waiting.popleft()
-        except ErgonautError as error:
-            log.warning("facts of quality not told yet", waiting=len(waiting), error=str(error))
+        await self._telling.tell()
+        await self._telling.tell_from(self.requests.batches())
 
     def collect(self) -> Iterable[Metric]:
         """The figures at the moment of a scrape."""
@@ -174,7 +152,7 @@ class Quality(Collector):
     def _note(self, record: ModelRecord, error: Exception) -> None:
         """Log a failure once a version; whoever was answered must not suffer from it."""
         key = (record.tenant, record.name, record.version)
-        if key not in self._failed and len(self._failed) < UNTOLD_MAX:
+        if key not in self._failed and len(self._failed) < FAILURES_MAX:
             self._failed.add(key)
             log.error(
                 "model not observed", tenant=record.tenant, model=record.name, version=record.version, error=repr(error)

@@ -1,11 +1,14 @@
 """Server-sent events as they pass: cut into whole events, the usage read, and the chunk that only we asked for left out."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
 from ergonaut_gateway.openai.domain.documents import document_of
-from ergonaut_gateway.openai.domain.usage import Rates, figures
+from ergonaut_gateway.openai.domain.usage import Figures, Rates, figures
+
+TOKENS_MAX = 10**9
+"""More are a mistake of the upstream, and believed no more than a negative number."""
 
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 """An event longer than this is no answer of a model; without an end a broken upstream would fill the memory."""
@@ -16,10 +19,10 @@ class EventTooLong(ValueError):
 
 
 class Passing:
-    """The events of one answer; `tokens` are (input, output) once the upstream told them."""
+    """The events of one answer; `used` is there once the upstream told its tokens."""
 
     def __init__(self, rates: Rates, *, usage_wanted: bool) -> None:
-        self.tokens: tuple[int, int] | None = None
+        self.used: Figures | None = None
         self.finished = False
         self._rates = rates
         self._usage_wanted = usage_wanted
@@ -45,22 +48,27 @@ class Passing:
             document = document_of(event.removeprefix(b"data:"))
         except ValueError:
             return event + b"\n\n"
-        told = with_figures(document.read, self._rates)
-        if told is None:
+        used = with_figures(document.read, self._rates)
+        if used is None:
             return event + b"\n\n"
-        self.tokens = told
+        self.used = used
         if not self._usage_wanted and not document.read.get("choices"):
             return b""
         return b"data: " + orjson.dumps(document.changed(("usage",))) + b"\n\n"
 
 
-def with_figures(document: dict[str, Any], rates: Rates) -> tuple[int, int] | None:
-    """Add our figures to a document's usage; the tokens in and out, or None where the upstream told none."""
+def with_figures(document: dict[str, Any], rates: Rates) -> Figures | None:
+    """Add our figures to a document's usage, and give them; None where the upstream told no tokens."""
     usage = document.get("usage")
     if not isinstance(usage, dict):
         return None
     tokens_in, tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-    if not isinstance(tokens_in, int) or not isinstance(tokens_out, int):
+    if not (_is_count(tokens_in) and _is_count(tokens_out)):
         return None
-    usage["ergonaut"] = figures(rates, tokens_in, tokens_out)
-    return tokens_in, tokens_out
+    used = figures(rates, tokens_in, tokens_out)
+    usage["ergonaut"] = used.told()
+    return used
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX

@@ -7,6 +7,9 @@ TOKENS_PER_PRICE = 1_000_000
 JOULES_PER_KWH = 3_600_000
 NOT_MEASURED = "not measured"
 
+Range = tuple[float, float, float]
+"""A figure, and between what the true one lies."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenEnergy:
@@ -28,25 +31,51 @@ class Rates:
     carbon_grams_per_kwh: float | None = None
 
 
-def figures(rates: Rates, tokens_in: int, tokens_out: int) -> dict[str, Any]:
-    """The figures as they stand in an answer's usage: energy_joules, carbon_grams_co2e, cost_usd, method and range."""
-    told: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one answer used; None is not known."""
+
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float | None = None
+    energy_joules: Range | None = None
+    carbon_grams_co2e: Range | None = None
+    method: str = NOT_MEASURED
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.tokens_in + self.tokens_out
+
+    def told(self) -> dict[str, Any]:
+        """As they stand in an answer's usage: energy_joules, carbon_grams_co2e, cost_usd, method and range."""
+        told: dict[str, Any] = {"method": self.method}
+        if self.cost_usd is not None:
+            told["cost_usd"] = self.cost_usd
+        ranges = {"energy_joules": self.energy_joules, "carbon_grams_co2e": self.carbon_grams_co2e}
+        for name, figure in ranges.items():
+            if figure is not None:
+                told[name] = figure[0]
+                told.setdefault("range", {})[name] = list(figure[1:])
+        return told
+
+
+def figures(rates: Rates, tokens_in: int, tokens_out: int) -> Figures:
+    """What an answer of so many tokens used."""
     cost_usd = _cost_usd(rates, tokens_in, tokens_out)
-    if cost_usd is not None:
-        told["cost_usd"] = cost_usd
     # Without output tokens, as for embeddings, joules per output token say nothing.
     if rates.energy is None or tokens_out <= 0:
-        return told | {"method": NOT_MEASURED}
+        return Figures(tokens_in, tokens_out, cost_usd)
     energy = rates.energy
-    told["energy_joules"] = energy.joules * tokens_out
-    told["range"] = {"energy_joules": [energy.joules_low * tokens_out, energy.joules_high * tokens_out]}
-    told["method"] = f"estimate: joules per output token, {energy.source}"
-    if rates.carbon_grams_per_kwh is not None:
-        grams_per_joule = rates.carbon_grams_per_kwh / JOULES_PER_KWH
-        told["carbon_grams_co2e"] = told["energy_joules"] * grams_per_joule
-        low, high = told["range"]["energy_joules"]
-        told["range"]["carbon_grams_co2e"] = [low * grams_per_joule, high * grams_per_joule]
-    return told
+    joules = _times((energy.joules, energy.joules_low, energy.joules_high), tokens_out)
+    grams = None if rates.carbon_grams_per_kwh is None else _times(joules, rates.carbon_grams_per_kwh / JOULES_PER_KWH)
+    method = f"estimate: joules per output token, {energy.source}"
+    return Figures(tokens_in, tokens_out, cost_usd, joules, grams, method)
+
+
+def _times(figure: Range, factor: float) -> Range:
+    middle, low, high = figure
+    return middle * factor, low * factor, high * factor
 
 
 def _cost_usd(rates: Rates, tokens_in: int, tokens_out: int) -> float | None:
