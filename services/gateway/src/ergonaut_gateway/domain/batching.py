@@ -4,7 +4,6 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -181,10 +180,11 @@ VIEW_BYTES_MAX = 64 * 1024
 class Whole:
     """What was computed together for several requests, and what a door makes of all of it at once for their answers."""
 
-    __slots__ = ("made", "outputs")
+    __slots__ = ("made", "outputs", "requests")
 
-    def __init__(self, outputs: Mapping[str, Tensor]) -> None:
+    def __init__(self, outputs: Mapping[str, Tensor], requests: int) -> None:
         self.outputs = outputs
+        self.requests = requests
         self.made: dict[str, Any] = {}
         """By names that doors choose."""
 
@@ -200,20 +200,24 @@ class Part(dict[str, Tensor]):
 
 def parted(outputs: dict[str, Tensor], rows: Sequence[int]) -> Sequence[dict[str, Tensor]] | None:
     """Each request's rows of what was computed together, or None where the model gave another number of rows."""
-    total = sum(rows)
-    if any(tensor.ndim == 0 or tensor.shape[0] != total for tensor in outputs.values()):
-        return None
-    ends = list(accumulate(rows))
-    if sum([tensor.nbytes for tensor in outputs.values()]) > VIEW_BYTES_MAX:
-        return [
-            {name: tensor[end - count : end].copy() for name, tensor in outputs.items()}
-            for count, end in zip(rows, ends, strict=True)
-        ]
-    whole = Whole(outputs)
-    pieces = [Part(whole, end - count, end) for count, end in zip(rows, ends, strict=True)]
-    for name, tensor in outputs.items():
-        for piece in pieces:
-            piece[name] = tensor[piece.begin : piece.end]
+    total, size_bytes = sum(rows), 0
+    for tensor in outputs.values():
+        if tensor.ndim == 0 or len(tensor) != total:
+            return None
+        size_bytes += tensor.nbytes
+    whole = Whole(outputs, len(rows))
+    pieces: list[dict[str, Tensor]] = []
+    begin = 0
+    for count in rows:
+        end = begin + count
+        if size_bytes > VIEW_BYTES_MAX:
+            pieces.append({name: tensor[begin:end].copy() for name, tensor in outputs.items()})
+        else:
+            piece = Part(whole, begin, end)
+            for name, tensor in outputs.items():
+                piece[name] = tensor[begin:end]
+            pieces.append(piece)
+        begin = end
     return pieces
 
 

@@ -73,7 +73,8 @@ class Turn(Exchange):
 
     def _send(self, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         further = heads.further(headers) if headers else b""
-        self._released()
+        if self.held_bytes:
+            self._released()
         if self.gone:
             return
         if len(body) >= PACKED_FROM_BYTES and self._packs(status, body, content_type, further):
@@ -104,9 +105,8 @@ class Turn(Exchange):
         self._line.progressed(self)
 
     def _released(self) -> None:
-        if self.held_bytes:
-            self._line.release(self.held_bytes)
-            self.held_bytes = 0
+        self._line.release(self.held_bytes)
+        self.held_bytes = 0
 
     def _packs(self, status: int, body: bytes, content_type: str, further: bytes) -> bool:
         """Begin to send the answer packed, where the caller takes that; small ones at once."""
@@ -133,12 +133,13 @@ class Turn(Exchange):
         self.end()
 
     def _head(self, status: int, content_type: str, lines: tuple[bytes, bytes]) -> bytes:
-        if self._line.closes_after(self):
+        line = self._line
+        if line.closes_after(self):
             self.stays = False
         stay = b"" if self.stays else heads.CLOSE
         if self.stays and self.version == "1.0":
             stay = heads.STAY
-        return b"".join((heads.beginning(status, content_type), *lines, stay, self._line.date, b"\r\n"))
+        return b"".join((heads.beginning(status, content_type), *lines, stay, line.date, b"\r\n"))
 
 
 class TurnStream:

@@ -35,6 +35,9 @@ class Terms:
         return self.by_output.get(output, self.by_default)
 
 
+JOINT_MIN = 4
+"""From so many requests on it pays to write what their answers have in common only once; it takes 6 us, and saves each 1.7 us."""
+
 _JOINT = "JSON"
 """Where `Whole.made` has it."""
 
@@ -176,7 +179,9 @@ class _Joint:
 
 
 def _joint_of(whole: Whole) -> _Joint | None:
-    """What is shared by all parts of a whole. None where an output has no numbers."""
+    """What is shared by all parts of a whole. None for few of them, or where an output has no numbers."""
+    if whole.requests < JOINT_MIN:
+        return None
     if _JOINT not in whole.made:
         are_numbers = all(tensor.size and tensor.dtype.kind in "biuf" for tensor in whole.outputs.values())
         whole.made[_JOINT] = _Joint(whole) if are_numbers and whole.outputs else None

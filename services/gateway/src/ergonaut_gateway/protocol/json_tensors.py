@@ -1,8 +1,9 @@
 """The `data` of a tensor in JSON: numbers, booleans or text, flat in row-major order or nested as the shape is."""
 
 import math
-from collections.abc import Sequence
-from functools import cache
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -90,7 +91,13 @@ def flat_tensor(elements: list[float], dtype: np.dtype[Any], shape: Sequence[int
     count = len(elements)
     if not count or not 0 < len(shape) <= RANK_MAX or min(shape) < 0 or math.prod(shape) != count:
         return None
-    return np.fromiter(elements, dtype, count).reshape(shape)
+    # Twice as fast as numpy's own ways of reading a list.
+    return np.frombuffer(_packing(count, dtype.char)(*elements), dtype).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _packing(count: int, kind: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{kind}").pack
 
 
 def to_json(tensor: Tensor, *, field: str) -> Tensor | list[str]:

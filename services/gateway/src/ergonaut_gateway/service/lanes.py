@@ -27,6 +27,12 @@ WAITING, RUNNING, OVER = range(3)
 WARY_RUNS = 100
 """After a run that held the event loop up, so many runs go to threads before it is tried there again."""
 
+LEARNED_RUNS = 256
+"""So many runs tell all that they can; after them one of LEARNED_EVERY does, since to learn takes as long as a third of a run of
+a small model."""
+
+LEARNED_EVERY = 4
+
 HELD_UP_SECONDS = 10 * INLINE_SECONDS_MAX
 """A run on the event loop that took longer held it up."""
 
@@ -89,11 +95,16 @@ OVER_ALREADY.state = OVER
 class Batch:
     """Requests that run as one."""
 
-    __slots__ = ("lane", "results", "seconds", "started_seconds", "stop", "tickets", "together", "waited_for")
+    __slots__ = ("lane", "results", "rows", "seconds", "started_seconds", "stop", "tickets", "together", "units",
+                 "waited_for")  # fmt: skip
 
     def __init__(self, lane: "Lane", tickets: list[Ticket]) -> None:
         self.lane = lane
         self.tickets = tickets
+        self.rows = 0
+        """How many rows ran."""
+        self.units = 0.0
+        """How much that was."""
         self.waited_for = len(tickets)
         self.stop: Stop | None = None
         self.started_seconds = 0.0
@@ -101,32 +112,33 @@ class Batch:
         self.together = False
         self.results: Sequence[Mapping[str, Tensor] | Exception] = ()
 
-    @property
-    def units(self) -> float:
-        """How much it is."""
-        return sum([ticket.units for ticket in self.tickets])
-
-    @property
-    def rows(self) -> int:
-        """How many rows run together."""
-        return sum([ticket.rows for ticket in self.tickets])
-
     def compute(self, monotonic: Callable[[], float]) -> None:
         """Run, in whichever thread; what comes of it is left in `results`, one for each request."""
-        # A request that was given up meanwhile has let go of its inputs.
-        live = [(ticket, request) for ticket in self.tickets if (request := ticket.request) is not None]
-        self.tickets = [ticket for ticket, _ in live]
+        requests = self._begun()
         begun = self.started_seconds = monotonic()
-        pieces = self._together([request for _, request in live]) if len(live) > 1 else None
-        self.together = pieces is not None or len(live) == 1
-        self.results = pieces if pieces is not None else [self._apart(ticket, request) for ticket, request in live]
+        pieces = self._together(requests) if len(requests) > 1 else None
+        self.together = pieces is not None or len(requests) == 1
+        self.results = pieces if pieces is not None else list(map(self._apart, self.tickets, requests))
         self.seconds = monotonic() - begun
+
+    def _begun(self) -> list[InferenceRequest]:
+        """The requests that shall run still."""
+        live: list[Ticket] = []
+        requests: list[InferenceRequest] = []
+        for ticket in self.tickets:
+            # A request that was given up meanwhile has let go of its inputs.
+            if (request := ticket.request) is not None:
+                live.append(ticket)
+                requests.append(request)
+                self.rows += ticket.rows
+                self.units += ticket.units
+        self.tickets = live
+        return requests
 
     def _together(self, requests: list[InferenceRequest]) -> Sequence[Mapping[str, Tensor]] | None:
         """Each request's outputs, or None where they cannot run together."""
-        names = requests[0].inputs
         try:
-            inputs = {name: joined([request.inputs[name] for request in requests]) for name in names}
+            inputs = {name: joined([request.inputs[name] for request in requests]) for name in requests[0].inputs}
             outputs = self.lane.runner.compute(inputs, self.tickets[0].outputs, self.stop)
             pieces = parted(outputs, [ticket.rows for ticket in self.tickets])
         except Exception:
@@ -258,8 +270,9 @@ class Lane:
         """Answer the requests of a batch that ran, and learn from it."""
         results, runs = batch.results, self.runs
         if batch.together and not isinstance(results[0], Exception):
-            self.cost.learn(batch.units, batch.seconds)
             runs.add(rows=batch.rows, seconds=batch.seconds)
+            if runs.runs < LEARNED_RUNS or runs.runs % LEARNED_EVERY == 0:
+                self.cost.learn(batch.units, batch.seconds)
         ran, waited_seconds = 0, 0.0
         for ticket, result in zip(batch.tickets, results, strict=True):
             if not batch.together and not isinstance(result, Exception):
