@@ -3,6 +3,7 @@ or the connection, and nobody else anything."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from struct import pack
 
@@ -13,6 +14,7 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
+from ergonaut_gateway.entrance import entrance
 from ergonaut_gateway.h2 import H2Limits
 from ergonaut_gateway.h2.connection import Connection
 from ergonaut_gateway.h2.frames import (
@@ -29,10 +31,12 @@ from ergonaut_gateway.h2.frames import (
     Code,
     frame,
 )
+from ergonaut_gateway.http import HttpLimits, Router, opened_http
 from ergonaut_gateway.rpc import NAMES, door
 
 from .conftest import Gateways
 from .h2_frames import Wire, connected, framed, listening
+from .http_raw import connected as raw_connected
 from .onnx_models import doubling
 from .test_h2 import headers
 from .test_h2_grpc import INFER, Own, request
@@ -212,3 +216,28 @@ async def test_a_flood_ends_its_connection_only(own: Own, sent: bytes) -> None:
         wire.send(sent)
         assert await broken_off(wire) == Code.ENHANCE_YOUR_CALM
     await answers_others(own)
+
+
+async def test_connections_of_both_protocols_count_against_one_bound(own: Own) -> None:
+    limits = HttpLimits(connections=2)
+    router = Router()
+    router.add("GET", "/hello", lambda exchange: exchange.answer(200, b"hello"))
+    async with opened_http(entrance("127.0.0.1:0"), router, limits, h2_factory=own.door) as http:
+        http.count_also(lambda: len(own.door.connections))
+        own.door.elsewhere = lambda: http.connections
+        async with connected(http.port) as first, connected(http.port) as second:
+            for wire in (first, second):
+                ask(wire, own, 1, framed(request().SerializeToString()))
+                assert (await wire.answer(1))[0]["grpc-status"] == "0"
+            async with raw_connected(http.port) as raw:
+                await raw.send(b"GET /hello HTTP/1.1\r\nhost: h\r\n\r\n")
+                assert (await raw.answer()).status == 503
+        async with asyncio.timeout(10):
+            while own.door.connections or http.connections:
+                await asyncio.sleep(0.001)
+        async with raw_connected(http.port) as raw:
+            await raw.send(b"GET /hello HTTP/1.1\r\nhost: h\r\n\r\n")
+            assert (await raw.answer()).status == 200
+            own.door._limits = replace(LIMITS, connections=1)
+            async with connected(http.port) as late:
+                assert await broken_off(late) == Code.NO_ERROR

@@ -57,6 +57,8 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         add = door(models, catalogue, predictions, pipeline_door(pipelines))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))
+        http.count_also(lambda: len(grpc.connections))
+        grpc.elsewhere = lambda: http.connections
         await stack.enter_async_context(grpc.listening(place.grpc))
         place.opened(lambda: http.connections + len(grpc.connections))
         others_serve = await place.leave_requested()

@@ -79,6 +79,8 @@ class H2Door:
         infers = Inferring(predictions, Callers(keys), room, limits)
         self._methods[inference.PATH] = infers
         self.connections: set[Connection] = set()
+        self.elsewhere: Callable[[], int] = int
+        """How many connections other doors of the process hold; all count against one bound."""
         self._emptied = asyncio.Event()
         self._closing = False
 
@@ -86,7 +88,7 @@ class H2Door:
         """The protocol of one more connection."""
         connection = Connection(self, self._limits, self._left)
         self.connections.add(connection)
-        if self._closing or len(self.connections) > self._limits.connections:
+        if self._closing or len(self.connections) + self.elsewhere() > self._limits.connections:
             connection.refused = True
         return connection
 

@@ -54,6 +54,8 @@ class Door:
         self.room = BodyRoom(limits.all_bodies_bytes)
         self.known = KnownHeads()
         self.connections: set[Connection] = set()
+        self.elsewhere: Callable[[], int] = int
+        """How many connections other doors of the process hold; all count against one bound."""
         self.draining = False
         self.date = b""
         """The header line with the date, kept current by the server."""
@@ -67,7 +69,7 @@ class Door:
 
     def has_room(self) -> bool:
         """Whether one more connection fits; the one that has been silent for longest gives way."""
-        if len(self.connections) < self.limits.connections:
+        if len(self.connections) + self.elsewhere() < self.limits.connections:
             return True
         silent = [each for each in self.connections if each.silent_seconds >= SPARED_SECONDS]
         if not silent:
@@ -278,9 +280,10 @@ class Connection(asyncio.Protocol):
         if len(data) < len(PREFACE):
             self._unparsed = data
             return b""
+        # It counts where it is from now on, and no longer here.
+        self._door.left(self)
         protocol = factory()
         self.deadline_seconds = math.inf
-        self._door.left(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(data)

@@ -35,6 +35,10 @@ class HttpServer:
         """How many there are."""
         return len(self._door.connections)
 
+    def count_also(self, elsewhere: Callable[[], int]) -> None:
+        """Count connections of other doors against the same bound."""
+        self._door.elsewhere = elsewhere
+
     async def let_go(self, *, within_seconds: float) -> None:
         """Take in nobody more, and part from each caller after an answer, so that nobody who asks again meets a closed
         connection; those who ask nothing for so long are parted from when the door closes."""
