@@ -19,10 +19,11 @@ from ergonaut_common.lifetimes import background
 from ergonaut_common.rpc import caller, status_of
 from ergonaut_gateway.domain.inference import DeadlineExceeded, InferenceAnswer
 from ergonaut_gateway.domain.tallies import Spent
-from ergonaut_gateway.protocol.grpc_wire import IS_LAST, decode_request, encode_answer
+from ergonaut_gateway.protocol.grpc_wire import IS_LAST, decode_request, encode_answer, tell
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.footprint import Footprint, metered
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Wish
 
@@ -175,8 +176,11 @@ class Asking:
         self._request = request
         self._answer: asyncio.Future[InferenceAnswer] = loop.create_future()
         self._ticket: Cancellable | None = None
+        self._footprint: Footprint | None = None
         try:
             wanted, self._terms = decode_request(request)
+            if self._terms.energy:
+                wanted, self._footprint = metered(wanted, predictions.energy)
             left = [each for each in (seconds_left, self._terms.timeout_seconds) if each is not None]
             # The loop's clock, read anew: uvloop's own reading is as old as its turn.
             deadline_seconds = time.monotonic() + min(left) if left else None
@@ -188,7 +192,10 @@ class Asking:
 
     async def answer(self) -> oip.ModelInferResponse:
         """The answer. Raises what `Predictions.submit` gives."""
-        return encode_answer(await self._answer, raw=self._terms.raw)
+        answer = encode_answer(await self._answer, raw=self._terms.raw)
+        if self._footprint is not None:
+            tell(answer, self._footprint())
+        return answer
 
     async def streamed(self) -> oip.ModelStreamInferResponse:
         """The answer as streams have it, or in its place why there is none."""
@@ -246,9 +253,9 @@ def _statistics(name: str, told: Any) -> oip.ModelStatistics:
             success=_spent(told.success),
             fail=_spent(told.fail),
             queue=_spent(told.queue),
-            compute_input=_spent(Spent()),
+            compute_input=_spent(told.compute_input),
             compute_infer=_spent(told.compute_infer),
-            compute_output=_spent(Spent()),
+            compute_output=_spent(told.compute_output),
             cache_hit=_spent(told.cache_hit),
             cache_miss=_spent(told.cache_miss),
         ),

@@ -175,6 +175,11 @@ class Settings(DoorSettings):
         default=SecretStr(""),
         description="Makes hashes useless to whoever lacks it; set it where what is hashed is short.",
     )
+    telemetry_host: str = Field(
+        default="",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        description="The host whose agent tells what CPU time uses; empty is this one's name. Set it where the agent's is set.",
+    )
     report_seconds: float = Field(
         default=10.0, gt=0, description="Seconds between two events that tell served requests; a kill loses so much."
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class OnnxLoader:
             signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
         except UnicodeDecodeError as error:
             raise Refused("is not an ONNX model: a name in it is no UTF-8 text", field="chunk") from error
-        runner = OnnxRunner(session, signature, steady=is_steady(path))
+        runner = OnnxRunner(session, signature, steady=is_steady(path), threads=self._sessions.intra_op_threads)
         runner.try_out()
         return runner
 
@@ -83,10 +83,12 @@ class OnnxLoader:
 class OnnxRunner:
     """Fills `Runner`."""
 
-    def __init__(self, session: Any, signature: Signature, *, steady: bool) -> None:
+    def __init__(self, session: Any, signature: Signature, *, steady: bool, threads: int = 1) -> None:
         self._session = session
         self._signature = signature
-        self._traits = Traits(steady=steady, providers=tuple(session.get_providers()))
+        providers = tuple(session.get_providers())
+        accelerated = providers[:1] != (PROVIDERS["cpu"],)
+        self._traits = Traits(steady=steady, providers=providers, threads=threads, accelerated=accelerated)
         self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == BYTES)
         has_bf16 = any(spec.datatype == BF16 for spec in (*signature.inputs, *signature.outputs))
         self._run = partial(bf16.run, session) if has_bf16 else session.run
@@ -128,11 +130,11 @@ class OnnxRunner:
             lambda: setattr(stop, "terminate", True),
             rows_agree=_rows_agree(self._session),
         ).run()
-        self._traits = Traits(
+        self._traits = replace(
+            self._traits,
             joinable=probe.joinable,
             # Where not even generated inputs can be computed, or rows are no rows, nothing is known of what drives the time.
             steady=self._traits.steady and bool(probe.runs),
-            providers=self._traits.providers,
             first_runs=tuple(probe.runs),
         )
 

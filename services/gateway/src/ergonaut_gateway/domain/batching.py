@@ -61,6 +61,12 @@ class Traits:
     first_runs: tuple[tuple[int, float], ...] = ()
     """Units and seconds of the runs that warmed it up."""
 
+    threads: int = 1
+    """Of the CPU, that one run may use."""
+
+    accelerated: bool = False
+    """Whether it runs on something else than the CPU, so that CPU time does not tell what it uses."""
+
 
 @dataclass(slots=True)
 class Cost:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ergonaut.errors import Refused, Unavailable
+from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.models import Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import DTYPES, Tensor, datatype_of
 
@@ -17,6 +18,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     id: str
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...] = ()
+    meter: Meter | None = None
+    """Counts what the request uses, where somebody asked for that."""
 
 
 class InferenceAnswer(msgspec.Struct, frozen=True):

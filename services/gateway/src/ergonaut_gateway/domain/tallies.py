@@ -2,8 +2,10 @@
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from ergonaut.events import InferenceServed
 
@@ -111,6 +113,15 @@ class Runs:
     """Requests that ran, alone or in a batch; each of a batch counts, with all the time of the batch."""
 
     ran_seconds: float = 0.0
+    input_seconds: float = 0.0
+    """Of `ran_seconds`, putting the inputs of a batch together."""
+
+    output_seconds: float = 0.0
+    """Of `ran_seconds`, parting the outputs of a batch."""
+
+    cpu_seconds: float = 0.0
+    """CPU time of all runs."""
+
     waited_seconds: float = 0.0
     failed_seconds: float = 0.0
     cache_hits: int = 0
@@ -148,12 +159,16 @@ class Statistics:
     success: Spent
     fail: Spent
     queue: Spent
+    compute_input: Spent
     compute_infer: Spent
+    compute_output: Spent
     cache_hit: Spent
     cache_miss: Spent
     batches: dict[int, Spent]
     last_inference_ms: int
     """Unix time in milliseconds, 0 where there was none."""
+    energy: Mapping[str, Any] = field(default_factory=dict)
+    """What it used, as far as that is known, in the words of `InferenceServed`."""
 
 
 def statistics(version: int, tally: Tally, runs: Runs, *, last_inference_ms: int) -> Statistics:
@@ -166,7 +181,9 @@ def statistics(version: int, tally: Tally, runs: Runs, *, last_inference_ms: int
         success=Spent(succeeded, _ns(tally.seconds - runs.failed_seconds)),
         fail=Spent(tally.failed, _ns(runs.failed_seconds)),
         queue=Spent(runs.ran, _ns(runs.waited_seconds)),
-        compute_infer=Spent(runs.ran, _ns(runs.ran_seconds)),
+        compute_input=Spent(runs.ran, _ns(runs.input_seconds)),
+        compute_infer=Spent(runs.ran, _ns(runs.ran_seconds - runs.input_seconds - runs.output_seconds)),
+        compute_output=Spent(runs.ran, _ns(runs.output_seconds)),
         cache_hit=Spent(runs.cache_hits, 0),
         cache_miss=Spent(runs.cache_misses, 0),
         batches={rows: Spent(count, _ns(seconds)) for rows, (count, seconds) in sorted(runs.by_rows.items())},

@@ -19,7 +19,8 @@ from ergonaut_gateway.h2.requests import CallHead
 from ergonaut_gateway.h2.streams import Call, Stream
 from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.callers import Callers
-from ergonaut_gateway.protocol.grpc_wire import GrpcTerms, decode_request, encode_answer
+from ergonaut_gateway.protocol.grpc_wire import GrpcTerms, decode_request, encode_answer, tell
+from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, metered
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Predictions, Wish
 
@@ -66,8 +67,8 @@ class Inferring:
 class InferCall:
     """One call."""
 
-    __slots__ = ("_deadline_seconds", "_head", "_inbox", "_message", "_over", "_shared", "_silent_seconds", "_span", "_stream",
-                 "_terms", "_ticket", "_timer")  # fmt: skip
+    __slots__ = ("_deadline_seconds", "_footprint", "_head", "_inbox", "_message", "_over", "_shared", "_silent_seconds", "_span",
+                 "_stream", "_terms", "_ticket", "_timer")  # fmt: skip
 
     def __init__(self, shared: Inferring, stream: Stream, head: CallHead) -> None:
         self._shared = shared
@@ -78,6 +79,7 @@ class InferCall:
         self._over = False
         self._silent_seconds = 0.0
         self._span: SpanEnd | None = None
+        self._footprint: Footprint | None = None
         self._terms: GrpcTerms | None = None
         self._ticket: Cancellable | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -167,6 +169,8 @@ class InferCall:
             deadline_seconds = asked if deadline_seconds is None else min(asked, deadline_seconds)
         name, version = request.model_name, request.model_version
         wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
+        if terms.energy or head.fields.get(ASKING) in YES:
+            wanted, self._footprint = metered(wanted, shared.predictions.energy)
         self._span = opened_span("infer", head.fields, model=wish.model)
         ticket = shared.predictions.submit(wish, wanted, self._done)
         if not self._over:
@@ -183,7 +187,10 @@ class InferCall:
         assert terms is not None, "what was submitted has terms"
         try:
             encoding = self._head.answer_encoding
-            message = encode_answer(outcome, raw=terms.raw).SerializeToString()
+            answer = encode_answer(outcome, raw=terms.raw)
+            if self._footprint is not None:
+                tell(answer, self._footprint())
+            message = answer.SerializeToString()
             body = framed(message, encoding, bytes_max=self._shared.message_bytes)
             if len(body) > self._stream.send_window:
                 self._stream.connection.check_room(len(body))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -18,12 +19,13 @@ from ergonaut_gateway.domain.tensors import BYTES
 from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
-from ergonaut_gateway.http.exchange import JSON, Exchange
+from ergonaut_gateway.http.exchange import JSON, Exchange, Headers
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, headers_of, metered
 from ergonaut_gateway.service.predictions import Wish
 
 _HEADER_LENGTH = HEADER_LENGTH.lower()
@@ -126,8 +128,11 @@ class InferenceDoor:
             deadline_seconds = time.monotonic() + terms.timeout_seconds
         name, version = values["model"], values.get("version", "")
         wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
+        footprint = None
+        if terms.energy or headers.get(ASKING) in YES:
+            wanted, footprint = metered(wanted, self._predictions.energy)
         span = opened_span("infer", headers, model=wish.model)
-        ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span))
+        ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span, footprint))
         if not exchange.over:
             exchange.on_gone(ticket.cancel)
 
@@ -181,12 +186,23 @@ class InferenceDoor:
         return {"name": record.name} | _statistics(statistics)
 
 
-def _answer(exchange: Exchange, terms: Terms, span: SpanEnd | None, outcome: InferenceAnswer | BaseException) -> None:
+def _answer(
+    exchange: Exchange,
+    terms: Terms,
+    span: SpanEnd | None,
+    footprint: Footprint | None,
+    outcome: InferenceAnswer | BaseException,
+) -> None:
     """Write an answer, or why there is none."""
+    told: Mapping[str, Any] | None = None
+    headers: Headers = ()
     try:
         if isinstance(outcome, BaseException):
             raise outcome
-        content, json_bytes = encode_answer(outcome, terms)
+        if footprint is not None:
+            told = footprint()
+            headers = headers_of(told)
+        content, json_bytes = encode_answer(outcome, terms, told)
     except asyncio.CancelledError:
         answer_error(exchange, Unavailable("the request was dropped; ask again"))
         return
@@ -196,9 +212,10 @@ def _answer(exchange: Exchange, terms: Terms, span: SpanEnd | None, outcome: Inf
             span(error)
         return
     if json_bytes is None:
-        exchange.answer(200, content, JSON)
+        exchange.answer(200, content, JSON, headers)
     else:
-        exchange.answer(200, content, "application/octet-stream", ((HEADER_LENGTH, str(json_bytes)),))
+        headers = ((HEADER_LENGTH, str(json_bytes)), *headers)
+        exchange.answer(200, content, "application/octet-stream", headers)
     if span is not None:
         span(None)
 
@@ -223,6 +240,7 @@ def _statistics(told: Statistics) -> dict[str, Any]:
     """As Triton writes them; what is not measured apart from the rest has a count of 0."""
     unknown = _spent(Spent())
     return {
+        "parameters": told.energy,
         "version": str(told.version),
         "last_inference": told.last_inference_ms,
         "inference_count": told.inferences,
@@ -231,9 +249,9 @@ def _statistics(told: Statistics) -> dict[str, Any]:
             "success": _spent(told.success),
             "fail": _spent(told.fail),
             "queue": _spent(told.queue),
-            "compute_input": unknown,
+            "compute_input": _spent(told.compute_input),
             "compute_infer": _spent(told.compute_infer),
-            "compute_output": unknown,
+            "compute_output": _spent(told.compute_output),
             "cache_hit": _spent(told.cache_hit),
             "cache_miss": _spent(told.cache_miss),
         },

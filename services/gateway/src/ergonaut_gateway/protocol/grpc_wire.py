@@ -53,6 +53,8 @@ class GrpcTerms:
     tells_last: bool = False
     parameters: Mapping[str, Any] | None = field(default=None, compare=False)
     """All that the request has, for plans that choose by them; of no meaning for the terms themselves."""
+    energy: bool = False
+    """Whether the answer shall tell what it used."""
 
 
 RAW, TYPED = GrpcTerms(raw=True), GrpcTerms(raw=False)
@@ -102,7 +104,16 @@ def _terms(request: pb.ModelInferRequest, raw: bool) -> GrpcTerms:
     parameters = {name: parameter_value(parameter) for name, parameter in request.parameters.items()}
     wish = asked(parameters)
     tells_last = parameters.get(TELLS_LAST) is True
-    return GrpcTerms(raw or wish.binary, wish.priority, wish.timeout_seconds, tells_last, parameters)
+    return GrpcTerms(raw or wish.binary, wish.priority, wish.timeout_seconds, tells_last, parameters, wish.energy)
+
+
+def tell(response: pb.ModelInferResponse, parameters: Mapping[str, Any]) -> None:
+    """Put numbers and words among a response's parameters."""
+    for name, value in parameters.items():
+        if isinstance(value, str):
+            response.parameters[name].string_param = value
+        else:
+            response.parameters[name].double_param = value
 
 
 def encode_answer(answer: InferenceAnswer, *, raw: bool) -> pb.ModelInferResponse:

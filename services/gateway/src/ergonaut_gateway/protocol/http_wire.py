@@ -29,6 +29,8 @@ class Terms:
     """How long the answer is of use; None is as long as it takes."""
     parameters: Mapping[str, Any] | None = field(default=None, compare=False)
     """All that the request has, for plans that choose by them; of no meaning for the terms themselves."""
+    energy: bool = False
+    """Whether the answer shall tell what it used."""
 
     def includes(self, output: str) -> bool:
         """Whether this output is wanted as a binary tensor."""
@@ -97,10 +99,12 @@ def decode_request(body: bytes | memoryview, header_length: str | None = None) -
     return InferenceRequest(document.id, inputs, outputs), _terms(document)
 
 
-def encode_answer(answer: InferenceAnswer, terms: Terms) -> tuple[bytes, int | None]:
+def encode_answer(
+    answer: InferenceAnswer, terms: Terms, parameters: Mapping[str, Any] | None = None
+) -> tuple[bytes, int | None]:
     """Write an answer's body, and the length of its JSON where binary tensors follow."""
     outputs = answer.outputs
-    if type(outputs) is Part and not terms.by_default and not terms.by_output:
+    if type(outputs) is Part and not terms.by_default and not terms.by_output and not parameters:
         joint = _joint_of(outputs.whole)
         if joint is not None:
             return joint.encode(answer, outputs.begin, outputs.end), None
@@ -113,9 +117,11 @@ def encode_answer(answer: InferenceAnswer, terms: Terms) -> tuple[bytes, int | N
         else:
             output["data"] = to_json(tensor, field=f"outputs.{name}")
         described.append(output)
-    document = {"model_name": answer.model, "model_version": str(answer.version), "outputs": described}
+    document: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version), "outputs": described}
     if answer.id:
         document["id"] = answer.id
+    if parameters:
+        document["parameters"] = parameters
     json_part = dump(document)
     if not pieces:
         return json_part, None
@@ -271,4 +277,4 @@ def _terms(document: _Request[_Input] | _Request[_FlatInput]) -> Terms:
     if not by_output and parameters == _BINARY_ONLY and parameters["binary_data_output"] is True:
         return _BINARY
     wish = asked(parameters)
-    return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds, parameters)
+    return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds, parameters, wish.energy)

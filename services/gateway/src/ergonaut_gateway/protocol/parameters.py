@@ -29,6 +29,8 @@ class Asked:
     """1 goes first, 0 is the default."""
     timeout_seconds: float | None = None
     """How long the answer is of use; None is as long as it takes."""
+    energy: bool = False
+    """Whether the answer shall tell what it used."""
 
 
 def asked(parameters: Mapping[str, Any]) -> Asked:
@@ -39,7 +41,8 @@ def asked(parameters: Mapping[str, Any]) -> Asked:
     binary = flag(parameters.get("binary_data_output", False), field="parameters.binary_data_output")
     priority = _whole(parameters.get("priority", 0), PRIORITY_MAX, field="parameters.priority")
     timeout = _whole(parameters.get("timeout", 0), TIMEOUT_MICROSECONDS_MAX, field="parameters.timeout")
-    return Asked(binary, priority, timeout / 1_000_000 if timeout else None)
+    energy = flag(parameters.get("energy", False), field="parameters.energy")
+    return Asked(binary, priority, timeout / 1_000_000 if timeout else None, energy)
 
 
 def flag(value: object, *, field: str) -> bool:

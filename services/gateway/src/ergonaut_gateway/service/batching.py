@@ -81,6 +81,16 @@ class Engine:
         if self._idle is not None and not self.in_flight:
             self._idle.set()
 
+    def unfinished_seconds(self) -> float:
+        """About how much CPU time the runs have taken that are at work now."""
+        now = self._monotonic()
+        running = [
+            batch for work in self._at_work for batch in work.batches if batch.started_seconds and not batch.results
+        ]
+        ran = [batch for work in self._at_work for batch in list(work.ran)]
+        seconds = sum(batch.lane.threads * (now - batch.started_seconds) for batch in running)
+        return seconds + sum(batch.cpu_seconds for batch in ran)
+
     async def idle(self) -> None:
         """Wait until all are answered."""
         if self.in_flight:

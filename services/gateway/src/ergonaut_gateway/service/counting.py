@@ -3,6 +3,7 @@ and the events that tell the ledger."""
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from prometheus_client import REGISTRY
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 from ergonaut.events import InferenceServed
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.energy import Meter, Used
 from ergonaut_gateway.domain.inference import Fit, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.repeats import Repeats
 from ergonaut_gateway.domain.tallies import Runs, Statistics, Tally, statistics
@@ -46,12 +48,17 @@ class Served:
         self._first = runner.signature.inputs[0].name if runner.signature.inputs else ""
         self.tally = Tally(clock.now())
         self._before = self.tally.copied(started_at=self.tally.started_at)
+        self.is_measured = not runner.traits.accelerated
+        self.used = Used()
+        """What its requests used, as far as it was shared out."""
+        self._used_before = Used()
         self._last_seconds: float | None = None
         self.watch: Callable[[InferenceRequest, Mapping[str, Tensor]], None] | None = None
 
     def go_on_from(self, before: "Served") -> None:
         """Count on where another runner of the same version stopped."""
         self.tally, self._before = before.tally, before._before
+        self.used, self._used_before = before.used, before._used_before
         self.lane.runs = before.lane.runs
 
     def turn_away(self, ticket: Ticket, error: Exception, now_seconds: float) -> None:
@@ -77,7 +84,9 @@ class Served:
         window = self.tally.since(self._before)
         self._before = self.tally.copied(started_at=now)
         tenant, model, version = self.key
-        return window.told(tenant=tenant, model=model, version=version, ended_at=now)
+        told = window.told(tenant=tenant, model=model, version=version, ended_at=now)
+        used, self._used_before = self.used.since(self._used_before), self.used.copied()
+        return told.model_copy(update=used.figures())
 
     def statistics(self) -> Statistics:
         """All that was served."""
@@ -85,7 +94,8 @@ class Served:
         if self._last_seconds is not None:
             ago = self._clock.monotonic() - self._last_seconds
             last_ms = int((self._clock.now().timestamp() - ago) * 1000)
-        return statistics(self._version, self.tally, self.lane.runs, last_inference_ms=last_ms)
+        told = statistics(self._version, self.tally, self.lane.runs, last_inference_ms=last_ms)
+        return replace(told, energy=self.used.figures())
 
     def _answered(self, ticket: Ticket, result: "Mapping[str, Tensor] | BaseException", now_seconds: float) -> None:
         self._engine.left()
@@ -99,6 +109,8 @@ class Served:
         request, done = ticket.request, ticket.done
         assert request is not None, "answered once"
         assert done is not None, "answered once"
+        if request.meter is not None:
+            self._meter(request.meter, ticket)
         seconds = now_seconds - ticket.began_seconds
         answer: InferenceAnswer | BaseException
         if isinstance(result, BaseException):
@@ -117,6 +129,12 @@ class Served:
         except Exception:
             # One caller that cannot be answered must not keep the others of its batch from being so.
             log.exception("answer not given or not watched", model=self._model)
+
+    def _meter(self, meter: Meter, ticket: Ticket) -> None:
+        """Count a request's part of its run: by its rows."""
+        batch = ticket.batch
+        if batch is not None and batch.cpu_seconds:
+            meter.count(batch.cpu_seconds * (ticket.rows / (batch.rows or 1)), is_measured=self.is_measured)
 
 
 class Board:

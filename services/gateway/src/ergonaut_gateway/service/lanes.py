@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -95,8 +96,8 @@ OVER_ALREADY.state = OVER
 class Batch:
     """Requests that run as one."""
 
-    __slots__ = ("lane", "results", "rows", "seconds", "started_seconds", "stop", "tickets", "together", "units",
-                 "waited_for")  # fmt: skip
+    __slots__ = ("cpu_seconds", "input_seconds", "lane", "output_seconds", "results", "rows", "seconds", "started_seconds",
+                 "stop", "tickets", "together", "units", "waited_for")  # fmt: skip
 
     def __init__(self, lane: "Lane", tickets: list[Ticket]) -> None:
         self.lane = lane
@@ -109,17 +110,23 @@ class Batch:
         self.stop: Stop | None = None
         self.started_seconds = 0.0
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.input_seconds = 0.0
+        self.output_seconds = 0.0
         self.together = False
         self.results: Sequence[Mapping[str, Tensor] | Exception] = ()
 
     def compute(self, monotonic: Callable[[], float]) -> None:
         """Run, in whichever thread; what comes of it is left in `results`, one for each request."""
         requests = self._begun()
+        cpu_clock = self.lane.cpu_clock
+        cpu_begun = cpu_clock()
         begun = self.started_seconds = monotonic()
-        pieces = self._together(requests) if len(requests) > 1 else None
+        pieces = self._together(requests, monotonic) if len(requests) > 1 else None
         self.together = pieces is not None or len(requests) == 1
         self.results = pieces if pieces is not None else list(map(self._apart, self.tickets, requests))
         self.seconds = monotonic() - begun
+        self.cpu_seconds = cpu_clock() - cpu_begun
 
     def _begun(self) -> list[InferenceRequest]:
         """The requests that shall run still."""
@@ -135,17 +142,24 @@ class Batch:
         self.tickets = live
         return requests
 
-    def _together(self, requests: list[InferenceRequest]) -> Sequence[Mapping[str, Tensor]] | None:
+    def _together(
+        self, requests: list[InferenceRequest], monotonic: Callable[[], float]
+    ) -> Sequence[Mapping[str, Tensor]] | None:
         """Each request's outputs, or None where they cannot run together."""
         try:
             inputs = {name: joined([request.inputs[name] for request in requests]) for name in requests[0].inputs}
+            joined_at = monotonic()
             outputs = self.lane.runner.compute(inputs, self.tickets[0].outputs, self.stop)
+            computed_at = monotonic()
             pieces = parted(outputs, [ticket.rows for ticket in self.tickets])
         except Exception:
             # One of them is at fault. Which one shows when each runs by itself, so that none fails for a neighbour.
             return None
         if pieces is None:
             self.lane.joinable = False
+            return None
+        self.input_seconds = joined_at - self.started_seconds
+        self.output_seconds = monotonic() - computed_at
         return pieces
 
     def _apart(self, ticket: Ticket, request: InferenceRequest) -> Mapping[str, Tensor] | Exception:
@@ -167,6 +181,10 @@ class Lane:
         self.joinable = runner.traits.joinable
         self.cost = first_cost(runner.traits.first_runs)
         self.runs = Runs()
+        self.threads = runner.traits.threads
+        self.cpu_clock = time.thread_time if self.threads == 1 else time.process_time
+        """Around a run: its thread's CPU time; of a run of several threads the whole process's, which has that of others at the
+        same time too, so that the sum is put right against the process's where CPU time is shared out."""
         self.waiting: deque[Ticket] = deque()
         self.in_flight = 0
         self.due = False
@@ -284,6 +302,9 @@ class Lane:
         runs.ran += ran
         runs.waited_seconds += waited_seconds
         runs.ran_seconds += ran * batch.seconds
+        runs.input_seconds += ran * batch.input_seconds
+        runs.output_seconds += ran * batch.output_seconds
+        runs.cpu_seconds += batch.cpu_seconds
 
     def _key(self, ticket: Ticket, request: InferenceRequest) -> object:
         """What requests must have in common to run together."""

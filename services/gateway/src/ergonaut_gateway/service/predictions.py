@@ -22,6 +22,7 @@ from ergonaut_gateway.ports import Announcer
 from ergonaut_gateway.service.batching import Engine, EngineLimits
 from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
 from ergonaut_gateway.service.counting import Board, Served
+from ergonaut_gateway.service.energy import Energy
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
 from ergonaut_gateway.service.plans import Cancellable, Plan, Plans
 
@@ -65,6 +66,7 @@ class Predictions:
         self._repeats = Repeats(self._engine.limits.cache_bytes)
         self._board = Board()
         self._served = self._board.served
+        self.energy = Energy(self._board, self._engine, clock)
         self._untold: deque[Event] = deque()
         self._watch = watch
         self._stopping = False
@@ -153,6 +155,7 @@ class Predictions:
     async def report(self) -> None:
         """Tell what was served since the last report, and what could not be told before."""
         now = self._clock.now()
+        self.energy.look()
         for key, served in list(self._served.items()):
             told = served.told(now)
             if told is not None:
