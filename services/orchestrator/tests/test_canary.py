@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ergonaut_gateway.domain.canary import Guard, Outcomes, Rule, Verdict, bounds, judged, split_is_off
+from ergonaut_orchestrator.domain.canary import Guard, Outcomes, Rule, Verdict, bounds, judged, split_is_off
 
 RULE = Rule(error=0.05, requests_min=100)
 
