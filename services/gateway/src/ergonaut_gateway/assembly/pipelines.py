@@ -49,6 +49,7 @@ async def serving_pipelines(
     pipelines = Pipelines(world, predictions.plans, engine)
     await pipelines.load_all()
     models.hold_by(pipelines.holds)
+    models.name_by(pipelines.named)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(background(pipelines.follow(resync_seconds=settings.resync_seconds)))
         if finishes:

@@ -32,6 +32,9 @@ CLAIMS_MAX = 8
 SIGNATURE_CHARACTERS_MAX = 16 * 1024
 """A signature of one file has some 2 kB; records must stay small."""
 
+Namer = Callable[[str, str], str]
+"""What a tenant's name stands for, if it must not be a model's."""
+
 Holder = Callable[[str, str], Held]
 """Who needs versions of a tenant's model."""
 
@@ -80,14 +83,21 @@ class Models:
         self._limits = limits
         self._deploying = 0
         self._holders: list[Holder] = []
+        self._namers: list[Namer] = []
 
     def hold_by(self, holder: Holder) -> None:
         """Keep and hold ready what this says somebody needs, as what has an alias."""
         self._holders.append(holder)
 
+    def name_by(self, namer: Namer) -> None:
+        """Deploy no model under a name that this says is something else's."""
+        self._namers.append(namer)
+
     async def deploy(self, wish: Deployment, chunks: AsyncIterator[bytes]) -> ModelRecord:
         """Serve a file as the name's newest version. Raises Refused for what cannot be served; nothing is kept then."""
         check_name(wish.name)
+        for what in filter(None, (namer(wish.tenant, wish.name) for namer in self._namers)):
+            raise Refused(f"{what} is called {wish.name}; a model needs another name", field="name")
         check_lineage(wish.lineage)
         if len(wish.signature_bundle) > SIGNATURE_CHARACTERS_MAX:
             raise Refused(f"is longer than {SIGNATURE_CHARACTERS_MAX} characters", field="signature")

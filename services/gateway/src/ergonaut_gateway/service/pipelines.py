@@ -139,6 +139,11 @@ class Pipelines:
             return
         raise Unavailable(f"pipeline {name} is being changed by others; ask again")
 
+    def named(self, tenant: str, name: str) -> str:
+        """What a name stands for, where it is a pipeline's."""
+        held = self._held.get((tenant, name))
+        return "a pipeline" if held is not None and held.record.is_kept else ""
+
     def holds(self, tenant: str, model: str) -> Held:
         """The versions of a model that pipelines ask."""
         return held_by((entry.record for entry in self._held.values()), tenant, model)
