@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ergonaut_gateway.http import HttpLimits, serving_http
 from ergonaut_gateway.http import connection as connection_module
-from ergonaut_gateway.http.connection import PIPELINED_MAX, PREFACE, Connection, Door
+from ergonaut_gateway.http.connection import HUNG_UP_SECONDS, PIPELINED_MAX, PREFACE, Connection, Door
 from ergonaut_gateway.http.exchange import Exchange
 
 from .http_raw import Raw, Site, connected
@@ -329,6 +329,30 @@ async def test_work_is_told_when_its_caller_hangs_up(port: int, site: Site) -> N
     await eventually(lambda: site.gone == ["a", "b"])
     for exchange in held:
         exchange.answer(200, b"nobody reads this")
+
+
+async def test_a_caller_that_sends_no_more_but_reads_has_all_its_answers(port: int, site: Site) -> None:
+    async with connected(port) as raw:
+        await raw.send(b"GET /held/a HTTP/1.1\r\nhost: h\r\n\r\nGET /stream/3 HTTP/1.1\r\nhost: h\r\n\r\n")
+        raw.writer.write_eof()
+        (held,) = await site.holds(1)
+        assert (await raw.answer()).status == 102
+        await asyncio.sleep(2.5 * HUNG_UP_SECONDS)
+        assert site.gone == []
+        held.answer(200, b"still here")
+        answer = await raw.answer()
+        assert (answer.status, answer.body) == (200, b"still here")
+        answer = await raw.answer()
+        assert answer.body.count(b"\n") == 3
+        assert await raw.ended() == b""
+
+
+async def test_a_caller_that_sends_no_more_than_half_a_request_is_gone(port: int, site: Site) -> None:
+    async with connected(port) as raw:
+        await raw.send(b"GET /held/a HTTP/1.1\r\nhost: h\r\n\r\nGET /held/b HTTP/1.1\r\nho")
+        raw.writer.write_eof()
+        assert await raw.ended() == b""
+    await eventually(lambda: site.gone == ["a"])
 
 
 async def test_a_line_end_in_an_answers_header_is_an_error_and_no_header_of_its_own(port: int, site: Site) -> None:

@@ -14,6 +14,7 @@ from ergonaut_gateway.http import heads
 from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.bodies import BodyRoom, unpacked
 from ergonaut_gateway.http.exchange import PeerGone, Request
+from ergonaut_gateway.http.hanging_up import CAN_TELL_HUNG_UP, has_hung_up
 from ergonaut_gateway.http.known import KnownHeads
 from ergonaut_gateway.http.limits import HttpLimits
 from ergonaut_gateway.http.reading import BODY, HEAD, IDLE, Reader
@@ -34,6 +35,9 @@ SPARED_SECONDS = 5.0
 
 LINGER_SECONDS = 5.0
 """How long more is read and dropped after a refusal, so that a caller who is still sending comes to read it."""
+
+HUNG_UP_SECONDS = 0.25
+"""How often it is looked whether a caller who sends no more has hung up; his system says so within a round trip."""
 
 CALLER_GONE = 499
 """The status of answers that nobody reads; nginx counts them under it."""
@@ -101,6 +105,7 @@ class Connection(asyncio.Protocol):
         self._parsing = False
         self._reading = True
         self._lost = False
+        self._sends_no_more = False
         self._writing_paused = False
         self._progress: asyncio.Future[None] | None = None
         self.deadline_seconds = math.inf
@@ -128,8 +133,18 @@ class Connection(asyncio.Protocol):
         self._drop_turns()
 
     def eof_received(self) -> bool:
-        """Callers that send no more are taken as gone, as most servers do: those that hang up look the same."""
-        return False
+        """Whether a caller that sends no more shall have its answers. One that has hung up looks the same, but cannot take an
+        interim answer, which its system tells us; until then its requests go on. Where none can be sent it is taken as gone."""
+        turns, reader = self._turns, self._reader
+        if not turns or self._unparsed or reader.state != IDLE or reader.deaf or not CAN_TELL_HUNG_UP:
+            return False
+        if turns[0].over or turns[0].version != "1.1":
+            return False
+        self._sends_no_more = True
+        turns[-1].stays = False
+        self._transport.write(heads.PROCESSING)
+        self._expect_within(HUNG_UP_SECONDS)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, as far as there is room for more requests."""
@@ -175,6 +190,10 @@ class Connection(asyncio.Protocol):
         state = self._reader.state
         if self._writing_paused or self._reader.deaf:
             self._transport.abort()
+        elif self._sends_no_more:
+            if has_hung_up(self._transport):
+                self._transport.abort()
+            self._expect_within(HUNG_UP_SECONDS)
         elif state == IDLE:
             self._transport.close()
         else:

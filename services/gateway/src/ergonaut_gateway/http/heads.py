@@ -8,6 +8,7 @@ from ergonaut.errors import Broken
 from ergonaut_gateway.http.exchange import Headers
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 CLOSE = b"connection: close\r\n"
 STAY = b"connection: keep-alive\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
