@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import Counter
 
@@ -27,21 +26,14 @@ from ergonaut_common.bus import Listeners, listening, open_bus
 from ergonaut_common.observe import get_logger, opened_span, serving_metrics, span, start_logging
 from ergonaut_common.rpc import channel, serving
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_common.testing import key_ring_file
+from ergonaut_common.testing import kept_spans, key_ring_file
 
 NAME = "ergonaut.api.vectors.v1.VectorsService"
-exporter = InMemorySpanExporter()
 
 
 @pytest.fixture
 def spans() -> InMemorySpanExporter:
-    """Spans end up in memory; a process may have one provider, so the tests share it."""
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        trace.set_tracer_provider(provider)
-    exporter.clear()
-    return exporter
+    return kept_spans()
 
 
 def named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:

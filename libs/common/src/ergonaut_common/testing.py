@@ -11,13 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.keys import Scope, new_key
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 START_TIMEOUT_SECONDS = 30.0
 """A busy machine may take long to start a server; a server that takes longer is broken."""
@@ -240,3 +244,23 @@ class ServiceProcess:
 
     def _told(self, what: str) -> str:
         return f"{self.name} {what}; its log ends: {self.log.read_text()[-LOG_TAIL_CHARACTERS:]}"
+
+
+def kept_spans() -> "InMemorySpanExporter":
+    """Where this process's spans end up from now on, emptied; a process has one provider, so all its tests share this."""
+    exporter = _span_exporter()
+    exporter.clear()
+    return exporter
+
+
+@cache
+def _span_exporter() -> "InMemorySpanExporter":
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return exporter

@@ -16,6 +16,7 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut.errors import ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.keys import Scope
 from ergonaut_common.lifetimes import background
+from ergonaut_common.observe import current_context
 from ergonaut_common.rpc import caller, status_of
 from ergonaut_gateway.domain.inference import DeadlineExceeded, InferenceAnswer
 from ergonaut_gateway.domain.tallies import Spent
@@ -23,7 +24,7 @@ from ergonaut_gateway.protocol.grpc_wire import IS_LAST, decode_request, encode_
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
-from ergonaut_gateway.service.footprint import Footprint, metered
+from ergonaut_gateway.service.footprint import Footprint, metered, traced
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Wish
 
@@ -181,6 +182,8 @@ class Asking:
             wanted, self._terms = decode_request(request)
             if self._terms.energy:
                 wanted, self._footprint = metered(wanted, predictions.energy)
+            if (trace := current_context()) is not None:
+                wanted = traced(wanted, trace)
             left = [each for each in (seconds_left, self._terms.timeout_seconds) if each is not None]
             # The loop's clock, read anew: uvloop's own reading is as old as its turn.
             deadline_seconds = time.monotonic() + min(left) if left else None

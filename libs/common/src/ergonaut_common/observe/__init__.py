@@ -2,13 +2,28 @@
 
 from ergonaut_common.observe.logs import get_logger, start_logging
 from ergonaut_common.observe.metrics import serving_metrics
-from ergonaut_common.observe.traces import SpanEnd, carried_context, opened_span, span, start_tracing, trace_headers
+from ergonaut_common.observe.traces import (
+    OpenedSpan,
+    SpanContext,
+    SpanEnd,
+    carried_context,
+    current_context,
+    opened_span,
+    past_span,
+    span,
+    start_tracing,
+    trace_headers,
+)
 
 __all__ = [
+    "OpenedSpan",
+    "SpanContext",
     "SpanEnd",
     "carried_context",
+    "current_context",
     "get_logger",
     "opened_span",
+    "past_span",
     "serving_metrics",
     "span",
     "start_logging",

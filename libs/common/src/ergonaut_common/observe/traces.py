@@ -1,13 +1,14 @@
 """Spans that cross NATS and gRPC: the W3C `traceparent` travels in message headers and call metadata."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+SpanContext = trace.SpanContext
 _tracer = trace.get_tracer("ergonaut")
 
 SpanEnd = Callable[[BaseException | None], None]
@@ -54,18 +55,52 @@ def span(name: str, **attributes: str | int | float) -> Iterator[None]:
         yield
 
 
-def opened_span(name: str, headers: Mapping[str, str], **attributes: str | int | float) -> SpanEnd | None:
+class OpenedSpan:
+    """A span for work that ends in a callback; called at its end, told what went wrong."""
+
+    __slots__ = ("_span", "context")
+
+    def __init__(self, opened: trace.Span) -> None:
+        self._span = opened
+        context = opened.get_span_context()
+        self.context: trace.SpanContext | None = context if _sent and context.trace_flags.sampled else None
+        """What further spans of the work may be put under; None where nobody would get them."""
+
+    def __call__(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._span.record_exception(error)
+            self._span.set_status(trace.StatusCode.ERROR, str(error))
+        self._span.end()
+
+
+def opened_span(name: str, headers: Mapping[str, str], **attributes: str | int | float) -> OpenedSpan | None:
     """A span for work that ends in a callback; it joins the trace that the headers tell of. None where spans are sent to
     nobody and no trace is told of, which spares a service that answers very many requests the cost."""
     if not _sent and "traceparent" not in headers:
         return None
     parent = propagate.extract(dict(headers))
-    opened = _tracer.start_span(name, context=parent, attributes=attributes)
+    return OpenedSpan(_tracer.start_span(name, context=parent, attributes=attributes))
 
-    def end(error: BaseException | None) -> None:
-        if error is not None:
-            opened.record_exception(error)
-            opened.set_status(trace.StatusCode.ERROR, str(error))
-        opened.end()
 
-    return end
+def current_context() -> trace.SpanContext | None:
+    """What further spans of the work at hand may be put under; None where nobody would get them."""
+    if not _sent:
+        return None
+    here = trace.get_current_span().get_span_context()
+    return here if here.is_valid and here.trace_flags.sampled else None
+
+
+def past_span(
+    name: str,
+    times_ns: tuple[int, int],
+    *,
+    under: trace.SpanContext | None = None,
+    linked: Sequence[trace.SpanContext] = (),
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> trace.SpanContext:
+    """A span for work that is over, by its beginning and end in Unix nanoseconds: under one span, or linked to several."""
+    around = trace.set_span_in_context(trace.NonRecordingSpan(under)) if under is not None else context.Context()
+    links = [trace.Link(each) for each in linked]
+    past = _tracer.start_span(name, around, attributes=attributes, links=links, start_time=times_ns[0])
+    past.end(times_ns[1])
+    return past.get_span_context()

@@ -108,9 +108,11 @@ class Used:
 class Meter:
     """What one request used, for a caller who asks; the steps of a pipeline count on the same one."""
 
-    __slots__ = ("cpu_seconds", "is_measured")
+    __slots__ = ("cpu_seconds", "is_measured", "trace")
 
-    def __init__(self) -> None:
+    def __init__(self, trace: object = None) -> None:
+        self.trace = trace
+        """What spans of its runs are put under, where they are wanted."""
         self.cpu_seconds = 0.0
         self.is_measured = True
         """Whether all of it was work of the CPU, which alone is measured."""

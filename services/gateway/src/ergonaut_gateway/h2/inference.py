@@ -20,7 +20,7 @@ from ergonaut_gateway.h2.streams import Call, Stream
 from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.protocol.grpc_wire import GrpcTerms, decode_request, encode_answer, tell
-from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, metered
+from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, metered, traced
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Predictions, Wish
 
@@ -171,7 +171,9 @@ class InferCall:
         wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
         if terms.energy or head.fields.get(ASKING) in YES:
             wanted, self._footprint = metered(wanted, shared.predictions.energy)
-        self._span = opened_span("infer", head.fields, model=wish.model)
+        span = self._span = opened_span("infer", head.fields, model=wish.model)
+        if span is not None and span.context is not None:
+            wanted = traced(wanted, span.context)
         ticket = shared.predictions.submit(wish, wanted, self._done)
         if not self._over:
             self._ticket = ticket

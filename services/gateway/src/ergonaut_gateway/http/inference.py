@@ -25,7 +25,7 @@ from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_req
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
-from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, headers_of, metered
+from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, headers_of, metered, traced
 from ergonaut_gateway.service.predictions import Wish
 
 _HEADER_LENGTH = HEADER_LENGTH.lower()
@@ -132,6 +132,8 @@ class InferenceDoor:
         if terms.energy or headers.get(ASKING) in YES:
             wanted, footprint = metered(wanted, self._predictions.energy)
         span = opened_span("infer", headers, model=wish.model)
+        if span is not None and span.context is not None:
+            wanted = traced(wanted, span.context)
         ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span, footprint))
         if not exchange.over:
             exchange.on_gone(ticket.cancel)

@@ -21,6 +21,7 @@ from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Runner
 from ergonaut_gateway.service.batching import Engine
 from ergonaut_gateway.service.lanes import OVER, Lane, Ticket
+from ergonaut_gateway.service.tracing import trace_run
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """The buckets that Prometheus is told."""
@@ -133,6 +134,8 @@ class Served:
     def _meter(self, meter: Meter, ticket: Ticket) -> None:
         """Count a request's part of its run: by its rows."""
         batch = ticket.batch
+        if batch is not None and meter.trace is not None:
+            trace_run(ticket, batch, self.key, self._clock.monotonic())
         if batch is not None and batch.cpu_seconds:
             meter.count(batch.cpu_seconds * (ticket.rows / (batch.rows or 1)), is_measured=self.is_measured)
 

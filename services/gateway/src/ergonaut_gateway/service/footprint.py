@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ergonaut_common.observe import SpanContext
 from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.service.energy import Energy
@@ -23,6 +24,14 @@ def metered(request: InferenceRequest, energy: Energy) -> tuple[InferenceRequest
     """A request that counts what it uses, and what tells that."""
     meter = Meter()
     return msgspec.structs.replace(request, meter=meter), partial(energy.footprint, meter)
+
+
+def traced(request: InferenceRequest, trace: SpanContext) -> InferenceRequest:
+    """A request whose wait and run are told as spans under one of its own."""
+    if request.meter is not None:
+        request.meter.trace = trace
+        return request
+    return msgspec.structs.replace(request, meter=Meter(trace))
 
 
 def headers_of(told: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -96,8 +96,8 @@ OVER_ALREADY.state = OVER
 class Batch:
     """Requests that run as one."""
 
-    __slots__ = ("cpu_seconds", "input_seconds", "lane", "output_seconds", "results", "rows", "seconds", "started_seconds",
-                 "stop", "tickets", "together", "units", "waited_for")  # fmt: skip
+    __slots__ = ("cpu_seconds", "input_seconds", "is_traced", "lane", "output_seconds", "results", "rows", "seconds",
+                 "started_seconds", "stop", "tickets", "together", "units", "waited_for")  # fmt: skip
 
     def __init__(self, lane: "Lane", tickets: list[Ticket]) -> None:
         self.lane = lane
@@ -114,6 +114,7 @@ class Batch:
         self.input_seconds = 0.0
         self.output_seconds = 0.0
         self.together = False
+        self.is_traced = False
         self.results: Sequence[Mapping[str, Tensor] | Exception] = ()
 
     def compute(self, monotonic: Callable[[], float]) -> None:

@@ -229,7 +229,7 @@ class _Run:
         inputs = {own: there[here] for own, here in call.takes}
         ticket = self.plan.engine.submit_model(
             Wish(wish.tenant, asks.model, asks.version, wish.deadline_seconds, wish.priority),
-            InferenceRequest(self.request.id, inputs, self.plan.wanted[call.index]),
+            InferenceRequest(self.request.id, inputs, self.plan.wanted[call.index], self.request.meter),
             asked.answered,
         )
         if not asked.over:
