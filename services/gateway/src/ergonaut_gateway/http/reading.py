@@ -161,6 +161,10 @@ class Reader:
         text = value.decode("latin-1").strip(" \t")
         headers = self.headers
         if known in headers:
+            if known == "host":
+                # Which of them is meant is a question that a proxy may answer otherwise.
+                self._turn_away(400, "Host: came more than once")
+                return
             text = f"{headers[known]}, {text}"
         headers[known] = text
         self._head_bytes += len(name) + len(value)
@@ -256,6 +260,12 @@ class Reader:
 
     def _body_begins(self) -> None:
         """Before a body comes: refuse it where that can be told now, and remember a caller who waits for that."""
+        coding = self.headers.get("transfer-encoding", "")
+        if coding and (coding.lower() != "chunked" or self.version != "1.1"):
+            # RFC 9112, 6.1: of a body that is coded otherwise, and of any by an old caller, nobody knows where it ends.
+            words = f"{coding[:50]!r} is not taken by HTTP/{self.version}; send chunked by HTTP/1.1, or none"
+            self.refuse(Refused(words, field="Transfer-Encoding"))
+            return
         self._expected_bytes = int(self.headers.get("content-length", 0))
         if self._expected_bytes > self._limits.body_bytes:
             self._refuse_size()
