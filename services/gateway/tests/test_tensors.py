@@ -117,3 +117,13 @@ def test_rows_are_the_length_of_the_batch_axis_and_one_without_it() -> None:
     unbatched = Signature(inputs=(TensorSpec("x", "FP32", (4, 3)),), outputs=())
     request = InferenceRequest("", {"x": np.zeros((4, 3), dtype="<f4")})
     assert (row_count(request, SIGNATURE), row_count(request, unbatched)) == (4, 1)
+
+
+@pytest.mark.parametrize("shape", [[2**31 - 1, 0], [0, 5_000, 5_000], [5_000, 0, 5_000]])
+def test_an_empty_tensor_cannot_promise_more_than_a_body_could_bring(shape: list[int]) -> None:
+    with pytest.raises(Refused, match=r"^x\.shape: .* is too large for an empty tensor$"):
+        from_raw(b"", "FP32", shape, field="x")
+
+
+def test_an_empty_tensor_of_many_rows_is_taken() -> None:
+    assert from_raw(b"", "FP32", [100_000, 0, 28], field="x").shape == (100_000, 0, 28)

@@ -47,6 +47,10 @@ RANK_MAX = 16
 AXIS_MAX = 2**31 - 1
 """The longest axis; longer ones cannot be filled by any request that is let in."""
 
+EMPTY_MAX = 2**24
+"""What the other axes of an empty tensor may have together, as many as a large body has numbers: a request of some bytes could
+else make a model fill gigabytes, by a sum along the empty axis."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -70,7 +74,10 @@ def element_count(shape: Sequence[int], *, field: str) -> int:
     for length in shape:
         if not 0 <= length <= AXIS_MAX:
             raise Refused(f"{list(shape)} has an axis outside 0 to {AXIS_MAX}", field=f"{field}.shape")
-    return math.prod(shape)
+    count = math.prod(shape)
+    if not count and math.prod(length for length in shape if length) > EMPTY_MAX:
+        raise Refused(f"{list(shape)} is too large for an empty tensor", field=f"{field}.shape")
+    return count
 
 
 def shaped(flat: Tensor, shape: Sequence[int], *, field: str) -> Tensor:
