@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,7 +46,7 @@ def site(nats_url: str, tmp_path: Path) -> Site:
 
 
 @pytest.fixture
-async def ergonaut(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ergonaut]:
+def ergonaut(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ergonaut:
     """Runs `ergonaut pipelines` against the site; gives the exit code and what was printed."""
     monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ERGONAUT_API_KEY", site.process.keys[site.tenant])
@@ -57,7 +57,7 @@ async def ergonaut(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         done = await asyncio.to_thread(CliRunner().invoke, app, ["pipelines", *(str(each) for each in arguments)])
         return done.exit_code, done.stdout + done.stderr
 
-    yield run
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -138,9 +138,21 @@ def read_pipeline(document: Any, *, told: str) -> pb.Pipeline:
         nodes = [_node(name, node) for name, node in file.nodes.items()]
         return pb.Pipeline(name=file.name, nodes=nodes, inputs=inputs, because=file.because)
     except ValidationError as error:
-        first, *others = field_errors(error, _File)
+        first, *others = [
+            field_errors(error, _part_at(details["loc"]))[at] for at, details in enumerate(error.errors())
+        ]
         sentences = [first.message, *(f"{other.field}: {other.message}" for other in others)]
         raise Refused(f"{'; '.join(sentences)} ({told})", field=first.field) from error
+
+
+def _part_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Which part of a file a field belongs to, so that it is told what that part may have."""
+    inner = location[:-1]
+    if "when" in inner:
+        return _Condition
+    if "key" in inner:
+        return _Key
+    return _Step if len(inner) >= 4 else _Node if len(inner) == 2 else _File
 
 
 def as_document(pipeline: pb.Pipeline) -> dict[str, Any]:
