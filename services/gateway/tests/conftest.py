@@ -22,6 +22,7 @@ from ergonaut_gateway.fakes import (
 )
 from ergonaut_gateway.ports import ModelLoader, SignatureChecker
 from ergonaut_gateway.service import Catalogue, Deployment, EngineLimits, Models, Predictions
+from ergonaut_gateway.service.dozing import Dozers
 from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
@@ -84,11 +85,12 @@ class Gateways:
         policy: SignaturePolicy = SignaturePolicy.OFF,
         limits: EngineLimits | None = None,
         models_max: int = 3,
+        dozers: Dozers | None = None,
     ) -> Gateway:
         loader = loader or FakeModelLoader()
         spool = Spool(self.folder, file_bytes_max=file_bytes_max)
         trust = Trust(checker or FakeSignatureChecker(), policy)
-        catalogue = Catalogue(self.registry, self.files, loader, spool, trust)
+        catalogue = Catalogue(self.registry, self.files, loader, spool, trust, dozers)
         shared = SharedFiles(self.files, self.notes, self.clock)
         world = World(self.registry, self.files, shared, loader, self.announcer, self.clock, trust)
         models = Models(world, catalogue, spool, Limits(deployments=2, models=models_max, versions=3))

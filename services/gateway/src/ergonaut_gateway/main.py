@@ -10,6 +10,7 @@ from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
+from ergonaut_gateway.assembly.dozing import dozing
 from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
@@ -19,7 +20,8 @@ from ergonaut_gateway.http import Callers, InferenceDoor, QualityDoor, Router, o
 from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.pipeline_rpc import pipeline_door
 from ergonaut_gateway.rpc import NAMES, door
-from ergonaut_gateway.service import Predictions
+from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.quality import Quality
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.place import Seat, taken
 
@@ -32,7 +34,8 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         place = await stack.enter_async_context(taken(settings, seat))
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
-        models, catalogue = await open_models(settings, platform, bus, place)
+        dozers = await stack.enter_async_context(dozing(settings))
+        models, catalogue = await open_models(settings, platform, bus, place, dozers)
         quality = await stack.enter_async_context(watching(settings, bus))
         watch = quality.served if quality is not None else None
         predictions = Predictions(catalogue, bus, SystemClock(), engine_limits(settings), watch)
@@ -48,12 +51,10 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         pipelines = await stack.enter_async_context(
             serving_pipelines(settings, platform, bus, served, finishes=place.finishes)
         )
-        router = Router()
         callers = Callers(keys)
-        InferenceDoor(models, catalogue, predictions, callers).add_to(router)
-        if quality is not None:
-            QualityDoor(quality, callers).add_to(router)
-        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router, Reporting(bus, settings.report_seconds)))
+        router = _router(served, quality, callers)
+        reporting = Reporting(bus, settings.report_seconds)
+        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router, reporting))
         add = door(models, catalogue, predictions, pipeline_door(pipelines))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))
@@ -69,6 +70,15 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
                 group.create_task(grpc.let_go(within_seconds=settings.stop_seconds))
         await grpc.set_serving(False)
         await predictions.finish(within_seconds=settings.stop_seconds)
+
+
+def _router(served: tuple[Models, Catalogue, Predictions], quality: Quality | None, callers: Callers) -> Router:
+    """What the HTTP port answers by."""
+    router = Router()
+    InferenceDoor(*served, callers).add_to(router)
+    if quality is not None:
+        QualityDoor(quality, callers).add_to(router)
+    return router
 
 
 @asynccontextmanager

@@ -103,6 +103,12 @@ class Settings(DoorSettings):
         ge=0,
         description="Bytes of answers kept for requests that come again; only for models that always answer the same.",
     )
+    idle_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds without a request after which a model lets go of its memory; the next request waits until it is "
+        "loaded again. 0 is never; set it where there are more models than memory.",
+    )
     run_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Seconds that one request may wait and run; raise it for very slow models."
     )

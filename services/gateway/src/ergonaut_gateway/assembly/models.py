@@ -8,6 +8,7 @@ from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
 from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.service import Catalogue, Models
+from ergonaut_gateway.service.dozing import Dozers
 from ergonaut_gateway.service.files import SharedFiles
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
@@ -17,7 +18,7 @@ from ergonaut_gateway.workers.place import Place
 
 
 async def open_models(
-    settings: Settings, platform: PlatformSettings, bus: Bus, place: Place
+    settings: Settings, platform: PlatformSettings, bus: Bus, place: Place, dozers: Dozers | None = None
 ) -> tuple[Models, Catalogue]:
     """The models, those of the registry loaded."""
     spool = model_spool(settings, platform)
@@ -25,7 +26,7 @@ async def open_models(
     shared = SharedFiles(files, KvFileNotes(await bus.key_value(FILES_BUCKET)), SystemClock())
     trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
     loader = model_loader(settings)
-    catalogue = Catalogue(registry, files, loader, spool, trust)
+    catalogue = Catalogue(registry, files, loader, spool, trust, dozers)
     await catalogue.load_all()
     world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)

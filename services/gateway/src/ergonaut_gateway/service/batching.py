@@ -16,6 +16,7 @@ from ergonaut.errors import Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.batching import INLINE_SECONDS_MAX, Turns
 from ergonaut_gateway.domain.inference import Busy, InferenceRequest
+from ergonaut_gateway.service.holding import Holding
 from ergonaut_gateway.service.lanes import Batch, Lane, Ticket
 
 SWEEP_SECONDS_MAX = 0.25
@@ -54,6 +55,7 @@ class Engine:
         self._due: list[Lane] = []
         self._turn_comes = False
         self._turns: Turns[Lane] = Turns()
+        self._held = Holding(self._woken, self._monotonic)
         self._threads = _Threads(limits.threads, self._monotonic)
         self._at_work: set[_Work] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -101,7 +103,8 @@ class Engine:
         """Answer whatever is left, stop the threads and take no more. The threads end when their runs do."""
         if self._sweep is not None:
             self._sweep.cancel()
-        for lane in {*self._turns, *self._due}:
+        self._held.close()
+        for lane in {*self._turns, *self._due, *self._held}:
             for ticket in list(lane.waiting):
                 lane.give_up(ticket, why)
         for work in self._at_work:
@@ -118,11 +121,23 @@ class Engine:
         for lane in due:
             if not lane.waiting:
                 continue
-            if lane.fits_inline(INLINE_SECONDS_MAX - (now - begun)):
+            if lane.dozing is not None and lane.dozing.asleep:
+                self._hold(lane)
+            elif lane.fits_inline(INLINE_SECONDS_MAX - (now - begun)):
                 now = self._run_here(lane, now)
             else:
                 self._turns.add(lane.tenant, lane)
         if self._turns:
+            self._feed()
+
+    def _hold(self, lane: Lane) -> None:
+        self._held.hold(lane)
+        if self._sweep is None:
+            self._sweep_later()
+
+    def _woken(self, lane: Lane) -> None:
+        if lane.waiting:
+            self._turns.add(lane.tenant, lane)
             self._feed()
 
     def _run_here(self, lane: Lane, now: float) -> float:
@@ -175,13 +190,13 @@ class Engine:
         now = self._monotonic()
         began_before = now - self.limits.run_timeout_seconds
         why = Unavailable(f"the model took longer than {self.limits.run_timeout_seconds:g} s")
-        for lane in self._turns:
+        for lane in (*self._turns, *self._held):
             lane.drop_late(now)
             for ticket in [ticket for ticket in lane.waiting if ticket.began_seconds < began_before]:
                 lane.give_up(ticket, why)
         for work in list(self._at_work):
             _give_up(work.batches, why, began_before)
-        if self._at_work:
+        if self._at_work or self._held:
             self._sweep_later()
 
     def _busy(self, lane: Lane) -> Busy:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, ready_count
 from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
+from ergonaut_gateway.service.dozing import Dozers, Dozing
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
 
@@ -38,13 +40,20 @@ class Catalogue:
     """Holds a runner for each version that is to be ready."""
 
     def __init__(
-        self, registry: ModelRegistry, files: ModelFiles, loader: ModelLoader, spool: Spool, trust: Trust
+        self,
+        registry: ModelRegistry,
+        files: ModelFiles,
+        loader: ModelLoader,
+        spool: Spool,
+        trust: Trust,
+        dozers: Dozers | None = None,
     ) -> None:
         self._registry = registry
         self._files = files
         self._loader = loader
         self._spool = spool
         self._trust = trust
+        self._dozers = dozers
         self._held: dict[tuple[str, str], _Held] = {}
 
     def find(self, tenant: str, name: str, version: str = "") -> ReadyModel:
@@ -90,7 +99,9 @@ class Catalogue:
         for record in entry.model.ready:
             try:
                 given = (runners or {}).get(record.version)
-                loaded[record.version] = ReadyModel(record, given or await self.runner_of(record))
+                loaded[record.version] = ReadyModel(
+                    record, self._wrapped(record, given or await self.runner_of(record))
+                )
             except ErgonautError as error:
                 log.error("model not loaded", model=record.name, version=record.version, error=str(error))
         # Looked at again: another entry, or the same one by who made it, may have been applied while files were fetched.
@@ -123,6 +134,12 @@ class Catalogue:
         held = self._held.get((ready.record.tenant, ready.record.name))
         there = held.loaded.get(ready.record.version) if held is not None else None
         return ReadyModel(ready.record, there.runner) if there and there.record.file == ready.record.file else ready
+
+    def _wrapped(self, record: ModelRecord, runner: Runner) -> Runner:
+        """The same runner, where models may doze off as one that does."""
+        if self._dozers is None or isinstance(runner, Dozing):
+            return runner
+        return self._dozers.wrapped(record, runner, partial(self._load, record))
 
     async def _load(self, record: ModelRecord) -> Runner:
         async with self._spool.room() as path:

@@ -21,6 +21,7 @@ from ergonaut_gateway.domain.repeats import Key
 from ergonaut_gateway.domain.tallies import Runs
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Runner, Stop
+from ergonaut_gateway.service.dozing import Dozing
 
 WAITING, RUNNING, OVER = range(3)
 """A request's life."""
@@ -178,6 +179,9 @@ class Lane:
     def __init__(self, tenant: str, runner: Runner, rows_max: int, answered: "Answered", clock: Clock) -> None:
         self.tenant = tenant
         self.runner = runner
+        self.dozing = runner if isinstance(runner, Dozing) else None
+        if self.dozing is not None:
+            self.dozing.lanes.add(self)
         self.rows_max = rows_max
         self.joinable = runner.traits.joinable
         self.cost = first_cost(runner.traits.first_runs)
