@@ -181,6 +181,21 @@ async def test_deployments_predictions_and_removals_are_told(site: Site, bus: Bu
     assert f"ergonaut_inference_seconds_count{labels} 3.0" in metrics
 
 
+async def test_a_model_that_nobody_asks_for_falls_asleep_and_answers_again_when_asked(site: Site) -> None:
+    site.process.environment["ERGONAUT_GATEWAY_IDLE_SECONDS"] = "0.2"
+    asleep = f'ergonaut_model_asleep{{model="doubling",tenant="{site.tenant}",version="1"}} 1.0'
+
+    async def is_asleep(http: httpx.AsyncClient) -> bool:
+        return asleep in (await http.get(f"http://{site.metrics_address}/metrics")).text
+
+    with site.process.running():
+        async with healthy(site) as stub, httpx.AsyncClient() as http, asyncio.timeout(PATIENCE_SECONDS):
+            await deploy(stub, site, doubling())
+            while not await is_asleep(http):
+                await asyncio.sleep(0.05)
+            assert await served_version(site) == 1
+
+
 async def test_drift_of_what_is_asked_is_told_and_a_sample_of_requests_written_down(site: Site, bus: Bus) -> None:
     events = {
         kind: await bus.jetstream.subscribe(subject_of(kind.TYPE, tenant=site.tenant))
