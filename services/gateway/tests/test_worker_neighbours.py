@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from ergonaut_gateway.domain.models import Model
-from ergonaut_gateway.fakes import FakeModelRegistry
+from ergonaut_gateway.fakes import FakeModelRegistry, FakePipelineBook
 from ergonaut_gateway.workers import neighbours
-from ergonaut_gateway.workers.board import Board
-from ergonaut_gateway.workers.neighbours import NeighbourlyRegistry, Neighbours
+from ergonaut_gateway.workers.board import Board, Kept
+from ergonaut_gateway.workers.neighbours import NeighbourlyPipelineBook, NeighbourlyRegistry, Neighbours
+
+from .test_pipeline_contracts import RECORD
 
 
 @pytest.fixture
@@ -34,6 +36,19 @@ async def test_a_change_is_made_once_the_other_worker_has_applied_it(board: Boar
     assert not putting.done(), "the other worker has the change, and has not applied it yet"
     following = asyncio.ensure_future(anext(seen))
     assert (await asyncio.wait_for(putting, 5)).revision == entry.revision
+    following.cancel()
+
+
+async def test_pipelines_are_counted_by_themselves(board: Board) -> None:
+    book = FakePipelineBook()
+    one, two = (NeighbourlyPipelineBook(book, Neighbours(board, row, Kept.PIPELINES)) for row in range(2))
+    Neighbours(board, 1).applied(1_000)
+    putting = asyncio.create_task(one.put(RECORD, revision=0))
+    seen = two.changes(seconds=10)
+    entry = await anext(seen)
+    assert not putting.done()
+    following = asyncio.ensure_future(anext(seen))
+    assert await asyncio.wait_for(putting, 5) == entry
     following.cancel()
 
 

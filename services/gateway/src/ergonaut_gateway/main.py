@@ -48,9 +48,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
             await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
         served = (models, catalogue, predictions)
-        pipelines = await stack.enter_async_context(
-            serving_pipelines(settings, platform, bus, served, finishes=place.finishes)
-        )
+        pipelines = await stack.enter_async_context(serving_pipelines(settings, platform, bus, served, place))
         callers = Callers(keys)
         router = _router(served, quality, callers)
         reporting = Reporting(bus, settings.report_seconds)

@@ -17,6 +17,7 @@ from ergonaut_gateway.service.fusing import Fusing, Tools
 from ergonaut_gateway.service.pipeline_runs import Engine
 from ergonaut_gateway.service.pipelines import Pipelines, PipelineWorld
 from ergonaut_gateway.settings import Settings
+from ergonaut_gateway.workers.place import Place
 
 
 @asynccontextmanager
@@ -25,11 +26,9 @@ async def serving_pipelines(
     platform: PlatformSettings,
     bus: Bus,
     served: tuple[Models, Catalogue, Predictions],
-    *,
-    finishes: bool,
+    place: Place,
 ) -> AsyncIterator[Pipelines]:
-    """The pipelines, those of the records held ready and followed while the block runs; `finishes` says whether this process is
-    the one that does what others left undone."""
+    """The pipelines, those of the records held ready and followed while the block runs."""
     models, catalogue, predictions = served
 
     def find(tenant: str, model: str, version: str) -> ModelRecord:
@@ -44,7 +43,7 @@ async def serving_pipelines(
     )
     tools = Tools(OnnxFuser(), model_loader(settings), ObjectModelFiles(bus))
     fusing = Fusing(models, catalogue, model_spool(settings, platform), tools)
-    book = KvPipelineBook(await bus.key_value(BUCKET))
+    book = place.pipeline_book(KvPipelineBook(await bus.key_value(BUCKET)))
     world = PipelineWorld(book, bus, SystemClock(), models, catalogue, fusing)
     pipelines = Pipelines(world, predictions.plans, engine)
     await pipelines.load_all()
@@ -52,6 +51,6 @@ async def serving_pipelines(
     models.name_by(pipelines.named)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(background(pipelines.follow(resync_seconds=settings.resync_seconds)))
-        if finishes:
+        if place.finishes:
             await stack.enter_async_context(background(pipelines.keep_finishing(every_seconds=settings.resync_seconds)))
         yield pipelines

@@ -1,9 +1,18 @@
 """Numbers that all workers see, in memory that they share: each writes its own row and reads the others'."""
 
 import mmap
+from enum import IntEnum
 
-_PRESENT, _CONNECTIONS, _REVISION = range(3)
-_COLUMNS = 3
+
+class Kept(IntEnum):
+    """Records whose changes all workers follow; each kind counts its revisions by itself."""
+
+    MODELS = 2
+    PIPELINES = 3
+
+
+_PRESENT, _CONNECTIONS = range(2)
+_COLUMNS = 2 + len(Kept)
 _NUMBER_BYTES = 8
 
 
@@ -17,9 +26,10 @@ class Board:
         self.rows = rows
 
     def enter(self, row: int, *, revision: int = 0) -> None:
-        """A worker takes callers from now on, and has applied the registry's changes as far as this."""
+        """A worker takes callers from now on, and has applied the changes of records as far as this."""
         self._set(row, _CONNECTIONS, 0)
-        self._set(row, _REVISION, revision)
+        for kept in Kept:
+            self._set(row, kept, revision)
         self._set(row, _PRESENT, 1)
 
     def leave(self, row: int) -> None:
@@ -35,13 +45,13 @@ class Board:
         mine = self._get(row, _CONNECTIONS)
         return any(self._get(other, _CONNECTIONS) < mine for other in self._others(row))
 
-    def applied(self, row: int, revision: int) -> None:
-        """A worker has applied the registry's changes as far as this."""
-        self._set(row, _REVISION, max(revision, self._get(row, _REVISION)))
+    def applied(self, row: int, revision: int, kept: Kept = Kept.MODELS) -> None:
+        """A worker has applied the changes of these records as far as this."""
+        self._set(row, kept, max(revision, self._get(row, kept)))
 
-    def all_applied(self, row: int, revision: int) -> bool:
+    def all_applied(self, row: int, revision: int, kept: Kept = Kept.MODELS) -> bool:
         """Whether all other workers have applied this change."""
-        return all(self._get(other, _REVISION) >= revision for other in self._others(row))
+        return all(self._get(other, kept) >= revision for other in self._others(row))
 
     def _others(self, row: int) -> list[int]:
         return [other for other in range(self.rows) if other != row and self._get(other, _PRESENT)]

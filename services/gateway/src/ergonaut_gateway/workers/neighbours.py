@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.models import Entry, Model
-from ergonaut_gateway.ports import ModelRegistry
-from ergonaut_gateway.workers.board import Board
+from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
+from ergonaut_gateway.workers.board import Board, Kept
 
 PATIENCE_SECONDS = 5.0
 """How long the others are waited for: to fetch, check and load a large model. Whoever is later has lost NATS or is stuck, and
@@ -15,24 +16,29 @@ serves what it has."""
 LOOK_AGAIN_SECONDS = 0.005
 
 log = get_logger(__name__)
+RecordT = TypeVar("RecordT")
+EntryT = TypeVar("EntryT", bound=Entry | PipelineEntry)
+Record_contra = TypeVar("Record_contra", contravariant=True)
+Entry_co = TypeVar("Entry_co", covariant=True)
 
 
 class Neighbours:
-    """The other workers, as one worker sees them."""
+    """The other workers, as one worker sees them, and how far they are with one kind of records."""
 
-    def __init__(self, board: Board, row: int) -> None:
+    def __init__(self, board: Board, row: int, kept: Kept = Kept.MODELS) -> None:
         self._board = board
         self._row = row
+        self._kept = kept
 
     def applied(self, revision: int) -> None:
-        """This worker has applied the registry's changes as far as this."""
-        self._board.applied(self._row, revision)
+        """This worker has applied the records' changes as far as this."""
+        self._board.applied(self._row, revision, self._kept)
 
     async def all_applied(self, revision: int) -> None:
         """Return when the others have, too, or are late."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE_SECONDS
-        while not self._board.all_applied(self._row, revision):
+        while not self._board.all_applied(self._row, revision, self._kept):
             if loop.time() > give_up_at:
                 log.warning("other workers are late", revision=revision, waited_seconds=PATIENCE_SECONDS)
                 return
@@ -40,26 +46,43 @@ class Neighbours:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-class NeighbourlyRegistry:
-    """Fills `ModelRegistry`, by another one whose changes it tells to the neighbours."""
+class _Records(Protocol[Record_contra, Entry_co]):
+    """What models and pipelines are kept in alike."""
 
-    def __init__(self, registry: ModelRegistry, neighbours: Neighbours) -> None:
-        self._registry = registry
+    async def get(self, tenant: str, name: str) -> Entry_co | None: ...
+    async def put(self, record: Record_contra, /, *, revision: int) -> Entry_co: ...
+    async def entries(self) -> Sequence[Entry_co]: ...
+    def changes(self, *, seconds: float) -> AsyncIterator[Entry_co]: ...
+
+
+class _Neighbourly(Generic[RecordT, EntryT]):
+    """Keeps records in what another one is, whose changes it tells to the neighbours."""
+
+    def __init__(self, records: _Records[RecordT, EntryT], neighbours: Neighbours) -> None:
+        self._records = records
         self._neighbours = neighbours
 
-    async def get(self, tenant: str, name: str) -> Entry | None:
-        return await self._registry.get(tenant, name)
+    async def get(self, tenant: str, name: str) -> EntryT | None:
+        return await self._records.get(tenant, name)
 
-    async def put(self, model: Model, *, revision: int) -> Entry:
-        entry = await self._registry.put(model, revision=revision)
+    async def put(self, record: RecordT, /, *, revision: int) -> EntryT:
+        entry = await self._records.put(record, revision=revision)
         await self._neighbours.all_applied(entry.revision)
         return entry
 
-    async def entries(self) -> Sequence[Entry]:
-        return await self._registry.entries()
+    async def entries(self) -> Sequence[EntryT]:
+        return await self._records.entries()
 
-    async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
-        async for entry in self._registry.changes(seconds=seconds):
+    async def changes(self, *, seconds: float) -> AsyncIterator[EntryT]:
+        async for entry in self._records.changes(seconds=seconds):
             yield entry
             # Asked for the next one: this one was applied.
             self._neighbours.applied(entry.revision)
+
+
+class NeighbourlyRegistry(_Neighbourly[Model, Entry]):
+    """Fills `ModelRegistry`."""
+
+
+class NeighbourlyPipelineBook(_Neighbourly[PipelineRecord, PipelineEntry]):
+    """Fills `PipelineBook`."""

@@ -14,12 +14,12 @@ from prometheus_client import REGISTRY
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_gateway.entrance import Entrance, SharedEntrance, entrance
-from ergonaut_gateway.ports import ModelRegistry
+from ergonaut_gateway.ports import ModelRegistry, PipelineBook
 from ergonaut_gateway.settings import Settings
-from ergonaut_gateway.workers.board import Board
+from ergonaut_gateway.workers.board import Board, Kept
 from ergonaut_gateway.workers.channel import Channel, Kind
 from ergonaut_gateway.workers.merging import told
-from ergonaut_gateway.workers.neighbours import NeighbourlyRegistry, Neighbours
+from ergonaut_gateway.workers.neighbours import NeighbourlyPipelineBook, NeighbourlyRegistry, Neighbours
 
 GRACE_SECONDS = 8.0
 """After the time for requests at work, how long a worker may take to end before the system ends it: a loop that stands still
@@ -46,6 +46,10 @@ class Place(Protocol):
 
     def registry(self, registry: ModelRegistry) -> ModelRegistry:
         """The registry by which this process sees and makes changes."""
+        ...
+
+    def pipeline_book(self, book: PipelineBook) -> PipelineBook:
+        """The book of pipelines, likewise."""
         ...
 
     def opened(self, connections: Callable[[], int]) -> None:
@@ -80,6 +84,9 @@ class Alone:
 
     def registry(self, registry: ModelRegistry) -> ModelRegistry:
         return registry
+
+    def pipeline_book(self, book: PipelineBook) -> PipelineBook:
+        return book
 
     def opened(self, connections: Callable[[], int]) -> None:
         """Nobody needs to know."""
@@ -123,7 +130,6 @@ class WorkerPlace:
         self._seat = seat
         self._channel = channel
         self._crowd = Crowd(seat.board, seat.row)
-        self._neighbours = Neighbours(seat.board, seat.row)
         self._stop = asyncio.Event()
         self._others_serve = False
         self.http = SharedEntrance(*seat.http, self._crowd)
@@ -147,7 +153,10 @@ class WorkerPlace:
         return self._seat.number == 0
 
     def registry(self, registry: ModelRegistry) -> ModelRegistry:
-        return NeighbourlyRegistry(registry, self._neighbours)
+        return NeighbourlyRegistry(registry, Neighbours(self._seat.board, self._seat.row))
+
+    def pipeline_book(self, book: PipelineBook) -> PipelineBook:
+        return NeighbourlyPipelineBook(book, Neighbours(self._seat.board, self._seat.row, Kept.PIPELINES))
 
     def opened(self, connections: Callable[[], int]) -> None:
         self._crowd.connections = connections
