@@ -6,6 +6,7 @@ where they are not installed.
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections import deque
@@ -98,6 +99,7 @@ class _Callers:
         self._free: deque[Connection] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self._sent, self._busy, self._over = 0, 0, False
+        self._began, self._due, self._total = math.inf, 0, 0
         self._quiet = asyncio.Event()
 
     async def run(self) -> Outcome:
@@ -141,14 +143,17 @@ class _Callers:
 
     async def _at_a_rate(self, began: float, rate: float) -> None:
         """Send what is due and has a free caller. What finds none waits, and its waiting is part of its latency."""
-        due, total = 0, int(rate * self._load.seconds)
+        self._began, self._total = began, int(rate * self._load.seconds)
         while (now := time.monotonic()) - began < self._load.seconds:
-            until = min(total, int((now - began) * rate) + 1)
-            while due < until and self._free:
-                self._ask(self._free.popleft(), began + due / rate)
-                due += 1
+            self._ask_due(now, rate)
             await asyncio.sleep(TICK_SECONDS)
-        self._outcome.not_sent = total - due
+        self._outcome.not_sent = self._total - self._due
+
+    def _ask_due(self, now: float, rate: float) -> None:
+        until = min(self._total, int((now - self._began) * rate) + 1)
+        while self._due < until and self._free:
+            self._ask(self._free.popleft(), self._began + self._due / rate)
+            self._due += 1
 
     def _ask(self, connection: Connection, due: float) -> None:
         connection.row, connection.due = self._sent % len(self._requests), due
@@ -178,10 +183,14 @@ class _Callers:
             self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        if self._load.rate_per_second is None and self._sent and not self._over:
+        rate = self._load.rate_per_second
+        if rate is None and self._sent and not self._over:
             self._ask(connection, time.monotonic())
-        else:
-            self._free.append(connection)
+            return
+        self._free.append(connection)
+        if rate is not None and self._sent and not self._over:
+            # Whatever found no free caller goes at once; the next tick would be late.
+            self._ask_due(time.monotonic(), rate)
 
     def _unclean(self, sentence: str, count: int = 1) -> None:
         self._outcome.unclean += count
