@@ -19,6 +19,7 @@ from ergonaut_gateway.domain.pipelines.records import Fusion
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Fuser, ModelFiles, ModelLoader, Runner, Stop
 from ergonaut_gateway.service.catalogue import Catalogue
+from ergonaut_gateway.service.dozing import Dozing
 from ergonaut_gateway.service.models import Deployment, Models
 from ergonaut_gateway.service.spool import Spool
 
@@ -110,7 +111,7 @@ class Fusing:
         because = f"gives what {stages} give one by one, on {len(ROWS)} generated requests"
         if await self.is_there(tenant, name):
             return name, because
-        runners = {key: await self._catalogue.runner_of(record) for key, record in records.items()}
+        runners = {key: await self._awake(record) for key, record in records.items()}
         async with AsyncExitStack() as stack:
             files = {}
             for key, record in records.items():
@@ -129,6 +130,12 @@ class Fusing:
 
     async def _record(self, tenant: str, stage: Stage) -> ModelRecord:
         return (await self._models.get(tenant, stage.model)).named(stage.version)
+
+    async def _awake(self, record: ModelRecord) -> Runner:
+        runner = await self._catalogue.runner_of(record)
+        if isinstance(runner, Dozing):
+            await runner.wake()
+        return runner
 
     async def _write(self, record: ModelRecord, path: Path) -> None:
         with path.open("wb") as file:
