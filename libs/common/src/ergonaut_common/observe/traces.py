@@ -4,9 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from opentelemetry import context, propagate, trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from ergonaut_common.observe.unsent import UnsentSpans
 
 SpanContext = trace.SpanContext
 _tracer = trace.get_tracer("ergonaut")
@@ -20,15 +19,21 @@ _sent = False
 
 def start_tracing(service: str, otlp_endpoint: str) -> None:
     """Make spans in this process; send them to a collector where one is named."""
-    provider = TracerProvider(resource=Resource.create({"service.name": f"ergonaut-{service}"}))
-    if otlp_endpoint:
-        # The exporter takes long to import; a process that sends no spans shall not wait for it.
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
     global _sent  # noqa: PLW0603 - as global as the provider itself
     _sent = bool(otlp_endpoint)
-    trace.set_tracer_provider(provider)
+    trace.set_tracer_provider(_sending(service, otlp_endpoint) if _sent else UnsentSpans())
+
+
+def _sending(service: str, otlp_endpoint: str) -> trace.TracerProvider:
+    # Loaded here, since a process that sends no spans shall not wait for what sends them.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"ergonaut-{service}"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint)))
+    return provider
 
 
 def trace_headers() -> dict[str, str]:
