@@ -78,6 +78,24 @@ def test_the_board_tells_who_has_fewer_connections_of_those_who_take_callers(boa
     assert not board.gives_way(0)
 
 
+def test_what_a_worker_applied_before_it_took_callers_counts(board: Board) -> None:
+    board.begin(2)
+    board.applied(2, 4)
+    board.enter(2)
+    board.applied(1, 4)
+    assert board.all_applied(0, 4)
+
+
+def test_a_new_worker_on_the_row_of_one_that_died_has_applied_nothing(board: Board) -> None:
+    board.applied(1, 4)
+    board.count(1, 9)
+    board.leave(1)
+    board.begin(1)
+    board.enter(1)
+    assert not board.all_applied(0, 4)
+    assert not board.gives_way(0)
+
+
 def test_what_a_worker_has_applied_never_goes_back(board: Board) -> None:
     board.applied(1, 7)
     board.applied(1, 5)

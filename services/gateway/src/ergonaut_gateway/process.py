@@ -12,6 +12,7 @@ from ergonaut.errors import ErgonautError
 from ergonaut_common.lifetimes import run_service
 from ergonaut_common.observe import get_logger, start_logging
 from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway import memory
 from ergonaut_gateway.main import main
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.parent import Parent
@@ -20,6 +21,7 @@ from ergonaut_gateway.workers.place import Seat
 
 def start() -> None:
     """Be the gateway, by as many processes as its settings ask for; leaves with an exit code where it did not end well."""
+    memory.spare()
     try:
         settings = Settings()
         start_logging("gateway", PlatformSettings().log_level)

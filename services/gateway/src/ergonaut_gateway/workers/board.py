@@ -25,11 +25,13 @@ class Board:
         self._numbers = memoryview(self._memory).cast("q")
         self.rows = rows
 
-    def enter(self, row: int, *, revision: int = 0) -> None:
-        """A worker takes callers from now on, and has applied the changes of records as far as this."""
-        self._set(row, _CONNECTIONS, 0)
-        for kept in Kept:
-            self._set(row, kept, revision)
+    def begin(self, row: int) -> None:
+        """A new worker has the row, and has applied no changes of records yet."""
+        for column in range(_COLUMNS):
+            self._set(row, column, 0)
+
+    def enter(self, row: int) -> None:
+        """It takes callers from now on."""
         self._set(row, _PRESENT, 1)
 
     def leave(self, row: int) -> None:

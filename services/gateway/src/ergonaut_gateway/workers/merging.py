@@ -42,6 +42,13 @@ NOT_SUMMED: Mapping[str, Combine] = {
     "ergonaut_drift_open": max,
     "ergonaut_drift_distance": max,
     "ergonaut_quality_score": _mean,
+    # What each tells of all gateways together.
+    "ergonaut_gateway_cores_in_use": max,
+    "ergonaut_gateway_cores_expected": max,
+    "ergonaut_gateway_replicas_wanted": max,
+    # Where one of them holds a model, it is not asleep.
+    "ergonaut_model_asleep": min,
+    "ergonaut_completions_upstreams_left_alone": max,
 }
 """Gauges whose sum over workers would say nothing."""
 

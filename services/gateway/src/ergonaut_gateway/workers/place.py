@@ -127,6 +127,7 @@ class WorkerPlace:
     """One of several processes."""
 
     def __init__(self, seat: Seat, channel: Channel) -> None:
+        seat.board.begin(seat.row)
         self._seat = seat
         self._channel = channel
         self._crowd = Crowd(seat.board, seat.row)
