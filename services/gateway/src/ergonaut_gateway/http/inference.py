@@ -21,6 +21,7 @@ from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.exchange import JSON, Exchange, Headers
 from ergonaut_gateway.http.router import Router
+from ergonaut_gateway.http.unoffered import Unoffered
 from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
@@ -66,6 +67,7 @@ class InferenceDoor:
         router.add("POST", "/v2/repository/index", self.index, admit=self._admit)
         router.add("POST", "/v2/repository/models/{model}/load", self.load, admit=self._admit)
         router.add("POST", "/v2/repository/models/{model}/unload", self.unload, admit=self._admit)
+        Unoffered(self._callers).add_to(router)
 
     def live(self, exchange: Exchange) -> None:
         """Whether the process answers; open to probes."""

@@ -111,7 +111,7 @@ class Turn(Exchange):
     def _packs(self, status: int, body: bytes, content_type: str, further: bytes) -> bool:
         """Begin to send the answer packed, where the caller takes that; small ones at once."""
         encoding = encoding_wanted(self.request.headers.get("accept-encoding", ""))
-        if not encoding or status in BODILESS:
+        if not encoding or status in BODILESS or _reads_it_plain_only(self.request.path):
             return False
         further += heads.further((("content-encoding", encoding), ("vary", "accept-encoding")))
         if len(body) <= PACKED_INLINE_BYTES:
@@ -140,6 +140,12 @@ class Turn(Exchange):
         if self.stays and self.version == "1.0":
             stay = heads.STAY
         return b"".join((heads.beginning(status, content_type), *lines, stay, line.date, b"\r\n"))
+
+
+def _reads_it_plain_only(path: str) -> bool:
+    """Whether this is of the inference protocol and no prediction: Triton's asyncio client asks for packed answers everywhere
+    but can read only predictions that are, as Triton packs no others."""
+    return path.startswith("/v2/") and not path.endswith("/infer")
 
 
 class TurnStream:
