@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -11,6 +12,7 @@ import numpy as np
 from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
+from ergonaut_gateway.domain.demand import NOTHING_YET, History, Report
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
@@ -259,3 +261,27 @@ async def _changes(kept: _Kept[T], changed: asyncio.Condition, seconds: float) -
                     await changed.wait()
         except TimeoutError:
             return
+
+
+class FakeDemandBook:
+    """A `DemandBook` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, Report] = {}
+        self._history = NOTHING_YET
+        self._revision = 0
+
+    async def tell(self, report: Report) -> None:
+        self._reports[report.gateway] = report
+
+    async def reports(self, *, since: datetime) -> Sequence[Report]:
+        self._reports = {key: report for key, report in self._reports.items() if report.at >= since}
+        return list(self._reports.values())
+
+    async def history(self) -> tuple[History, int]:
+        return self._history, self._revision
+
+    async def keep_history(self, history: History, *, revision: int) -> None:
+        if revision != self._revision:
+            raise Conflict("what was learned of demand was changed by another")
+        self._history, self._revision = history, self._revision + 1

@@ -10,6 +10,7 @@ from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
+from ergonaut_gateway.assembly.demand import planning_demand
 from ergonaut_gateway.assembly.dozing import dozing
 from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
@@ -44,6 +45,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
         )
+        await stack.enter_async_context(planning_demand(settings, bus))
         if place.finishes:
             await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))

@@ -1,11 +1,13 @@
 """What the gateway needs of the world: records of models, their files, something that runs them, somebody to tell."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
+from ergonaut_gateway.domain.demand import History, Report
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
@@ -167,4 +169,24 @@ class References(Protocol):
 
     async def keep(self, record: ModelRecord, side: str, sketch: bytes) -> bytes:
         """Keep a sketch unless there is one; the one that is kept now."""
+        ...
+
+
+class DemandBook(Protocol):
+    """Keeps what each gateway's process tells of the cores that it uses, and what was learned of that. Raises Unavailable."""
+
+    async def tell(self, report: Report) -> None:
+        """Keep a gateway's newest report in place of the one before."""
+        ...
+
+    async def reports(self, *, since: datetime) -> Sequence[Report]:
+        """The newest report of each gateway that told since; older ones are forgotten."""
+        ...
+
+    async def history(self) -> tuple[History, int]:
+        """What was learned so far, and its revision; 0 where nothing was."""
+        ...
+
+    async def keep_history(self, history: History, *, revision: int) -> None:
+        """Replace what was learned as of this revision. Raises Conflict where another came first."""
         ...

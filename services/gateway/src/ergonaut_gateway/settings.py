@@ -103,6 +103,18 @@ class Settings(DoorSettings):
         ge=0,
         description="Bytes of answers kept for requests that come again; only for models that always answer the same.",
     )
+    demand_lead_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=24 * 3600,
+        description="Seconds ahead for which it is told how many replicas will be wanted, by what past weeks took; 0 tells "
+        "nothing. Make it the time that a new machine takes to be ready.",
+    )
+    demand_cores_per_replica: float = Field(
+        default=1.2,
+        gt=0,
+        description="Cores that one replica shall use at most: its cores times the share that leaves room for bursts.",
+    )
     idle_seconds: float = Field(
         default=0.0,
         ge=0,
