@@ -39,7 +39,7 @@ class Terms:
 
 
 JOINT_MIN = 4
-"""From so many requests on it pays to write the answers of all rows at once, which in a batch of 32 saves two fifths of the time."""
+"""From so many requests on it pays to write the answers of all rows at once, which in a batch of 32 saves half of the time."""
 
 _ROWS = "JSON"
 """Where `Whole.made` has them."""
