@@ -3,6 +3,7 @@
 import importlib
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,21 @@ def test_no_secret_lies_in_a_manifest() -> None:
         for document in yaml.safe_load_all(path.read_text()):
             assert document.get("kind") != "Secret", path
             assert not re.search(r"ergo_[0-9a-f]{12}_", str(document)), path
+
+
+@pytest.mark.parametrize(
+    ("component", "scaler"), [("gateway-hpa", "HorizontalPodAutoscaler"), ("gateway-keda", "ScaledObject")]
+)
+def test_an_autoscaler_alone_says_how_many_gateways_there_are(
+    render: Callable[[Sequence[str]], list[Document]], component: str, scaler: str
+) -> None:
+    documents = render([component])
+    (scaling,) = [each for each in documents if each["kind"] == scaler]
+    (gateway,) = [each for each in documents if each["kind"] == "Deployment" and each["metadata"]["name"] == "gateway"]
+    assert scaling["spec"]["scaleTargetRef"]["name"] == "gateway"
+    assert scaling["metadata"]["namespace"] == gateway["metadata"]["namespace"]
+    assert "replicas" not in gateway["spec"], "applying the manifests again would undo what the autoscaler did"
+    for document in documents:
+        # KEDA's kinds are not Kubernetes' own.
+        if document["apiVersion"].partition("/")[0] != "keda.sh":
+            validate(document)

@@ -14,6 +14,7 @@ from servers import Installation, until, write_job
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*-prometheus.json"))
 RULES = ROOT / "deploy" / "prometheus" / "ergonaut.rules.yml"
+SCALING = ROOT / "deploy" / "k8s" / "components" / "gateway-keda" / "scaledobject.yaml"
 
 SUFFIXES = re.compile(r"_(total|bucket|sum|count)$")
 UNITS = ("_seconds", "_watts", "_joules", "_grams_co2e", "_usd", "_bytes", "_ratio", "_fraction", "_grams_per_kwh")
@@ -70,7 +71,8 @@ def strange_labels(query: str, families: dict[str, Metric]) -> set[str]:
 def named() -> dict[str, set[str]]:
     """Where each metric is asked for."""
     places: dict[str, set[str]] = {}
-    texts = {path.stem: " ".join(queries(path)) for path in DASHBOARDS} | {RULES.name: RULES.read_text()}
+    texts = {path.stem: " ".join(queries(path)) for path in DASHBOARDS}
+    texts |= {path.name: path.read_text() for path in (RULES, SCALING)}
     for place, text in texts.items():
         for metric in re.findall(r"\bergonaut_\w+", text):
             places.setdefault(SUFFIXES.sub("", metric), set()).add(place)

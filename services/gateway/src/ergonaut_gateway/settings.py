@@ -104,7 +104,7 @@ class Settings(DoorSettings):
         description="Bytes of answers kept for requests that come again; only for models that always answer the same.",
     )
     demand_lead_seconds: float = Field(
-        default=0.0,
+        default=300.0,
         ge=0,
         le=24 * 3600,
         description="Seconds ahead for which it is told how many replicas will be wanted, by what past weeks took; 0 tells "
