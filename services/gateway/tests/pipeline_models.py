@@ -120,7 +120,7 @@ def house_of(
     tools = Tools(fuser or OnnxFuser(), loader, gateway.files)
     spool = Spool(gateway.spool_folder, file_bytes_max=1_000_000)
     fusing = Fusing(gateway.models, gateway.catalogue, spool, tools)
-    world = PipelineWorld(book, gateway.announcer, gateway.clock, gateway.models, gateway.catalogue, fusing)
+    world = PipelineWorld(book, gateway.announcer, gateway.clock, gateway.registry, gateway.models, fusing)
     pipelines = Pipelines(world, gateway.predictions.plans, engine)
     gateway.models.hold_by(pipelines.holds)
     gateway.models.name_by(pipelines.named)

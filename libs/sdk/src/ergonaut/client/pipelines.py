@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ergonaut.api.inference.v1 import pipelines_pb2 as pb
 from ergonaut.api.inference.v1.pipelines_pb2_grpc import PipelineServiceStub
+from ergonaut.channels import TRANSFER_TIMEOUT_SECONDS
 from ergonaut.client.connection import Connection, doing
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ class Pipelines:
         """Serve a pipeline from now on. `expected` is the revision that it replaces, 0 for none. Raises Conflict, Refused."""
         request = pb.ApplyPipelineRequest(pipeline=pipeline, expected_revision=expected)
         with doing(f"applying pipeline {pipeline.name}"):
-            return (await self._stub.ApplyPipeline(request)).pipeline
+            # Making one model of several may take as long as it takes to send one.
+            answer = await self._stub.ApplyPipeline(request, timeout=TRANSFER_TIMEOUT_SECONDS)
+            served: pb.ServedPipeline = answer.pipeline
+            return served
 
     async def check(self, pipeline: pb.Pipeline) -> pb.ServedPipeline:
         """What a pipeline would take and give; nothing is kept. Raises Refused where it does not fit together."""

@@ -4,6 +4,7 @@ Each stage's names get a prefix of its own; Identity nodes lead tensors from one
 """
 
 import json
+import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,12 +41,17 @@ OPSET_OF_OWN = 17
 """Where no stage says which version of the plain operators it uses; ours are in all of them."""
 
 
+MEMORY_BYTES_MAX = 8 * 1024**3
+"""Addresses that the program may use, libraries included: far more than the largest stages need, and an end for hostile ones."""
+
+
 class Unmergeable(Exception):
     """The files cannot become one; the words say why."""
 
 
 def main() -> None:
     """Be the program."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     request = json.load(sys.stdin)
     refused = ""
     try:

@@ -10,6 +10,8 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.fusing import OnnxFuser
 from ergonaut_gateway.adapters.pipelines import BUCKET, KvPipelineBook
+from ergonaut_gateway.adapters.registry import BUCKET as MODELS_BUCKET
+from ergonaut_gateway.adapters.registry import KvModelRegistry
 from ergonaut_gateway.assembly.models import model_loader, model_spool
 from ergonaut_gateway.domain.models import ModelRecord
 from ergonaut_gateway.service import Catalogue, Models, Predictions
@@ -43,8 +45,9 @@ async def serving_pipelines(
     )
     tools = Tools(OnnxFuser(), model_loader(settings), ObjectModelFiles(bus))
     fusing = Fusing(models, catalogue, model_spool(settings, platform), tools)
+    registry = KvModelRegistry(await bus.key_value(MODELS_BUCKET))
     book = place.pipeline_book(KvPipelineBook(await bus.key_value(BUCKET)))
-    world = PipelineWorld(book, bus, SystemClock(), models, catalogue, fusing)
+    world = PipelineWorld(book, bus, SystemClock(), registry, models, fusing)
     pipelines = Pipelines(world, predictions.plans, engine)
     await pipelines.load_all()
     models.hold_by(pipelines.holds)

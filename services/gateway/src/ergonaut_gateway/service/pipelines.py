@@ -9,7 +9,7 @@ from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, 
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.changes import Held
-from ergonaut_gateway.domain.models import ModelRecord, Signature, check_name
+from ergonaut_gateway.domain.models import Signature, check_name
 from ergonaut_gateway.domain.pipelines.checking import checked
 from ergonaut_gateway.domain.pipelines.graph import Graph
 from ergonaut_gateway.domain.pipelines.recipes import Unfused, candidates
@@ -27,8 +27,7 @@ from ergonaut_gateway.domain.pipelines.records import (
     removed,
 )
 from ergonaut_gateway.domain.pipelines.spec import Pipeline, place
-from ergonaut_gateway.ports import Announcer, PipelineBook
-from ergonaut_gateway.service.catalogue import Catalogue
+from ergonaut_gateway.ports import Announcer, ModelRegistry, PipelineBook
 from ergonaut_gateway.service.fusing import MADE_BY, Fusing
 from ergonaut_gateway.service.models import Models
 from ergonaut_gateway.service.pipeline_counting import Board
@@ -58,8 +57,8 @@ class PipelineWorld:
     book: PipelineBook
     announcer: Announcer
     clock: Clock
+    registry: ModelRegistry
     models: Models
-    catalogue: Catalogue
     fusing: Fusing
 
 
@@ -175,7 +174,8 @@ class Pipelines:
     async def finish_all(self) -> None:
         """Tell facts, make lost fused models anew, and remove those that no pipeline names."""
         # Read before the pipelines: a model that is old enough is named by a record by now, or never will be.
-        made = [record for tenant in self._tenants() for record in await self._made(tenant)]
+        models = [entry.model for entry in await self._world.registry.entries()]
+        made = [model.kept[-1] for model in models if model.is_kept and model.kept[-1].lineage.deployed_by == MADE_BY]
         entries = [await self._told(entry) for entry in await self._world.book.entries()]
         for entry in entries:
             await self._mended(entry.record)
@@ -272,11 +272,3 @@ class Pipelines:
         for fusion in fusions:
             if fusion.path in {each.path for each in record.fusions if each.model in lost}:
                 log.info("fused model made anew", pipeline=record.name, model=fusion.model, because=fusion.because)
-
-    async def _made(self, tenant: str) -> Sequence[ModelRecord]:
-        """The models of a tenant that were made for pipelines."""
-        models = await self._world.models.list(tenant)
-        return [model.kept[-1] for model in models if model.kept[-1].lineage.deployed_by == MADE_BY]
-
-    def _tenants(self) -> Sequence[str]:
-        return sorted({tenant for tenant, _ in self._held})
