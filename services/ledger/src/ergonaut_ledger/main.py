@@ -18,17 +18,27 @@ from ergonaut_ledger.adapters.budget_sums import ClickHouseBudgetSums
 from ergonaut_ledger.adapters.clickhouse import ClickHouseStore, open_store
 from ergonaut_ledger.adapters.engine import Engine, embedded, open_engine, server
 from ergonaut_ledger.adapters.exports import ClickHouseExportBooks
+from ergonaut_ledger.adapters.model_books import ClickHouseModelBooks
 from ergonaut_ledger.adapters.residual_mix import load_residual_mix
 from ergonaut_ledger.adapters.rollups import ClickHouseRollUps, ClickHouseUsage
 from ergonaut_ledger.adapters.statement_books import ClickHouseCertificateBook, ClickHouseStatementBooks
 from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
-from ergonaut_ledger.rpc import SERVICE_NAMES, analysis_door, budget_door, door, export_door, statement_door
+from ergonaut_ledger.rpc import (
+    SERVICE_NAMES,
+    analysis_door,
+    budget_door,
+    door,
+    export_door,
+    model_book_door,
+    statement_door,
+)
 from ergonaut_ledger.service import Keeping, Reporting, Rolling, Using
 from ergonaut_ledger.service.aging import Aging
 from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.budget_rounds import BudgetRounds
 from ergonaut_ledger.service.budgeting import Budgeting, BudgetWorld
 from ergonaut_ledger.service.exporting import Exporting
+from ergonaut_ledger.service.serving_models import ServingModels
 from ergonaut_ledger.service.statements import Statements
 from ergonaut_ledger.service.watching_anomalies import AnomalyWatching
 from ergonaut_ledger.settings import Settings
@@ -61,6 +71,8 @@ async def run(platform: PlatformSettings) -> None:
         await budget_rounds.start()
         await stack.enter_async_context(background(budget_rounds.run()))
         await stack.enter_async_context(background(budget_rounds.look()))
+        serving_models = _serving_models(store, settings)
+        await stack.enter_async_context(background(serving_models.keep_letting_go()))
         books = ClickHouseAnalysisBooks(store.engine, query_seconds=settings.query_seconds_max)
         anomalies = AnomalyWatching(books, BusAnnouncer(bus), SystemClock())
         await stack.enter_async_context(background(anomalies.watch()))
@@ -85,6 +97,7 @@ async def run(platform: PlatformSettings) -> None:
                     budget_door(budgeting),
                     analysis_door(Analysing(store, books, SystemClock())),
                     statement_door(_statements(store, settings)),
+                    model_book_door(serving_models),
                     export_door(Exporting(ClickHouseExportBooks(slow, seconds=settings.roll_seconds_max))),
                 ),
                 keys=KeyRing.load(platform.keys_file),
@@ -111,6 +124,11 @@ async def _budget_world(bus: Bus, store: ClickHouseStore, settings: Settings) ->
         gauges=PrometheusBudgetGauges(),
         clock=SystemClock(),
     )
+
+
+def _serving_models(store: ClickHouseStore, settings: Settings) -> ServingModels:
+    books = ClickHouseModelBooks(store.engine, query_seconds=settings.query_seconds_max)
+    return ServingModels(books, SystemClock(), requests_days=settings.requests_days)
 
 
 def _statements(store: ClickHouseStore, settings: Settings) -> Statements:

@@ -70,6 +70,11 @@ class Settings(DoorSettings):
         ge=7,
         description="Days that sums by minute are kept, at least as long as samples; sums by hour and day are kept for good.",
     )
+    requests_days: int = Field(
+        default=30,
+        ge=1,
+        description="Days that logged requests of models are kept; they go by whole days. Lower it where they are private.",
+    )
 
     def folder(self, platform: PlatformSettings) -> Path:
         """Where the embedded engine keeps its files."""

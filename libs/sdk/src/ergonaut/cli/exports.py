@@ -65,7 +65,7 @@ def usage(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
 
 def export(
-    table: Annotated[str, typer.Option("--table", help="samples, minutes, hours, days, runs or phases.")],
+    table: Annotated[str, typer.Option("--table", help="samples, minutes, hours, days, runs, phases or requests.")],
     period: Annotated[
         str, typer.Option("--period", help="A year, month or day such as 2026-03, or FROM..TO; all in UTC.")
     ] = "",

@@ -8,7 +8,7 @@ import typer
 
 from ergonaut import signing
 from ergonaut.api.inference.v1 import inference_pb2 as pb
-from ergonaut.cli import models_mlflow
+from ergonaut.cli import models_books, models_mlflow
 from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client import AsyncClient
 from ergonaut.client.connection import Connection
@@ -38,6 +38,7 @@ app = typer.Typer(
 
 
 models_mlflow.register(app)
+models_books.register(app)
 
 
 def register(parent: typer.Typer) -> None:

@@ -20,6 +20,7 @@ from ergonaut.client.blocking import (
     BlockingJobs,
     BlockingLedger,
     BlockingMeters,
+    BlockingModelBooks,
     BlockingModels,
     BlockingPipelines,
     BlockingPrices,
@@ -32,6 +33,7 @@ from ergonaut.client.connection import Connection
 from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
+from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
@@ -56,6 +58,7 @@ class AsyncClient:
         self.analysis = Analysis(self._connection)
         self.budgets = Budgets(self._connection)
         self.exports = Exports(self._connection)
+        self.model_books = ModelBooks(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,6 +96,7 @@ class Client:
         self.analysis = BlockingAnalysis(self._client.analysis, self._loop)
         self.budgets = BlockingBudgets(self._client.budgets, self._loop)
         self.exports = BlockingExports(self._client.exports, self._loop)
+        self.model_books = BlockingModelBooks(self._client.model_books, self._loop)
 
     def __enter__(self) -> Self:
         return self

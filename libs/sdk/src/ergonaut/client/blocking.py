@@ -12,6 +12,7 @@ from ergonaut.client.budgets import Budgets
 from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
+from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
@@ -196,6 +197,15 @@ class BlockingExports:
     def __init__(self, area: Exports, loop: Loop) -> None:
         self.file = loop.iterating(area.file)
         self.describe = loop.blocking(area.describe)
+
+
+class BlockingModelBooks:
+    """`ModelBooks` whose methods block."""
+
+    def __init__(self, area: ModelBooks, loop: Loop) -> None:
+        self.footprints = loop.blocking(area.footprints)
+        self.requests = loop.iterating(area.requests)
+        self.forget = loop.blocking(area.forget)
 
 
 class BlockingBudgets:

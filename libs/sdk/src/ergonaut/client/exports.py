@@ -28,7 +28,7 @@ class Exports:
     async def file(
         self, table: str, starts_at: datetime, ends_at: datetime, *, run_id: str = "", anonymous: bool = False
     ) -> AsyncIterator[bytes]:
-        """One Parquet file in pieces: `samples`, `minutes`, `hours`, `days`, `runs` or `phases` that began in a time.
+        """One Parquet file in pieces: `samples`, `minutes`, `hours`, `days`, `runs`, `phases` or `requests` of models.
 
         With `anonymous`, hosts, runs, jobs and projects are named by digests that only the ledger could make. Raises Refused.
         """

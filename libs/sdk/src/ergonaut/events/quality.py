@@ -98,6 +98,9 @@ class LoggedRequest(BaseModel):
 
     request_id: str
     answered_at: AwareDatetime
+    latency_ms: float | None = Field(
+        default=None, ge=0, description="Of the answer, waiting included; unset where it was not told."
+    )
     inputs: tuple[LoggedTensor, ...] = Field(max_length=TENSORS_MAX)
     outputs: tuple[LoggedTensor, ...] = Field(max_length=TENSORS_MAX)
 

@@ -54,7 +54,7 @@ class Served:
         """What its requests used, as far as it was shared out."""
         self._used_before = Used()
         self._last_seconds: float | None = None
-        self.watch: Callable[[InferenceRequest, Mapping[str, Tensor]], None] | None = None
+        self.watch: Callable[[InferenceRequest, Mapping[str, Tensor], float], None] | None = None
 
     def go_on_from(self, before: "Served") -> None:
         """Count on where another runner of the same version stopped."""
@@ -126,7 +126,7 @@ class Served:
         try:
             done(answer)
             if self.watch is not None and not isinstance(result, BaseException):
-                self.watch(request, result)
+                self.watch(request, result, seconds)
         except Exception:
             # One caller that cannot be answered must not keep the others of its batch from being so.
             log.exception("answer not given or not watched", model=self._model)

@@ -29,8 +29,8 @@ from ergonaut_gateway.service.plans import Cancellable, Plan, Plans
 UNTOLD_MAX = 1_000
 """Facts kept while nobody can be told: hours for a few models. Beyond that the oldest are dropped, which the log says."""
 
-Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor]], None]
-"""Sees each request that was answered, after its answer; never raises."""
+Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor], float], None]
+"""Sees each request that was answered, after its answer, and how many seconds that took; never raises."""
 
 log = get_logger(__name__)
 

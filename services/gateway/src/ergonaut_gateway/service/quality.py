@@ -66,7 +66,13 @@ class Quality(Collector):
         except Exception as error:
             self._note(record, error)
 
-    def answered(self, record: ModelRecord, request: InferenceRequest, outputs: Mapping[str, Tensor]) -> None:
+    def answered(
+        self,
+        record: ModelRecord,
+        request: InferenceRequest,
+        outputs: Mapping[str, Tensor],
+        seconds: float | None = None,
+    ) -> None:
         """Take in a request that was answered. Never raises."""
         if not (self._keeps or self._logs):
             return
@@ -74,16 +80,22 @@ class Quality(Collector):
             if self._keeps:
                 self.labels.answered(record, request, outputs)
             if self._logs:
-                self.requests.answered(record, request.id, request.inputs, outputs)
+                self.requests.answered(record, request, outputs, seconds)
         except Exception as error:
             self._note(record, error)
 
-    def served(self, record: ModelRecord, request: InferenceRequest, outputs: Mapping[str, Tensor]) -> None:
+    def served(
+        self,
+        record: ModelRecord,
+        request: InferenceRequest,
+        outputs: Mapping[str, Tensor],
+        seconds: float | None = None,
+    ) -> None:
         """Take in a request that was answered, for whoever has no batches. Never raises."""
         if self._observes:
             self.observe(record, request.inputs, outputs)
         if self._keeps or self._logs:
-            self.answered(record, request, outputs)
+            self.answered(record, request, outputs, seconds)
 
     async def label(self, tenant: str, model: str, labels: Mapping[str, Truth]) -> dict[Labelled, int]:
         """Say what was true; see `Labels.label`. Raises NotFound."""

@@ -10,6 +10,7 @@ from ergonaut.events import RequestsLogged
 from ergonaut.events.quality import REQUESTS_MAX, LoggedRequest
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.drift.features import TEXTS_MAX
+from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord
 from ergonaut_gateway.domain.request_log import Redaction, is_sampled, logged_tensors
 from ergonaut_gateway.domain.tensors import Tensor
@@ -61,9 +62,14 @@ class RequestLog:
         self._full: deque[RequestsLogged] = deque()
 
     def answered(
-        self, record: ModelRecord, request_id: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+        self,
+        record: ModelRecord,
+        request: InferenceRequest,
+        outputs: Mapping[str, Tensor],
+        seconds: float | None = None,
     ) -> None:
-        """Write a request down if it belongs to the sample."""
+        """Write a request down if it belongs to the sample; `seconds` is how long its answer took."""
+        request_id, inputs = request.id, request.inputs
         rate = self._logging.rates.get(record.name, self._logging.rate)
         if rate <= 0.0 or not is_sampled(request_id or _content(inputs), rate):
             return
@@ -75,6 +81,7 @@ class RequestLog:
         logged = LoggedRequest.model_construct(
             request_id=request_id,
             answered_at=self._clock.now(),
+            latency_ms=None if seconds is None else seconds * 1000,
             inputs=logged_tensors("inputs", inputs, redaction),
             outputs=logged_tensors("outputs", outputs, redaction),
         )

@@ -43,6 +43,10 @@ _TYPES: dict[str, pa.DataType] = {
     "electricity_microusd_per_kwh": pa.uint64(),
     "billing_increment_seconds": pa.uint64(),
     "available": pa.bool_(),
+    "version": pa.uint64(),
+    "answered_at": _TIME,
+    "latency_ms": pa.float64(),
+    "rate": pa.float64(),
 }
 """Columns that are not text."""
 
@@ -53,6 +57,7 @@ def arrow_tables(batch: Batch) -> Iterator[tuple[str, Any]]:
         "power_samples": batch.samples,
         "offers": batch.offers,
         "intensities": batch.intensities,
+        "model_requests": batch.requests,
     }
     for table, rows in told.items():
         if rows:

@@ -11,11 +11,14 @@ from clickhouse_connect.driver.client import Client
 
 from ergonaut_ledger.adapters.engine import Engine
 from ergonaut_ledger.adapters.rollups import DIMENSIONS
-from ergonaut_ledger.domain.exporting import Export, columns_of
+from ergonaut_ledger.domain.exporting import REQUESTS, Export, columns_of
 from ergonaut_ledger.domain.usage import EPOCH, Span
 
 SLICE_ROWS = 200_000
 """Rows of one slice, about 60 MB."""
+
+REQUEST_ROWS = 2_000
+"""Logged requests of one slice: at most some tens of megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,19 @@ WHERE started_at >= {starts_at:DateTime64(6, 'UTC')} AND started_at < {ends_at:D
 ORDER BY started_at, run_id
 """
 
+# Logged requests, in the order of time within a model, which is that in which they lie.
+_REQUESTS = """
+SELECT answered_at, model, version, request_id, latency_ms, rate, inputs, outputs, event_id, position
+FROM model_requests FINAL
+WHERE tenant = {tenant:String}
+    AND answered_at >= {starts_at:DateTime64(6, 'UTC')} AND answered_at < {ends_at:DateTime64(6, 'UTC')}
+    AND (model, answered_at, event_id, position) >
+        ({after_model:String}, fromUnixTimestamp64Micro({after_at:Int64}, 'UTC'), {after_event_id:String}, {after_position:Int64})
+ORDER BY model, answered_at, event_id, position
+LIMIT {limit:UInt64}
+SETTINGS do_not_merge_across_partitions_select_final = 1
+"""
+
 _WHOLE = {"runs": _RUNS, "phases": _PHASES}
 """Tables of which all is one slice: a run is a row, and told phases are bounded by the bus."""
 
@@ -112,6 +128,10 @@ class ClickHouseExportBooks:
             "starts_at": export.span.starts_at,
             "ends_at": export.span.ends_at,
         }
+        if export.table == REQUESTS:
+            async for rows in self._requests(asked):
+                yield rows
+            return
         if export.table in _WHOLE:
             yield await self._read(_WHOLE[export.table], asked)
             return
@@ -119,6 +139,18 @@ class ClickHouseExportBooks:
         for span in await self._spans(measured, export.span):
             async for rows in self._rows(export.table, asked | {"starts_at": span.starts_at, "ends_at": span.ends_at}):
                 yield rows
+
+    async def _requests(self, asked: Mapping[str, Any]) -> AsyncIterator[Any]:
+        after: dict[str, Any] = {"after_model": "", "after_at": 0, "after_event_id": "", "after_position": -1}
+        while True:
+            rows = await self._read(_REQUESTS, {**asked, **after, "limit": REQUEST_ROWS})
+            if rows.num_rows:
+                yield rows
+            if rows.num_rows < REQUEST_ROWS:
+                return
+            [last] = rows.slice(rows.num_rows - 1).to_pylist()
+            after = {f"after_{name}": last[name] for name in ("model", "event_id", "position")}
+            after["after_at"] = (last["answered_at"] - EPOCH) // timedelta(microseconds=1)
 
     async def _spans(self, measured: _Measured, whole: Span) -> list[Span]:
         """The time by partitions: within one, rows are in order."""

@@ -216,12 +216,17 @@ WITH chosen AS
 )
 SELECT
     event_id, subject, occurred_at,
-    if(
+    multiIf(
         body = '' AND type = 'telemetry.power.sampled',
         concat(
             '{"event_id":', toJSONString(event_id), ',"tenant":', toJSONString(tenant::String),
             ',"host":', toJSONString(key), ',"producer":', toJSONString(producer::String),
             ',"sequence":', toString(producer_sequence), ',"samples_kept_in":"power_samples"}'
+        ),
+        body = '' AND type = 'inference.request.logged',
+        concat(
+            '{"event_id":', toJSONString(event_id), ',"tenant":', toJSONString(tenant::String),
+            ',"model":', toJSONString(key), ',"requests_kept_in":"model_requests"}'
         ),
         body
     ) AS body

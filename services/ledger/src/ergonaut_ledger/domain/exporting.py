@@ -134,6 +134,23 @@ _PHASES = (
     Column("ended_at", _TIME, "", "Its end, UTC."),
     Column("metrics", _TEXT, "", "Figures told within it, a JSON object of numbers by name."),
 )
+_REQUESTS = (
+    Column("answered_at", _TIME, "", "When it was answered, UTC."),
+    Column("model", _TEXT, "", "The model's name."),
+    Column("version", _COUNT, "", "The version that answered."),
+    Column("request_id", _TEXT, "", "The caller's id of the request; empty where it gave none."),
+    Column("latency_ms", _NUMBER, "ms", "Until the answer, waiting included; null where not told."),
+    Column("rate", _NUMBER, "1", "The share of requests that was logged then."),
+    Column(
+        "inputs", _TEXT, "", "A JSON list of tensors: name, datatype, shape, values, and what was left out of them."
+    ),
+    Column("outputs", _TEXT, "", "Likewise."),
+    Column("event_id", _TEXT, "", "The message that told it; with `position` the request's identity."),
+    Column("position", pa.uint32(), "", "Its place in that message."),
+)
+REQUESTS = "requests"
+"""The table that holds what callers sent, so that it is never anonymous, and belongs to no run."""
+
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "samples": _SAMPLES,
     "minutes": _ROLLED,
@@ -141,6 +158,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     "days": _ROLLED,
     "runs": _RUNS,
     "phases": _PHASES,
+    REQUESTS: _REQUESTS,
 }
 
 
@@ -149,6 +167,15 @@ def columns_of(table: str) -> tuple[Column, ...]:
     if table not in TABLES:
         raise Refused(f"unknown table {table!r}; known are {', '.join(TABLES)}", field="table")
     return TABLES[table]
+
+
+def check(export: Export) -> None:
+    """Raise Refused for an export that cannot be made."""
+    columns_of(export.table)
+    if export.table == REQUESTS and export.anonymous:
+        raise Refused("is not possible for requests; they hold what callers sent", field="anonymous")
+    if export.table == REQUESTS and export.run_id:
+        raise Refused("requests belong to no run", field="run_id")
 
 
 def schema_of(export: Export) -> Any:

@@ -110,7 +110,24 @@ class IntensityRow:
     source: str
 
 
-Row = EventRow | SampleRow | OfferRow | IntensityRow
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """One request that the gateway logged; its tensors as JSON lists."""
+
+    told: Told
+    position: int
+    tenant: str
+    model: str
+    version: int
+    answered_at: datetime
+    request_id: str
+    latency_ms: float | None
+    rate: float
+    inputs: str
+    outputs: str
+
+
+Row = EventRow | SampleRow | OfferRow | IntensityRow | RequestRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,7 @@ class Batch:
     samples: list[SampleRow] = field(default_factory=list)
     offers: list[OfferRow] = field(default_factory=list)
     intensities: list[IntensityRow] = field(default_factory=list)
+    requests: list[RequestRow] = field(default_factory=list)
     readings: list[Readings] = field(default_factory=list)
     """Rows of `events` and `samples` that were read as columns."""
 
@@ -132,7 +150,7 @@ class Batch:
     @property
     def rows(self) -> list[Row]:
         """All that were read one by one."""
-        return [*self.events, *self.samples, *self.offers, *self.intensities]
+        return [*self.events, *self.samples, *self.offers, *self.intensities, *self.requests]
 
     def add(self, other: "Batch") -> None:
         """Take in the rows of another batch."""
@@ -140,4 +158,5 @@ class Batch:
         self.samples.extend(other.samples)
         self.offers.extend(other.offers)
         self.intensities.extend(other.intensities)
+        self.requests.extend(other.requests)
         self.readings.extend(other.readings)

@@ -6,10 +6,11 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ergonaut.events import EVENT_TYPES, Event, IntensityChanged, OfferChanged, PowerSampled
+from ergonaut.events import EVENT_TYPES, Event, IntensityChanged, OfferChanged, PowerSampled, RequestsLogged
 from ergonaut.events.base import Name
+from ergonaut.events.quality import LoggedTensor
 from ergonaut_ledger.domain.bounds import (
     EARLIEST,
     EVENT_ID_CHARACTERS_MAX,
@@ -20,10 +21,15 @@ from ergonaut_ledger.domain.bounds import (
     Message,
 )
 from ergonaut_ledger.domain.readings import is_reading, readings_of
-from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, Row, SampleRow, Told
+from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, RequestRow, Row, SampleRow, Told
 
 SUBJECT_PARTS = 7
 """`ergonaut.v1.<tenant>.<area>.<noun>.<past-verb>.<key>`."""
+
+_tensors = TypeAdapter(tuple[LoggedTensor, ...])
+
+LONG = frozenset({"body", "inputs", "outputs"})
+"""Texts that the bus bounds."""
 
 CAREFULLY_MAX = 4
 """So few messages beside an odd one are read one by one; to halve them again would cost as much."""
@@ -120,8 +126,8 @@ def _rows(message: Message, head: _AnyEvent, event: Event | None, event_type: st
         subject=message.subject,
         producer=event.producer if isinstance(event, PowerSampled) else "",
         producer_sequence=event.sequence if isinstance(event, PowerSampled) else 0,
-        # The samples are rows of their own; to keep them in the body too would double the books.
-        body="" if isinstance(event, PowerSampled) else message.data.decode(),
+        # What has rows of its own would double the books in the body too, and could not be forgotten there.
+        body="" if isinstance(event, (PowerSampled, RequestsLogged)) else message.data.decode(),
     )
     batch = Batch(events=[kept])
     match event:
@@ -129,6 +135,8 @@ def _rows(message: Message, head: _AnyEvent, event: Event | None, event_type: st
             batch.samples.extend(_sample_rows(told, event))
         case OfferChanged():
             batch.offers.append(_offer_row(told, event))
+        case RequestsLogged():
+            batch.requests.extend(_request_rows(told, event))
         case IntensityChanged():
             batch.intensities.extend(_intensity_rows(told, event))
     return batch
@@ -198,6 +206,25 @@ def _intensity_rows(told: Told, event: IntensityChanged) -> list[IntensityRow]:
     ]
 
 
+def _request_rows(told: Told, event: RequestsLogged) -> list[RequestRow]:
+    return [
+        RequestRow(
+            told=told,
+            position=position,
+            tenant=event.tenant,
+            model=event.model,
+            version=event.version,
+            answered_at=request.answered_at,
+            request_id=request.request_id,
+            latency_ms=request.latency_ms,
+            rate=event.rate,
+            inputs=_tensors.dump_json(request.inputs).decode(),
+            outputs=_tensors.dump_json(request.outputs).decode(),
+        )
+        for position, request in enumerate(event.requests)
+    ]
+
+
 def _storable_time(value: datetime) -> bool:
     return EARLIEST <= value < LATEST
 
@@ -214,7 +241,7 @@ def _must_be_storable(row: Row) -> None:
     for field in fields(row):
         value = getattr(row, field.name)
         check = _STORABLE.get(type(value))
-        if check is not None and field.name != "body" and not check(value):
+        if check is not None and field.name not in LONG and not check(value):
             raise ValueError(f"{field.name}: {str(value)[:80]} is beyond what the ledger can hold")
 
 

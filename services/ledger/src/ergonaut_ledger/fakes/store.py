@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from math import fsum
 from typing import Any, Protocol, TypeVar
 
-from ergonaut.events import PowerSampled, RunPaused
+from ergonaut.events import PowerSampled, RequestsLogged, RunPaused
 from ergonaut_ledger.domain.elsewhere import Days, HourOfDay, Offer
 from ergonaut_ledger.domain.footprints import ComponentSum, Coverage, PowerPoint, RunRecord
 from ergonaut_ledger.domain.readings import Readings
-from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, SampleRow, Told
+from ergonaut_ledger.domain.rows import Batch, EventRow, IntensityRow, OfferRow, RequestRow, SampleRow, Told
 from ergonaut_ledger.domain.usage import STEP_SECONDS, Usage, UsageQuestion
 from ergonaut_ledger.ports import KeptEvent
 
@@ -86,6 +86,8 @@ class FakeStore:
         self._samples: dict[Hashable, SampleRow] = {}
         self._offers: dict[Hashable, OfferRow] = {}
         self._intensities: dict[Hashable, IntensityRow] = {}
+        self.requests: dict[Hashable, RequestRow] = {}
+        """Logged requests, by their identity."""
 
     async def keep(self, batch: Batch) -> None:
         for readings in batch.readings:
@@ -93,6 +95,7 @@ class FakeStore:
         _keep(self._samples, batch.samples, lambda row: (row.tenant, row.told.event_id, row.position))
         _keep(self._offers, batch.offers, lambda row: (row.tenant, row.told.event_id))
         _keep(self._intensities, batch.intensities, lambda row: (row.tenant, row.told.event_id, row.position))
+        _keep(self.requests, batch.requests, lambda row: (row.tenant, row.told.event_id, row.position))
         _keep(self._events, batch.events, lambda row: (row.tenant, row.told.event_id))
 
     async def runs(self, tenant: str, limit: int) -> list[RunRecord]:
@@ -189,6 +192,10 @@ class FakeStore:
         found.sort(key=lambda row: (row.occurred_at, row.told.event_id), reverse=True)
         return [KeptEvent(row.told.event_id, row.subject, row.occurred_at, _body(row)) for row in found[:limit]]
 
+    def events_of(self, tenant: str, event_type: str) -> list[EventRow]:
+        """All events of a tenant and type."""
+        return [row for row in self._events.values() if (row.tenant, row.type) == (tenant, event_type)]
+
     def samples_of(self, tenant: str) -> list[SampleRow]:
         """All samples of a tenant."""
         return [row for row in self._samples.values() if row.tenant == tenant]
@@ -212,6 +219,9 @@ class FakeStore:
 
 
 def _body(row: EventRow) -> str:
+    if row.type == RequestsLogged.TYPE:
+        of_requests = {"event_id": row.told.event_id, "tenant": row.tenant, "model": row.key}
+        return json.dumps(of_requests | {"requests_kept_in": "model_requests"}, separators=(",", ":"))
     if row.body or row.type != PowerSampled.TYPE:
         return row.body
     told = {"event_id": row.told.event_id, "tenant": row.tenant, "host": row.key, "producer": row.producer}

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from grpc import aio
 
-from ergonaut.api.ledger.v1 import analysis_pb2, budgets_pb2, exports_pb2, ledger_pb2, statements_pb2
+from ergonaut.api.ledger.v1 import analysis_pb2, budgets_pb2, exports_pb2, ledger_pb2, models_pb2, statements_pb2
 from ergonaut.api.ledger.v1.ledger_pb2_grpc import add_LedgerServiceServicer_to_server
 from ergonaut_ledger.rpc.analysis import analysis_door
 from ergonaut_ledger.rpc.budgets import budget_door
 from ergonaut_ledger.rpc.exports import export_door
+from ergonaut_ledger.rpc.models import model_book_door
 from ergonaut_ledger.rpc.runs import LedgerDoor
 from ergonaut_ledger.rpc.statements import statement_door
 from ergonaut_ledger.service import Reporting, Using
@@ -17,6 +18,7 @@ SERVICE_NAMES: tuple[str, ...] = (
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     budgets_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
     analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["ModelBookService"].full_name,
     exports_pb2.DESCRIPTOR.services_by_name["ExportService"].full_name,
     statements_pb2.DESCRIPTOR.services_by_name["StatementService"].full_name,
 )
@@ -33,4 +35,12 @@ def door(reporting: Reporting, using: Using, *others: Callable[[aio.Server], Non
     return add
 
 
-__all__ = ["SERVICE_NAMES", "analysis_door", "budget_door", "door", "export_door", "statement_door"]
+__all__ = [
+    "SERVICE_NAMES",
+    "analysis_door",
+    "budget_door",
+    "door",
+    "export_door",
+    "model_book_door",
+    "statement_door",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyarrow import parquet
 
-from ergonaut_ledger.domain.exporting import Export, schema_of, shaped
+from ergonaut_ledger.domain.exporting import Export, check, schema_of, shaped
 from ergonaut_ledger.ports.exports import ExportBooks
 
 CHUNK_BYTES = 1024 * 1024
@@ -21,7 +21,8 @@ class Exporting:
         self._books = books
 
     async def file(self, export: Export) -> AsyncIterator[bytes]:
-        """The file's bytes in pieces of at most 1 MiB. Raises Refused before the first where the table is unknown."""
+        """The file's bytes in pieces of at most 1 MiB. Raises Refused before the first where it cannot be made."""
+        check(export)
         schema = schema_of(export)
         key = await self._books.key(export.tenant) if export.anonymous else b""
         sink = _Sink()
