@@ -10,6 +10,7 @@ from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
 from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_orchestrator.domain import FoundFiles, Lease, Observation, Program, StopReason
+from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +141,38 @@ class Workflows(Protocol):
 
     async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
         """Pass a wish on; False where no such workflow runs, which is fine. Raises Unavailable."""
+        ...
+
+
+class Traffic(Protocol):
+    """Endpoints: which versions of models get how many of a name's requests, and how they do."""
+
+    async def endpoint(self, tenant: str, name: str) -> Endpoint:
+        """An endpoint as it is now. Raises NotFound, Unavailable."""
+        ...
+
+    async def apply(self, tenant: str, endpoint: Endpoint, *, expected_revision: int, because: str) -> Endpoint:
+        """Set what an endpoint is; gives it with its new revision.
+
+        Raises Conflict where its revision is not the expected one, Refused, NotFound for its versions, Unavailable.
+        """
+        ...
+
+    async def figures(self, tenant: str, name: str) -> Figures:
+        """What each route did under the present revision. Raises NotFound, Unavailable."""
+        ...
+
+
+class ServedModels(Protocol):
+    """Models: their versions and aliases."""
+
+    async def versions(self, tenant: str, model: str) -> Versions:
+        """What is kept of a model. Raises NotFound, Unavailable."""
+        ...
+
+    async def name(self, tenant: str, model: str, alias: str, version: int, *, expected: int | None) -> None:
+        """Let an alias name a version. `expected` is what it must name until now, 0 for none, None for any.
+
+        Raises Conflict, Refused, NotFound, Unavailable.
+        """
         ...

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ergonaut.events.pipelines import PipelineChanged, PipelineRemoved
     from ergonaut.events.pricing import IntensityChanged, OfferChanged
     from ergonaut.events.quality import DriftFound, QualityChanged, RequestsLogged
+    from ergonaut.events.rollouts import RolloutPromoted, RolloutReverted, RolloutStarted
     from ergonaut.events.runs import (
         PhasesFinished,
         PhaseSpan,
@@ -49,6 +50,7 @@ _AREAS = {
     "pipelines": ("PipelineChanged", "PipelineRemoved"),
     "pricing": ("IntensityChanged", "OfferChanged"),
     "quality": ("DriftFound", "QualityChanged", "RequestsLogged"),
+    "rollouts": ("RolloutPromoted", "RolloutReverted", "RolloutStarted"),
     "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
     "telemetry": ("HostReported", "PowerSample", "PowerSampled"),
     "vectors": ("CollectionCreated", "CollectionDropped"),
@@ -90,6 +92,9 @@ __all__ = [
     "PowerSampled",
     "QualityChanged",
     "RequestsLogged",
+    "RolloutPromoted",
+    "RolloutReverted",
+    "RolloutStarted",
     "RunFinished",
     "RunPaused",
     "RunPreempted",

@@ -36,7 +36,7 @@ from ergonaut_orchestrator.domain.machines import (
     within_bounds,
 )
 from ergonaut_orchestrator.domain.memory import RESUME_RETRY_MIN, SoFar, going_on, so_far_of
-from ergonaut_orchestrator.domain.requests import accepted_request, job_id_from
+from ergonaut_orchestrator.domain.requests import accepted_input, accepted_request, job_id_from
 from ergonaut_orchestrator.domain.wishes import Wishes
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "Telling",
     "Wishes",
     "WorkflowIds",
+    "accepted_input",
     "accepted_request",
     "another_follows",
     "brief",

@@ -3,8 +3,21 @@
 from ergonaut_orchestrator.service.keeping import Keeping
 from ergonaut_orchestrator.service.leasing import Leasing
 from ergonaut_orchestrator.service.phases import Told
+from ergonaut_orchestrator.service.rolling_out import AliasMove, RollingOut, RouteChange
 from ergonaut_orchestrator.service.running import Running
 from ergonaut_orchestrator.service.steering import Steering
 from ergonaut_orchestrator.service.world import Bounds, StopRequest, World
 
-__all__ = ["Bounds", "Keeping", "Leasing", "Running", "Steering", "StopRequest", "Told", "World"]
+__all__ = [
+    "AliasMove",
+    "Bounds",
+    "Keeping",
+    "Leasing",
+    "RollingOut",
+    "RouteChange",
+    "Running",
+    "Steering",
+    "StopRequest",
+    "Told",
+    "World",
+]

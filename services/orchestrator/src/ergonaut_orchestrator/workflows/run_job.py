@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError
 
@@ -52,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         with_time_from,
     )
     from ergonaut_orchestrator.workflows import steps
+    from ergonaut_orchestrator.workflows.inputs import NO_INPUT
     from ergonaut_orchestrator.workflows.steps import is_cancelled, surely
 
 CHECKPOINTS = "checkpoints"
@@ -59,9 +59,6 @@ CHECKPOINTS = "checkpoints"
 
 RESUME_RETRY_MAX = timedelta(hours=1)
 """Prices and forecasts change by the hour; no forecast is told sooner."""
-
-NO_INPUT = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"{}"))
-"""What stands for an input that was not given; it is refused like any other that lacks a job."""
 
 Wish = Callable[[Wishes, Asked], Wishes]
 """What a signal changes."""

@@ -42,7 +42,7 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=10)
 """A step whose process has died is taken up again after this; every step beats each second or two."""
 
 
-def _step(*, try_for: timedelta, again_for: timedelta) -> ActivityConfig:
+def step(*, try_for: timedelta, again_for: timedelta) -> ActivityConfig:
     """How long one try at a step may take, and for how long it is tried again."""
     return ActivityConfig(
         start_to_close_timeout=try_for,
@@ -52,15 +52,15 @@ def _step(*, try_for: timedelta, again_for: timedelta) -> ActivityConfig:
     )
 
 
-PLACING = _step(try_for=timedelta(seconds=30), again_for=timedelta(hours=1))
-PROVISIONING = _step(try_for=timedelta(minutes=10), again_for=timedelta(hours=1))
-STARTING = _step(try_for=timedelta(minutes=1), again_for=timedelta(hours=1))
-COLLECTING = _step(try_for=timedelta(hours=1), again_for=ABSENCE_MAX)
-TEARING_DOWN = _step(try_for=timedelta(minutes=30), again_for=ABSENCE_MAX)
-TELLING = _step(try_for=timedelta(seconds=30), again_for=ABSENCE_MAX)
+PLACING = step(try_for=timedelta(seconds=30), again_for=timedelta(hours=1))
+PROVISIONING = step(try_for=timedelta(minutes=10), again_for=timedelta(hours=1))
+STARTING = step(try_for=timedelta(minutes=1), again_for=timedelta(hours=1))
+COLLECTING = step(try_for=timedelta(hours=1), again_for=ABSENCE_MAX)
+TEARING_DOWN = step(try_for=timedelta(minutes=30), again_for=ABSENCE_MAX)
+TELLING = step(try_for=timedelta(seconds=30), again_for=ABSENCE_MAX)
 
-ASKING = _step(try_for=timedelta(seconds=30), again_for=timedelta(hours=1))
-DROPPING = _step(try_for=timedelta(minutes=1), again_for=ABSENCE_MAX)
+ASKING = step(try_for=timedelta(seconds=30), again_for=timedelta(hours=1))
+DROPPING = step(try_for=timedelta(minutes=1), again_for=ABSENCE_MAX)
 
 WATCH_SLACK = timedelta(minutes=20)
 """On top of the run's own bound, for its program to be stopped; the bound itself is kept by the watch."""

@@ -1,21 +1,16 @@
-"""The Temporal door: each activity calls one use case and tells Temporal whether trying again helps. For `workflows`."""
+"""What `RunJob` may have done in the world; each activity calls one use case."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from temporalio import activity
 
-from ergonaut.errors import ErgonautError
 from ergonaut.jobs import Plan
 from ergonaut.workflows import RunJobInput
-from ergonaut_common.temporal import application_error
+from ergonaut_orchestrator.activities.working import at_work, translated
 from ergonaut_orchestrator.domain import Attempt, Collected, Ending, Lease, RunEnd, Saved, StopReason
 from ergonaut_orchestrator.service import Keeping, Leasing, Running, StopRequest, Told
-
-BEAT_SECONDS = 2.0
-"""Several beats fit into the workflow's heartbeat timeout, so that a busy machine is not taken for a dead one."""
 
 
 class Activities:
@@ -44,19 +39,19 @@ class Activities:
     @activity.defn
     async def place(self, request: RunJobInput) -> Plan:
         """Choose an offer and a start time."""
-        async with _at_work():
+        async with at_work():
             return await self._leasing.place(request, activity.info().workflow_id or "")
 
     @activity.defn
     async def provision(self, attempt: Attempt) -> None:
         """Get the machine, with the job's files on it."""
-        async with _at_work():
+        async with at_work():
             await self._leasing.provision(attempt)
 
     @activity.defn
     async def start(self, attempt: Attempt) -> None:
         """Start the program, once."""
-        async with _at_work():
+        async with at_work():
             await self._running.start(attempt)
 
     @activity.defn
@@ -66,7 +61,7 @@ class Activities:
         watching = asyncio.create_task(self._running.watch(attempt, _beat_for(stop, told), stop, told))
         while True:
             try:
-                with _translated():
+                with translated():
                     return await asyncio.shield(watching)
             except asyncio.CancelledError:
                 stop.reason = stop.reason or _why_cancelled()
@@ -78,55 +73,38 @@ class Activities:
     @activity.defn
     async def ask_to_stop(self, lease: Lease, reason: StopReason) -> None:
         """Let a wish reach the program at once, not only at the watch's next look."""
-        async with _at_work():
+        async with at_work():
             await self._leasing.ask_to_stop(lease, reason)
 
     @activity.defn
     async def save(self, attempt: Attempt) -> Saved:
         """Keep what an interrupted attempt leaves for the next one."""
-        async with _at_work():
+        async with at_work():
             return await self._keeping.save(attempt)
 
     @activity.defn
     async def drop_checkpoint(self, tenant: str, checkpoint: str) -> None:
         """Keep a checkpoint no longer."""
-        async with _at_work():
+        async with at_work():
             await self._keeping.drop(tenant, checkpoint)
 
     @activity.defn
     async def collect(self, attempt: Attempt) -> Collected:
         """Keep the files that the run leaves."""
-        async with _at_work():
+        async with at_work():
             return await self._keeping.collect(attempt)
 
     @activity.defn
     async def tear_down(self, lease: Lease, because: str) -> None:
         """Give the machine back."""
-        async with _at_work():
+        async with at_work():
             await self._leasing.tear_down(lease, because, again=activity.info().attempt > 1)
 
     @activity.defn
     async def tell_ended(self, ending: Ending) -> None:
         """Announce how an attempt ended."""
-        async with _at_work():
+        async with at_work():
             await self._keeping.tell_ended(ending)
-
-
-@contextlib.asynccontextmanager
-async def _at_work() -> AsyncIterator[None]:
-    """Beats while the block runs, so that a step whose process was killed is soon taken up by another; translates errors."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            activity.heartbeat()
-
-    beating = asyncio.create_task(beat())
-    try:
-        with _translated():
-            yield
-    finally:
-        beating.cancel()
 
 
 def _phases_told_before() -> int:
@@ -152,11 +130,3 @@ def _why_cancelled() -> StopReason | None:
     if details is not None and details.cancel_requested:
         return StopReason.CANCELLED
     return StopReason.PREEMPTED if activity.is_worker_shutdown() else None
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except ErgonautError as error:
-        raise application_error(error) from error

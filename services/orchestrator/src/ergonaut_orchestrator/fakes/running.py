@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the ports. The provider's passes the same contract test as the real one."""
+"""In-memory stand-ins for what jobs need. The provider's passes the same contract test as the real one."""
 
 import asyncio
 import io

@@ -1,0 +1,136 @@
+"""A gateway in memory: endpoints whose requests go where the weights say, and models with their aliases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
+from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Route, RouteFigures, Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How a version does: shares of its requests."""
+
+    failed: float = 0.0
+    slow: float = 0.0
+    wrong: float = 0.0
+
+
+class FakeServedModels:
+    """Models, their versions and aliases."""
+
+    def __init__(self) -> None:
+        self.models: dict[tuple[str, str], Versions] = {}
+        self.away_for = 0
+        """Calls that are not answered."""
+        self.forgets_answers = 0
+        """Changes that are made and whose answers are lost."""
+
+    async def versions(self, tenant: str, model: str) -> Versions:
+        self._answer()
+        if (tenant, model) not in self.models:
+            raise NotFound(f"no model {model} is served")
+        return self.models[tenant, model]
+
+    async def name(self, tenant: str, model: str, alias: str, version: int, *, expected: int | None) -> None:
+        known = await self.versions(tenant, model)
+        if expected is not None and known.aliases.get(alias, 0) != expected:
+            raise Conflict(f"alias {alias} of model {model} names another version than {expected}")
+        if version not in known.kept:
+            raise NotFound(f"version {version} of model {model} is not served")
+        aliases = {**known.aliases, alias: version}
+        default = aliases.get("champion", known.default)
+        self.models[tenant, model] = replace(known, aliases=aliases, default=default)
+        if self.forgets_answers:
+            self.forgets_answers -= 1
+            raise Unavailable("the answer was lost")
+
+    def _answer(self) -> None:
+        if self.away_for:
+            self.away_for -= 1
+            raise Unavailable("the gateway is away")
+
+
+class FakeTraffic:
+    """Endpoints; each look at the figures sees some more requests."""
+
+    def __init__(self, models: FakeServedModels) -> None:
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        self.rates: dict[tuple[str, int], Rates] = {}
+        self.requests_per_look = 2_000
+        self.labelled_share = 0.0
+        self.applied: list[Endpoint] = []
+        self.reasons: list[str] = []
+        self.away_for = 0
+        """Calls that are not answered."""
+        self.forgets_answers = 0
+        """Changes that are made and whose answers are lost."""
+        self.refuses = ""
+        """Why no change is made; empty where they are."""
+        self.splits: Callable[[Route], float] = lambda route: route.weight
+        self.on_figures: Callable[[], None] = lambda: None
+        self._models = models
+        self._counts: dict[tuple[str, str], dict[str, RouteFigures]] = {}
+
+    async def endpoint(self, tenant: str, name: str) -> Endpoint:
+        self._answer()
+        if (tenant, name) not in self.endpoints:
+            raise NotFound(f"there is no endpoint {name}")
+        return self.endpoints[tenant, name]
+
+    async def apply(self, tenant: str, endpoint: Endpoint, *, expected_revision: int, because: str) -> Endpoint:
+        self._answer()
+        self.reasons.append(because)
+        key = (tenant, endpoint.name)
+        now = self.endpoints[key].revision if key in self.endpoints else 0
+        if now != expected_revision:
+            raise Conflict(f"{endpoint.name} has revision {now}, not {expected_revision}")
+        if self.refuses:
+            raise Refused(self.refuses)
+        made = replace(endpoint, revision=now + 1)
+        self.endpoints[key] = made
+        self.applied.append(made)
+        self._counts[key] = {}
+        if self.forgets_answers:
+            self.forgets_answers -= 1
+            raise Unavailable("the answer was lost")
+        return made
+
+    async def figures(self, tenant: str, name: str) -> Figures:
+        self._answer()
+        self.on_figures()
+        endpoint = self.endpoints.get((tenant, name))
+        if endpoint is None:
+            raise NotFound(f"there is no endpoint {name}")
+        counts = self._counts.setdefault((tenant, name), {})
+        total = sum(self.splits(route) for route in endpoint.routes)
+        for route in endpoint.routes:
+            requests = round(self.requests_per_look * self.splits(route) / total)
+            counts[route.name] = self._more(counts.get(route.name, RouteFigures()), tenant, route, requests)
+        return Figures(endpoint.revision, dict(counts))
+
+    def person_applies(self, tenant: str, endpoint: Endpoint) -> None:
+        """Somebody else changes an endpoint."""
+        revision = self.endpoints[tenant, endpoint.name].revision + 1
+        self.endpoints[tenant, endpoint.name] = replace(endpoint, revision=revision)
+        self._counts[tenant, endpoint.name] = {}
+
+    def _more(self, known: RouteFigures, tenant: str, route: Route, requests: int) -> RouteFigures:
+        rates = self.rates.get(
+            (route.model, self._models.models[tenant, route.model].number_of(route.version)), Rates()
+        )
+        total = known.requests + requests
+        labelled = round(total * self.labelled_share)
+        return RouteFigures(
+            requests=total,
+            drawn=total,
+            failed=round(total * rates.failed),
+            slow=round(total * rates.slow),
+            labelled=labelled,
+            wrong=round(labelled * rates.wrong),
+        )
+
+    def _answer(self) -> None:
+        if self.away_for:
+            self.away_for -= 1
+            raise Unavailable("the gateway is away")
