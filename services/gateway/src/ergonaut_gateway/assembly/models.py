@@ -3,7 +3,6 @@
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_gateway import memory
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
@@ -29,7 +28,6 @@ async def open_models(
     loader = model_loader(settings)
     catalogue = Catalogue(registry, files, loader, spool, trust, dozers)
     await catalogue.load_all()
-    memory.give_back()
     world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue

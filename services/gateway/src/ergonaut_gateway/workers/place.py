@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
+from ergonaut_gateway import memory
 from ergonaut_gateway.entrance import Entrance, SharedEntrance, entrance
 from ergonaut_gateway.ports import ModelRegistry, PipelineBook
 from ergonaut_gateway.settings import Settings
@@ -88,8 +89,8 @@ class Alone:
     def pipeline_book(self, book: PipelineBook) -> PipelineBook:
         return book
 
-    def opened(self, connections: Callable[[], int]) -> None:
-        """Nobody needs to know."""
+    def opened(self, connections: Callable[[], int]) -> None:  # noqa: ARG002 - nobody else needs to know
+        memory.give_back_later()
 
     async def leave_requested(self) -> bool:
         await stop_requested()
@@ -163,6 +164,7 @@ class WorkerPlace:
         self._crowd.connections = connections
         self._seat.board.enter(self._seat.row)
         self._channel.send(Kind.READY)
+        memory.give_back_later()
 
     async def leave_requested(self) -> bool:
         loop = asyncio.get_running_loop()
