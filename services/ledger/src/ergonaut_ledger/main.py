@@ -71,11 +71,10 @@ async def run(platform: PlatformSettings) -> None:
         await budget_rounds.start()
         await stack.enter_async_context(background(budget_rounds.run()))
         await stack.enter_async_context(background(budget_rounds.look()))
-        serving_models = _serving_models(store, settings)
-        await stack.enter_async_context(background(serving_models.keep_letting_go()))
+        models = _serving_models(store, settings)
+        await stack.enter_async_context(background(models.keep_letting_go()))
         books = ClickHouseAnalysisBooks(store.engine, query_seconds=settings.query_seconds_max)
-        anomalies = AnomalyWatching(books, BusAnnouncer(bus), SystemClock())
-        await stack.enter_async_context(background(anomalies.watch()))
+        await stack.enter_async_context(background(AnomalyWatching(books, BusAnnouncer(bus), SystemClock()).watch()))
         await stack.enter_async_context(
             reading(
                 bus,
@@ -97,7 +96,7 @@ async def run(platform: PlatformSettings) -> None:
                     budget_door(budgeting),
                     analysis_door(Analysing(store, books, SystemClock())),
                     statement_door(_statements(store, settings)),
-                    model_book_door(serving_models),
+                    model_book_door(models),
                     export_door(Exporting(ClickHouseExportBooks(slow, seconds=settings.roll_seconds_max))),
                 ),
                 keys=KeyRing.load(platform.keys_file),
