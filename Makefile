@@ -48,7 +48,7 @@ chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream;
 	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
 
 fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES and FUZZ_SEED choose others
-	$(RUN) python -m services.gateway.tests.fuzz.run
+	$(RUN) --group fuzz python -m services.gateway.tests.fuzz.run
 
 test-ml: setup ## Tests with CPU torch, in an environment of their own
 	$(RUN) python tools/ml.py $(ML_OPTIONS)

@@ -8,10 +8,13 @@ import argparse
 import asyncio
 import os
 import random
+import re
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -26,6 +29,10 @@ LOT = 32
 LIVE_SHARE = 0.02
 FILES_SHARE = 0.002
 SIGNATURES_SHARE = 0.01
+WATCHED_SHARE = 0.1
+"""Of as many again, chosen by atheris by what code they reach."""
+
+WATCHED_SEEDS = 400
 FOUND_MAX = 20
 """After so many faults it is time to mend some."""
 
@@ -53,6 +60,7 @@ def main() -> int:
         faults = model_files(_share(options.bodies, FILES_SHARE), options.seed, Path(folder))
         faults += signatures(_share(options.bodies, SIGNATURES_SHARE), options.seed, Path(folder))
         faults += in_process(options.bodies, options.seed, Path(folder))
+        faults += watched(_share(options.bodies, WATCHED_SHARE), options.seed, Path(folder))
         faults += over_sockets(_share(options.bodies, LIVE_SHARE), options.seed, Path(folder))
     say("nothing was found" if not faults else f"{faults} faults were found")
     return 1 if faults else 0
@@ -108,6 +116,26 @@ def over_sockets(count: int, seed: int, folder: Path) -> int:
     for case, wrong in outcome.wrong[:FOUND_MAX]:
         say(f"  {case.kind}: {wrong}\n    {case.sent[:300]!r}")
     return len(outcome.wrong) + (outcome.growth_bytes > live.GROWTH_BYTES_MAX)
+
+
+def watched(count: int, seed: int, folder: Path) -> int:
+    """Cases that atheris chooses by the code they reach, where it is installed; gives the number of faults."""
+    if find_spec("atheris") is None:
+        say("by coverage: none, since atheris is not installed (make fuzz does so)")
+        return 0
+    corpus, draw = folder / "corpus", random.Random(seed)
+    corpus.mkdir()
+    for number in range(WATCHED_SEEDS):
+        (corpus / f"{number}").write_bytes(draw.randbytes(draw.choice((60, 200, 500))))
+    command = [sys.executable, "-m", f"{__package__}.with_atheris", f"-runs={count}", f"-seed={seed % 2**31}"]
+    command += ["-max_len=800", "-len_control=0", str(corpus)]
+    done = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True, check=False)
+    covered = re.findall(r"DONE +cov: (\d+)", done.stderr)
+    if done.returncode or not covered:
+        say(f"by coverage: {done.stderr[-3000:]}")
+        return 1
+    say(f"by coverage: {count}, {covered[0]} branches reached")
+    return 0
 
 
 def model_files(count: int, seed: int, folder: Path) -> int:
