@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
+from ergonaut.errors import ErgonautError, Refused, Unavailable
 from ergonaut_common.clock import Clock
-from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, Fit, InferenceAnswer, InferenceRequest, row_count
+from ergonaut_gateway.domain.inference import Busy, Fit, InferenceAnswer, InferenceRequest, row_count
 from ergonaut_gateway.domain.models import ModelRecord, Signature
 from ergonaut_gateway.domain.pipelines.combining import combined, drawn, key_of, point_of
 from ergonaut_gateway.domain.pipelines.conditions import holds
 from ergonaut_gateway.domain.pipelines.graph import Call, Graph, ModelCall
 from ergonaut_gateway.domain.pipelines.records import PipelineRecord
 from ergonaut_gateway.domain.pipelines.spec import Combine, Kind
+from ergonaut_gateway.domain.pipelines.troubles import told_in_place
 from ergonaut_gateway.domain.tallies import Runs, Statistics, Tally, statistics
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done
+from ergonaut_gateway.service.pipeline_whole import WholeRequest
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Wish
 
@@ -121,6 +123,9 @@ class PipelinePlan:
         except ErgonautError as error:
             done(error)
             return OVER_ALREADY
+        if self.graph.fused and self.is_ready(self.graph.fused):
+            whole = WholeRequest(self, request, done)
+            return whole.begun(wish, self.fused[self.graph.path])
         run = _Run(self, wish, request, (outputs, done))
         run.begin()
         return run
@@ -411,21 +416,6 @@ class _Ensemble:
             }
         except ValueError as error:
             return Refused(f"node {graph.node}: the answers of its branches do not fit together: {error}")
-
-
-def told_in_place(error: ErgonautError, place: str) -> ErgonautError:
-    """An error of a step as one of its pipeline: the same kind, with the place in its sentence."""
-    sentence = f"{place}: {error}"
-    retry_seconds = getattr(error, "retry_after_seconds", None)
-    if retry_seconds is not None:
-        return Busy(sentence, retry_after_seconds=retry_seconds)
-    if isinstance(error, NotFound):
-        # The caller's name was found; that the pipeline's was not is no fault of the caller.
-        return Unavailable(sentence)
-    for kind in (DeadlineExceeded, Unavailable, Refused, Conflict, Broken):
-        if isinstance(error, kind):
-            return kind(sentence)
-    return error
 
 
 def _wanted(asks: ModelCall) -> tuple[str, ...]:
