@@ -8,8 +8,9 @@ import pytest
 from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import ModelAliased, ModelRemoved
 from ergonaut_gateway.domain.changes import ALIASES_MAX, REMOVED_MAX, Naming
+from ergonaut_gateway.service.models import Deployment
 
-from .conftest import Gateway, Gateways
+from .conftest import Gateway, Gateways, chunks
 
 
 async def deployed(gateway: Gateway, *contents: bytes) -> None:
@@ -38,6 +39,21 @@ async def test_an_alias_is_resolved_wherever_a_version_is_asked_and_the_champion
     assert gateway.catalogue.list("default")[0].version == 2
     told = [event for event in gateway.announcer.told if isinstance(event, ModelAliased)]
     assert [(event.alias, event.version) for event in told] == [("challenger", 2), ("champion", 2)]
+
+
+async def test_a_challenger_is_ready_and_does_not_take_the_requests_of_who_asks_for_no_version(
+    gateway: Gateway,
+) -> None:
+    await deployed(gateway, b"model a")
+    wish = Deployment("default", "digits", alias="challenger")
+    for content in (b"model b", b"model b", b"model c"):
+        record = await gateway.models.deploy(wish, chunks(content))
+        assert (reached(gateway), reached(gateway, "challenger")) == (1, record.version)
+    model = await gateway.models.get("default", "digits")
+    assert (model.aliases, await states(gateway)) == (
+        {"champion": 1, "challenger": 3},
+        {1: "ready", 2: "unloaded", 3: "ready"},
+    )
 
 
 async def test_an_alias_moves_only_from_where_it_was_expected(gateway: Gateway) -> None:

@@ -57,7 +57,7 @@ class ModelDoor(ModelServiceServicer):
             raise Refused("is missing; the first message tells it", field="name")
         who = caller()
         lineage = lineage_of(first, deployed_by=who.principal)
-        wish = Deployment(who.tenant, first.name, lineage, first.signature_bundle)
+        wish = Deployment(who.tenant, first.name, lineage, first.signature_bundle, first.alias)
         record = await self._models.deploy(wish, chunks_of(first, request_iterator))
         model = await self._models.get(who.tenant, first.name)
         return pb.DeployModelResponse(model=told_version(model, record))

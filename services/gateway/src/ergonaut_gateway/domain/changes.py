@@ -8,6 +8,7 @@ from ergonaut.errors import Conflict, NotFound, Refused
 from ergonaut.events import Event, ModelAliased, ModelDeployed, ModelRemoved
 from ergonaut.ids import derived_id
 from ergonaut_gateway.domain.models import (
+    CHAMPION,
     Candidate,
     Fact,
     FactKind,
@@ -51,9 +52,22 @@ def same_file(current: Model, digest: str, *, is_signed: bool, signed_by: str) -
     return newest if is_known or not is_signed else None
 
 
-def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max: int, held: Held = NOBODY) -> Model:
-    """The model with one more version, which is ready. Numbers go on counting, so that one never means two files."""
+def deployed(
+    current: Model,
+    candidate: Candidate,
+    *,
+    at: datetime,
+    versions_max: int,
+    held: Held = NOBODY,
+    alias: str = "",
+) -> Model:
+    """The model with one more version, which is ready. Numbers go on counting, so that one never means two files.
+
+    With an alias, the version that was served by default is the champion from now on, unless the alias is that.
+    """
     version = current.version_last + 1
+    before, aliases = current.aliases, _aliases_with(current, alias, version)
+    current = replace(current, aliases=aliases)
     record = ModelRecord(
         tenant=current.tenant,
         name=current.name,
@@ -71,7 +85,21 @@ def deployed(current: Model, candidate: Candidate, *, at: datetime, versions_max
     )
     rested = tuple(_rested(current, older, held) for older in current.versions)
     grown = replace(current, versions=(*rested, record), version_last=version)
-    return _changed(_bounded(grown, held, at=at, versions_max=versions_max), Fact(FactKind.DEPLOYED, at, version))
+    facts = [Fact(FactKind.DEPLOYED, at, version)]
+    facts += [Fact(FactKind.ALIASED, at, named, each) for each, named in aliases.items() if named != before.get(each)]
+    return _changed(_bounded(grown, held, at=at, versions_max=versions_max), *facts)
+
+
+def _aliases_with(current: Model, alias: str, version: int) -> dict[str, int]:
+    """The aliases after a deployment that asked for one."""
+    if not alias:
+        return current.aliases
+    default = current.default
+    kept = {CHAMPION: default.version} if default is not None and alias != CHAMPION else {}
+    aliases = {**kept, **current.aliases, alias: version}
+    if len(aliases) > ALIASES_MAX:
+        raise Refused(f"a model has at most {ALIASES_MAX} aliases; remove one first", field="alias")
+    return aliases
 
 
 def ready_more(current: Model | None, held: Held = NOBODY) -> int:

@@ -8,7 +8,7 @@ from ergonaut.errors import Refused
 from ergonaut_gateway.domain.changes import Naming
 from ergonaut_gateway.domain.models import Lineage, Model, ModelRecord, Used, VersionState
 
-FIRST_ONLY = ("name", "run_id", "lineage", "signature_bundle")
+FIRST_ONLY = ("name", "run_id", "lineage", "signature_bundle", "alias")
 """Fields of a deployment that only its first message may have."""
 
 _STATES = {

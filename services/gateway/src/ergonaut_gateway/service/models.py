@@ -17,6 +17,7 @@ from ergonaut_gateway.domain.models import (
     Lineage,
     Model,
     ModelRecord,
+    check_alias,
     check_lineage,
     check_name,
 )
@@ -49,6 +50,8 @@ class Deployment:
     name: str
     lineage: Lineage = field(default_factory=Lineage)
     signature_bundle: str = ""
+    alias: str = ""
+    """That the version gets at once. Another one than the champion's leaves the version served by default as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Models:
         for what in filter(None, (namer(wish.tenant, wish.name) for namer in self._namers)):
             raise Refused(f"{what} is called {wish.name}; a model needs another name", field="name")
         check_lineage(wish.lineage)
+        if wish.alias:
+            check_alias(wish.alias)
         if len(wish.signature_bundle) > SIGNATURE_CHARACTERS_MAX:
             raise Refused(f"is longer than {SIGNATURE_CHARACTERS_MAX} characters", field="signature")
         with self._place():
@@ -106,7 +111,7 @@ class Models:
                 signed_by = await self._world.trust.check(upload.digest, wish.signature_bundle, model=wish.name)
                 current = await self._world.registry.get(wish.tenant, wish.name)
                 if current is not None and (there := await self._there(current, wish, upload.digest, signed_by)):
-                    return there
+                    return await self._aliased(wish, there)
                 self._check_room(
                     changes.ready_more(current.model if current else None, self._held(wish.tenant, wish.name))
                 )
@@ -221,6 +226,7 @@ class Models:
                 at=self._world.clock.now(),
                 versions_max=self._limits.versions,
                 held=self._held(wish.tenant, wish.name),
+                alias=wish.alias,
             )
             try:
                 entry = await self._world.registry.put(after, revision=told.revision if told else 0)
@@ -228,6 +234,13 @@ class Models:
                 continue
             return entry, after.versions[-1]
         raise Unavailable(f"other deployments of model {wish.name} keep coming first; ask again")
+
+    async def _aliased(self, wish: Deployment, record: ModelRecord) -> ModelRecord:
+        """The version with the alias of its deployment; it was there before."""
+        if not wish.alias:
+            return record
+        naming = Naming(wish.alias, str(record.version))
+        return (await self.alias(wish.tenant, wish.name, naming)).named(wish.alias)
 
     async def _there(self, current: Entry, wish: Deployment, digest: str, signed_by: str) -> ModelRecord | None:
         """The version that is this file already, ready; a record whose file was lost does not count."""
