@@ -51,6 +51,9 @@ EMPTY_MAX = 2**24
 """What the other axes of an empty tensor may have together, as many as a large body has numbers: a request of some bytes could
 else make a model fill gigabytes, by a sum along the empty axis."""
 
+TEXTS_MAX = 2**22
+"""Elements of a BYTES tensor: each is an object of its own, of 40 bytes or more, however short it is on the wire."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -95,7 +98,8 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, fi
     """Read a tensor from its raw form. Raises Refused, naming `field`, where the bytes do not fit datatype and shape."""
     dtype = dtype_of(datatype, field=field)
     if datatype == BYTES:
-        return shaped(object_array(_split(memoryview(raw), field=field)), shape, field=field)
+        expected = check_texts(element_count(shape, field=field), field=field)
+        return shaped(object_array(_split(memoryview(raw), expected, field=field)), shape, field=field)
     expected_bytes = element_count(shape, field=field) * dtype.itemsize
     if len(raw) != expected_bytes:
         raise Refused(
@@ -107,6 +111,13 @@ def from_raw(raw: bytes | memoryview, datatype: str, shape: Sequence[int], *, fi
     # Where a tensor begins in a body is its caller's doing, and not every engine reads across words.
     flat = flat if flat.flags.aligned else flat.copy()
     return flat.reshape(shape) if flat.size else shaped(flat, shape, field=field)
+
+
+def check_texts(count: int, *, field: str) -> int:
+    """The number of elements of a BYTES tensor. Raises Refused where these are too many."""
+    if count > TEXTS_MAX:
+        raise Refused(f"has {count} elements, at most {TEXTS_MAX} of BYTES are taken; send less at once", field=field)
+    return count
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -144,8 +155,9 @@ def object_array(elements: Sequence[bytes]) -> Tensor:
     return flat
 
 
-def _split(raw: memoryview, *, field: str) -> list[bytes]:
-    elements, at = [], 0
+def _split(raw: memoryview, expected: int, *, field: str) -> list[bytes]:
+    elements: list[bytes] = []
+    at = 0
     while at < len(raw):
         begin = at + _LENGTH.size
         if begin > len(raw):
@@ -154,4 +166,6 @@ def _split(raw: memoryview, *, field: str) -> list[bytes]:
         if at > len(raw):
             raise Refused("ends within an element", field=field)
         elements.append(bytes(raw[begin:at]))
+        if len(elements) > expected:
+            raise Refused(f"more elements were given than the {expected} of its shape", field=field)
     return elements

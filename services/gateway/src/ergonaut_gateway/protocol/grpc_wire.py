@@ -12,12 +12,21 @@ from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.tensors import (
     BYTES,
     Tensor,
+    check_texts,
     datatype_of,
     dtype_of,
     from_raw,
     object_array,
     shaped,
     to_raw,
+)
+from ergonaut_gateway.protocol.bounds import (
+    ID_CHARACTERS_MAX,
+    NAME_CHARACTERS_MAX,
+    PARAMETERS_MAX,
+    TENSORS_MAX,
+    check_count,
+    check_length,
 )
 from ergonaut_gateway.protocol.parameters import asked, refuse_unsupported
 
@@ -64,11 +73,15 @@ RAW, TYPED = GrpcTerms(raw=True), GrpcTerms(raw=False)
 def decode_request(request: pb.ModelInferRequest) -> tuple[InferenceRequest, GrpcTerms]:
     """Read a request. Raises Refused, naming the field that is wrong."""
     raw = request.raw_input_contents
+    check_length(request.id, ID_CHARACTERS_MAX, field="id")
+    check_count(len(request.inputs), TENSORS_MAX, field="inputs")
     if raw and len(raw) != len(request.inputs):
         raise Refused(f"has {len(raw)} entries for {len(request.inputs)} inputs", field="raw_input_contents")
     inputs: dict[str, Tensor] = {}
     for at, given in enumerate(request.inputs):
         name = given.name
+        if len(name) > NAME_CHARACTERS_MAX:
+            check_length(name, NAME_CHARACTERS_MAX, field=f"inputs[{at}].name")
         field = f"inputs.{name}"
         if name in inputs:
             raise Refused("is given twice", field=field)
@@ -91,6 +104,9 @@ def parameter_value(parameter: pb.InferParameter) -> object:
 
 
 def _outputs(request: pb.ModelInferRequest) -> tuple[str, ...]:
+    check_count(len(request.outputs), TENSORS_MAX, field="outputs")
+    for at, output in enumerate(request.outputs):
+        check_length(output.name, NAME_CHARACTERS_MAX, field=f"outputs[{at}].name")
     for output in request.outputs:
         if output.parameters:
             refuse_unsupported(output.parameters, field=f"outputs.{output.name}")
@@ -101,6 +117,7 @@ def _outputs(request: pb.ModelInferRequest) -> tuple[str, ...]:
 
 
 def _terms(request: pb.ModelInferRequest, raw: bool) -> GrpcTerms:
+    check_count(len(request.parameters), PARAMETERS_MAX, field="parameters")
     parameters = {name: parameter_value(parameter) for name, parameter in request.parameters.items()}
     wish = asked(parameters)
     tells_last = parameters.get(TELLS_LAST) is True
@@ -137,6 +154,8 @@ def _typed(given: Any, *, field: str) -> Tensor:
         raise Refused("has no typed contents; send it in raw_input_contents", field=f"{field}.datatype")
     field = f"{field}.contents.{held_by}"
     elements: Sequence[Any] = getattr(given.contents, held_by)
+    if given.datatype == BYTES:
+        check_texts(len(elements), field=field)
     try:
         flat = object_array(list(elements)) if given.datatype == BYTES else np.array(elements, dtype=dtype)
     except OverflowError as error:

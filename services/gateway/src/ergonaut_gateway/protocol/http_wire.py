@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -11,6 +11,14 @@ from ergonaut.errors import Refused
 from ergonaut_gateway.domain.batching import Part, Whole
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.tensors import DTYPES, Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.protocol.bounds import (
+    ID_CHARACTERS_MAX,
+    JSON_FREE_BYTES,
+    NAME_CHARACTERS_MAX,
+    PARAMETERS_MAX,
+    TENSORS_MAX,
+    check_numbers,
+)
 from ergonaut_gateway.protocol.json_tensors import Fp32, dump, flat_tensor, from_json, to_json
 from ergonaut_gateway.protocol.parameters import asked, flag, refuse_unsupported
 
@@ -52,37 +60,41 @@ _BINARY = Terms(by_default=True, by_output={})
 """Of whoever has only this to say, as Triton's client does by default."""
 
 
+_Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
+_Parameters = Annotated[dict[str, Any], msgspec.Meta(max_length=PARAMETERS_MAX)]
+
+
 class _Input(msgspec.Struct):
-    name: str
+    name: _Name
     datatype: str
     shape: list[int]
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters = {}
     data: msgspec.Raw = msgspec.Raw()
 
 
 class _FlatInput(msgspec.Struct):
     """An input as most are in JSON."""
 
-    name: str
+    name: _Name
     datatype: Literal["FP32"]
     shape: list[int]
     data: list[Fp32]
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters = {}
 
 
 class _Output(msgspec.Struct):
-    name: str
-    parameters: dict[str, Any] = {}
+    name: _Name
+    parameters: _Parameters = {}
 
 
 _Given = TypeVar("_Given", _Input, _FlatInput)
 
 
 class _Request(msgspec.Struct, Generic[_Given]):
-    inputs: list[_Given]
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    outputs: list[_Output] = []
+    inputs: Annotated[list[_Given], msgspec.Meta(max_length=TENSORS_MAX)]
+    id: Annotated[str, msgspec.Meta(max_length=ID_CHARACTERS_MAX)] = ""
+    parameters: _Parameters = {}
+    outputs: Annotated[list[_Output], msgspec.Meta(max_length=TENSORS_MAX)] = []
 
 
 _decoder = msgspec.json.Decoder(_Request[_Input])
@@ -91,6 +103,8 @@ _flat_decoder = msgspec.json.Decoder(_Request[_FlatInput])
 
 def decode_request(body: bytes | memoryview, header_length: str | None = None) -> tuple[InferenceRequest, Terms]:
     """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
+    if header_length is None and len(body) > JSON_FREE_BYTES:
+        check_numbers(body)
     document, inputs = (_flat(body) if header_length is None else None) or _any(body, header_length)
     if not (document.outputs or document.parameters):
         return InferenceRequest(document.id, inputs), _USUAL
@@ -151,6 +165,7 @@ def _any(body: bytes | memoryview, header_length: str | None) -> tuple[_Request[
         document, binary = _document(body), _NOTHING
     else:
         whole, json_bytes = memoryview(body), _json_length(header_length, len(body))
+        check_numbers(whole[:json_bytes])
         document, binary = _document(whole[:json_bytes]), _Binary(whole[json_bytes:])
     inputs: dict[str, Tensor] = {}
     for given in document.inputs:
