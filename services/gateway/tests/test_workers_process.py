@@ -79,6 +79,7 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator["Load"]:
+        await all_take_callers(self._site)
         async with asyncio.TaskGroup() as group:
             for caller in self.http:
                 group.create_task(self._ask_http(caller))
@@ -203,6 +204,17 @@ async def test_all_workers_are_replaced_one_by_one_and_no_request_fails(running:
     assert await running.process.stopped(within_seconds=20) == 0
 
 
+async def test_workers_that_are_replaced_read_the_keys_anew(running: Site) -> None:
+    async with healthy(running) as stub:
+        await deploy(stub, running, doubling())
+    path = Path(running.process.environment["ERGONAUT_KEYS_FILE"])
+    _, running.process.keys = key_ring_file(path.parent, (running.tenant,))
+    first = {worker.pid for worker in workers(running)}
+    os.kill(running.process.pid, signal.SIGHUP)
+    await until(lambda: len(workers(running)) == WORKERS and not first & {worker.pid for worker in workers(running)})
+    assert await served_version(running) == 1
+
+
 async def test_callers_are_shared_among_the_workers(running: Site) -> None:
     async with healthy(running) as stub:
         await deploy(stub, running, doubling())
@@ -227,6 +239,7 @@ async def test_a_change_that_was_answered_is_known_to_every_worker(running: Site
 async def test_one_page_of_metrics_counts_for_all_workers_and_never_falls(running: Site) -> None:
     async with healthy(running) as stub:
         await deploy(stub, running, doubling())
+        await all_take_callers(running)
         for _ in range(20):
             await served_version(running)
         assert requests_counted(await scraped(running)) == 20
@@ -253,6 +266,7 @@ async def test_nothing_is_left_of_a_gateway_whose_parent_is_killed_and_another_h
 async def test_a_stop_lets_all_workers_finish_and_ends_the_parent_last(running: Site) -> None:
     async with healthy(running) as stub:
         await deploy(stub, running, doubling())
+    await all_take_callers(running)
     children = workers(running)
     assert await running.process.stopped(within_seconds=20) == 0
     assert not any(child.is_running() for child in children)

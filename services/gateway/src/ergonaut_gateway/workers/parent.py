@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 
 from ergonaut_common.lifetimes import EXIT_BAD_SETTINGS
 from ergonaut_common.observe import get_logger, serving_metrics
+from ergonaut_gateway import memory
 from ergonaut_gateway.entrance import bound
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.board import Board
@@ -104,6 +105,7 @@ class Parent:
         # What is loaded by now is shared with all workers, as long as no collection writes to it.
         gc.collect()
         gc.freeze()
+        memory.give_back()
         while isinstance(wish := self._loop.run_until_complete(self._wishes.get()), _Start):
             seat = self._fork(wish)
             if seat is not None:
