@@ -29,11 +29,12 @@ WAITING, RUNNING, OVER = range(3)
 WARY_RUNS = 100
 """After a run that held the event loop up, so many runs go to threads before it is tried there again."""
 
-LEARNED_RUNS = 256
-"""So many runs tell all that they can; after them one of LEARNED_EVERY does, since to learn takes as long as a third of a run of
+LEARNED_EVERY = 4
+"""Of runs that are all of one size, which tell the same, one in so many is learned from; it takes as long as a third of a run of
 a small model."""
 
-LEARNED_EVERY = 4
+TRIED_EVERY = 64
+"""Where joining is not known to pay it is tried once in so many times."""
 
 HELD_UP_SECONDS = 10 * INLINE_SECONDS_MAX
 """A run on the event loop that took longer held it up."""
@@ -198,6 +199,8 @@ class Lane:
         self._deadlines = False
         self._steady = runner.traits.steady
         self._wary = 0
+        self._times_apart = 0
+        self._units_learned = 0.0
         names = tuple(spec.name for spec in runner.signature.inputs)
         self._first, self._others = names[0] if names else "", names[1:]
         self._fixed_rows = has_fixed_rows(runner.signature)
@@ -282,19 +285,26 @@ class Lane:
         """All that waits."""
         self.drop_late(now_seconds)
         batches: list[Batch] = []
-        count = len(self.waiting)
-        joins = self.joinable and self.cost.joining_pays(sum([ticket.units for ticket in self.waiting]), count)
-        rows_max = self.rows_max if joins else 0
+        rows_max = self.rows_max if self.joinable and self._joins() else 0
         while self.waiting:
             batches.append(self._batch(rows_max))
         return batches
+
+    def _joins(self) -> bool:
+        """Whether what waits should run as one; now and then it does against all that is known, or nothing new would be."""
+        count = len(self.waiting)
+        if self.cost.joining_pays(sum([ticket.units for ticket in self.waiting]), count):
+            return True
+        self._times_apart += count > 1
+        return self._times_apart % TRIED_EVERY == TRIED_EVERY - 1
 
     def settle(self, batch: Batch, now_seconds: float) -> None:
         """Answer the requests of a batch that ran, and learn from it."""
         results, runs = batch.results, self.runs
         if batch.together and not isinstance(results[0], Exception):
             runs.add(rows=batch.rows, seconds=batch.seconds)
-            if runs.runs < LEARNED_RUNS or runs.runs % LEARNED_EVERY == 0:
+            if batch.units != self._units_learned or runs.runs % LEARNED_EVERY == 0:
+                self._units_learned = batch.units
                 self.cost.learn(batch.units, batch.seconds)
         ran, waited_seconds = 0, 0.0
         for ticket, result in zip(batch.tickets, results, strict=True):
