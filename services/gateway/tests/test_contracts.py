@@ -79,6 +79,11 @@ def tenant() -> str:
     return f"tenant-{uuid4().hex[:8]}"
 
 
+@pytest.mark.parametrize("name", ["*", ">", "a b", "..", ".", "", "é", "a.b", "x" * 9_000])
+async def test_a_name_that_no_model_can_have_names_none(registry: ModelRegistry, name: str) -> None:
+    assert await registry.get("default", name) is None
+
+
 async def test_a_record_is_read_as_it_was_written(registry: ModelRegistry) -> None:
     assert await registry.get("default", "digits") is None
     entry = await registry.put(MODEL, revision=0)

@@ -76,6 +76,11 @@ async def test_a_record_is_kept_whole_and_replaced_only_by_who_knows_it(book: Pi
     assert await book.entries() == [newer]
 
 
+@pytest.mark.parametrize("name", ["*", ">", "a b", "..", ".", "", "é", "a.b", "x" * 9_000])
+async def test_a_name_that_no_pipeline_can_have_names_none(book: PipelineBook, name: str) -> None:
+    assert await book.get("default", name) is None
+
+
 async def test_who_follows_sees_all_records_and_then_each_change(book: PipelineBook) -> None:
     first = await book.put(RECORD, revision=0)
     seen: list[int] = []

@@ -6,6 +6,7 @@ from struct import pack
 from typing import Any
 
 from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.api.inference.v1 import pipelines_pb2 as pipes
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut_gateway.h2 import frames
 from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, frame
@@ -13,6 +14,7 @@ from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, frame
 from .drawing import TEXTS, Draw, changed
 
 INFERENCE = "/inference.GRPCInferenceService/"
+PIPELINES = "/ergonaut.api.inference.v1.PipelineService/"
 MODELS = "/ergonaut.api.inference.v1.ModelService/"
 TYPED = {
     "digits": ("FP32", "fp32_contents", [1.0, 2.0, 3.0], [1, 3]),
@@ -47,6 +49,27 @@ def models(draw: Draw, key: str) -> bytes:
     if draw.randrange(2):
         messages = [changed(draw, each) for each in messages]
     return begun(draw) + call(draw, 1, name, key, messages)
+
+
+def pipelines(draw: Draw, key: str) -> bytes:
+    """Pipelines that are none, or go nowhere; a good one is served as `piped` all the while."""
+    method = draw.choice(
+        ("ApplyPipeline", "CheckPipeline", "CheckPipeline", "GetPipeline", "RemovePipeline", "ListPipelines")
+    )
+    if method in ("ApplyPipeline", "CheckPipeline"):
+        pipeline = _pipeline(draw)
+        asked: Any = (pipes.ApplyPipelineRequest if method == "ApplyPipeline" else pipes.CheckPipelineRequest)(
+            pipeline=pipeline
+        )
+    elif method == "ListPipelines":
+        asked = pipes.ListPipelinesRequest()
+    else:
+        kind = pipes.GetPipelineRequest if method == "GetPipeline" else pipes.RemovePipelineRequest
+        asked = kind(name=draw.choice(("p-1", *TEXTS)))
+    message = bytes(asked.SerializeToString())
+    if draw.randrange(2):
+        message = changed(draw, message)
+    return begun(draw) + call(draw, 1, PIPELINES + method, key, [message])
 
 
 def frames_alone(draw: Draw, key: str) -> bytes:
@@ -102,6 +125,7 @@ KINDS: dict[str, tuple[int, Callable[[Draw, str], bytes]]] = {
     "grpc-infer": (16, infer),
     "grpc-stream": (3, stream),
     "grpc-models": (4, models),
+    "grpc-pipelines": (3, pipelines),
     "h2-frames": (6, frames_alone),
 }
 """What calls are made of, with their shares."""
@@ -172,6 +196,54 @@ def _infer_request(draw: Draw) -> oip.ModelInferRequest:
     if not draw.randrange(8):
         request.raw_input_contents.append(b"")
     return request
+
+
+PIPED = pipes.Pipeline(
+    name="piped",
+    nodes=[
+        pipes.PipelineNode(
+            name="main",
+            kind=pipes.NODE_KIND_SEQUENCE,
+            steps=[
+                pipes.PipelineStep(name="once", model="digits"),
+                pipes.PipelineStep(name="again", model="digits", inputs={"x": "y"}),
+            ],
+            outputs=["y"],
+        )
+    ],
+)
+"""Doubles twice."""
+
+
+def _pipeline(draw: Draw) -> Any:
+    pipeline = pipes.Pipeline()
+    pipeline.CopyFrom(PIPED)
+    pipeline.name = draw.choice(("p-1", "p-1", "p-2", *TEXTS))
+    for _ in range(draw.randint(0, 3)):
+        node = draw.choice(tuple(pipeline.nodes))
+        step = draw.choice(tuple(node.steps))
+        kind = draw.randrange(9)
+        if kind == 0:
+            node.kind = draw.randrange(6)
+        elif kind == 1:
+            step.model = draw.choice(("adding", "id-bytes", "piped", "p-1", *TEXTS))
+        elif kind == 2:
+            step.node = draw.choice(("main", "other", *TEXTS))
+        elif kind == 3:
+            step.inputs[draw.choice(TEXTS)] = draw.choice(TEXTS)
+        elif kind == 4:
+            node.steps.extend([step] * draw.choice((1, 31, 200)))
+        elif kind == 5:
+            step.weight = draw.choice((0.0, -1.0, 1e308, float("nan"), float("inf")))
+        elif kind == 6:
+            step.when.op = draw.randrange(9)
+            step.when.tensor = draw.choice(("x", *TEXTS))
+            step.when.values.add(whole=draw.choice(AXES))
+        elif kind == 7:
+            node.combine, node.axis = draw.randrange(7), draw.choice((-1, 0, 1, 2**31 - 1))
+        else:
+            pipeline.nodes.add(name=draw.choice(("main", "other", *TEXTS)), kind=1).steps.add(node="main")
+    return pipeline
 
 
 def _name(draw: Draw) -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 import psutil
 
 from ergonaut.api.inference.v1 import inference_pb2 as pb
+from ergonaut.api.inference.v1 import pipelines_pb2 as pipes
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
+from ergonaut.api.inference.v1.pipelines_pb2_grpc import PipelineServiceStub
 from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 from services.gateway.tests.onnx_models import adding, doubling, identity
 
+from .calls import PIPED
 from .doors import Case, Statuses, Upstream, told
 from .drawing import tree, written
 from .requests import MODELS, X, post
@@ -163,3 +166,5 @@ async def _deploy(process: ServiceProcess) -> None:
         for name, content in files.items():
             messages = iter([pb.DeployModelRequest(name=name), pb.DeployModelRequest(chunk=content)])
             await ModelServiceStub(channel).DeployModel(messages, metadata=process.metadata(), timeout=60)
+        asked = pipes.ApplyPipelineRequest(pipeline=PIPED)
+        await PipelineServiceStub(channel).ApplyPipeline(asked, metadata=process.metadata(), timeout=60)

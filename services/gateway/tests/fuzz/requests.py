@@ -12,6 +12,7 @@ from .drawing import TEXTS, WHOLE_NUMBERS, Draw, changed, document_changed, tree
 X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}
 MODELS: dict[str, list[dict[str, Any]]] = {
     "digits": [X],
+    "piped": [X],
     "adding": [
         {"name": "a", "shape": [2], "datatype": "FP32", "data": [1.0, 2.0]},
         {"name": "b", "shape": [2], "datatype": "FP32", "data": [1.0, 2.0]},

@@ -1,4 +1,4 @@
-"""The same doors, with the cases chosen by atheris: it watches which code each one reaches and goes on from those that reach more.
+"""The same doors, with cases chosen by atheris: it watches which code each one reaches and goes on from those that reach more.
 
 `python -m services.gateway.tests.fuzz.with_atheris -runs=100000 CORPUS`; options are libFuzzer's. What is found is minimised and
 kept as `run` keeps it. Of our own code all that is imported here is watched; of the parsers in C only what they lead to is seen.

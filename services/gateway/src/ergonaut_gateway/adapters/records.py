@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import InvalidKeyError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from ergonaut.errors import Broken, Conflict
@@ -28,7 +28,8 @@ async def asked(bucket: KeyValue, key: str, *, what: str) -> KeyValue.Entry | No
     async def ask() -> KeyValue.Entry | None:
         try:
             return await bucket.get(key)
-        except KeyNotFoundError:
+        except (KeyNotFoundError, InvalidKeyError):
+            # Whoever asks by a name that cannot be is told that there is none, as with any other.
             return None
 
     return await until_answered(ask, what=what)
