@@ -15,6 +15,7 @@ from ergonaut.events.streams import STREAMS, StreamSpec
 if TYPE_CHECKING:
     from ergonaut.events.base import EVENT_TYPES
     from ergonaut.events.completions import CompletionsServed
+    from ergonaut.events.endpoints import EndpointChanged, EndpointRemoved
     from ergonaut.events.inference import InferenceServed, ModelAliased, ModelDeployed, ModelRemoved
     from ergonaut.events.jobs import JobCancelled, JobPlaced, JobRefused, JobSubmitted
     from ergonaut.events.leases import LeaseAcquired, LeaseReleased
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ergonaut.events.pipelines import PipelineChanged, PipelineRemoved
     from ergonaut.events.pricing import IntensityChanged, OfferChanged
     from ergonaut.events.quality import DriftFound, QualityChanged, RequestsLogged
+    from ergonaut.events.retraining import RetrainingFinished
     from ergonaut.events.rollouts import RolloutPromoted, RolloutReverted, RolloutStarted
     from ergonaut.events.runs import (
         PhasesFinished,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 _AREAS = {
     "completions": ("CompletionsServed",),
+    "endpoints": ("EndpointChanged", "EndpointRemoved"),
     "inference": ("InferenceServed", "ModelAliased", "ModelDeployed", "ModelRemoved"),
     "jobs": ("JobCancelled", "JobPlaced", "JobRefused", "JobSubmitted"),
     "leases": ("LeaseAcquired", "LeaseReleased"),
@@ -50,6 +53,7 @@ _AREAS = {
     "pipelines": ("PipelineChanged", "PipelineRemoved"),
     "pricing": ("IntensityChanged", "OfferChanged"),
     "quality": ("DriftFound", "QualityChanged", "RequestsLogged"),
+    "retraining": ("RetrainingFinished",),
     "rollouts": ("RolloutPromoted", "RolloutReverted", "RolloutStarted"),
     "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
     "telemetry": ("HostReported", "PowerSample", "PowerSampled"),
@@ -70,6 +74,8 @@ __all__ = [
     "CollectionDropped",
     "CompletionsServed",
     "DriftFound",
+    "EndpointChanged",
+    "EndpointRemoved",
     "Event",
     "HostReported",
     "InferenceServed",
@@ -92,6 +98,7 @@ __all__ = [
     "PowerSampled",
     "QualityChanged",
     "RequestsLogged",
+    "RetrainingFinished",
     "RolloutPromoted",
     "RolloutReverted",
     "RolloutStarted",
