@@ -36,9 +36,6 @@ REMEMBERED = 0.98
 INERTIA = 0.02
 """How much what was known before counts against what is remembered."""
 
-SPREAD_MIN = 1e-3
-"""Runs whose sizes spread less, as a share of their squares, count as all of one size."""
-
 SURPRISE_MAX = 2.0
 """A run counts as at most so many times longer or shorter than expected, so that one outlier changes little."""
 
@@ -110,13 +107,6 @@ class Cost:
         of_seconds += weight * seconds
         of_both += weight * units * seconds
         self._sums = weights, of_units, of_squares, of_seconds, of_both
-        if weights * of_squares - of_units * of_units < SPREAD_MIN * weights * of_squares:
-            # Runs that are all of one size tell how long such a one takes, not which part of it is fixed. If that drifted with
-            # the noise of a lone caller's many runs, it would be forgotten what joining saves.
-            change = of_seconds / weights / expected
-            self.fixed_seconds *= change
-            self.unit_seconds *= change
-            return
         # What is known counts as well, the smaller part more, or runs that are all of one size would leave open which part grew.
         keep_fixed = INERTIA * weights / max(self.fixed_seconds / expected, SHARE_MIN) ** 2
         keep_unit = INERTIA * of_squares / max(self.unit_seconds * units / expected, SHARE_MIN) ** 2
