@@ -18,6 +18,9 @@ PACKED_INLINE_BYTES = 64 * 1024
 JOINED_BYTES = 16 * 1024
 """Answers up to here are copied into one piece, which costs less than handing over several."""
 
+PACKED_PATHS = ("/infer", "/predict", "/openapi.json", "/page")
+"""How paths below /v2 end whose answers may be packed."""
+
 BODILESS = frozenset({204, 304})
 """Statuses whose answers have no body, and no length either."""
 
@@ -145,7 +148,7 @@ class Turn(Exchange):
 def _reads_it_plain_only(path: str) -> bool:
     """Whether this is of the inference protocol and no prediction: Triton's asyncio client asks for packed answers everywhere
     but can read only predictions that are, as Triton packs no others."""
-    return path.startswith("/v2/") and not path.endswith("/infer")
+    return path.startswith("/v2/") and not path.endswith(PACKED_PATHS)
 
 
 class TurnStream:
