@@ -134,7 +134,7 @@ def _check_unique(names: Iterable[str], what: str, *, field: str) -> None:
         if not is_name(name):
             raise Refused(f"{name!r} cannot be a {what}'s name; use {NAME_RULE}", field=field)
         if name in seen:
-            raise Refused(f"two {what}s are called {name}", field=field)
+            raise Refused(f"two {what}s are called {name}; give one of them another name", field=field)
         seen.add(name)
 
 
