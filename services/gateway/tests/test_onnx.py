@@ -153,3 +153,19 @@ async def test_a_provider_that_is_missing_is_told_and_the_cpu_is_used(tmp_path: 
     runner = await load(tmp_path, doubling(), Sessions(providers=("tensorrt", "cuda")))
     assert runner.traits.providers[-1] == "CPUExecutionProvider"
     np.testing.assert_array_equal(runner.compute({"x": np.ones((1, 3), dtype="<f4")}, ["y"], None)["y"], [[2, 2, 2]])
+
+
+async def test_why_a_model_could_not_be_tried_out_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no such\ninnards")
+
+    monkeypatch.setattr(probes.Probe, "_agrees", broken)
+    runner = await load(tmp_path, doubling())
+
+    said = capsys.readouterr().out + capsys.readouterr().err
+    assert not runner.traits.joinable
+    assert said.count("not tried out") == 1
+    assert "ValueError: no such" in said
+    assert "innards" not in said

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.batching import may_join, unit_elements
 from ergonaut_gateway.domain.drawing import Drawing, drawings
 from ergonaut_gateway.domain.models import Signature
@@ -35,6 +36,10 @@ TOLERANCE = 1e-5
 UNSTEADY = (b"Loop", b"Scan", b"Range", b"ConstantOfShape")
 """Operators whose work may depend on values and not on shapes alone."""
 
+REASON_CHARACTERS_MAX = 300
+"""Of a reason in the log."""
+
+log = get_logger(__name__)
 Compute = Callable[[Mapping[str, Tensor], Sequence[str]], dict[str, Tensor]]
 
 
@@ -49,6 +54,8 @@ class Probe:
         self._timer.daemon = True
         self.runs: list[tuple[int, float]] = []
         self.joinable = False
+        self._reason = ""
+        """Why the last input that was generated could not be computed."""
         self._may_join = rows_agree and may_join(signature)
 
     def run(self) -> "Probe":
@@ -59,9 +66,12 @@ class Probe:
             if draw is not None:
                 self.joinable = self._may_join and all(self._agrees(draw, seed) for seed in (1, 2))
                 self._time(draw)
-        except Exception:
+            else:
+                log.info("model not tried out: no generated input can be computed", reason=self._reason)
+        except Exception as error:
             # Whatever it is, a request will show it to somebody who knows what the inputs mean.
             self.joinable = False
+            log.warning("model not tried out to the end; its requests run one by one", reason=_in_words(error))
         finally:
             self._timer.cancel()
         return self
@@ -73,7 +83,8 @@ class Probe:
     def _computes(self, inputs: Mapping[str, Tensor]) -> bool:
         try:
             self._compute(inputs, self._outputs)
-        except Exception:
+        except Exception as error:
+            self._reason = _in_words(error)
             return False
         return True
 
@@ -103,6 +114,11 @@ class Probe:
                 begun = time.perf_counter()
                 self._compute(inputs, self._outputs)
                 self.runs.append((units, time.perf_counter() - begun))
+
+
+def _in_words(error: Exception) -> str:
+    """An error by its first line: engines add their innards below."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:REASON_CHARACTERS_MAX]
 
 
 def is_steady(path: Path) -> bool:
