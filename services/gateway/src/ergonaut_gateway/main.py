@@ -17,7 +17,7 @@ from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limi
 from ergonaut_gateway.assembly.models import open_models
 from ergonaut_gateway.assembly.pipelines import serving_pipelines
 from ergonaut_gateway.assembly.quality import watching
-from ergonaut_gateway.http import Callers, InferenceDoor, QualityDoor, Router, opened_http
+from ergonaut_gateway.http import Callers, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router, opened_http
 from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.pipeline_rpc import pipeline_door
 from ergonaut_gateway.rpc import NAMES, door
@@ -76,6 +76,8 @@ def _router(served: tuple[Models, Catalogue, Predictions], quality: Quality | No
     """What the HTTP port answers by."""
     router = Router()
     InferenceDoor(*served, callers).add_to(router)
+    PeopleDoor(*served, callers).add_to(router)
+    PagesDoor().add_to(router)
     if quality is not None:
         QualityDoor(quality, callers).add_to(router)
     return router

@@ -108,5 +108,6 @@ def _print(outcome: "Outcome") -> None:
         out.print(f"[bold]{outcome.name} is served[/] after {outcome.seconds:.1f} s. Call it by")
         # As a command is copied: on one line, whatever the width.
         out.print(f"\n{outcome.curl}\n\n{outcome.python}", markup=False, soft_wrap=True)
+        out.print(f"\nor try it in a browser: {outcome.page}", markup=False, soft_wrap=True)
     else:
         out.print(f"[bold]{outcome.name} is ready[/] after {outcome.seconds:.1f} s, and not served", soft_wrap=True)

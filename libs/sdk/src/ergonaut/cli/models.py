@@ -1,5 +1,6 @@
 """`ergonaut deploy`, `remove`, and `ergonaut models`: models that are served, their versions, aliases, cards and signatures."""
 
+import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,8 @@ from ergonaut.cli import models_books, models_mlflow
 from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, print_table, telling_errors, write_file
 from ergonaut.client import AsyncClient
 from ergonaut.client.connection import Connection
-from ergonaut.errors import ErgonautError, Refused
+from ergonaut.errors import ErgonautError, NotFound, Refused
+from ergonaut.ids import NAME_RULE, is_name
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
@@ -195,6 +197,27 @@ def card(
             out.print(text, markup=False, soft_wrap=True, end="")
 
 
+@app.command("open")
+def open_page(
+    name: Name,
+    version: Version = "",
+    is_shown: Annotated[bool, typer.Option("--browser", help="Open it in a browser, too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell where a model's page is, on which a person can try it; it asks for a key.
+
+    Example: ergonaut models open digits --browser
+    """
+    with telling_errors():
+        page = page_of(name, version)
+        if as_json:
+            print_json({"name": name, "version": version, "page": page})
+        else:
+            out.print(page, markup=False, soft_wrap=True)
+        if is_shown and not webbrowser.open(page):
+            raise Refused("no browser was found here; open the address elsewhere", field="--browser")
+
+
 @app.command("download")
 def download(
     name: Name,
@@ -256,6 +279,17 @@ def verify(
             print_json({"path": str(path), "signature": str(source), "key": key.id, "verified": True})
         else:
             out.print(f"{path} is as it was signed by the key {key.id[:12]}", markup=False, soft_wrap=True)
+
+
+def page_of(name: str, version: str = "") -> str:
+    """Where a model's page is. Raises Refused for what can be no name, NotFound where the gateway is not known."""
+    for field, text in (("name", name), ("version", version)):
+        if not is_name(text) and (text or field == "name"):
+            raise Refused(f"{text!r} is none; use {NAME_RULE}", field=field)
+    address = Connection.from_environment().gateway_http
+    if not address:
+        raise NotFound("where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS")
+    return f"http://{address}/v2/models/{name}" + (f"/versions/{version}" if version else "") + "/page"
 
 
 def _print_versions(versions: Iterable[pb.Model]) -> None:

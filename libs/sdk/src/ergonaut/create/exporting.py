@@ -6,7 +6,8 @@ Equal wishes give equal bytes.
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files as files_of
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ergonaut.create.calling import request_json
-from ergonaut.create.openapi import document
 from ergonaut.create.tensors import DRAWS, Spec, drawn
 from ergonaut.errors import Refused
+from ergonaut.openapi import Described, model_document
 
 MARK = ".ergonaut-project"
 """Lists what we wrote, so that a later export replaces that and nothing else."""
@@ -36,6 +37,8 @@ class Project:
     outputs: tuple[Spec, ...]
     model: bytes
     signature: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What the file says of itself."""
 
 
 def ensure_own(folder: Path, *, force: bool) -> None:
@@ -93,7 +96,9 @@ def contents_of(project: Project) -> dict[str, bytes]:
     contents["model/model.onnx"] = project.model
     if project.signature:
         contents["model/model.onnx.sig"] = project.signature.encode()
-    contents["openapi.json"] = _json(document(project.name, project.inputs, project.outputs))
+    contents["openapi.json"] = _json(
+        model_document(Described(project.name, project.inputs, project.outputs, project.notes))
+    )
     contents["example.json"] = _json(request_json(project.inputs, drawn(project.inputs, DRAWS[1])))
     return contents
 

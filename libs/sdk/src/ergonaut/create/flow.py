@@ -69,11 +69,19 @@ class Outcome:
     url: str = ""
     curl: str = ""
     python: str = ""
+    page: str = ""
+    """Where a person can try it."""
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        told = {"name": self.name, "version": self.version, "url": self.url, "seconds": round(self.seconds, 3)}
+        told = {
+            "name": self.name,
+            "version": self.version,
+            "url": self.url,
+            "page": self.page,
+            "seconds": round(self.seconds, 3),
+        }
         return {**told, "curl": self.curl, "python": self.python, "steps": [step.as_dict() for step in self.steps]}
 
 
@@ -349,7 +357,8 @@ class _Creation:
 
         assert self.options.export is not None
         found = self.inspection
-        project = Project(self.outcome.name, found.inputs, found.outputs, self.model.read_bytes(), self.signature)
+        model = self.model.read_bytes()
+        project = Project(self.outcome.name, found.inputs, found.outputs, model, self.signature, found.notes)
         files = export(project, self.options.export, force=self.options.force)
         return DONE, f"{len(files)} files in {self.options.export}", {"files": files}
 
@@ -359,7 +368,7 @@ class _Creation:
 
         outcome, inputs = self.outcome, self.inspection.inputs
         served = serve(self.model, outcome.name, run_id=self.options.run, signature=self.signature)
-        outcome.version, outcome.url = served.version, served.url
+        outcome.version, outcome.url, outcome.page = served.version, served.url, served.page
         outcome.curl, outcome.python = curl(outcome.url, inputs, key_in_shell()), python(outcome.name, inputs)
         words = f"version {outcome.version} at {outcome.url}"
         figures = {"version": outcome.version, "url": outcome.url}

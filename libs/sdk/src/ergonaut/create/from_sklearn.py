@@ -1,6 +1,7 @@
 """scikit-learn to ONNX; runs in the process apart."""
 
 import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from ergonaut.create.feeds import read_columns, write_feed
 from ergonaut.create.tensors import Array
 from ergonaut.errors import Refused
+from ergonaut.openapi import CLASSES, FEATURES
 
 DRAWN_ROWS = 64
 """Rows to compare on where none are given."""
@@ -55,11 +57,23 @@ def convert(estimator: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     # Maps cannot be served as tensors, so the scores come as a table.
     wishes = {id(estimator): {"zipmap": False}} if hasattr(estimator, "classes_") else None
     model = to_onnx(estimator, initial_types=[(INPUT, FloatTensorType([None, width]))], options=wishes)
+    _note_names(model, estimator, width)
     Path(request["model"]).write_bytes(model.SerializeToString())
     write_feed(Path(request["feed"]), {INPUT: rows})
     names = [output.name for output in model.graph.output]
     write_feed(Path(request["outputs"]), dict(zip(names, _given(estimator, rows), strict=False)))
     return {}
+
+
+def _note_names(model: Any, estimator: Any, width: int) -> None:
+    """Have the file say how its columns and classes are called, which its tensors do not."""
+    features = [each for each in getattr(estimator, "feature_names_in_", ()) if isinstance(each, str)]
+    if len(features) == width:
+        model.metadata_props.add(key=FEATURES, value=json.dumps(features))
+    classes = getattr(estimator, "classes_", None)
+    # A list of arrays is that of an estimator with several targets.
+    if isinstance(classes, np.ndarray) and classes.ndim == 1:
+        model.metadata_props.add(key=CLASSES, value=json.dumps([str(each) for each in classes.tolist()]))
 
 
 def _rows(example: str | None, width: int) -> Array:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -60,6 +60,8 @@ class Inspection:
     maps: tuple[str, ...]
     """Outputs that are maps made by ZipMap, which can be dropped."""
     size_bytes: int
+    notes: dict[str, str] = field(default_factory=dict)
+    """What the file says of itself, by key."""
 
     @property
     def is_batch_fixed(self) -> bool:
@@ -168,7 +170,8 @@ def inspect(model: ModelProto, *, dropping_maps: bool = False) -> Inspection:
     )
     if not outputs:
         raise Refused("the model gives no outputs; export it again")
-    return Inspection(inputs, outputs, opsets, _producer(model), maps, model.ByteSize())
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    return Inspection(inputs, outputs, opsets, _producer(model), maps, model.ByteSize(), notes)
 
 
 @telling_damage()

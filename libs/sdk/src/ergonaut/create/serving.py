@@ -23,6 +23,8 @@ class Served:
 
     version: int
     url: str
+    page: str
+    """Where a person can try it."""
     untold: str
     """Why it is not recorded what the run that trained it used; empty where it is, or where no run was named."""
 
@@ -46,7 +48,8 @@ def serve(model: Path, name: str, *, run_id: str, signature: str) -> Served:
         except Unavailable as error:
             raise Unavailable(f"{error}; {START}") from error
     address = Connection.from_environment().gateway_http
-    return Served(deployed.version, f"http://{address}/v2/models/{quote(name, safe='')}/infer", untold)
+    base = f"http://{address}/v2/models/{quote(name, safe='')}"
+    return Served(deployed.version, f"{base}/infer", f"{base}/page", untold)
 
 
 def _lineage(client: Client, run_id: str) -> "tuple[pb.Lineage | None, str]":

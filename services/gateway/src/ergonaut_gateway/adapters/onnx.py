@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from ergonaut.errors import Refused, Unavailable
+from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.adapters import bf16
 from ergonaut_gateway.adapters.probes import Probe, is_steady
@@ -51,6 +52,10 @@ PROVIDERS = {
 log = get_logger(__name__)
 
 
+NOTE_CHARACTERS_MAX = 1 << 20
+"""A list of names that is longer is not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sessions:
     """How models are run: on what, the preferred first, and with how many threads within one run."""
@@ -88,7 +93,9 @@ class OnnxRunner:
         self._signature = signature
         providers = tuple(session.get_providers())
         accelerated = providers[:1] != (PROVIDERS["cpu"],)
-        self._traits = Traits(steady=steady, providers=providers, threads=threads, accelerated=accelerated)
+        self._traits = Traits(
+            steady=steady, providers=providers, threads=threads, accelerated=accelerated, notes=_notes(session)
+        )
         self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == BYTES)
         has_bf16 = any(spec.datatype == BF16 for spec in (*signature.inputs, *signature.outputs))
         self._run = partial(bf16.run, session) if has_bf16 else session.run
@@ -162,6 +169,18 @@ def _session(path: Path, providers: Sequence[str], intra_op_threads: int) -> Any
     except Exception as error:
         # onnxruntime raises a dozen unrelated types here; whichever it is, the file is at fault.
         raise Refused(f"is not an ONNX model: {_first_line(error)}", field="chunk") from error
+
+
+def _notes(session: Any) -> tuple[tuple[str, str], ...]:
+    """What the file says of itself that doors tell people."""
+    try:
+        told = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:
+        # Some entry is no text; nothing else of the model hangs on these.
+        return ()
+    return tuple(
+        (key, told[key]) for key in (FEATURES, CLASSES) if len(told.get(key, "")) in range(1, NOTE_CHARACTERS_MAX)
+    )
 
 
 def _rows_agree(session: Any) -> bool:

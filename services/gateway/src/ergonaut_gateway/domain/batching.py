@@ -67,6 +67,9 @@ class Traits:
     accelerated: bool = False
     """Whether it runs on something else than the CPU, so that CPU time does not tell what it uses."""
 
+    notes: tuple[tuple[str, str], ...] = ()
+    """What its file says of itself for people, by key: the names of its features and of its classes."""
+
 
 @dataclass(slots=True)
 class Cost:
