@@ -183,3 +183,26 @@ async def test_a_pipeline_and_its_models_change_under_load_and_no_request_fails(
             assert (told.pipeline.pipeline.revision, len(told.history)) == (CHANGES + 1, 20)
             answer = await http.post("/v2/models/checked/infer", json={"inputs": [x]})
             assert (answer.status_code, answer.json()["model_version"]) == (200, str(CHANGES + 1))
+
+
+async def test_a_pipeline_that_one_worker_changed_is_answered_by_all_at_once(site: Site) -> None:
+    site.process.environment["ERGONAUT_GATEWAY_WORKERS"] = "2"
+    x = {"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": rows(1)[0].tolist()}
+    with site.process.running():
+        async with site.process.healthy("inference.GRPCInferenceService") as channel:
+            models, pipelines = ModelServiceStub(channel), PipelineServiceStub(channel)
+            for name, content in (("scaler", scaler()), ("small", classifier(1)), ("large", classifier(2))):
+                await deploy(models, site, content, name)
+            metadata = site.process.metadata(site.tenant)
+            for revision in range(1, 9):
+                request = pb.ApplyPipelineRequest(pipeline=small_or_large("small" if revision % 2 else "large"))
+                served = (await pipelines.ApplyPipeline(request, metadata=metadata, timeout=PATIENCE_SECONDS)).pipeline
+                assert served.fusions[0].model, served.fusions[0].because
+                seen = set()
+                # A connection is one worker's, so several of them ask both.
+                for _ in range(4):
+                    async with site.http as http:
+                        answer = await http.post("/v2/models/checked/infer", json={"inputs": [x]})
+                        assert answer.status_code == 200, answer.text
+                        seen.add(answer.json()["model_version"])
+                assert seen == {str(revision)}

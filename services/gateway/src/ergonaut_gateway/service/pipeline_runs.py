@@ -190,21 +190,21 @@ class _Run:
     def begin(self) -> None:
         """Ask the first steps."""
         self.plan.in_flight += 1
-        self.guarded(lambda: self.graph(self.plan.graph, self.request.inputs, self._end))
+        try:
+            self.graph(self.plan.graph, self.request.inputs, self._end)
+        except Exception as error:
+            self.broken(error)
 
     def cancel(self) -> None:
         """Drop the request, and what its steps have under way. Nothing if it is over."""
         self._end(asyncio.CancelledError("the caller wants no answer any more"))
 
-    def guarded(self, work: Callable[[], None]) -> None:
-        """Do work whose failure must not leave the caller without an answer."""
-        try:
-            work()
-        except Exception as error:
-            if self.over:
-                # It is the caller's own way of taking the answer that failed.
-                raise
-            self._end(error)
+    def broken(self, error: Exception) -> None:
+        """Take what nobody foresaw, which must not leave the caller without an answer."""
+        if self.over:
+            # It is the caller's own way of taking the answer that failed.
+            raise error
+        self._end(error)
 
     def graph(self, graph: Graph, there: Tensors, then: Then) -> None:
         """Ask a node, given what is there."""
@@ -297,10 +297,13 @@ class _Asked:
         self.over = True
         run = self._run
         run.let_go(self)
-        if not isinstance(outcome, BaseException):
-            run.guarded(partial(self, outcome.outputs))
-        elif not run.over:
-            run.guarded(partial(self, self._in_place(outcome)))
+        try:
+            if not isinstance(outcome, BaseException):
+                self(outcome.outputs)
+            elif not run.over:
+                self(self._in_place(outcome))
+        except Exception as error:
+            run.broken(error)
 
     def __call__(self, outcome: Tensors | BaseException) -> None:
         """Take what a step gives by its own names, and hand it on by those here."""
