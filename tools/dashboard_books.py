@@ -261,7 +261,8 @@ GATEWAY = Page(
             title,
             f"SELECT $__timeInterval(occurred_at) AS time, JSONExtractString(body, 'model') AS label, {figure} AS value\n"
             "FROM events FINAL\n"
-            "WHERE tenant = '${tenant}' AND area = 'inference' AND $__timeFilter(occurred_at)\n"
+            "WHERE tenant = '${tenant}' AND area = 'inference' AND type = 'inference.request.served'\n"
+            "    AND $__timeFilter(occurred_at)\n"
             "GROUP BY time, label ORDER BY time",
             unit,
             about,
@@ -280,6 +281,14 @@ GATEWAY = Page(
                 "max(JSONExtractFloat(body, 'latency_ms_p99'))",
                 "ms",
                 "The worst batch of each interval.",
+            ),
+            (
+                "Energy per 1,000 predictions",
+                "1000 * sum(JSONExtractFloat(body, 'energy_joules'))"
+                " / nullIf(sumIf(JSONExtractUInt(body, 'rows'), JSONHas(body, 'energy_joules')"
+                " AND NOT JSONExtractRaw(body, 'energy_joules') = 'null'), 0)",
+                "joule",
+                "An estimate by CPU time, of the predictions that were measured.",
             ),
         )
     ),

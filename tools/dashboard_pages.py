@@ -361,6 +361,22 @@ GATEWAY = Page(
             legend="{{model}}",
         ),
         Panel(
+            "Energy per 1,000 predictions",
+            'sum by (model, method) (rate(ergonaut_inference_energy_joules_total{model=~"$model"}[$__rate_interval]))'
+            " / on (model) group_left"
+            ' sum by (model) (rate(ergonaut_inference_batch_rows_sum{model=~"$model"}[$__rate_interval])) * 1000',
+            "joule",
+            "An estimate by CPU time: calibrated by telemetry, or by a model of the CPU.",
+            legend="{{model}} ({{method}})",
+        ),
+        Panel(
+            "Energy when nobody asks",
+            "sum by (method) (rate(ergonaut_inference_idle_energy_joules_total[$__rate_interval]))",
+            "watt",
+            "What the gateway's processes use beside requests.",
+            legend="{{method}}",
+        ),
+        Panel(
             "Calls by status",
             'sum by (code) (rate(ergonaut_rpc_calls_total{job="gateway"}[$__rate_interval]))',
             "reqps",
