@@ -40,7 +40,7 @@ def shares(serving: Serving) -> list[float]:
 
 
 async def test_a_version_as_good_takes_over_step_by_step_and_gets_the_alias(serving: Serving) -> None:
-    handle = await serving.roll_out(because="it is newer")
+    handle = await serving.roll_out(because="it is newer", look_seconds=30)
     result = await handle.result()
     assert (result.state, result.champion_version, result.step) == (RolloutState.PROMOTED, 1, 4)
     assert shares(serving) == [0.01, 0.05, 0.25, 0.5, 0]

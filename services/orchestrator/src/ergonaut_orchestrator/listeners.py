@@ -1,11 +1,11 @@
-"""The NATS door: what budgets say is passed on to the workflows of the jobs concerned."""
+"""The NATS door: what budgets say is passed on to the workflows of the jobs concerned, and drift to those that retrain."""
 
-from ergonaut.events import BudgetExceeded, BudgetRenewed
+from ergonaut.events import BudgetExceeded, BudgetRenewed, DriftFound, QualityChanged
 from ergonaut_common.bus import Listeners
-from ergonaut_orchestrator.service import Steering
+from ergonaut_orchestrator.service import Noticing, Steering
 
 
-def listeners(steering: Steering) -> Listeners:
+def listeners(steering: Steering, noticing: Noticing) -> Listeners:
     """Every event that the orchestrator listens to."""
     heard = Listeners("orchestrator")
 
@@ -17,5 +17,14 @@ def listeners(steering: Steering) -> Listeners:
     @heard.on(BudgetRenewed, gives_up=False)
     async def renewed(event: BudgetRenewed) -> None:
         await steering.renewed(event)
+
+    # Told once an episode: what is not passed on now is not told again.
+    @heard.on(DriftFound, gives_up=False)
+    async def drift_found(event: DriftFound) -> None:
+        await noticing.drift_found(event)
+
+    @heard.on(QualityChanged, gives_up=False)
+    async def quality_changed(event: QualityChanged) -> None:
+        await noticing.quality_changed(event)
 
     return heard

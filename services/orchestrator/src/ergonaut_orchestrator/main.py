@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -19,17 +21,28 @@ from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_common.rpc import RpcServer, channel, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
-from ergonaut_orchestrator.activities import Activities, RolloutActivities
+from ergonaut_orchestrator.activities import Activities, RetrainingActivities, RolloutActivities
 from ergonaut_orchestrator.adapters.announcer import BusAnnouncer
 from ergonaut_orchestrator.adapters.gateway import GatewayModels, GatewayTraffic
+from ergonaut_orchestrator.adapters.ledger import LedgerLineages
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.adapters.object_stores import ObjectArtifacts, ObjectSources
 from ergonaut_orchestrator.adapters.placing import SchedulerPlacing
 from ergonaut_orchestrator.adapters.temporal_workflows import TemporalWorkflows
 from ergonaut_orchestrator.listeners import listeners
-from ergonaut_orchestrator.service import Bounds, Keeping, Leasing, RollingOut, Running, Steering, World
+from ergonaut_orchestrator.service import (
+    Bounds,
+    Judging,
+    Keeping,
+    Leasing,
+    Noticing,
+    RollingOut,
+    Running,
+    Steering,
+    World,
+)
 from ergonaut_orchestrator.settings import Settings
-from ergonaut_orchestrator.workflows import Rollout, RunJob
+from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob
 
 SHORT_STEPS_MAX = 16
 """Activities at work beside the watches: provisioning, collecting and tearing down are heavy on one machine's disk."""
@@ -68,11 +81,15 @@ async def main(platform: PlatformSettings) -> None:
         temporal = await connect_temporal(platform, clock)
         gateway = await stack.enter_async_context(channel(platform.gateway_address, platform, service="orchestrator"))
         world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
-        rolling_out = RollingOut(GatewayTraffic(gateway), GatewayModels(gateway), world.announcer)
+        ledger = await stack.enter_async_context(channel(platform.ledger_address, platform, service="orchestrator"))
+        models = GatewayModels(gateway)
+        rolling_out = RollingOut(GatewayTraffic(gateway), models, world.announcer)
+        judging = Judging(models, world.artifacts, LedgerLineages(ledger), world.announcer, clock)
+        renewing = [*RolloutActivities(rolling_out).all(), *RetrainingActivities(judging).all()]
         leasing = Leasing(world)
-        await stack.enter_async_context(listening(listeners(Steering(world)), platform, bus))
+        await stack.enter_async_context(listening(listeners(Steering(world), Noticing(world.workflows)), platform, bus))
         await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
-        await work_until_stopped(working(temporal, leasing, world, rolling_out, settings), door, leasing, settings)
+        await work_until_stopped(working(temporal, leasing, world, renewing, settings), door, leasing, settings)
         await leasing.interrupt_all()
 
 
@@ -113,15 +130,15 @@ def build_world(
     )
 
 
-def working(temporal: Client, leasing: Leasing, world: World, rolling_out: RollingOut, settings: Settings) -> Worker:
+def working(temporal: Client, leasing: Leasing, world: World, renewing: Sequence[Any], settings: Settings) -> Worker:
     """The worker at the Temporal door; leaving it waits until the programs that are watched have been stopped."""
     bounds = Bounds(settings.look_interval_seconds, settings.artifacts_count_max, settings.artifacts_bytes_max)
     activities = Activities(leasing, Running(world, bounds), Keeping(world, bounds))
     return Worker(
         temporal,
         task_queue=RUNS_TASK_QUEUE,
-        workflows=[Rollout, RunJob],
-        activities=[*activities.all(), *RolloutActivities(rolling_out).all()],
+        workflows=[Retraining, Rollout, RunJob],
+        activities=[*activities.all(), *renewing],
         max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
         max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,

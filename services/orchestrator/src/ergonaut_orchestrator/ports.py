@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
+
+from numpy.typing import NDArray
 
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
+from ergonaut.retraining import Drifted
 from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_orchestrator.domain import FoundFiles, Lease, Observation, Program, StopReason
 from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Versions
+from ergonaut_orchestrator.domain.trials import Lineage, Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class Workflows(Protocol):
         """Whether the lease's workflow still runs. Raises Unavailable where that cannot be known now."""
         ...
 
-    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+    async def signal(self, workflow_id: str, name: str, asked: Asked | Drifted) -> bool:
         """Pass a wish on; False where no such workflow runs, which is fine. Raises Unavailable."""
         ...
 
@@ -163,8 +167,20 @@ class Traffic(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A model's file that is about to be served, under which alias, and where it comes from."""
+
+    tenant: str
+    model: str
+    run_id: str
+    alias: str
+    lineage: Lineage
+    signature: str = ""
+
+
 class ServedModels(Protocol):
-    """Models: their versions and aliases."""
+    """Models: their versions and aliases, and what they say."""
 
     async def versions(self, tenant: str, model: str) -> Versions:
         """What is kept of a model. Raises NotFound, Unavailable."""
@@ -175,4 +191,24 @@ class ServedModels(Protocol):
 
         Raises Conflict, Refused, NotFound, Unavailable.
         """
+        ...
+
+    async def unname(self, tenant: str, model: str, alias: str, *, expected: int) -> None:
+        """Remove an alias that names the expected version. Raises Conflict, NotFound, Unavailable."""
+        ...
+
+    async def deploy(self, upload: Upload, content: BinaryIO) -> int:
+        """Serve a file as the model's newest version, or the one that it is already; gives its number. Raises Refused."""
+        ...
+
+    async def ask(self, tenant: str, model: str, version: int, question: Question) -> NDArray[Any]:
+        """What a version says of rows, one answer a row. Raises Refused where they do not fit, NotFound, Unavailable."""
+        ...
+
+
+class Lineages(Protocol):
+    """What runs used."""
+
+    async def of_run(self, tenant: str, run_id: str) -> Lineage | None:
+        """What a run that has ended used; None where its end is not known yet. Raises Unavailable."""
         ...

@@ -1,6 +1,7 @@
 """The Temporal door: each activity calls one use case and tells Temporal whether trying again helps. For `workflows`."""
 
+from ergonaut_orchestrator.activities.retraining import RetrainingActivities
 from ergonaut_orchestrator.activities.rollouts import RolloutActivities
 from ergonaut_orchestrator.activities.running import Activities
 
-__all__ = ["Activities", "RolloutActivities"]
+__all__ = ["Activities", "RetrainingActivities", "RolloutActivities"]

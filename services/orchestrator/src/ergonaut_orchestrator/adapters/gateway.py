@@ -1,20 +1,38 @@
 """The gateway by gRPC: endpoints and their figures, models and their aliases. Fills the ports `Traffic` and `ServedModels`."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields
+from typing import Any, BinaryIO
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 
 from ergonaut.api.inference.v1 import endpoints_pb2, endpoints_pb2_grpc, inference_pb2, inference_pb2_grpc
+from ergonaut.api.openinference.v2 import open_inference_pb2_grpc
 from ergonaut.errors import Conflict
 from ergonaut_common.rpc import error_of, for_tenant
+from ergonaut_orchestrator.adapters.tensors import answer_of, batches_of
 from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Mirror, Route, RouteFigures, Versions
+from ergonaut_orchestrator.domain.trials import Lineage, Question
+from ergonaut_orchestrator.ports import Upload
 
 ANSWER_SECONDS = 10.0
 """For what the gateway only looks up."""
 
 CHANGE_SECONDS = 240.0
 """For what makes it load a version first; within what the workflows give a change."""
+
+TRANSFER_SECONDS = 600.0
+"""For a model's file, which is checked and loaded once it is there."""
+
+PREDICTION_SECONDS = 60.0
+"""For one batch of rows; a large model on a busy machine takes seconds."""
+
+CHUNK_BYTES = 512 * 1024
+"""Size of the pieces in which files travel; the gateway takes at most 1 MiB."""
 
 
 class GatewayTraffic:
@@ -50,6 +68,7 @@ class GatewayModels:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = inference_pb2_grpc.ModelServiceStub(channel)
+        self._predictions = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
 
     async def versions(self, tenant: str, model: str) -> Versions:
         with asking(f"asking for the versions of model {model}"):
@@ -68,6 +87,48 @@ class GatewayModels:
         )
         with asking(f"naming version {version} of model {model} {alias}"):
             await self._stub.SetModelAlias(request, metadata=for_tenant(tenant), timeout=CHANGE_SECONDS)
+
+    async def unname(self, tenant: str, model: str, alias: str, *, expected: int) -> None:
+        request = inference_pb2.RemoveModelAliasRequest(name=model, alias=alias, expected_version=expected)
+        with asking(f"removing the alias {alias} of model {model}"):
+            await self._stub.RemoveModelAlias(request, metadata=for_tenant(tenant), timeout=ANSWER_SECONDS)
+
+    async def deploy(self, upload: Upload, content: BinaryIO) -> int:
+        first = inference_pb2.DeployModelRequest(
+            name=upload.model,
+            run_id=upload.run_id,
+            lineage=_lineage_message(upload.lineage),
+            signature_bundle=upload.signature,
+            alias=upload.alias,
+        )
+
+        async def requests() -> AsyncIterator[inference_pb2.DeployModelRequest]:
+            yield first
+            while piece := await asyncio.to_thread(content.read, CHUNK_BYTES):
+                yield inference_pb2.DeployModelRequest(chunk=piece)
+
+        with asking(f"deploying model {upload.model}"):
+            answer = await self._stub.DeployModel(
+                requests(), metadata=for_tenant(upload.tenant), timeout=TRANSFER_SECONDS
+            )
+        return int(answer.model.version)
+
+    async def ask(self, tenant: str, model: str, version: int, question: Question) -> NDArray[Any]:
+        with asking(f"asking version {version} of model {model}"):
+            told = await self._stub.GetModel(
+                inference_pb2.GetModelRequest(name=model, version=str(version)),
+                metadata=for_tenant(tenant),
+                timeout=ANSWER_SECONDS,
+            )
+        asked = batches_of(told.model, question)
+        answers = []
+        for request in asked:
+            with asking(f"asking version {version} of model {model} for its answers"):
+                answer = await self._predictions.ModelInfer(
+                    request, metadata=for_tenant(tenant), timeout=PREDICTION_SECONDS
+                )
+            answers.append(answer_of(answer, request.outputs[0].name))
+        return np.concatenate(answers)
 
 
 @contextlib.contextmanager
@@ -117,3 +178,8 @@ def _figures_of(told: endpoints_pb2.RouteFigures) -> RouteFigures:
         labelled=told.labelled,
         wrong=told.wrong,
     )
+
+
+def _lineage_message(lineage: Lineage) -> inference_pb2.Lineage:
+    told = {each.name: getattr(lineage, each.name) for each in fields(lineage)}
+    return inference_pb2.Lineage(**{name: value for name, value in told.items() if value is not None})

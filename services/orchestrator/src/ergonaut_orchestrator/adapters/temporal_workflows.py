@@ -6,6 +6,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from ergonaut.errors import Unavailable
+from ergonaut.retraining import Drifted
 from ergonaut.workflows import Asked
 from ergonaut_orchestrator.domain import Lease
 
@@ -29,7 +30,7 @@ class TemporalWorkflows:
             raise Unavailable(f"Temporal does not tell of {lease.workflow_id}: {error.message}") from error
         return description.status is WorkflowExecutionStatus.RUNNING
 
-    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+    async def signal(self, workflow_id: str, name: str, asked: Asked | Drifted) -> bool:
         try:
             await self._client.get_workflow_handle(workflow_id).signal(name, asked, rpc_timeout=ANSWER_TIMEOUT)
         except RPCError as error:

@@ -9,12 +9,13 @@ from ergonaut_orchestrator.fakes.running import (
     FakeSources,
     FakeWorkflows,
 )
-from ergonaut_orchestrator.fakes.serving import FakeServedModels, FakeTraffic
+from ergonaut_orchestrator.fakes.serving import FakeLineages, FakeServedModels, FakeTraffic
 
 __all__ = [
     "EXIT_CODES",
     "FakeAnnouncer",
     "FakeArtifacts",
+    "FakeLineages",
     "FakePlacing",
     "FakeProvider",
     "FakeServedModels",

@@ -13,6 +13,7 @@ from ergonaut.errors import NotFound, Unavailable
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
+from ergonaut.retraining import Drifted
 from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_common.clock import Clock
 from ergonaut_orchestrator.domain import FoundFile, FoundFiles, Lease, LeaseState, Observation, Program, StopReason
@@ -284,13 +285,13 @@ class FakeWorkflows:
 
     def __init__(self, live: set[str] | None = None) -> None:
         self.live = live or set()
-        self.asked: list[tuple[str, str, Asked]] = []
+        self.asked: list[tuple[str, str, Asked | Drifted]] = []
         self.away_for = 0
 
     async def is_live(self, lease: Lease) -> bool:
         return lease.workflow_id in self.live
 
-    async def signal(self, workflow_id: str, name: str, asked: Asked) -> bool:
+    async def signal(self, workflow_id: str, name: str, asked: Asked | Drifted) -> bool:
         if self.away_for:
             self.away_for -= 1
             raise Unavailable("Temporal is away")

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
 
 from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Route, RouteFigures, Versions
+from ergonaut_orchestrator.domain.trials import Lineage, Question
+from ergonaut_orchestrator.ports import Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,10 @@ class FakeServedModels:
         """Calls that are not answered."""
         self.forgets_answers = 0
         """Changes that are made and whose answers are lost."""
+        self.files: dict[tuple[str, str, int], bytes] = {}
+        self.uploads: list[Upload] = []
+        self.says: Callable[[int, NDArray[Any]], NDArray[Any]] = lambda _, rows: rows[:, 0]
+        """What a version answers to rows."""
 
     async def versions(self, tenant: str, model: str) -> Versions:
         self._answer()
@@ -45,10 +54,61 @@ class FakeServedModels:
             self.forgets_answers -= 1
             raise Unavailable("the answer was lost")
 
+    async def unname(self, tenant: str, model: str, alias: str, *, expected: int) -> None:
+        known = await self.versions(tenant, model)
+        if known.aliases.get(alias) != expected:
+            raise Conflict(f"alias {alias} of model {model} does not name {expected}")
+        aliases = {name: version for name, version in known.aliases.items() if name != alias}
+        self.models[tenant, model] = replace(known, aliases=aliases)
+
+    async def deploy(self, upload: Upload, content: BinaryIO) -> int:
+        self._answer()
+        file = content.read()
+        if not file.startswith(b"model"):
+            raise Refused("is not an ONNX model", field="chunk")
+        key = (upload.tenant, upload.model)
+        known = self.models.get(key, Versions((), {}))
+        if self.files.get((*key, known.kept[-1] if known.kept else 0)) == file:
+            number = known.kept[-1]
+        else:
+            number = max(known.kept, default=0) + 1
+            self.uploads.append(upload)
+        self.files[*key, number] = file
+        champion = {"champion": known.default} if known.default else {}
+        aliases = {**champion, **known.aliases, upload.alias: number}
+        kept = tuple(sorted({*known.kept, number}))
+        self.models[key] = Versions(kept, aliases, aliases.get("champion", number))
+        if self.forgets_answers:
+            self.forgets_answers -= 1
+            raise Unavailable("the answer was lost")
+        return number
+
+    async def ask(self, tenant: str, model: str, version: int, question: Question) -> NDArray[Any]:
+        self._answer()
+        if version not in self.models[tenant, model].kept:
+            raise NotFound(f"version {version} of model {model} is not served")
+        return self.says(version, question.rows)
+
     def _answer(self) -> None:
         if self.away_for:
             self.away_for -= 1
             raise Unavailable("the gateway is away")
+
+
+class FakeLineages:
+    """What runs used; the ledger hears of a run after as many questions as the test says."""
+
+    def __init__(self, lineage: Lineage | None = None) -> None:
+        self.lineage = lineage
+        self.asked: list[tuple[str, str]] = []
+        self.late_for = 0
+
+    async def of_run(self, tenant: str, run_id: str) -> Lineage | None:
+        self.asked.append((tenant, run_id))
+        if self.late_for:
+            self.late_for -= 1
+            return None
+        return self.lineage
 
 
 class FakeTraffic:

@@ -1,6 +1,7 @@
 """The Temporal workflows of the orchestrator: they wait and choose; all that touches the world is an activity."""
 
+from ergonaut_orchestrator.workflows.retraining import Retraining
 from ergonaut_orchestrator.workflows.rollout import Rollout
 from ergonaut_orchestrator.workflows.run_job import RunJob
 
-__all__ = ["Rollout", "RunJob"]
+__all__ = ["Retraining", "Rollout", "RunJob"]
