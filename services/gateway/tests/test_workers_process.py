@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -178,6 +179,33 @@ async def test_of_a_killed_worker_only_the_requests_at_work_fail_and_each_can_be
         assert len(caller.failures) <= 1
         assert set(caller.failures) <= {"UNAVAILABLE"}
     assert other.is_running()
+
+
+async def test_tritonclient_asks_once_more_where_a_worker_was_killed_and_is_answered(running: Site) -> None:
+    kills = 4
+    async with healthy(running) as stub:
+        await deploy(stub, running, doubling())
+        script = Path(__file__).with_name("triton_load_script.py")
+        addresses = (running.http_address, running.process.address, running.process.keys[running.tenant])
+        pipe = asyncio.subprocess.PIPE
+        asking = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), *addresses, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        counted = requests_counted(await scraped(running))
+        for _ in range(kills):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while requests_counted(await scraped(running)) < counted + 20:
+                    await asyncio.sleep(0.02)
+            victim = max(workers(running), key=lambda worker: len(callers_ports(worker)))
+            victim.kill()
+            await until(lambda: len(workers(running)) == WORKERS)
+            await all_take_callers(running)
+            counted = requests_counted(await scraped(running))
+        told, because = await asyncio.wait_for(asking.communicate(b""), PATIENCE_SECONDS)
+    assert asking.returncode == 0, because.decode()
+    answers, failures = (int(each) for each in told.split())
+    assert answers > 20 * kills
+    assert failures <= 2 * kills, because.decode()
 
 
 async def test_the_worker_that_takes_a_killed_ones_place_takes_callers(running: Site) -> None:
