@@ -212,3 +212,29 @@ async def test_a_stop_lets_pipelines_finish_all_their_steps(gateways: Gateways) 
         await house.gateway.predictions.finish(within_seconds=5)
     (answer,) = answers
     assert isinstance(answer, InferenceAnswer)
+
+
+async def test_why_a_node_is_no_model_is_told_and_what_passes_is_asked_again(gateways: Gateways) -> None:
+    house = made(gateways)
+    await house.deploy(first=b"model a", second=b"model b")
+    nodes = (node("sequence", step("first", version="1"), step("second", version="1")),)
+    record = await house.apply(Pipeline("checked", nodes))
+    assert [each.because for each in record.fusions] == ["this is about steps"]
+    house.pipelines._world.fusing._waiting = 8
+    with pytest.raises(Unavailable, match="8 other pipelines wait for their models to be merged; ask again"):
+        await house.apply(Pipeline("checked", nodes))
+
+
+async def test_a_model_that_gives_something_else_than_its_steps_is_not_used(gateways: Gateways) -> None:
+    house = made(gateways)
+    house.pipelines._world.fusing._tools.fuser.refuses = ""  # type: ignore[attr-defined]
+    await house.deploy(first=b"model a", second=b"model b")
+    nodes = (node("sequence", step("first", version="1"), step("second", version="1")),)
+    # The fake's model doubles once, whatever it is made of.
+    record = await house.apply(Pipeline("checked", nodes))
+    assert record.fusions[0].model == ""
+    assert record.fusions[0].because.startswith("one model gives another y than its steps do: up to ")
+    answer = await outcome(house, ONE)
+    assert isinstance(answer, InferenceAnswer)
+    assert float(answer.outputs["y"][0, 0]) == 4.0
+    assert [model.name for model in await house.gateway.models.list("default")] == ["first", "second"]

@@ -8,6 +8,8 @@ from typing import Protocol
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import History, Report
+from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
+from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
@@ -119,7 +121,7 @@ class Fuser(Protocol):
         self, recipe: Recipe, files: Mapping[tuple[str, str], Path], target: Path, *, rows_alike: bool
     ) -> None:
         """Write the model of a recipe. `files` are its stages' by model and version; `rows_alike` says that the first axis of
-        all its inputs and outputs is that of the rows. Raises Refused, with why that cannot be, or Unavailable."""
+        all its inputs and outputs is that of the rows. Raises Refused, with why that cannot be."""
         ...
 
 
@@ -140,6 +142,42 @@ class PipelineBook(Protocol):
 
     def changes(self, *, seconds: float) -> AsyncIterator[PipelineEntry]:
         """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
+        ...
+
+
+class EndpointBook(Protocol):
+    """Keeps one record an endpoint: the truth of where its requests go. Raises Unavailable while it is away."""
+
+    async def get(self, tenant: str, name: str) -> EndpointEntry | None:
+        """The endpoint's record, or None where there never was one."""
+        ...
+
+    async def put(self, record: EndpointRecord, /, *, revision: int) -> EndpointEntry:
+        """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
+        ...
+
+    async def entries(self) -> Sequence[EndpointEntry]:
+        """All records of all tenants."""
+        ...
+
+    def changes(self, *, seconds: float) -> AsyncIterator[EndpointEntry]:
+        """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
+        ...
+
+
+class FiguresBook(Protocol):
+    """Keeps what each process counted of endpoints, so that all of it can be summed. Raises Unavailable."""
+
+    async def tell(self, tenant: str, name: str, figures: EndpointFigures) -> None:
+        """Keep a process's figures in place of those it told before."""
+        ...
+
+    async def told(self, tenant: str, name: str) -> Sequence[EndpointFigures]:
+        """What the processes told of an endpoint."""
+        ...
+
+    async def forget(self, tenant: str, name: str, process: str) -> None:
+        """Keep a process's figures no longer."""
         ...
 
 

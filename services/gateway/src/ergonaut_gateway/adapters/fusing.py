@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ergonaut.errors import Refused, Unavailable
+from ergonaut.errors import Refused
 from ergonaut_gateway.domain.pipelines.combining import shares
 from ergonaut_gateway.domain.pipelines.recipes import Blend, Recipe, Stage
 
@@ -47,7 +47,7 @@ class OnnxFuser:
             async with asyncio.timeout(SECONDS_MAX):
                 answered, said = await process.communicate(json.dumps(request).encode())
         except TimeoutError as error:
-            raise Unavailable(f"merging the models took longer than {SECONDS_MAX:g} s") from error
+            raise Refused(f"merging the models took longer than {SECONDS_MAX:g} s") from error
         finally:
             await _ended(process)
         if process.returncode != 0:

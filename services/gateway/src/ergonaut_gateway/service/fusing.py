@@ -67,7 +67,8 @@ class Fusing:
         self._waiting = 0
 
     async def fuse(self, tenant: str, graph: Graph) -> tuple[Fusion, ...]:
-        """What came of each node that might be one model. What keeps one from being made is told and no error."""
+        """What came of each node that might be one model; why there is none is told and no error. Raises Unavailable where that
+        cannot be found out now."""
         return tuple([await self._fused(tenant, node, found) for node, found in candidates(graph)])
 
     async def is_there(self, tenant: str, model: str) -> bool:
@@ -90,12 +91,14 @@ class Fusing:
         if isinstance(found, Unfused):
             return Fusion(node.path, node.node, because=found.because)
         if self._waiting >= WAITING_MAX:
-            return Fusion(node.path, node.node, because=f"{self._waiting} other pipelines wait for that now")
+            raise Unavailable(f"{self._waiting} other pipelines wait for their models to be merged; ask again")
         self._waiting += 1
         try:
             async with self._turn:
                 name, because = await self._made(tenant, node, found)
                 return Fusion(node.path, node.node, name, because)
+        except Unavailable:
+            raise
         except (ErgonautError, ValueError) as error:
             return Fusion(node.path, node.node, because=str(error))
         finally:
@@ -161,7 +164,7 @@ class _Comparison:
         try:
             self._compare()
         except Unavailable as error:
-            raise Unavailable(f"comparing with its steps took longer than {COMPARING_SECONDS_MAX:g} s") from error
+            raise Refused(f"comparing with its steps took longer than {COMPARING_SECONDS_MAX:g} s") from error
         finally:
             timer.cancel()
 

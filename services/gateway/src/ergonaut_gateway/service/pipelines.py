@@ -82,7 +82,7 @@ class Pipelines:
         self._board = Board()
 
     async def apply(self, tenant: str, pipeline: Pipeline, change: Change) -> PipelineRecord:
-        """Serve a pipeline from now on, its models loaded first. Raises Refused, Conflict."""
+        """Serve a pipeline from now on, its models loaded first. Raises Refused, Conflict, Unavailable."""
         graph, signature, uses = await self._fitted(tenant, pipeline)
         fusions = await self._world.fusing.fuse(tenant, graph)
         what = Applied(tenant, pipeline, signature, uses, fusions, change.by, change.because)
