@@ -15,7 +15,6 @@ from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.bodies import BodyRoom, unpacked
 from ergonaut_gateway.http.exchange import PeerGone, Request
 from ergonaut_gateway.http.hanging_up import CAN_TELL_HUNG_UP, has_hung_up
-from ergonaut_gateway.http.known import KnownHeads
 from ergonaut_gateway.http.limits import HttpLimits
 from ergonaut_gateway.http.reading import BODY, HEAD, IDLE, Reader
 from ergonaut_gateway.http.router import Router
@@ -56,7 +55,6 @@ class Door:
         self.limits = limits
         self.h2_factory = h2_factory
         self.room = BodyRoom(limits.all_bodies_bytes)
-        self.known = KnownHeads()
         self.connections: set[Connection] = set()
         self.elsewhere: Callable[[], int] = int
         """How many connections other doors of the process hold; all count against one bound."""
@@ -97,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._reader = Reader(self, door.limits, door.room, door.known)
+        self._reader = Reader(self, door.limits, door.room)
         self._turns: deque[Turn] = deque()
         self._fresh = True
         self._crowded = False

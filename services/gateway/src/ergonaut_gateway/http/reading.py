@@ -7,7 +7,7 @@ import httptools
 from ergonaut.errors import ErgonautError, Refused, Unavailable
 from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.exchange import Request
-from ergonaut_gateway.http.known import KnownHeads
+from ergonaut_gateway.http.known import KnownHead, known_head
 from ergonaut_gateway.http.limits import HttpLimits
 
 EARLY_BYTES = 64 * 1024
@@ -57,11 +57,12 @@ class Reader:
     _body: list[bytes]
     _body_bytes: int
 
-    def __init__(self, owner: Owner, limits: HttpLimits, room: BodyRoom, known: KnownHeads) -> None:
+    def __init__(self, owner: Owner, limits: HttpLimits, room: BodyRoom) -> None:
         self._owner = owner
         self._limits = limits
         self._room = room
-        self._known = known
+        self._known: KnownHead | None = None
+        self._whole_bytes_max = min(EARLY_BYTES, limits.body_bytes)
         self._parser: Any = httptools.HttpRequestParser(self)
         self.deaf = False
         """Whether the rest of what comes is dropped."""
@@ -80,10 +81,12 @@ class Reader:
 
     def whole(self, data: bytes) -> Request | None:
         """The request that these bytes are, where that can be told without parsing them; all else must be fed."""
-        request = self._known.whole(data) if self.state == IDLE else None
-        if request is None:
+        known = self._known
+        if known is None or self.state != IDLE or (request := known.whole(data)) is None:
             return None
         size_bytes = len(request.body)
+        if size_bytes > self._whole_bytes_max:
+            return None
         try:
             self._room.hold(size_bytes)
         except Unavailable:
@@ -101,8 +104,7 @@ class Reader:
         newest, self._newest = self._newest, None
         if whole is None or newest is None or self.deaf or self.state != IDLE or self._messages != begun + 1:
             return
-        if self.version == "1.1" and self.stays:
-            self._known.learn(whole, newest)
+        self._known = known_head(whole, newest) if self.version == "1.1" and self.stays else None
 
     def _feed(self, piece: bytes | memoryview) -> None:
         while piece and not self.deaf:
