@@ -1,11 +1,12 @@
 """Every port in memory, for tests and for trying things without NATS; contract tests hold them to what the adapters do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import copy
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import NOTHING_YET, History, Report
+from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
+from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
@@ -20,71 +23,105 @@ from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRec
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Stop
 
-T = TypeVar("T", Entry, PipelineEntry)
-T_co = TypeVar("T_co", Entry, PipelineEntry, covariant=True)
-
 DOUBLING = Signature(inputs=(TensorSpec("x", "FP32", (-1, 3)),), outputs=(TensorSpec("y", "FP32", (-1, 3)),))
 """What a fake model takes and gives; it doubles."""
 
 
-class FakeModelRegistry:
-    """A `ModelRegistry` in memory."""
+class _Named(Protocol):
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def name(self) -> str: ...
 
-    def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], Entry] = {}
+
+class _Revised(Protocol):
+    @property
+    def revision(self) -> int: ...
+
+
+RecordT = TypeVar("RecordT", bound=_Named)
+EntryT = TypeVar("EntryT", bound=_Revised)
+
+
+class _FakeRecords(Generic[RecordT, EntryT]):
+    """Records in memory, written by compare-and-set."""
+
+    def __init__(self, entry: Callable[[RecordT, int], EntryT], what: str) -> None:
+        self._entry = entry
+        self._what = what
+        self._entries: dict[tuple[str, str], EntryT] = {}
         self._revision = 0
         self._changed = asyncio.Condition()
 
-    async def get(self, tenant: str, name: str) -> Entry | None:
+    async def get(self, tenant: str, name: str) -> EntryT | None:
         return self._entries.get((tenant, name))
 
-    async def put(self, model: Model, *, revision: int) -> Entry:
-        key = (model.tenant, model.name)
-        current = self._entries.get(key)
-        if (current.revision if current else 0) != revision:
-            raise Conflict(f"model {model.name} was changed by another")
-        async with self._changed:
-            self._revision += 1
-            self._entries[key] = Entry(model, self._revision)
-            self._changed.notify_all()
-        return self._entries[key]
-
-    async def entries(self) -> Sequence[Entry]:
-        return sorted(self._entries.values(), key=lambda entry: entry.revision)
-
-    async def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
-        async for entry in _changes(self, self._changed, seconds):
-            yield entry
-
-
-class FakePipelineBook:
-    """A `PipelineBook` in memory."""
-
-    def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], PipelineEntry] = {}
-        self._revision = 0
-        self._changed = asyncio.Condition()
-
-    async def get(self, tenant: str, name: str) -> PipelineEntry | None:
-        return self._entries.get((tenant, name))
-
-    async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
+    async def put(self, record: RecordT, /, *, revision: int) -> EntryT:
         key = (record.tenant, record.name)
         current = self._entries.get(key)
         if (current.revision if current else 0) != revision:
-            raise Conflict(f"pipeline {record.name} was changed by another")
+            raise Conflict(f"{self._what} {record.name} was changed by another")
         async with self._changed:
             self._revision += 1
-            self._entries[key] = PipelineEntry(record, self._revision)
+            self._entries[key] = self._entry(record, self._revision)
             self._changed.notify_all()
         return self._entries[key]
 
-    async def entries(self) -> Sequence[PipelineEntry]:
+    async def entries(self) -> Sequence[EntryT]:
         return sorted(self._entries.values(), key=lambda entry: entry.revision)
 
-    async def changes(self, *, seconds: float) -> AsyncIterator[PipelineEntry]:
-        async for entry in _changes(self, self._changed, seconds):
-            yield entry
+    async def changes(self, *, seconds: float) -> AsyncIterator[EntryT]:
+        seen = 0
+        end_at = asyncio.get_running_loop().time() + seconds
+        while True:
+            for entry in await self.entries():
+                if entry.revision > seen:
+                    seen = entry.revision
+                    yield entry
+            try:
+                async with asyncio.timeout_at(end_at), self._changed:
+                    if self._revision <= seen:
+                        await self._changed.wait()
+            except TimeoutError:
+                return
+
+
+class FakeModelRegistry(_FakeRecords[Model, Entry]):
+    """A `ModelRegistry` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(Entry, "model")
+
+
+class FakePipelineBook(_FakeRecords[PipelineRecord, PipelineEntry]):
+    """A `PipelineBook` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(PipelineEntry, "pipeline")
+
+
+class FakeEndpointBook(_FakeRecords[EndpointRecord, EndpointEntry]):
+    """An `EndpointBook` in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(EndpointEntry, "endpoint")
+
+
+class FakeFiguresBook:
+    """A `FiguresBook` in memory."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], dict[str, EndpointFigures]] = {}
+
+    async def tell(self, tenant: str, name: str, figures: EndpointFigures) -> None:
+        # As it is now: whoever counts on must not change what was told.
+        self._told.setdefault((tenant, name), {})[figures.process] = copy.deepcopy(figures)
+
+    async def told(self, tenant: str, name: str) -> Sequence[EndpointFigures]:
+        return list(self._told.get((tenant, name), {}).values())
+
+    async def forget(self, tenant: str, name: str, process: str) -> None:
+        self._told.get((tenant, name), {}).pop(process, None)
 
 
 class FakeFuser:
@@ -238,29 +275,6 @@ class FakeReferences:
         if self.away:
             raise Unavailable("keeping a reference: NATS did not answer")
         return self.kept.setdefault((record.tenant, record.name, record.version, side), sketch)
-
-
-class _Kept(Protocol[T_co]):
-    async def entries(self) -> Sequence[T_co]: ...
-
-
-async def _changes(kept: _Kept[T], changed: asyncio.Condition, seconds: float) -> AsyncIterator[T]:
-    """All entries and then each change, for so long."""
-    seen = 0
-    end_at = asyncio.get_running_loop().time() + seconds
-    while True:
-        entries = await kept.entries()
-        for entry in entries:
-            if entry.revision > seen:
-                seen = entry.revision
-                yield entry
-        try:
-            async with asyncio.timeout_at(end_at), changed:
-                newest = max((entry.revision for entry in await kept.entries()), default=0)
-                if newest <= seen:
-                    await changed.wait()
-        except TimeoutError:
-            return
 
 
 class FakeDemandBook:

@@ -12,11 +12,13 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
 from ergonaut_gateway.assembly.demand import planning_demand
 from ergonaut_gateway.assembly.dozing import dozing
+from ergonaut_gateway.assembly.endpoints import serving_endpoints
 from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
 from ergonaut_gateway.assembly.pipelines import serving_pipelines
 from ergonaut_gateway.assembly.quality import watching
+from ergonaut_gateway.endpoint_rpc import endpoint_door
 from ergonaut_gateway.http import Callers, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router, opened_http
 from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.pipeline_rpc import pipeline_door
@@ -51,11 +53,13 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         await stack.enter_async_context(_reporting(predictions, settings))
         served = (models, catalogue, predictions)
         pipelines = await stack.enter_async_context(serving_pipelines(settings, platform, bus, served, place))
+        endpoints = await stack.enter_async_context(serving_endpoints(settings, bus, served, quality, place))
         callers = Callers(keys)
         router = _router(served, quality, callers)
-        reporting = Reporting(bus, settings.report_seconds)
-        await stack.enter_async_context(opened_door(settings.openai_routes, callers, router, reporting))
-        add = door(models, catalogue, predictions, pipeline_door(pipelines))
+        await stack.enter_async_context(
+            opened_door(settings.openai_routes, callers, router, Reporting(bus, settings.report_seconds))
+        )
+        add = door(models, catalogue, predictions, pipeline_door(pipelines), endpoint_door(endpoints))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))
         http.count_also(lambda: len(grpc.connections))

@@ -5,8 +5,8 @@ from typing import Any
 
 from grpc import aio
 
+from ergonaut.api.inference.v1 import endpoints_pb2, pipelines_pb2
 from ergonaut.api.inference.v1 import inference_pb2 as pb
-from ergonaut.api.inference.v1 import pipelines_pb2
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut.api.openinference.v2.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -27,6 +27,7 @@ NAMES = (
     pb.DESCRIPTOR.services_by_name["ModelService"].full_name,
     oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
     pipelines_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name,
+    endpoints_pb2.DESCRIPTOR.services_by_name["EndpointService"].full_name,
 )
 """What the health and reflection services tell of."""
 

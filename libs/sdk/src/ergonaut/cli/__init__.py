@@ -20,6 +20,7 @@ def main() -> None:
         analysis,
         budgets,
         create,
+        endpoints,
         exports,
         jobs,
         models,
@@ -30,7 +31,20 @@ def main() -> None:
         track,
     )
 
-    for group in (platform, jobs, models, pipelines, create, reports, analysis, statements, exports, budgets, track):
+    for group in (
+        platform,
+        jobs,
+        models,
+        endpoints,
+        pipelines,
+        create,
+        reports,
+        analysis,
+        statements,
+        exports,
+        budgets,
+        track,
+    ):
         group.register(app)
     app()
 

@@ -16,6 +16,7 @@ from ergonaut.client.analysis import Analysis
 from ergonaut.client.blocking import (
     BlockingAnalysis,
     BlockingBudgets,
+    BlockingEndpoints,
     BlockingExports,
     BlockingJobs,
     BlockingLedger,
@@ -30,6 +31,7 @@ from ergonaut.client.blocking import (
 )
 from ergonaut.client.budgets import Budgets
 from ergonaut.client.connection import Connection
+from ergonaut.client.endpoints import Endpoints
 from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
@@ -52,6 +54,7 @@ class AsyncClient:
         self.prices = Prices(self._connection)
         self.models = Models(self._connection)
         self.pipelines = Pipelines(self._connection)
+        self.endpoints = Endpoints(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
         self.statements = Statements(self._connection)
@@ -90,6 +93,7 @@ class Client:
         self.prices = BlockingPrices(self._client.prices, self._loop)
         self.models = BlockingModels(self._client.models, self._loop)
         self.pipelines = BlockingPipelines(self._client.pipelines, self._loop)
+        self.endpoints = BlockingEndpoints(self._client.endpoints, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
         self.statements = BlockingStatements(self._client.statements, self._loop)

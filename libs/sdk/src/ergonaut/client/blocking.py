@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ergonaut.client.analysis import Analysis
 from ergonaut.client.budgets import Budgets
+from ergonaut.client.endpoints import Endpoints
 from ergonaut.client.exports import Exports
 from ergonaut.client.jobs import Jobs
 from ergonaut.client.ledger import Ledger
@@ -146,6 +147,18 @@ class BlockingPipelines:
         self.get = loop.blocking(area.get)
         self.all = loop.blocking(area.all)
         self.remove = loop.blocking(area.remove)
+
+
+class BlockingEndpoints:
+    """`Endpoints` whose methods block."""
+
+    def __init__(self, area: Endpoints, loop: Loop) -> None:
+        self.apply = loop.blocking(area.apply)
+        self.get = loop.blocking(area.get)
+        self.all = loop.blocking(area.all)
+        self.remove = loop.blocking(area.remove)
+        self.roll_back = loop.blocking(area.roll_back)
+        self.figures = loop.blocking(area.figures)
 
 
 class BlockingVectors:

@@ -181,9 +181,11 @@ def _joint(answer: InferenceAnswer, part: Part) -> bytes | None:
     whole, begin = part.whole, part.begin
     if whole.requests < JOINT_MIN or part.end - begin != 1:
         return None
-    if _ROWS not in whole.made:
-        whole.made[_ROWS] = _rows_of(answer, whole)
-    rows: list[bytes] | None = whole.made[_ROWS]
+    # The same batch may be answered under several names, as an endpoint's and its model's.
+    key = f"{_ROWS} {answer.model}"
+    if key not in whole.made:
+        whole.made[key] = _rows_of(answer, whole)
+    rows: list[bytes] | None = whole.made[key]
     if rows is None:
         return None
     return b'%b]}],"id":%b}' % (rows[begin], dump(answer.id)) if answer.id else rows[begin] + b"]}]}"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ergonaut.errors import NotFound
 from ergonaut.events import QualityChanged
@@ -33,6 +34,12 @@ UNREAD_BYTES_MAX = 4_096
 Version = tuple[str, str, int]
 
 
+class Hear(Protocol):
+    """Takes note of a label."""
+
+    def __call__(self, tenant: str, model: str, version: int, *, is_wrong: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """How many predictions of each version wait for labels; 0 is none."""
@@ -56,6 +63,8 @@ class Labels:
     def __init__(self, keeping: Keeping) -> None:
         self._keeping = keeping
         self._books: dict[Version, _Book] = {}
+        self.hear: Hear | None = None
+        """Told of each label of a prediction that is right or wrong."""
 
     def answered(self, record: ModelRecord, request: InferenceRequest, outputs: Mapping[str, Tensor]) -> None:
         """Keep what was predicted, under the request's id; of several rows under `<id>.<row>`, counted from 0."""
@@ -93,6 +102,7 @@ class Labels:
                 outcome, errors = book.predictions.label(label_key, truth)
                 if outcome is not Labelled.UNKNOWN:
                     book.labels[outcome] += 1
+                    self._tell_right_or_wrong(version, errors)
                     told += [_fact(version, change) for change in (book.scores.add(errors) if errors else ())]
                     break
             counts[outcome] += 1
@@ -103,6 +113,10 @@ class Labels:
         for version, book in list(self._books.items()):
             for name, interval in book.scores.figures().items():
                 yield version, name, interval
+
+    def _tell_right_or_wrong(self, version: Version, errors: Mapping[str, float]) -> None:
+        if self.hear is not None and "accuracy" in errors:
+            self.hear(*version, is_wrong=not errors["accuracy"])
 
     def _begin(self, key: Version) -> None:
         if len(self._books) >= VERSIONS_MAX:

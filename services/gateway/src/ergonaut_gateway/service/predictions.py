@@ -79,6 +79,11 @@ class Predictions:
         """Whether requests are taken."""
         return not self._stopping
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether half of all that may wait is at work."""
+        return 2 * self._engine.in_flight > self._engine.limits.waiting
+
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Predict, on the event loop; `done` is called exactly once on it, maybe before this returns. It gets the answer, or
         NotFound, Refused, DeadlineExceeded or another Unavailable, which may have `retry_after_seconds`."""
@@ -134,6 +139,10 @@ class Predictions:
         plan = self._plan_of(tenant, model, version)
         if plan is not None and (told := plan.statistics()) is not None:
             return told
+        return self.statistics_of(tenant, model, version)
+
+    def statistics_of(self, tenant: str, model: str, version: str) -> Statistics:
+        """What a version of a model did, whatever else has its name. Raises NotFound, Unavailable."""
         return self._find(tenant, model, self._catalogue.find(tenant, model, version)).statistics()
 
     async def finish(self, *, within_seconds: float) -> None:

@@ -9,6 +9,7 @@ class Kept(IntEnum):
 
     MODELS = 2
     PIPELINES = 3
+    ENDPOINTS = 4
 
 
 _PRESENT, _CONNECTIONS = range(2)

@@ -42,6 +42,8 @@ NOT_SUMMED: Mapping[str, Combine] = {
     "ergonaut_drift_open": max,
     "ergonaut_drift_distance": max,
     "ergonaut_quality_score": _mean,
+    # The same in each.
+    "ergonaut_endpoint_share": max,
     # What each tells of all gateways together.
     "ergonaut_gateway_cores_in_use": max,
     "ergonaut_gateway_cores_expected": max,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.models import Entry, Model
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.workers.board import Board, Kept
@@ -17,7 +18,7 @@ LOOK_AGAIN_SECONDS = 0.005
 
 log = get_logger(__name__)
 RecordT = TypeVar("RecordT")
-EntryT = TypeVar("EntryT", bound=Entry | PipelineEntry)
+EntryT = TypeVar("EntryT", bound=Entry | PipelineEntry | EndpointEntry)
 Record_contra = TypeVar("Record_contra", contravariant=True)
 Entry_co = TypeVar("Entry_co", covariant=True)
 
@@ -47,7 +48,7 @@ class Neighbours:
 
 
 class _Records(Protocol[Record_contra, Entry_co]):
-    """What models and pipelines are kept in alike."""
+    """What models, pipelines and endpoints are kept in alike."""
 
     async def get(self, tenant: str, name: str) -> Entry_co | None: ...
     async def put(self, record: Record_contra, /, *, revision: int) -> Entry_co: ...
@@ -86,3 +87,7 @@ class NeighbourlyRegistry(_Neighbourly[Model, Entry]):
 
 class NeighbourlyPipelineBook(_Neighbourly[PipelineRecord, PipelineEntry]):
     """Fills `PipelineBook`."""
+
+
+class NeighbourlyEndpointBook(_Neighbourly[EndpointRecord, EndpointEntry]):
+    """Fills `EndpointBook`."""

@@ -15,12 +15,17 @@ from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import serving_metrics
 from ergonaut_gateway import memory
 from ergonaut_gateway.entrance import Entrance, SharedEntrance, entrance
-from ergonaut_gateway.ports import ModelRegistry, PipelineBook
+from ergonaut_gateway.ports import EndpointBook, ModelRegistry, PipelineBook
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.board import Board, Kept
 from ergonaut_gateway.workers.channel import Channel, Kind
 from ergonaut_gateway.workers.merging import told
-from ergonaut_gateway.workers.neighbours import NeighbourlyPipelineBook, NeighbourlyRegistry, Neighbours
+from ergonaut_gateway.workers.neighbours import (
+    NeighbourlyEndpointBook,
+    NeighbourlyPipelineBook,
+    NeighbourlyRegistry,
+    Neighbours,
+)
 
 GRACE_SECONDS = 8.0
 """After the time for requests at work, how long a worker may take to end before the system ends it: a loop that stands still
@@ -51,6 +56,10 @@ class Place(Protocol):
 
     def pipeline_book(self, book: PipelineBook) -> PipelineBook:
         """The book of pipelines, likewise."""
+        ...
+
+    def endpoint_book(self, book: EndpointBook) -> EndpointBook:
+        """The book of endpoints, likewise."""
         ...
 
     def opened(self, connections: Callable[[], int]) -> None:
@@ -87,6 +96,9 @@ class Alone:
         return registry
 
     def pipeline_book(self, book: PipelineBook) -> PipelineBook:
+        return book
+
+    def endpoint_book(self, book: EndpointBook) -> EndpointBook:
         return book
 
     def opened(self, connections: Callable[[], int]) -> None:  # noqa: ARG002 - nobody else needs to know
@@ -159,6 +171,9 @@ class WorkerPlace:
 
     def pipeline_book(self, book: PipelineBook) -> PipelineBook:
         return NeighbourlyPipelineBook(book, Neighbours(self._seat.board, self._seat.row, Kept.PIPELINES))
+
+    def endpoint_book(self, book: EndpointBook) -> EndpointBook:
+        return NeighbourlyEndpointBook(book, Neighbours(self._seat.board, self._seat.row, Kept.ENDPOINTS))
 
     def opened(self, connections: Callable[[], int]) -> None:
         self._crowd.connections = connections

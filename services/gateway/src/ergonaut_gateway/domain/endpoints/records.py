@@ -64,17 +64,22 @@ def applied(
     current: EndpointRecord | None, tenant: str, endpoint: Endpoint, change: Change, *, at: datetime
 ) -> EndpointRecord:
     """The record after an endpoint was applied; the same one where nothing is other. Raises Conflict."""
-    revision = current.now.revision if current is not None and current.is_kept else 0
-    if change.expected is not None and change.expected != revision:
-        told = f"has revision {revision}" if revision else "is not there"
-        wanted = f"revision {change.expected}" if change.expected else "none"
-        raise Conflict(f"endpoint {endpoint.name} {told}, and {wanted} was expected")
+    check_expected(current, endpoint.name, change.expected)
     if current is not None and current.is_kept and current.now.endpoint == endpoint:
         return current
     # Revisions go on counting after a removal, so that figures of the one before are never taken for those of this one.
     last = current.now.revision if current is not None else 0
     past = (current.now, *current.history)[:HISTORY_MAX] if current is not None else ()
     return EndpointRecord(tenant, endpoint.name, Revision(last + 1, endpoint, change.by, at, change.because), past)
+
+
+def check_expected(current: EndpointRecord | None, name: str, expected: int | None) -> None:
+    """Raise Conflict unless the endpoint has the revision that is expected; 0 is none, None is any."""
+    revision = current.now.revision if current is not None and current.is_kept else 0
+    if expected is not None and expected != revision:
+        told = f"has revision {revision}" if revision else "is not there"
+        wanted = f"revision {expected}" if expected else "none"
+        raise Conflict(f"endpoint {name} {told}, and {wanted} was expected")
 
 
 def before(current: EndpointRecord, revision: int = 0) -> Endpoint:
