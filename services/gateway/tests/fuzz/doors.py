@@ -22,7 +22,7 @@ from ergonaut_gateway.adapters.signatures import TrustedKeys
 from ergonaut_gateway.fakes import FakeAnnouncer, FakeFuser, FakePipelineBook, FakeReferences
 from ergonaut_gateway.h2 import H2Door, H2Limits, frames
 from ergonaut_gateway.h2.connection import Connection as H2Connection
-from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, QualityDoor, Router
+from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router
 from ergonaut_gateway.http.connection import Connection, Door
 from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.pipeline_rpc import pipeline_door
@@ -299,6 +299,8 @@ async def opened(folder: Path) -> AsyncIterator[Doors]:
     callers, router = Callers(KeyRing.load(ring)), Router()
     InferenceDoor(gateway.models, gateway.catalogue, gateway.predictions, callers).add_to(router)
     QualityDoor(quality, callers).add_to(router)
+    PeopleDoor(gateway.models, gateway.catalogue, gateway.predictions, callers).add_to(router)
+    PagesDoor().add_to(router)
     async with AsyncExitStack() as stack:
         await _with_upstream(stack, folder, callers, router)
         house = house_of(gateway, OnnxLoader(), FakePipelineBook(), unfusing())

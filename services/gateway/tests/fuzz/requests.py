@@ -96,6 +96,25 @@ def packed(draw: Draw, key: str) -> bytes:
     return post(f"/v2/models/{model}/infer", key, body, (("Content-Encoding", encoding), ("Accept-Encoding", "gzip")))
 
 
+def people(draw: Draw, key: str) -> bytes:
+    """Predictions by named fields: a row, rows, or columns."""
+    model = draw.choice(tuple(MODELS))
+    row = {each["name"]: each["data"] for each in MODELS[model]}
+    forms: tuple[Any, ...] = (
+        row,
+        [row, row],
+        {"rows": [row], "id": "7"},
+        {name: [value, value] for name, value in row.items()} | {"id": "7", "parameters": {"priority": 1}},
+    )
+    body = document_changed(draw, draw.choice(forms))
+    if not draw.randrange(6):
+        body = changed(draw, body)
+    version = draw.choice(("", "", "", "/versions/1", "/versions/x"))
+    return post(
+        f"/v2/models/{model}{version}/predict", key, body, (("X-Ergonaut-Energy", draw.choice(("", "yes", "true"))),)
+    )
+
+
 def labels(draw: Draw, key: str) -> bytes:
     """What was true, said wrongly."""
     document = {"labels": {"7": 1, "a.0": "cat", "b": 0.5, "é": True}}
@@ -137,6 +156,7 @@ def paths(draw: Draw, key: str) -> bytes:
     pattern = draw.choice((
         "/v2/models/{}", "/v2/models/{}/ready", "/v2/models/digits/versions/{}", "/v2/models/digits/versions/{}/infer", "/v2/{}",
         "/{}", "http://h/v2/models/{}/stats", "*", "/v2/models/{}/config?{}", "/v2/models/{}/quality", "/v1/models/{}",
+        "/v2/models/{}/openapi.json", "/v2/models/{}/page",
         "/v2/models/stats#{}",
     ))  # fmt: skip
     method = draw.choice(
@@ -267,6 +287,7 @@ KINDS: dict[str, tuple[int, Callable[[Draw, str], bytes]]] = {
     "heads": (5, heads),
     "again": (4, again),
     "paths": (4, paths),
+    "people": (8, people),
     "labels": (4, labels),
     "repository": (3, repository),
     "openai": (2, openai),
