@@ -377,6 +377,23 @@ GATEWAY = Page(
             legend="{{method}}",
         ),
         Panel(
+            "Steps of pipelines, mean time",
+            "sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_seconds_total[$__rate_interval]))"
+            " / sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_requests_total[$__rate_interval]))",
+            "s",
+            "From a step's request to its answer, waiting included; `fused` is all steps of a node as one model.",
+            legend="{{pipeline}} {{node}} {{step}}",
+        ),
+        Panel(
+            "Steps of pipelines, failed",
+            "sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_failures_total[$__rate_interval]))"
+            " / sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_requests_total[$__rate_interval]))",
+            "percentunit",
+            "Part of a step's requests, also where the pipeline went on without it.",
+            legend="{{pipeline}} {{node}} {{step}}",
+            limits=(0.01, 0.05),
+        ),
+        Panel(
             "Calls by status",
             'sum by (code) (rate(ergonaut_rpc_calls_total{job="gateway"}[$__rate_interval]))',
             "reqps",
