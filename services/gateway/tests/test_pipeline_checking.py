@@ -283,6 +283,8 @@ def test_what_does_not_fit_is_refused_in_one_sentence(wrong: Pipeline, sentence:
         (Condition("label", op=Op.IN), "in compares with one value; `in` takes several"),
         (Condition("label", op=Op.EQ, values=(1, 2)), "eq compares with one value; `in` takes several"),
         (Condition("label", op=Op.IN, values=(1, "a")), "has values of different kinds; give numbers, or texts, or"),
+        (Condition("probabilities", op=Op.LT, values=(float("nan"),)), "has a value that is no finite number"),
+        (Condition("probabilities", op=Op.LT, values=(float("inf"),)), "has a value that is no finite number"),
         (Condition("label", op=Op.IN, values=tuple(range(65))), "has 65 values, at most 64 are taken"),
         (Condition("", "flag", Op.LT, (True,)), "lt compares numbers or texts, not true and false"),
         (Condition("", "user", Op.EQ, ("a",), Take.MAX), "take and over are for tensors; a parameter has one value"),

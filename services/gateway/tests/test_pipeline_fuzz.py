@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,8 @@ def test_any_pipeline_is_checked_or_refused(pipeline: Pipeline) -> None:
         graph, signature = checked(pipeline, known("1"))
     except Refused:
         return
+    # Whatever is let in can be recorded and is read as it was.
+    assert msgspec.json.decode(msgspec.json.encode(pipeline), type=Pipeline) == pipeline
     calls = [*graph.all_calls()]
     assert [call.index for call in calls] == [*range(len(calls))]
     assert len(calls) <= STEPS_MAX

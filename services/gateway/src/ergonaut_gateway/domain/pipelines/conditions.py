@@ -1,5 +1,6 @@
 """Whether a condition makes sense of a datatype, and whether it holds. There is no language behind it and nothing to evaluate."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ def _fault_of_values(condition: Condition) -> str:
         return f"has {len(condition.values)} values, at most {VALUES_MAX} are taken"
     if len({_kind_of(value) for value in condition.values}) > 1:
         return "has values of different kinds; give numbers, or texts, or true and false"
+    if not all(math.isfinite(value) for value in condition.values if isinstance(value, float)):
+        return "has a value that is no finite number"
     return ""
 
 
