@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from struct import pack
 from typing import Any
 
+from ergonaut.api.inference.v1 import endpoints_pb2 as ends
 from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.inference.v1 import pipelines_pb2 as pipes
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
@@ -13,7 +14,11 @@ from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, frame
 
 from .drawing import TEXTS, Draw, changed
 
+FRAME_BYTES = 16_000
+"""As much as all frames may have."""
+
 INFERENCE = "/inference.GRPCInferenceService/"
+ENDPOINTS = "/ergonaut.api.inference.v1.EndpointService/"
 PIPELINES = "/ergonaut.api.inference.v1.PipelineService/"
 MODELS = "/ergonaut.api.inference.v1.ModelService/"
 TYPED = {
@@ -72,6 +77,26 @@ def pipelines(draw: Draw, key: str) -> bytes:
     return begun(draw) + call(draw, 1, PIPELINES + method, key, [message])
 
 
+def endpoints(draw: Draw, key: str) -> bytes:
+    """Endpoints with routes that lead nowhere, weights that are none, and revisions that never were."""
+    name = draw.choice(("e-1", "e-1", "e-2", *TEXTS))
+    number = draw.choice((0, 1, 2, 2**31, 2**63))
+    method, asked = draw.choice(
+        (
+            ("ApplyEndpoint", ends.ApplyEndpointRequest(endpoint=_endpoint(draw, name))),
+            ("ApplyEndpoint", ends.ApplyEndpointRequest(endpoint=_endpoint(draw, name), expected_revision=number)),
+            ("GetEndpoint", ends.GetEndpointRequest(name=name)),
+            ("RemoveEndpoint", ends.RemoveEndpointRequest(name=name)),
+            ("RollBackEndpoint", ends.RollBackEndpointRequest(name=name, to_revision=number)),
+            ("GetEndpointFigures", ends.GetEndpointFiguresRequest(name=name)),
+        )
+    )
+    message = bytes(asked.SerializeToString())
+    if draw.randrange(2):
+        message = changed(draw, message)
+    return begun(draw) + call(draw, 1, ENDPOINTS + method, key, [message])
+
+
 def frames_alone(draw: Draw, key: str) -> bytes:
     """Frames of any kind in any order, a good call among them."""
     pieces = [_any_frame(draw, key) for _ in range(draw.randint(1, 12))]
@@ -108,12 +133,14 @@ def call(draw: Draw, stream_id: int, path: str, key: str, messages: Sequence[byt
     data = b"".join(_framed(draw, each) for each in messages)
     if not draw.randrange(10):
         data = changed(draw, data)
-    out = frame(frames.HEADERS, END_HEADERS, stream_id, block)
-    while len(data) > 16_000 or (data and not draw.randrange(6)):
-        size = min(draw.randint(1, len(data)), 16_000)
-        out += frame(frames.DATA, 0, stream_id, data[:size])
-        data = data[size:]
-    return out + frame(frames.DATA, END_STREAM if draw.randrange(20) else 0, stream_id, data)
+    pieces = [frame(frames.HEADERS, END_HEADERS, stream_id, block)]
+    cuts = draw.choice((0, 0, 0, 1, 3, 20))
+    while len(data) > FRAME_BYTES or (data and cuts > 0):
+        size = min(draw.randint(1, len(data)) if cuts > 0 else FRAME_BYTES, FRAME_BYTES)
+        pieces.append(frame(frames.DATA, 0, stream_id, data[:size]))
+        data, cuts = data[size:], cuts - 1
+    pieces.append(frame(frames.DATA, END_STREAM if draw.randrange(20) else 0, stream_id, data))
+    return b"".join(pieces)
 
 
 def headers(fields: Sequence[tuple[str, str]]) -> bytes:
@@ -126,6 +153,7 @@ KINDS: dict[str, tuple[int, Callable[[Draw, str], bytes]]] = {
     "grpc-stream": (3, stream),
     "grpc-models": (4, models),
     "grpc-pipelines": (3, pipelines),
+    "grpc-endpoints": (3, endpoints),
     "h2-frames": (6, frames_alone),
 }
 """What calls are made of, with their shares."""
@@ -244,6 +272,25 @@ def _pipeline(draw: Draw) -> Any:
         else:
             pipeline.nodes.add(name=draw.choice(("main", "other", *TEXTS)), kind=1).steps.add(node="main")
     return pipeline
+
+
+def _endpoint(draw: Draw, name: str) -> Any:
+    if draw.randrange(2):
+        return ends.Endpoint(name=name, routes=[ends.Route(name="a", model="digits", version="1", weight=1.0)])
+    endpoint = ends.Endpoint(name=name, key_parameter=draw.choice(("", "user", *TEXTS)))
+    endpoint.slow_milliseconds = draw.choice((0.0, 5.0, -1.0, float("nan"), float("inf")))
+    for _ in range(draw.choice((1, 1, 2, 0, 40))):
+        weight = draw.choice((1.0, 1.0, 0.0, -1.0, 1e308, float("nan"), float("inf")))
+        model = draw.choice(("digits", "digits", "adding", "piped", "e-1", "e-2", *TEXTS))
+        endpoint.routes.add(
+            name=draw.choice(("a", "b", *TEXTS)),
+            model=model,
+            version=draw.choice(("", "1", "9", *TEXTS)),
+            weight=weight,
+        )
+    if not draw.randrange(3):
+        endpoint.mirrors.add(model=draw.choice(("digits", *TEXTS)), share=draw.choice((0.5, 0.0, 2.0, float("nan"))))
+    return endpoint
 
 
 def _name(draw: Draw) -> str:

@@ -19,7 +19,15 @@ from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.adapters.signatures import TrustedKeys
-from ergonaut_gateway.fakes import FakeAnnouncer, FakeFuser, FakePipelineBook, FakeReferences
+from ergonaut_gateway.endpoint_rpc import endpoint_door
+from ergonaut_gateway.fakes import (
+    FakeAnnouncer,
+    FakeEndpointBook,
+    FakeFiguresBook,
+    FakeFuser,
+    FakePipelineBook,
+    FakeReferences,
+)
 from ergonaut_gateway.h2 import H2Door, H2Limits, frames
 from ergonaut_gateway.h2.connection import Connection as H2Connection
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router
@@ -30,8 +38,10 @@ from ergonaut_gateway.protocol.pipeline_wire import pipeline_of
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import EngineLimits, Predictions
 from ergonaut_gateway.service.drifts import Watching
+from ergonaut_gateway.service.endpoints import Endpoints, EndpointWorld
 from ergonaut_gateway.service.labels import Keeping
 from ergonaut_gateway.service.quality import Quality
+from ergonaut_gateway.service.traffic import Traffic
 from services.gateway.tests.conftest import Gateway, Gateways
 from services.gateway.tests.onnx_models import adding, doubling, identity
 from services.gateway.tests.openai_upstream import FakeModels
@@ -305,7 +315,8 @@ async def opened(folder: Path) -> AsyncIterator[Doors]:
         await _with_upstream(stack, folder, callers, router)
         house = house_of(gateway, OnnxLoader(), FakePipelineBook(), unfusing())
         await house.apply(pipeline_of(PIPED))
-        add = door(gateway.models, gateway.catalogue, gateway.predictions, pipeline_door(house.pipelines))
+        others = (pipeline_door(house.pipelines), endpoint_door(_endpoints(gateway)))
+        add = door(gateway.models, gateway.catalogue, gateway.predictions, *others)
         grpc = await stack.enter_async_context(
             h2.opened(add, gateway.predictions, KeyRing.load(ring), NAMES, H2Limits(), close_seconds=0)
         )
@@ -316,6 +327,19 @@ async def opened(folder: Path) -> AsyncIterator[Doors]:
         loop.set_exception_handler(None)
         await router.close()
     gateway.predictions.close()
+
+
+def _endpoints(gateway: Gateway) -> Endpoints:
+    catalogue, predictions, clock = gateway.catalogue, gateway.predictions, gateway.clock
+    traffic = Traffic(
+        predictions.submit_model,
+        lambda *version: catalogue.find(*version).record,
+        predictions.statistics_of,
+        lambda: False,
+        clock,
+    )
+    world = EndpointWorld(FakeEndpointBook(), FakeFiguresBook(), gateway.announcer, clock, gateway.models)
+    return Endpoints(world, predictions.plans, traffic, process="fuzz")
 
 
 def unfusing() -> FakeFuser:
