@@ -255,6 +255,19 @@ IS_SWITCH = Condition("x", op=Op.GT, values=(0,))
             "node main, step 1 (pass): asks no model and no node, so it names under outputs what it hands on",
         ),
         (one(hand_on("x")), "node main, step 1 (pass): nothing gives x; nothing is there yet; declare it under inputs"),
+        (
+            pipeline(
+                *(
+                    node("sequence", *(step("double", name=f"s-{at}") for at in range(17)), name=f"n-{n}")
+                    for n in (1, 2)
+                )
+            ),
+            "nodes: a pipeline has at most 32 steps, this has 34",
+        ),
+        (
+            one(step("double", outputs={f"{at}" + "n" * 190: "m" * 200 for at in range(64)})),
+            "nodes: it takes 25",
+        ),
         (pipeline(), "nodes: a pipeline has 1 to 32 nodes, this has 0"),
         (Pipeline("A b", (node("sequence", step("double")),)), "name: 'A b' cannot be a pipeline's name; use 1 to 63"),
         (

@@ -3,6 +3,7 @@ written."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -101,6 +102,15 @@ async def test_who_follows_sees_all_records_and_then_each_change(book: PipelineB
     finally:
         following.cancel()
     assert seen == [first.revision, second.revision]
+
+
+async def test_a_record_that_is_too_large_is_refused_and_the_one_before_stays(bus: Bus) -> None:
+    book = KvPipelineBook(await bus.key_value(f"pipelines-{uuid4().hex}"))
+    entry = await book.put(RECORD, revision=0)
+    large = replace(RECORD, uses=tuple(Use("classify", f"{at}" * 1_000, SIGNATURES["classify"]) for at in range(1_000)))
+    with pytest.raises(Refused, match="nodes: its record would have"):
+        await book.put(large, revision=entry.revision)
+    assert await book.get("default", "checked") == entry
 
 
 async def test_a_damaged_record_keeps_no_other_away_and_is_told_to_who_asks_for_it(bus: Bus) -> None:

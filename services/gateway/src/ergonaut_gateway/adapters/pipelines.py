@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from nats.js.kv import KeyValue
 
-from ergonaut.errors import Broken
+from ergonaut.errors import Broken, Refused
 from ergonaut_common.bus import listed
 from ergonaut_gateway.adapters.records import asked, changes_of, key_of, readable, written
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 
 BUCKET = "pipelines"
+
+RECORD_BYTES_MAX = 1_000_000
+"""As large as NATS takes a message, unless it is told otherwise; only models with thousands of tensors come near."""
 
 _decoder = msgspec.json.Decoder(PipelineRecord)
 
@@ -27,6 +30,10 @@ class KvPipelineBook:
 
     async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
         key, value = key_of(record.tenant, record.name), msgspec.json.encode(record)
+        if len(value) > RECORD_BYTES_MAX:
+            raise Refused(
+                f"its record would have {len(value)} bytes, at most {RECORD_BYTES_MAX} are kept", field="nodes"
+            )
         return PipelineEntry(record, await written(self._bucket, key, value, revision, what=f"pipeline {record.name}"))
 
     async def entries(self) -> Sequence[PipelineEntry]:

@@ -9,8 +9,9 @@ from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, 
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.changes import Held
-from ergonaut_gateway.domain.models import Signature, check_name
+from ergonaut_gateway.domain.models import Signature
 from ergonaut_gateway.domain.pipelines.checking import checked
+from ergonaut_gateway.domain.pipelines.forms import check_form
 from ergonaut_gateway.domain.pipelines.graph import Graph
 from ergonaut_gateway.domain.pipelines.recipes import Unfused, candidates
 from ergonaut_gateway.domain.pipelines.records import (
@@ -39,6 +40,9 @@ CLAIMS_MAX = 8
 
 PIPELINES_MAX = 200
 """Pipelines of a tenant; each takes some 100 kB in every gateway process."""
+
+BECAUSE_CHARACTERS_MAX = 500
+"""A sentence or two; records must stay small."""
 
 WATCH_PAUSE_SECONDS = 1.0
 """How long to wait before the records are watched again after a failure."""
@@ -83,6 +87,8 @@ class Pipelines:
 
     async def apply(self, tenant: str, pipeline: Pipeline, change: Change) -> PipelineRecord:
         """Serve a pipeline from now on, its models loaded first. Raises Refused, Conflict, Unavailable."""
+        if len(change.because) > BECAUSE_CHARACTERS_MAX:
+            raise Refused(f"is longer than {BECAUSE_CHARACTERS_MAX} characters", field="because")
         graph, signature, uses = await self._fitted(tenant, pipeline)
         fusions = await self._world.fusing.fuse(tenant, graph)
         what = Applied(tenant, pipeline, signature, uses, fusions, change.by, change.because)
@@ -189,7 +195,7 @@ class Pipelines:
         self, tenant: str, pipeline: Pipeline, *, loads: bool = True
     ) -> tuple[Graph, Signature, tuple[Use, ...]]:
         """The pipeline's graph with its models as they are now. Raises Refused."""
-        check_name(pipeline.name)
+        check_form(pipeline)
         await self._check_free(tenant, pipeline.name)
         uses = tuple([await self._use(tenant, pipeline, use, loads=loads) for use in pipeline.uses()])
         graph, signature = checked(pipeline, {(use.model, use.version): use.signature for use in uses})

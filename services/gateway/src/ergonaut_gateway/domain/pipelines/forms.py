@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+import msgspec
+
 from ergonaut.errors import Refused
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut_gateway.domain.pipelines.conditions import fault_of
@@ -18,6 +20,9 @@ DEPTH_MAX = 8
 TENSORS_MAX = 64
 """Names in one list of a pipeline; records must stay small."""
 
+BYTES_MAX = 24 * 1024
+"""What may be written down of a pipeline: many times what people draw, and 20 earlier ones fit beside it in a record."""
+
 NAME_CHARACTERS_MAX = 200
 """A tensor's name is no longer."""
 
@@ -31,10 +36,20 @@ def check_form(pipeline: Pipeline) -> None:
         raise Refused(f"{pipeline.name!r} cannot be a pipeline's name; use {NAME_RULE}", field="name")
     if not 0 < len(pipeline.nodes) <= STEPS_MAX:
         raise Refused(f"a pipeline has 1 to {STEPS_MAX} nodes, this has {len(pipeline.nodes)}", field="nodes")
+    _check_size(pipeline)
     _check_inputs(pipeline)
     _check_unique([node.name for node in pipeline.nodes], "node", field="nodes")
     for node in pipeline.nodes:
         _check_node(node)
+    count = sum(len(node.steps) for node in pipeline.nodes)
+    if count > STEPS_MAX:
+        raise Refused(f"a pipeline has at most {STEPS_MAX} steps, this has {count}", field="nodes")
+
+
+def _check_size(pipeline: Pipeline) -> None:
+    size_bytes = len(msgspec.json.encode(pipeline))
+    if size_bytes > BYTES_MAX:
+        raise Refused(f"it takes {size_bytes} bytes to write down, at most {BYTES_MAX} are taken", field="nodes")
 
 
 def _check_inputs(pipeline: Pipeline) -> None:
