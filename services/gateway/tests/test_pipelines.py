@@ -414,5 +414,8 @@ async def test_prometheus_is_told_what_each_step_did(house: House) -> None:
     await house.ask("counted", x=rows())
     assert told("requests", "small") == 4
     assert told("seconds", "small") is not None
-    await house.pipelines.remove("default", "counted")
+    await house.apply(Pipeline("counted", (node("sequence", step("scaler")),)))
     assert told("requests", "small") is None
+    assert told("requests", "scaler") == 4
+    await house.pipelines.remove("default", "counted")
+    assert told("requests", "scaler") is None

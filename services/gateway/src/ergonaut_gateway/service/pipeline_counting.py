@@ -23,11 +23,14 @@ class Board:
         _collector.boards.add(self)
 
     def put(self, key: Key, plan: PipelinePlan) -> None:
-        """A pipeline is answered by this plan from now on; what the one before counted stays counted."""
+        """A pipeline is answered by this plan from now on. What the one before counted stays counted, but for steps that are no
+        more, so that many revisions take no more room than one."""
         before = self._plans.get(key)
         self._plans[key] = plan
         if before is not None:
-            self._before = _added(self._before, _counts(key, before))
+            known = _counts(key, plan)
+            total = _added(self._before, _counts(key, before))
+            self._before = {labels: each for labels, each in total.items() if labels[:2] != key or labels in known}
 
     def drop(self, key: Key) -> None:
         """A pipeline is gone, and its counts with it."""
