@@ -285,18 +285,18 @@ class Lane:
         """All that waits."""
         self.drop_late(now_seconds)
         batches: list[Batch] = []
-        rows_max = self.rows_max if self.joinable and self._joins() else 0
+        joins = self.joinable and len(self.waiting) > 1 and self._joins()
+        rows_max = self.rows_max if joins else 0
         while self.waiting:
             batches.append(self._batch(rows_max))
         return batches
 
     def _joins(self) -> bool:
         """Whether what waits should run as one; now and then it does against all that is known, or nothing new would be."""
-        count = len(self.waiting)
-        if self.cost.joining_pays(sum([ticket.units for ticket in self.waiting]), count):
+        if self.cost.joining_pays(sum([ticket.units for ticket in self.waiting]), len(self.waiting)):
             return True
-        self._times_apart += count > 1
-        return self._times_apart % TRIED_EVERY == TRIED_EVERY - 1
+        self._times_apart += 1
+        return self._times_apart % TRIED_EVERY == 0
 
     def settle(self, batch: Batch, now_seconds: float) -> None:
         """Answer the requests of a batch that ran, and learn from it."""
