@@ -23,7 +23,15 @@ from ergonaut.errors import Unavailable
 from ergonaut.events import RunFinished
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Listeners, listening, open_bus
-from ergonaut_common.observe import get_logger, opened_span, serving_metrics, span, start_logging
+from ergonaut_common.observe import (
+    carried_context,
+    get_logger,
+    opened_span,
+    serving_metrics,
+    span,
+    start_logging,
+    trace_headers,
+)
 from ergonaut_common.rpc import channel, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import kept_spans, key_ring_file
@@ -187,3 +195,10 @@ async def test_neither_a_key_nor_a_payload_is_in_a_log(
     assert "message parked" in told
     assert keys["default"] not in told
     assert "hunter2" not in told + letter.headers["ergonaut-because"]
+
+
+def test_headers_of_traces_that_are_none_write_nothing_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    for headers in ({"traceparent": "0" * 600}, {"traceparent": "00-zz"}, {"baggage": "=;=," * 900}):
+        with carried_context(headers):
+            assert trace_headers() is not None
+    assert caplog.records == []

@@ -1,6 +1,7 @@
 """Spans that cross NATS and gRPC: the W3C `traceparent` travels in message headers and call metadata."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from opentelemetry import context, propagate, trace
@@ -9,6 +10,10 @@ from ergonaut_common.observe.unsent import UnsentSpans
 
 SpanContext = trace.SpanContext
 _tracer = trace.get_tracer("ergonaut")
+
+for _noisy in ("opentelemetry.trace.propagation.tracecontext", "opentelemetry.baggage.propagation"):
+    # What they warn of is in the hands of callers, who could fill a log with it.
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
 
 SpanEnd = Callable[[BaseException | None], None]
 """Ends a span, told what went wrong in it."""
