@@ -101,7 +101,7 @@ async def test_the_examples_are_applied_from_files_and_asked_by_tritonclient(
             assert "main: sequence  (is one model, fused-" in told
             assert "2 digits-large: model digits-large 1" in told
             _, told = await ergonaut("show", "digits-sure")
-            assert "1 pass: hands on  when max of probabilities ge 0.6  [label -> label]" in told
+            assert "1 pass: hands on  when max of probabilities ge 0.6  [label]" in told
             _, told = await ergonaut("list", "--json")
             assert [each["pipeline"]["name"] for each in json.loads(told)] == [
                 "digits-both",

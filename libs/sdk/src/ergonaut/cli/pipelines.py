@@ -228,7 +228,7 @@ def _step_line(node: pb.PipelineNode, number: int, step: pb.PipelineStep) -> str
     if step.HasField("weight"):
         told += f"  weight {step.weight:g}"
     names = [f"{own} <- {here}" for own, here in sorted(step.inputs.items())]
-    names += [f"{own} -> {here}" for own, here in sorted(step.outputs.items())]
+    names += [own if own == here else f"{own} -> {here}" for own, here in sorted(step.outputs.items())]
     return told + (f"  [{', '.join(names)}]" if names else "") + ("  soft" if step.soft else "")
 
 
