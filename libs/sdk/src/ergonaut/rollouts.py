@@ -131,6 +131,8 @@ class RolloutState(StrEnum):
     ROLLED_BACK = "rolled-back"
     OVERTAKEN = "overtaken"
     """Somebody changed the endpoint meanwhile, and what they set stands."""
+    FAILED = "failed"
+    """It could not begin, or the endpoint could not be brought to its old routes; told by the door, not by the workflow."""
 
     @property
     def has_ended(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -30,8 +30,10 @@ from ergonaut_orchestrator.adapters.object_stores import ObjectArtifacts, Object
 from ergonaut_orchestrator.adapters.placing import SchedulerPlacing
 from ergonaut_orchestrator.adapters.temporal_workflows import TemporalWorkflows
 from ergonaut_orchestrator.listeners import listeners
+from ergonaut_orchestrator.rpc import SERVICE_NAMES, Reception
 from ergonaut_orchestrator.service import (
     Bounds,
+    Desk,
     Judging,
     Keeping,
     Leasing,
@@ -65,12 +67,17 @@ async def main(platform: PlatformSettings) -> None:
     settings = Settings()
     clock = SystemClock()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
-    keys = KeyRing.load(platform.keys_file)
+    keys, reception = KeyRing.load(platform.keys_file), Reception()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         door = await stack.enter_async_context(
             serving(
-                settings.grpc_address, service="orchestrator", add=lambda _: None, keys=keys, names=[], healthy=False
+                settings.grpc_address,
+                service="orchestrator",
+                add=reception.add,
+                keys=keys,
+                names=SERVICE_NAMES,
+                healthy=False,
             )
         )
         bus = await stack.enter_async_context(open_bus(platform, "orchestrator"))
@@ -79,18 +86,28 @@ async def main(platform: PlatformSettings) -> None:
             channel(platform.scheduler_address, platform, service="orchestrator")
         )
         temporal = await connect_temporal(platform, clock)
-        gateway = await stack.enter_async_context(channel(platform.gateway_address, platform, service="orchestrator"))
         world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
-        ledger = await stack.enter_async_context(channel(platform.ledger_address, platform, service="orchestrator"))
-        models = GatewayModels(gateway)
-        rolling_out = RollingOut(GatewayTraffic(gateway), models, world.announcer)
-        judging = Judging(models, world.artifacts, LedgerLineages(ledger), world.announcer, clock)
-        renewing = [*RolloutActivities(rolling_out).all(), *RetrainingActivities(judging).all()]
+        activities, desk = await stack.enter_async_context(renewing(platform, world))
+        reception.open(desk)
         leasing = Leasing(world)
         await stack.enter_async_context(listening(listeners(Steering(world), Noticing(world.workflows)), platform, bus))
         await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
-        await work_until_stopped(working(temporal, leasing, world, renewing, settings), door, leasing, settings)
+        await work_until_stopped(working(temporal, leasing, world, activities, settings), door, leasing, settings)
         await leasing.interrupt_all()
+
+
+@contextlib.asynccontextmanager
+async def renewing(platform: PlatformSettings, world: World) -> AsyncIterator[tuple[Sequence[Any], Desk]]:
+    """What rollouts and retrainings may have done, and who answers people for them."""
+    async with (
+        channel(platform.gateway_address, platform, service="orchestrator") as gateway,
+        channel(platform.ledger_address, platform, service="orchestrator") as ledger,
+    ):
+        models = GatewayModels(gateway)
+        rolling_out = RollingOut(GatewayTraffic(gateway), models, world.announcer)
+        judging = Judging(models, world.artifacts, LedgerLineages(ledger), world.announcer, world.clock)
+        activities = [*RolloutActivities(rolling_out).all(), *RetrainingActivities(judging).all()]
+        yield activities, Desk(world.workflows, rolling_out)
 
 
 async def work_until_stopped(worker: Worker, door: RpcServer, leasing: Leasing, settings: Settings) -> None:
@@ -130,7 +147,7 @@ def build_world(
     )
 
 
-def working(temporal: Client, leasing: Leasing, world: World, renewing: Sequence[Any], settings: Settings) -> Worker:
+def working(temporal: Client, leasing: Leasing, world: World, more: Sequence[Any], settings: Settings) -> Worker:
     """The worker at the Temporal door; leaving it waits until the programs that are watched have been stopped."""
     bounds = Bounds(settings.look_interval_seconds, settings.artifacts_count_max, settings.artifacts_bytes_max)
     activities = Activities(leasing, Running(world, bounds), Keeping(world, bounds))
@@ -138,7 +155,7 @@ def working(temporal: Client, leasing: Leasing, world: World, renewing: Sequence
         temporal,
         task_queue=RUNS_TASK_QUEUE,
         workflows=[Retraining, Rollout, RunJob],
-        activities=[*activities.all(), *renewing],
+        activities=[*activities.all(), *more],
         max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
         max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,

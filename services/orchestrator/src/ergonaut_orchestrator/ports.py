@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Protocol
+from enum import StrEnum
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
-from ergonaut.retraining import Drifted
-from ergonaut.workflows import Asked, RunJobInput
+from ergonaut.workflows import RunJobInput
 from ergonaut_orchestrator.domain import FoundFiles, Lease, Observation, Program, StopReason
 from ergonaut_orchestrator.domain.rollouts import Endpoint, Figures, Versions
 from ergonaut_orchestrator.domain.trials import Lineage, Question
@@ -23,6 +24,18 @@ class Happened:
 
     host: str
     at: datetime
+
+
+class Standing(StrEnum):
+    """How a workflow stands for Temporal."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    FAILED = "failed"
+    """It ended without an answer: what it was given was wrong, or somebody terminated it."""
+
+
+Progress = TypeVar("Progress", bound=BaseModel)
 
 
 class Placing(Protocol):
@@ -137,14 +150,36 @@ class Announcer(Protocol):
 
 
 class Workflows(Protocol):
-    """The workflows that answer for leases."""
+    """The workflows that there are."""
 
     async def is_live(self, lease: Lease) -> bool:
         """Whether the lease's workflow still runs. Raises Unavailable where that cannot be known now."""
         ...
 
-    async def signal(self, workflow_id: str, name: str, asked: Asked | Drifted) -> bool:
+    async def signal(self, workflow_id: str, name: str, asked: BaseModel) -> bool:
         """Pass a wish on; False where no such workflow runs, which is fine. Raises Unavailable."""
+        ...
+
+    async def start(self, workflow: str, workflow_id: str, given: BaseModel) -> None:
+        """Start a workflow by its name. Raises Conflict where one of that id runs, Unavailable."""
+        ...
+
+    async def start_or_signal(
+        self, workflow: str, workflow_id: str, given: BaseModel, *, signal: str, asked: BaseModel
+    ) -> None:
+        """Start a workflow, or pass a wish on to the one that runs. Raises Unavailable."""
+        ...
+
+    async def progress(self, workflow_id: str, kind: type[Progress]) -> tuple[Progress, Standing]:
+        """What the newest workflow of an id answers to `progress`, and how it stands. Raises NotFound, Unavailable."""
+        ...
+
+    async def cancel(self, workflow_id: str) -> bool:
+        """Ask a workflow to end; False where none of that id runs. Raises Unavailable."""
+        ...
+
+    async def ids(self, workflow: str, prefix: str, *, count_max: int, only_running: bool) -> Sequence[str]:
+        """The ids of a kind of workflow that begin so, each once, the newest first. Raises Unavailable."""
         ...
 
 

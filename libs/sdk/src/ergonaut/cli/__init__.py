@@ -27,6 +27,8 @@ def main() -> None:
         pipelines,
         platform,
         reports,
+        retrain,
+        rollouts,
         statements,
         track,
     )
@@ -36,6 +38,8 @@ def main() -> None:
         jobs,
         models,
         endpoints,
+        rollouts,
+        retrain,
         pipelines,
         create,
         reports,

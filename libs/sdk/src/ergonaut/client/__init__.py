@@ -25,6 +25,8 @@ from ergonaut.client.blocking import (
     BlockingModels,
     BlockingPipelines,
     BlockingPrices,
+    BlockingRetrainings,
+    BlockingRollouts,
     BlockingStatements,
     BlockingVectors,
     Loop,
@@ -39,6 +41,7 @@ from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
+from ergonaut.client.rollouts import Retrainings, Rollouts
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
 from ergonaut.client.vectors import Vectors
@@ -55,6 +58,8 @@ class AsyncClient:
         self.models = Models(self._connection)
         self.pipelines = Pipelines(self._connection)
         self.endpoints = Endpoints(self._connection)
+        self.rollouts = Rollouts(self._connection)
+        self.retrainings = Retrainings(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
         self.statements = Statements(self._connection)
@@ -94,6 +99,8 @@ class Client:
         self.models = BlockingModels(self._client.models, self._loop)
         self.pipelines = BlockingPipelines(self._client.pipelines, self._loop)
         self.endpoints = BlockingEndpoints(self._client.endpoints, self._loop)
+        self.rollouts = BlockingRollouts(self._client.rollouts, self._loop)
+        self.retrainings = BlockingRetrainings(self._client.retrainings, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
         self.statements = BlockingStatements(self._client.statements, self._loop)

@@ -17,6 +17,7 @@ from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
+from ergonaut.client.rollouts import Retrainings, Rollouts
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
 from ergonaut.client.vectors import Vectors
@@ -88,6 +89,30 @@ class Loop:
                 self.run(_close(items))
 
 
+class BlockingRollouts:
+    """`Rollouts` whose methods block."""
+
+    def __init__(self, area: Rollouts, loop: Loop) -> None:
+        self.start = loop.blocking(area.start)
+        self.get = loop.blocking(area.get)
+        self.watch = loop.iterating(area.watch)
+        self.abort = loop.blocking(area.abort)
+        self.all = loop.blocking(area.all)
+
+
+class BlockingRetrainings:
+    """`Retrainings` whose methods block."""
+
+    def __init__(self, area: Retrainings, loop: Loop) -> None:
+        self.set = loop.blocking(area.set)
+        self.get = loop.blocking(area.get)
+        self.all = loop.blocking(area.all)
+        self.train_now = loop.blocking(area.train_now)
+        self.pause = loop.blocking(area.pause)
+        self.resume = loop.blocking(area.resume)
+        self.remove = loop.blocking(area.remove)
+
+
 class BlockingJobs:
     """`Jobs` whose methods block."""
 
@@ -101,6 +126,7 @@ class BlockingJobs:
         self.pause = loop.blocking(area.pause)
         self.resume = loop.blocking(area.resume)
         self.download = loop.blocking(area.download)
+        self.upload = loop.blocking(area.upload)
 
 
 class BlockingMeters:

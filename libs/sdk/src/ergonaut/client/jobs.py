@@ -48,7 +48,7 @@ class Jobs:
         """Upload the job's folder, hand the job in, and give its id; safe to repeat with the same id."""
         job_id = job_id or new_id("job")
         if folder is not None:
-            spec = spec.model_copy(update={"source": await self._upload(folder)})
+            spec = spec.model_copy(update={"source": await self.upload(folder)})
         with doing("submitting the job"):
             request = pb.SubmitJobRequest(job=spec_to_proto(spec), job_id=job_id)
             answer = await self._stub.SubmitJob(request)
@@ -111,7 +111,8 @@ class Jobs:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
 
-    async def _upload(self, folder: Path) -> str:
+    async def upload(self, folder: Path) -> str:
+        """Keep a folder's files for a job; gives the `source` by which a job names them."""
         packed = await asyncio.to_thread(pack_folder, folder)
 
         async def requests() -> AsyncIterator[pb.UploadSourceRequest]:

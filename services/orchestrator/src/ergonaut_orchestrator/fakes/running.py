@@ -9,15 +9,16 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal
 
-from ergonaut.errors import NotFound, Unavailable
+from pydantic import BaseModel
+
+from ergonaut.errors import Conflict, NotFound, Unavailable
 from ergonaut.events import Event
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
-from ergonaut.retraining import Drifted
-from ergonaut.workflows import Asked, RunJobInput
+from ergonaut.workflows import RunJobInput
 from ergonaut_common.clock import Clock
 from ergonaut_orchestrator.domain import FoundFile, FoundFiles, Lease, LeaseState, Observation, Program, StopReason
-from ergonaut_orchestrator.ports import Happened
+from ergonaut_orchestrator.ports import Happened, Progress, Standing
 
 EXIT_CODES = {"true": 0, "false": 1}
 """Programs that the fake provider knows, beside `sleep SECONDS`; any other cannot be started."""
@@ -285,16 +286,61 @@ class FakeWorkflows:
 
     def __init__(self, live: set[str] | None = None) -> None:
         self.live = live or set()
-        self.asked: list[tuple[str, str, Asked | Drifted]] = []
+        self.asked: list[tuple[str, str, BaseModel]] = []
+        self.started: dict[str, tuple[str, BaseModel]] = {}
+        """By id, in the order of their starts."""
+        self.answers: dict[str, BaseModel] = {}
+        """What workflows answer to `progress`."""
+        self.failed: set[str] = set()
         self.away_for = 0
 
     async def is_live(self, lease: Lease) -> bool:
         return lease.workflow_id in self.live
 
-    async def signal(self, workflow_id: str, name: str, asked: Asked | Drifted) -> bool:
-        if self.away_for:
-            self.away_for -= 1
-            raise Unavailable("Temporal is away")
+    async def signal(self, workflow_id: str, name: str, asked: BaseModel) -> bool:
+        self._answer()
         if workflow_id in self.live:
             self.asked.append((workflow_id, name, asked))
         return workflow_id in self.live
+
+    async def start(self, workflow: str, workflow_id: str, given: BaseModel) -> None:
+        self._answer()
+        if workflow_id in self.live:
+            raise Conflict(f"{workflow_id} runs already")
+        self.live.add(workflow_id)
+        self.started[workflow_id] = (workflow, given)
+
+    async def start_or_signal(
+        self, workflow: str, workflow_id: str, given: BaseModel, *, signal: str, asked: BaseModel
+    ) -> None:
+        if workflow_id not in self.live:
+            await self.start(workflow, workflow_id, given)
+        await self.signal(workflow_id, signal, asked)
+
+    async def progress(self, workflow_id: str, kind: type[Progress]) -> tuple[Progress, Standing]:
+        self._answer()
+        if workflow_id not in self.answers:
+            raise NotFound(f"there is no {workflow_id}")
+        ended = Standing.FAILED if workflow_id in self.failed else Standing.ENDED
+        answer = kind.model_validate(self.answers[workflow_id].model_dump())
+        return answer, Standing.RUNNING if workflow_id in self.live else ended
+
+    async def cancel(self, workflow_id: str) -> bool:
+        self._answer()
+        ran = workflow_id in self.live
+        self.live.discard(workflow_id)
+        return ran
+
+    async def ids(self, workflow: str, prefix: str, *, count_max: int, only_running: bool) -> Sequence[str]:
+        self._answer()
+        found = [
+            workflow_id
+            for workflow_id, (kind, _) in reversed(self.started.items())
+            if kind == workflow and workflow_id.startswith(prefix) and (workflow_id in self.live or not only_running)
+        ]
+        return found[:count_max]
+
+    def _answer(self) -> None:
+        if self.away_for:
+            self.away_for -= 1
+            raise Unavailable("Temporal is away")

@@ -1,5 +1,6 @@
 """The orchestrator's use cases: get and give back leases, start and watch runs, keep their files, pass wishes on."""
 
+from ergonaut_orchestrator.service.desk import Desk
 from ergonaut_orchestrator.service.judging import Judging
 from ergonaut_orchestrator.service.keeping import Keeping
 from ergonaut_orchestrator.service.leasing import Leasing
@@ -13,6 +14,7 @@ from ergonaut_orchestrator.service.world import Bounds, StopRequest, World
 __all__ = [
     "AliasMove",
     "Bounds",
+    "Desk",
     "Judging",
     "Keeping",
     "Leasing",
