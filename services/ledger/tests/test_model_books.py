@@ -30,15 +30,17 @@ from ergonaut_ledger.domain.bounds import EARLIEST, LATEST
 from ergonaut_ledger.domain.exporting import Export, check
 from ergonaut_ledger.domain.served import Place, RequestsQuestion
 from ergonaut_ledger.domain.usage import Span
+from ergonaut_ledger.fakes.analysis import FakeAnalysisBooks
 from ergonaut_ledger.fakes.served import FakeModelBooks
 from ergonaut_ledger.fakes.store import FakeStore
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.served import ModelBooks
 from ergonaut_ledger.rpc import model_book_door
+from ergonaut_ledger.service.analysing import Analysing
 from ergonaut_ledger.service.exporting import Exporting
 from ergonaut_ledger.service.serving_models import ServingModels
 
-from .told import T0, batch, batch_of, message
+from .told import RUN, T0, batch, batch_of, cpu_sample, message, reading, started
 
 DAY = Span(T0 - timedelta(hours=12), T0 + timedelta(hours=12))
 
@@ -356,3 +358,26 @@ async def test_what_is_wrong_is_told_with_its_field(
 
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert field in (refused.value.details() or "")
+
+
+async def test_a_run_that_meters_the_gateway_is_told_by_model_too(tenant: str) -> None:
+    store = FakeStore()
+    stay = started(tenant, name="gateway")
+    unknown = {"energy_joules": None, "energy_joules_low": None, "energy_joules_high": None, "carbon_grams_co2e": None}
+    await store.keep(
+        batch_of(
+            stay,
+            reading(tenant, 1, cpu_sample(1, 50.0)),
+            report(tenant, 1),
+            report(tenant, 2, model="other", **unknown, energy_method="not-measured"),
+        )
+    )
+    clock = FakeClock(T0 + timedelta(hours=1))
+    analysing = Analysing(store, FakeAnalysisBooks(store), clock, FakeModelBooks(store))
+
+    units = {each.unit: each for each in (await analysing.efficiency(tenant, RUN)).units}
+
+    [digits] = [each for name, each in units.items() if name.startswith("predictions of")]
+    assert (digits.unit, digits.count, digits.energy_joules) == ("predictions of digits 1", 20.0, 0.1)
+    assert digits.range_fraction == pytest.approx(0.25)
+    assert units["predictions"].count == 40.0

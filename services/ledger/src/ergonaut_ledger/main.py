@@ -94,7 +94,7 @@ async def run(platform: PlatformSettings) -> None:
                     Reporting(store),
                     Using(ClickHouseUsage(store.engine, query_seconds=settings.query_seconds_max)),
                     budget_door(budgeting),
-                    analysis_door(Analysing(store, books, SystemClock())),
+                    analysis_door(Analysing(store, books, SystemClock(), models.books)),
                     statement_door(_statements(store, settings)),
                     model_book_door(models),
                     export_door(Exporting(ClickHouseExportBooks(slow, seconds=settings.roll_seconds_max))),

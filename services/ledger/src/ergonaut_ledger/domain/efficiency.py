@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 
 from ergonaut.events.runs import PhaseSpan
 from ergonaut_ledger.domain.footprints import Footprint
+from ergonaut_ledger.domain.served import ModelFootprint
 
 PHASES_MAX = 10_000
 """Phases of one answer; more would pass gRPC's 4 MiB, and nobody reads them one by one."""
@@ -106,6 +107,24 @@ def unit_footprints(footprint: Footprint, counts: Mapping[str, float]) -> list[U
             range_fraction=fraction,
         )
         for unit, count in sorted(counts.items())
+    ]
+
+
+def model_units(served: Sequence[ModelFootprint]) -> list[UnitFootprint]:
+    """What one prediction of each model version used, by what the gateway itself counted: of a run that meters the gateway this
+    is finer than the whole run over all predictions, and leaves out what the gateway used when nobody asked."""
+    return [
+        UnitFootprint(
+            unit=f"predictions of {each.model} {each.version}",
+            count=float(each.predictions_measured),
+            energy_joules=_each(each.energy_joules, each.predictions_measured),
+            carbon_grams_co2e=_each(each.carbon_grams_co2e, each.predictions_measured),
+            cost_usd=_each(each.cost_usd, each.predictions_measured),
+            sci_grams_co2e=None,
+            range_fraction=each.range_fraction,
+        )
+        for each in served
+        if each.predictions_measured and each.energy_joules is not None
     ]
 
 

@@ -31,6 +31,14 @@ class ModelFootprint:
     carbon_grams_co2e: float | None
     cost_usd: float | None
 
+    @property
+    def range_fraction(self) -> float | None:
+        """The true energy is within plus or minus this fraction; None where that is not known."""
+        if not self.energy_joules or self.energy_joules_low is None or self.energy_joules_high is None:
+            return None
+        apart = max(self.energy_joules - self.energy_joules_low, self.energy_joules_high - self.energy_joules)
+        return apart / self.energy_joules
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:

@@ -20,6 +20,7 @@ from ergonaut_ledger.domain.efficiency import (
     PhaseFootprint,
     UnitFootprint,
     counted,
+    model_units,
     phase_footprints,
     unit_footprints,
 )
@@ -33,8 +34,11 @@ from ergonaut_ledger.domain.recommending import (
     recommendations_for,
     stop_idle,
 )
+from ergonaut_ledger.domain.served import ModelFootprint
+from ergonaut_ledger.domain.usage import Span
 from ergonaut_ledger.ports import Store
 from ergonaut_ledger.ports.analysis import AnalysisBooks, Stretch
+from ergonaut_ledger.ports.served import ModelBooks
 from ergonaut_ledger.service.reporting import Reporting
 
 SLICES_MAX = 50_000
@@ -50,6 +54,9 @@ used most is worth more than none."""
 
 IDLE_DAYS_MAX = 31
 """Hours of every accelerator are read so far back: what lay idle before says little about the next weeks."""
+
+MODELS_MAX = 200
+"""Versions of models that a gateway's run is told by."""
 
 STRETCHES_MAX = 50
 """Of a run that was paused more often, its last stretches stand for all: each is a question to the books."""
@@ -73,8 +80,9 @@ class Efficiency:
 class Analysing:
     """Answers what could be better, always for one tenant."""
 
-    def __init__(self, store: Store, books: AnalysisBooks, clock: Clock) -> None:
+    def __init__(self, store: Store, books: AnalysisBooks, clock: Clock, model_books: ModelBooks | None = None) -> None:
         self._store = store
+        self._model_books = model_books
         self._books = books
         self._clock = clock
         self._reporting = Reporting(store)
@@ -89,6 +97,7 @@ class Analysing:
         phases = await asyncio.to_thread(phase_footprints, spans, slices)
         told = await self._counted(tenant, run_id)
         units = unit_footprints(footprint, counted(footprint.run.metrics, spans, served, told))
+        units += model_units(await self._models(tenant, footprint))
         return Efficiency(phases, units, phases_omitted=max(count - len(spans), 0))
 
     async def recommendations(self, tenant: str, run_id: str, days: int, limit: int) -> list[Recommendation]:
@@ -137,6 +146,14 @@ class Analysing:
         if footprint.run.name != GATEWAY:
             return 0
         return sum([await self._books.predictions(tenant, each) for each in _times_of(footprint, self._clock.now())])
+
+    async def _models(self, tenant: str, footprint: Footprint) -> list[ModelFootprint]:
+        """What each model used meanwhile, as the gateway counted it, for a run that meters the gateway."""
+        if footprint.run.name != GATEWAY or self._model_books is None:
+            return []
+        times = _times_of(footprint, self._clock.now())
+        during = Span(times[0].starts_at, times[-1].ends_at) if times else None
+        return await self._model_books.footprints(tenant, "", during, MODELS_MAX) if during else []
 
     async def _facts(self, tenant: str, footprint: Footprint) -> RunFacts:
         run = footprint.run

@@ -20,30 +20,30 @@ class ServingModels:
     """Answers for one tenant at a time."""
 
     def __init__(self, books: ModelBooks, clock: Clock, *, requests_days: int) -> None:
-        self._books = books
+        self.books = books
         self._clock = clock
         self._age = timedelta(days=requests_days)
 
     async def footprints(self, tenant: str, model: str, during: Span) -> list[ModelFootprint]:
         """What versions served and used in a time."""
-        return await self._books.footprints(tenant, model, during, FOOTPRINTS_MAX)
+        return await self.books.footprints(tenant, model, during, FOOTPRINTS_MAX)
 
     async def requests(self, question: RequestsQuestion) -> Page:
         """A page of logged requests."""
-        return page_of(await self._books.requests(question), question.limit)
+        return page_of(await self.books.requests(question), question.limit)
 
     async def forget(self, tenant: str, model: str, before: datetime) -> None:
         """Drop a model's logged requests."""
-        await self._books.forget(tenant, model, before)
+        await self.books.forget(tenant, model, before)
         # By name and number only: what was asked is private.
         log.info("logged requests forgotten", tenant=tenant, model=model, before=before.isoformat())
 
     async def let_go(self) -> None:
         """Drop the days that have reached their age."""
         oldest = self._clock.now() - self._age
-        for day in await self._books.days_of_requests():
+        for day in await self.books.days_of_requests():
             if datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1) <= oldest:
-                await self._books.drop_requests(day)
+                await self.books.drop_requests(day)
                 log.info("logged requests dropped by age", day=day.isoformat())
 
     async def keep_letting_go(self) -> None:
