@@ -195,6 +195,7 @@ async def test_tritonclient_asks_once_more_where_a_worker_was_killed_and_is_answ
         for _ in range(kills):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while requests_counted(await scraped(running)) < counted + 20:
+                    assert asking.returncode is None, (await asking.communicate())[1].decode()
                     await asyncio.sleep(0.02)
             victim = max(workers(running), key=lambda worker: len(callers_ports(worker)))
             victim.kill()
