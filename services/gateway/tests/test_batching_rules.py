@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut_gateway.domain.batching import VIEW_BYTES_MAX, Cost, Turns, first_cost, level_of, may_join, parted
@@ -15,6 +15,7 @@ seconds = st.floats(1e-6, 1.0)
 
 
 @given(seconds, seconds, st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_a_cost_is_learned_within_a_half_from_runs_that_scatter_and_have_outliers(
     fixed: float, unit: float, seed: int
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut.errors import Refused
@@ -283,6 +283,7 @@ def _has_rows(tensor: Tensor) -> bool:
     st.lists(st.integers(1, 3), min_size=1, max_size=4),
     st.sampled_from(["", 'r"', "\u2028"]),
 )
+@settings(deadline=None)
 def test_answers_of_a_batch_are_written_like_answers_of_their_own(
     drawn: list[Tensor], rows: list[int], request_id: str
 ) -> None:
