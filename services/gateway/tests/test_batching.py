@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ergonaut.errors import Refused, Unavailable
-from ergonaut_common.clock import FakeClock, SystemClock
+from ergonaut_common.clock import SystemClock
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
@@ -24,7 +24,6 @@ from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
 from ergonaut_gateway.ports import ModelLoader, Stop
 from ergonaut_gateway.service import EngineLimits, Ticket, Wish
-from ergonaut_gateway.service.lanes import Lane
 from ergonaut_gateway.settings import Settings
 
 from .conftest import Gateway, Gateways
@@ -161,42 +160,6 @@ async def test_where_joining_does_not_pay_each_runs_by_itself() -> None:
             answers.ask(request(1))
         await answers.all()
     assert runner.batches == [1] * 6
-
-
-class Steps(FakeClock):
-    """A clock that runs take time of."""
-
-    seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
-class Even(FakeRunner):
-    """A runner whose runs take the same time, however many rows they have."""
-
-    def __init__(self, traits: Traits, clock: Steps) -> None:
-        super().__init__(traits)
-        self._clock = clock
-
-    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
-        self._clock.seconds += 1e-5
-        return super().compute(inputs, outputs, stop)
-
-
-def test_where_it_was_wrongly_thought_that_joining_does_not_pay_that_is_found_out() -> None:
-    clock = Steps()
-    runner = Even(Traits(joinable=True, steady=True, first_runs=((1, 1e-5), (16, 16e-5))), clock)
-    lane = Lane("default", runner, 64, lambda *_: None, clock)
-    for _ in range(200):
-        for _ in range(8):
-            wanted = request(1)
-            lane.add(Ticket(lane, wanted, None), wanted)
-        for batch in lane.pull_all(clock.seconds):
-            batch.compute(clock.monotonic)
-            lane.settle(batch, clock.seconds)
-    assert runner.batches[0] == 1
-    assert runner.batches[-1] == 8
 
 
 async def test_what_comes_while_a_batch_runs_in_a_thread_makes_the_next_batch() -> None:

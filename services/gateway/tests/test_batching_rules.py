@@ -1,15 +1,22 @@
 """The rules of batching without any engine: what runs cost, when joining pays, how batches are parted, whose turn it is."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ergonaut_gateway.domain.batching import VIEW_BYTES_MAX, Cost, Turns, first_cost, level_of, may_join, parted
+from ergonaut_common.clock import FakeClock
+from ergonaut_gateway.domain.batching import VIEW_BYTES_MAX, Cost, Traits, Turns, first_cost, level_of, may_join, parted
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.models import Signature, TensorSpec
 from ergonaut_gateway.domain.repeats import ENTRY_BYTES, Repeats, digest
-from ergonaut_gateway.domain.tensors import object_array
+from ergonaut_gateway.domain.tensors import Tensor, object_array
+from ergonaut_gateway.fakes import FakeRunner
+from ergonaut_gateway.ports import Stop
+from ergonaut_gateway.service import Ticket
+from ergonaut_gateway.service.lanes import Lane
 
 seconds = st.floats(1e-6, 1.0)
 
@@ -71,6 +78,42 @@ def test_joining_pays_for_a_small_network_and_not_for_a_convolution() -> None:
     assert small.joining_pays(2, 2)
     assert not convolution.joining_pays(32, 32)
     assert not small.joining_pays(1, 1)
+
+
+class Steps(FakeClock):
+    """A clock that runs take time of."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Even(FakeRunner):
+    """A runner whose runs take the same time, however many rows they have."""
+
+    def __init__(self, traits: Traits, clock: Steps) -> None:
+        super().__init__(traits)
+        self._clock = clock
+
+    def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
+        self._clock.seconds += 1e-5
+        return super().compute(inputs, outputs, stop)
+
+
+def test_where_it_was_wrongly_thought_that_joining_does_not_pay_that_is_found_out() -> None:
+    clock = Steps()
+    runner = Even(Traits(joinable=True, steady=True, first_runs=((1, 1e-5), (16, 16e-5))), clock)
+    lane = Lane("default", runner, 64, lambda *_: None, clock)
+    for _ in range(200):
+        for _ in range(8):
+            wanted = InferenceRequest("", {"x": np.ones((1, 3), dtype="<f4")})
+            lane.add(Ticket(lane, wanted, None), wanted)
+        for batch in lane.pull_all(clock.seconds):
+            batch.compute(clock.monotonic)
+            lane.settle(batch, clock.seconds)
+    assert runner.batches[0] == 1
+    assert runner.batches[-1] == 8
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.booleans())
