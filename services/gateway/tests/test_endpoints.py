@@ -11,13 +11,13 @@ import pytest
 from ergonaut.errors import Conflict, ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.events import EndpointChanged, EndpointRemoved
 from ergonaut_gateway.domain.endpoints.figures import RouteFigures
-from ergonaut_gateway.domain.endpoints.records import Change
+from ergonaut_gateway.domain.endpoints.records import Change, EndpointRecord, Revision
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
-from ergonaut_gateway.service import EngineLimits, Wish
-from ergonaut_gateway.service.endpoints import Endpoints, EndpointWorld
-from ergonaut_gateway.service.traffic import Traffic
+from ergonaut_gateway.service import EngineLimits, Wish, traffic
+from ergonaut_gateway.service.endpoints import COMING_SECONDS, Endpoints, EndpointWorld
+from ergonaut_gateway.service.traffic import EndpointPlan, Traffic
 
 from .conftest import Gateway, Gateways
 
@@ -38,7 +38,7 @@ class Site:
         self.is_loaded = False
         self.points: list[float] = []
         catalogue, predictions = gateway.catalogue, gateway.predictions
-        traffic = Traffic(
+        asks = Traffic(
             predictions.submit_model,
             lambda *version: catalogue.find(*version).record,
             predictions.statistics_of,
@@ -47,7 +47,7 @@ class Site:
             chance=lambda: self.points.pop(0) if self.points else 0.0,
         )
         world = EndpointWorld(book, figures, gateway.announcer, gateway.clock, gateway.models)
-        self.endpoints = Endpoints(world, predictions.plans, traffic, process=process)
+        self.endpoints = Endpoints(world, predictions.plans, asks, process=process)
         gateway.models.hold_by(self.endpoints.holds)
 
     async def ask(self, name: str = "digits-live", version: str = "", **parameters: object) -> InferenceAnswer:
@@ -264,8 +264,11 @@ async def test_an_endpoint_of_another_tenant_is_not_there(site: Site) -> None:
 
 async def test_a_removal_is_told_and_its_name_is_nobodys_again(site: Site) -> None:
     await site.endpoints.apply("default", split(100, 0), BY)
+    await site.ask()
+    await site.endpoints.tell_figures()
     await site.endpoints.remove("default", "digits-live")
     assert isinstance(site.gateway.announcer.told[-1], EndpointRemoved)
+    assert not await site.endpoints._world.figures.told("default", "digits-live")
     with pytest.raises(NotFound):
         await site.ask()
 
@@ -289,3 +292,66 @@ async def test_the_pages_of_an_endpoint_tell_what_its_heaviest_route_takes(site:
     assert (record.name, record.version) == ("digits-live", 2)
     await site.ask()
     assert site.gateway.predictions.statistics("default", "digits-live").version == 2
+
+
+async def test_a_process_that_has_not_loaded_a_version_yet_goes_on_by_the_routes_before(
+    site: Site, another: Open
+) -> None:
+    await site.endpoints.apply("default", split(100, 0), BY)
+    second = another("p-2")
+    await second.gateway.catalogue.load_all()
+    await second.endpoints.load_all()
+    await site.gateway.models.remove("default", "digits", "3")
+    await site.gateway.deploy(b"model d")
+    await site.endpoints.apply("default", Endpoint("digits-live", (Route("champion", "digits", "4", 1),)), BY)
+    await second.endpoints.load_all()
+    second.endpoints.settle()
+    assert (await second.ask()).version == 1
+    assert (await second.counted())["champion"].failed == 0
+    await second.gateway.catalogue.load_all()
+    second.endpoints.settle()
+    assert (await second.ask()).version == 4
+
+
+async def test_a_version_that_cannot_be_loaded_is_waited_for_only_so_long_and_then_counts_as_failed(
+    site: Site, another: Open
+) -> None:
+    await site.endpoints.apply("default", split(100, 0), BY)
+    second = another("p-2")
+    await second.gateway.catalogue.load_all()
+    await second.endpoints.load_all()
+    await site.gateway.models.remove("default", "digits", "3")
+    await site.gateway.deploy(b"model d")
+    routes = (Route("champion", "digits", "1", 50), Route("canary", "digits", "4", 50))
+    await site.endpoints.apply("default", Endpoint("digits-live", routes), BY)
+    await second.endpoints.load_all()
+    await second.gateway.clock.advance(COMING_SECONDS)
+    second.endpoints.settle()
+    second.points = [0.9]
+    assert (await second.ask()).version == 1
+    assert (await second.counted())["canary"].failed == 1
+
+
+async def test_the_record_of_a_removed_endpoint_takes_its_name_from_no_pipeline(site: Site, another: Open) -> None:
+    await site.endpoints.apply("default", split(100, 0), BY)
+    await site.endpoints.remove("default", "digits-live")
+    second = another("p-2")
+    now = Revision(1, split(1, 0), "somebody", second.gateway.clock.now())
+    pipeline = EndpointPlan(EndpointRecord("default", "digits-live", now), second.endpoints._traffic)
+    second.gateway.predictions.plans["default", "digits-live"] = pipeline
+    await second.endpoints.load_all()
+    assert second.gateway.predictions.plans["default", "digits-live"] is pipeline
+
+
+async def test_what_mirrors_keep_in_memory_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.endpoints.apply("default", split(100, 0, mirrors=(Mirror("digits", "3"),)), BY)
+    mirror = site.endpoints._serving["default", "digits-live"].mirrors[0]
+    monkeypatch.setattr(traffic, "MIRRORED_BYTES_MAX", request().inputs["x"].nbytes)
+    await site.ask()
+    async with asyncio.timeout(5):
+        while not mirror.requests:
+            await asyncio.sleep(0.001)
+    assert (mirror.dropped, mirror.at_work_bytes) == (0, 0)
+    monkeypatch.setattr(traffic, "MIRRORED_BYTES_MAX", 1)
+    await site.ask()
+    assert (mirror.requests, mirror.dropped) == (1, 1)

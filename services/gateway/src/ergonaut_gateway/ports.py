@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
@@ -16,25 +16,32 @@ from ergonaut_gateway.domain.pipelines.recipes import Recipe
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.domain.tensors import Tensor
 
+Record_contra = TypeVar("Record_contra", contravariant=True)
+Entry_co = TypeVar("Entry_co", covariant=True)
 
-class ModelRegistry(Protocol):
-    """Keeps one record a model, with its versions: the truth of what is served. Raises Unavailable while it is away."""
 
-    async def get(self, tenant: str, name: str) -> Entry | None:
-        """The model's record, or None where there never was one."""
+class Records(Protocol[Record_contra, Entry_co]):
+    """Keeps one record of each thing of a kind, and is the truth about it. Raises Unavailable while it is away."""
+
+    async def get(self, tenant: str, name: str) -> Entry_co | None:
+        """The record of a name, or None where there never was one."""
         ...
 
-    async def put(self, model: Model, *, revision: int) -> Entry:
+    async def put(self, record: Record_contra, /, *, revision: int) -> Entry_co:
         """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
         ...
 
-    async def entries(self) -> Sequence[Entry]:
+    async def entries(self) -> Sequence[Entry_co]:
         """All records of all tenants."""
         ...
 
-    def changes(self, *, seconds: float) -> AsyncIterator[Entry]:
+    def changes(self, *, seconds: float) -> AsyncIterator[Entry_co]:
         """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
         ...
+
+
+class ModelRegistry(Records[Model, Entry], Protocol):
+    """One record a model, with its versions: the truth of what is served."""
 
 
 class FileNotes(Protocol):
@@ -125,44 +132,12 @@ class Fuser(Protocol):
         ...
 
 
-class PipelineBook(Protocol):
-    """Keeps one record a pipeline. Raises Unavailable while it cannot be reached."""
-
-    async def get(self, tenant: str, name: str) -> PipelineEntry | None:
-        """The record, or None where there never was one."""
-        ...
-
-    async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
-        """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
-        ...
-
-    async def entries(self) -> Sequence[PipelineEntry]:
-        """All records of all tenants."""
-        ...
-
-    def changes(self, *, seconds: float) -> AsyncIterator[PipelineEntry]:
-        """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
-        ...
+class PipelineBook(Records[PipelineRecord, PipelineEntry], Protocol):
+    """One record a pipeline: the truth of what it is."""
 
 
-class EndpointBook(Protocol):
-    """Keeps one record an endpoint: the truth of where its requests go. Raises Unavailable while it is away."""
-
-    async def get(self, tenant: str, name: str) -> EndpointEntry | None:
-        """The endpoint's record, or None where there never was one."""
-        ...
-
-    async def put(self, record: EndpointRecord, /, *, revision: int) -> EndpointEntry:
-        """Replace the record of this revision; 0 means that there is none yet. Raises Conflict where another came first."""
-        ...
-
-    async def entries(self) -> Sequence[EndpointEntry]:
-        """All records of all tenants."""
-        ...
-
-    def changes(self, *, seconds: float) -> AsyncIterator[EndpointEntry]:
-        """All records and then each change, for about so long; callers ask again, which makes good whatever was missed."""
-        ...
+class EndpointBook(Records[EndpointRecord, EndpointEntry], Protocol):
+    """One record an endpoint: the truth of where its requests go."""
 
 
 class FiguresBook(Protocol):

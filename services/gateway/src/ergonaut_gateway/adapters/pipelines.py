@@ -28,7 +28,7 @@ class KvPipelineBook:
         given = await asked(self._bucket, key_of(tenant, name), what=f"reading the record of pipeline {name}")
         return _entry(given) if given else None
 
-    async def put(self, record: PipelineRecord, *, revision: int) -> PipelineEntry:
+    async def put(self, record: PipelineRecord, /, *, revision: int) -> PipelineEntry:
         key, value = key_of(record.tenant, record.name), msgspec.json.encode(record)
         if len(value) > RECORD_BYTES_MAX:
             raise Refused(

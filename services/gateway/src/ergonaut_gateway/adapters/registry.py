@@ -42,7 +42,7 @@ class KvModelRegistry:
         given = await asked(self._bucket, key_of(tenant, name), what=f"reading the record of model {name}")
         return _entry(given) if given else None
 
-    async def put(self, model: Model, *, revision: int) -> Entry:
+    async def put(self, model: Model, /, *, revision: int) -> Entry:
         key, value = key_of(model.tenant, model.name), msgspec.json.encode(model)
         return Entry(model, await written(self._bucket, key, value, revision, what=f"model {model.name}"))
 

@@ -2,10 +2,9 @@
 written after the versions that it names are loaded; what remains to be told is found in it and told by whoever looks next."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
+from ergonaut.errors import ErgonautError, NotFound, Refused, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.changes import Held
@@ -16,30 +15,28 @@ from ergonaut_gateway.domain.endpoints.records import (
     EndpointRecord,
     applied,
     before,
-    check_expected,
     event_of,
     held_by,
-    kept,
     removed,
 )
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, check_endpoint
+from ergonaut_gateway.domain.revisions import check_because, check_expected
 from ergonaut_gateway.ports import Announcer, EndpointBook, FiguresBook
 from ergonaut_gateway.service.endpoint_counting import Board
 from ergonaut_gateway.service.models import Models
 from ergonaut_gateway.service.plans import Plans
+from ergonaut_gateway.service.shelf import Shelf
 from ergonaut_gateway.service.traffic import EndpointPlan, Traffic
-
-CLAIMS_MAX = 8
-"""How often a change is tried; each failure means that another change of the same endpoint got through."""
 
 ENDPOINTS_MAX = 1_000
 """Endpoints of a tenant."""
 
-WATCH_PAUSE_SECONDS = 1.0
-"""How long to wait before the records are watched again after a failure."""
-
 TELL_SECONDS = 1.0
 """How often figures are told to the other processes; a kill loses at most those of so long."""
+
+COMING_SECONDS = 10.0
+"""How long this process goes on by the routes before when it has not yet loaded the versions of new ones, which the process that
+took the change has. Then it follows anyway: a version that cannot be loaded here must be seen to fail."""
 
 log = get_logger(__name__)
 Key = tuple[str, str]
@@ -67,53 +64,55 @@ class Endpoints:
         """By which this process's figures are told from those of others."""
         self._held: dict[Key, EndpointEntry] = {}
         self._serving: dict[Key, EndpointPlan] = {}
+        self._coming: dict[Key, tuple[EndpointPlan, float]] = {}
+        """Plans that wait for their versions, and until when."""
         self._requests_told: dict[Key, tuple[int, int]] = {}
         self._board = Board()
+        self._shelf = Shelf(
+            world.book, world.announcer, world.clock, what="endpoint", event_of=event_of, hold=self._hold
+        )
 
     async def apply(self, tenant: str, endpoint: Endpoint, change: Change) -> EndpointRecord:
         """Send requests by these routes from now on, their versions loaded first. Raises Refused, Conflict."""
         check_endpoint(endpoint)
+        check_because(change.because)
         self._check_free(tenant, endpoint.name)
-        for _ in range(CLAIMS_MAX):
-            current = await self._world.book.get(tenant, endpoint.name)
+        await self._load(tenant, endpoint)
+
+        def after(current: EndpointRecord | None) -> EndpointRecord:
             self._check_room(tenant, current)
-            record = current.record if current is not None else None
-            after = applied(record, tenant, endpoint, change, at=self._world.clock.now())
-            await self._load(tenant, endpoint)
-            if current is not None and after is record:
-                self._hold(current)
-                return after
-            entry = await self._put(after, current)
-            if entry is not None:
-                log.info("endpoint applied", tenant=tenant, endpoint=endpoint.name, revision=after.now.revision)
-                return entry.record
-        raise Unavailable(f"endpoint {endpoint.name} is being changed by others; ask again")
+            return applied(current, tenant, endpoint, change, at=self._world.clock.now())
+
+        record, is_other = await self._shelf.change(tenant, endpoint.name, after)
+        if is_other:
+            log.info("endpoint applied", tenant=tenant, endpoint=endpoint.name, revision=record.now.revision)
+        return record
 
     async def roll_back(self, tenant: str, name: str, change: Change, *, to_revision: int = 0) -> EndpointRecord:
         """Go back to an earlier revision's routes, the one before where none is named. Raises NotFound, Refused, Conflict."""
         record = await self.get(tenant, name)
-        check_expected(record, name, change.expected)
+        check_expected(record, f"endpoint {name}", change.expected)
         # Back from what is there now, and not from what another makes of it meanwhile.
         change = replace(change, expected=record.now.revision)
         return await self.apply(tenant, before(record, to_revision), change)
 
     async def get(self, tenant: str, name: str) -> EndpointRecord:
         """An endpoint. Raises NotFound."""
-        return kept(await self._world.book.get(tenant, name), name).record
+        return await self._shelf.get(tenant, name)
 
     async def list(self, tenant: str) -> Sequence[EndpointRecord]:
         """The endpoints by name."""
-        records = [entry.record for entry in await self._world.book.entries()]
-        return sorted((each for each in records if each.tenant == tenant and each.is_kept), key=lambda each: each.name)
+        return await self._shelf.list(tenant)
 
     async def remove(self, tenant: str, name: str) -> None:
         """Serve an endpoint no longer; its models stay. Raises NotFound."""
-        for _ in range(CLAIMS_MAX):
-            current = kept(await self._world.book.get(tenant, name), name)
-            if await self._put(removed(current.record, at=self._world.clock.now()), current) is not None:
-                log.info("endpoint removed", tenant=tenant, endpoint=name)
-                return
-        raise Unavailable(f"endpoint {name} is being changed by others; ask again")
+        await self._shelf.remove(tenant, name, lambda current: removed(current, at=self._world.clock.now()))
+        try:
+            for told in await self._world.figures.told(tenant, name):
+                await self._world.figures.forget(tenant, name, told.process)
+        except Unavailable as error:
+            # Of what is left, nothing counts for an endpoint that takes the name again: its revisions are later.
+            log.warning("figures of a removed endpoint not forgotten", endpoint=name, error=str(error))
 
     async def figures(self, tenant: str, name: str) -> tuple[EndpointRecord, dict[str, RouteFigures]]:
         """What each route did under the present revision, of all processes. Raises NotFound."""
@@ -141,24 +140,25 @@ class Endpoints:
 
     async def load_all(self) -> None:
         """Hold ready whatever the records say."""
-        for entry in await self._world.book.entries():
-            self._hold(entry)
+        await self._shelf.load_all()
 
     async def follow(self, *, resync_seconds: float) -> None:
         """Keep current, for ever, also with what other gateways apply."""
-        while True:
-            try:
-                async for entry in self._world.book.changes(seconds=resync_seconds):
-                    self._hold(entry)
-            except (Unavailable, Broken) as error:
-                log.warning("endpoints not watched", error=str(error))
-                await self._world.clock.sleep(WATCH_PAUSE_SECONDS)
+        await self._shelf.follow(resync_seconds=resync_seconds)
 
     async def keep_telling(self) -> None:
-        """Tell figures again and again, for ever."""
+        """Tell figures, and follow changes whose versions have come, again and again, for ever."""
         while True:
             await self._world.clock.sleep(TELL_SECONDS)
+            self.settle()
             await self.tell_figures()
+
+    def settle(self) -> None:
+        """Serve by what waited for its versions, where they are there or have been waited for long enough."""
+        now = self._world.clock.monotonic()
+        for key, (plan, until_seconds) in list(self._coming.items()):
+            if plan.is_there() or now >= until_seconds:
+                self._serve(key, plan)
 
     async def tell_figures(self) -> None:
         """Tell what was counted since this was last done; what cannot be told now is told later."""
@@ -170,25 +170,7 @@ class Endpoints:
 
     async def keep_finishing(self, *, every_seconds: float) -> None:
         """Tell what processes that died did not come to tell, again and again, for ever."""
-        while True:
-            try:
-                for entry in await self._world.book.entries():
-                    await self._told(entry)
-            except ErgonautError as error:
-                log.warning("endpoints not finished", error=str(error))
-            await self._world.clock.sleep(every_seconds)
-
-    async def _put(self, after: EndpointRecord, current: EndpointEntry | None) -> EndpointEntry | None:
-        """The new entry, held and told; None where somebody came first."""
-        if current is not None:
-            # What was not told yet would be lost with the record that says so.
-            current = await self._told(current)
-        try:
-            entry = await self._world.book.put(after, revision=current.revision if current else 0)
-        except Conflict:
-            return None
-        self._hold(entry)
-        return await self._told(entry)
+        await self._shelf.keep_finishing(self._shelf.tell_all, every_seconds=every_seconds)
 
     async def _load(self, tenant: str, endpoint: Endpoint) -> None:
         """Have every version that is named ready. Raises Refused, naming where."""
@@ -205,8 +187,8 @@ class Endpoints:
         if plan is not None and not isinstance(plan, EndpointPlan):
             raise Refused(f"a pipeline is called {name}; an endpoint needs another name", field="name")
 
-    def _check_room(self, tenant: str, current: EndpointEntry | None) -> None:
-        if current is not None and current.record.is_kept:
+    def _check_room(self, tenant: str, current: EndpointRecord | None) -> None:
+        if current is not None and current.is_kept:
             return
         count = sum(entry.record.tenant == tenant and entry.record.is_kept for entry in self._held.values())
         if count >= ENDPOINTS_MAX:
@@ -221,25 +203,39 @@ class Endpoints:
             return
         self._held[key] = entry
         if not record.is_kept:
-            self._plans.pop(key, None)
-            self._serving.pop(key, None)
-            self._board.drop(key)
+            self._let_go(key)
             return
         if held is not None and held.record.is_kept and held.record.now == record.now:
             return
         plan = EndpointPlan(record, self._traffic)
+        if self._is_answered(key) and not plan.is_there():
+            self._coming[key] = plan, self._world.clock.monotonic() + COMING_SECONDS
+        else:
+            self._serve(key, plan)
+
+    def _serve(self, key: Key, plan: EndpointPlan) -> None:
+        self._coming.pop(key, None)
         self._plans[key] = self._serving[key] = plan
         self._board.put(key, plan)
 
-    async def _told(self, entry: EndpointEntry) -> EndpointEntry:
-        """The entry after its newest change was told. Raises Unavailable; it is then told later."""
-        if entry.record.is_told:
-            return entry
-        await self._world.announcer.publish(event_of(entry.record))
-        # Where somebody noted it first or went on from there, the caller's own write finds out.
-        with suppress(Conflict):
-            return await self._world.book.put(replace(entry.record, is_told=True), revision=entry.revision)
-        return entry
+    def _let_go(self, key: Key) -> None:
+        self._coming.pop(key, None)
+        self._requests_told.pop(key, None)
+        serving = self._serving.pop(key, None)
+        # A pipeline may have taken the name since.
+        if serving is not None and self._plans.get(key) is serving:
+            del self._plans[key]
+        self._board.drop(key)
+
+    def _is_answered(self, key: Key) -> bool:
+        """Whether requests for the name are answered until now, by other routes or by the model of that name."""
+        if key in self._plans:
+            return True
+        try:
+            self._traffic.find(*key, "")
+        except ErgonautError:
+            return False
+        return True
 
     async def _tell_figures(self, key: Key, plan: EndpointPlan) -> None:
         counted = (plan.revision, sum(each.requests + each.labelled for each in plan.counts))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Refused, Unavailable
+from ergonaut.errors import ErgonautError, NotFound, Refused
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.changes import Held
@@ -21,31 +21,22 @@ from ergonaut_gateway.domain.pipelines.records import (
     PipelineRecord,
     Use,
     applied,
-    check_expected,
     event_of,
     held_by,
-    kept,
     removed,
 )
 from ergonaut_gateway.domain.pipelines.spec import Pipeline, place
+from ergonaut_gateway.domain.revisions import check_because, check_expected
 from ergonaut_gateway.ports import Announcer, ModelRegistry, PipelineBook
 from ergonaut_gateway.service.fusing import MADE_BY, Fusing
 from ergonaut_gateway.service.models import Models
 from ergonaut_gateway.service.pipeline_counting import Board
 from ergonaut_gateway.service.pipeline_runs import Engine, PipelinePlan
 from ergonaut_gateway.service.plans import Plans
-
-CLAIMS_MAX = 8
-"""How often a change is tried; each failure means that another change of the same pipeline got through."""
+from ergonaut_gateway.service.shelf import Shelf
 
 PIPELINES_MAX = 200
 """Pipelines of a tenant; each takes some 100 kB in every gateway process."""
-
-BECAUSE_CHARACTERS_MAX = 500
-"""A sentence or two; records must stay small."""
-
-WATCH_PAUSE_SECONDS = 1.0
-"""How long to wait before the records are watched again after a failure."""
 
 UNNAMED_AFTER = timedelta(hours=1)
 """When a fused model is removed that no pipeline names: by then whoever made it has written its record, or has died."""
@@ -84,32 +75,26 @@ class Pipelines:
         self._engine = engine
         self._held: dict[Key, PipelineEntry] = {}
         self._board = Board()
+        self._shelf = Shelf(
+            world.book, world.announcer, world.clock, what="pipeline", event_of=event_of, hold=self._hold
+        )
 
     async def apply(self, tenant: str, pipeline: Pipeline, change: Change) -> PipelineRecord:
         """Serve a pipeline from now on, its models loaded first. Raises Refused, Conflict, Unavailable."""
-        if len(change.because) > BECAUSE_CHARACTERS_MAX:
-            raise Refused(f"is longer than {BECAUSE_CHARACTERS_MAX} characters", field="because")
+        check_because(change.because)
         graph, signature, uses = await self._fitted(tenant, pipeline)
         fusions = await self._world.fusing.fuse(tenant, graph)
         what = Applied(tenant, pipeline, signature, uses, fusions, change.by, change.because)
-        for _ in range(CLAIMS_MAX):
-            current = await self._world.book.get(tenant, pipeline.name)
-            check_expected(current.record if current else None, pipeline.name, change.expected)
+
+        def after(current: PipelineRecord | None) -> PipelineRecord:
+            check_expected(current, f"pipeline {pipeline.name}", change.expected)
             self._check_room(tenant, current)
-            after = applied(current.record if current else None, what, at=self._world.clock.now())
-            if current is not None and after is current.record:
-                self._hold(current)
-                return after
-            if current is not None:
-                current = await self._told(current)
-            try:
-                entry = await self._world.book.put(after, revision=current.revision if current else 0)
-            except Conflict:
-                continue
-            self._hold(entry)
-            log.info("pipeline applied", tenant=tenant, pipeline=pipeline.name, revision=after.now.revision)
-            return (await self._told(entry)).record
-        raise Unavailable(f"pipeline {pipeline.name} is being changed by others; ask again")
+            return applied(current, what, at=self._world.clock.now())
+
+        record, is_other = await self._shelf.change(tenant, pipeline.name, after)
+        if is_other:
+            log.info("pipeline applied", tenant=tenant, pipeline=pipeline.name, revision=record.now.revision)
+        return record
 
     async def check(self, tenant: str, pipeline: Pipeline) -> tuple[Signature, tuple[Fusion, ...]]:
         """What a pipeline would take and give, and which of its nodes cannot be one model; keeps nothing. Raises Refused."""
@@ -122,27 +107,15 @@ class Pipelines:
 
     async def get(self, tenant: str, name: str) -> PipelineRecord:
         """A pipeline. Raises NotFound."""
-        return kept(await self._world.book.get(tenant, name), name).record
+        return await self._shelf.get(tenant, name)
 
     async def list(self, tenant: str) -> Sequence[PipelineRecord]:
         """The pipelines by name."""
-        records = [entry.record for entry in await self._world.book.entries()]
-        return sorted((each for each in records if each.tenant == tenant and each.is_kept), key=lambda each: each.name)
+        return await self._shelf.list(tenant)
 
     async def remove(self, tenant: str, name: str) -> None:
         """Keep a pipeline no longer; its models stay. Raises NotFound."""
-        for _ in range(CLAIMS_MAX):
-            current = await self._told(kept(await self._world.book.get(tenant, name), name))
-            after = removed(current.record, at=self._world.clock.now())
-            try:
-                entry = await self._world.book.put(after, revision=current.revision)
-            except Conflict:
-                continue
-            self._hold(entry)
-            log.info("pipeline removed", tenant=tenant, pipeline=name)
-            await self._told(entry)
-            return
-        raise Unavailable(f"pipeline {name} is being changed by others; ask again")
+        await self._shelf.remove(tenant, name, lambda current: removed(current, at=self._world.clock.now()))
 
     def named(self, tenant: str, name: str) -> str:
         """What a name stands for, where it is a pipeline's."""
@@ -155,34 +128,22 @@ class Pipelines:
 
     async def load_all(self) -> None:
         """Hold ready whatever the records say."""
-        for entry in await self._world.book.entries():
-            self._hold(entry)
+        await self._shelf.load_all()
 
     async def follow(self, *, resync_seconds: float) -> None:
         """Keep current, for ever, also with what other gateways apply."""
-        while True:
-            try:
-                async for entry in self._world.book.changes(seconds=resync_seconds):
-                    self._hold(entry)
-            except (Unavailable, Broken) as error:
-                log.warning("pipelines not watched", error=str(error))
-                await self._world.clock.sleep(WATCH_PAUSE_SECONDS)
+        await self._shelf.follow(resync_seconds=resync_seconds)
 
     async def keep_finishing(self, *, every_seconds: float) -> None:
         """Do what processes that died did not come to, again and again, for ever."""
-        while True:
-            try:
-                await self.finish_all()
-            except ErgonautError as error:
-                log.warning("pipelines not finished", error=str(error))
-            await self._world.clock.sleep(every_seconds)
+        await self._shelf.keep_finishing(self.finish_all, every_seconds=every_seconds)
 
     async def finish_all(self) -> None:
         """Tell facts, make lost fused models anew, and remove those that no pipeline names."""
         # Read before the pipelines: a model that is old enough is named by a record by now, or never will be.
         models = [entry.model for entry in await self._world.registry.entries()]
         made = [model.kept[-1] for model in models if model.is_kept and model.kept[-1].lineage.deployed_by == MADE_BY]
-        entries = [await self._told(entry) for entry in await self._world.book.entries()]
+        entries = await self._shelf.tell_all()
         for entry in entries:
             await self._mended(entry.record)
         named = {(entry.record.tenant, model) for entry in entries for model in entry.record.fused_models}
@@ -224,8 +185,8 @@ class Pipelines:
             return
         raise Refused(f"a model is called {name}; a pipeline needs a name of its own", field="name")
 
-    def _check_room(self, tenant: str, current: PipelineEntry | None) -> None:
-        if current is not None and current.record.is_kept:
+    def _check_room(self, tenant: str, current: PipelineRecord | None) -> None:
+        if current is not None and current.is_kept:
             return
         count = sum(entry.record.tenant == tenant and entry.record.is_kept for entry in self._held.values())
         if count >= PIPELINES_MAX:
@@ -240,7 +201,9 @@ class Pipelines:
             return
         self._held[key] = entry
         if not record.is_kept:
-            self._plans.pop(key, None)
+            # An endpoint may have taken the name since.
+            if isinstance(self._plans.get(key), PipelinePlan):
+                del self._plans[key]
             self._board.drop(key)
             return
         if held is not None and held.record.is_kept and replace(held.record, is_told=record.is_told) == record:
@@ -253,17 +216,6 @@ class Pipelines:
             return
         self._plans[key] = plan
         self._board.put(key, plan)
-
-    async def _told(self, entry: PipelineEntry) -> PipelineEntry:
-        """The entry after its newest change was told. Raises Unavailable; it is then told later."""
-        if entry.record.is_told:
-            return entry
-        await self._world.announcer.publish(event_of(entry.record))
-        try:
-            return await self._world.book.put(replace(entry.record, is_told=True), revision=entry.revision)
-        except Conflict:
-            # Somebody noted it first or went on from there; the caller's own write finds out.
-            return entry
 
     async def _mended(self, record: PipelineRecord) -> None:
         """Make the fused models of a pipeline anew that were lost; until then its steps are asked one by one."""

@@ -13,6 +13,7 @@ from ergonaut_gateway.domain.endpoints.spec import Mirror
 from ergonaut_gateway.domain.endpoints.splitting import point_of, split_of
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.repeats import size_bytes_of
 from ergonaut_gateway.domain.tallies import Statistics
 from ergonaut_gateway.service.lanes import Done
 from ergonaut_gateway.service.plans import Cancellable
@@ -20,6 +21,9 @@ from ergonaut_gateway.service.predictions import Wish
 
 PRIORITY_LAST = 2**31 - 1
 """Of mirrored requests: whoever waits for an answer goes first."""
+
+MIRRORED_BYTES_MAX = 64 * 2**20
+"""Of tensors that a mirror keeps while they wait: their callers are answered, so that no bound on bodies holds them."""
 
 Submit = Callable[[Wish, InferenceRequest, Done], Cancellable]
 Find = Callable[[str, str, str], ModelRecord]
@@ -43,7 +47,7 @@ class Traffic:
 class MirrorCounts:
     """What became of the requests of one mirror."""
 
-    __slots__ = ("dropped", "failed", "mirror", "requests", "seconds")
+    __slots__ = ("at_work_bytes", "dropped", "failed", "mirror", "requests", "seconds")
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
@@ -52,6 +56,7 @@ class MirrorCounts:
         """Not sent, since callers' own requests were enough."""
         self.failed = 0
         self.seconds = 0.0
+        self.at_work_bytes = 0
 
 
 class EndpointPlan:
@@ -84,6 +89,16 @@ class EndpointPlan:
         found = self._found()
         return self.traffic.statistics(self.tenant, found.name, str(found.version))
 
+    def is_there(self) -> bool:
+        """Whether every version that requests may go to can be asked in this process."""
+        try:
+            for route in self.routes:
+                if route.weight:
+                    self.traffic.find(self.tenant, route.model, route.version)
+        except ErgonautError:
+            return False
+        return True
+
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Answer a request; `done` is called exactly once, maybe before this returns."""
         key = wish.parameters.get(self._key) if self._key and wish.parameters else None
@@ -107,12 +122,15 @@ class EndpointPlan:
     def _mirror(self, counts: MirrorCounts, wish: Wish, request: InferenceRequest) -> None:
         if counts.mirror.share < 1.0 and self._chance() >= counts.mirror.share:
             return
-        if self.traffic.is_loaded():
+        size_bytes = sum(map(size_bytes_of, request.inputs.values()))
+        if counts.at_work_bytes + size_bytes > MIRRORED_BYTES_MAX or self.traffic.is_loaded():
             counts.dropped += 1
             return
         begun = self.monotonic()
+        counts.at_work_bytes += size_bytes
 
         def answered(outcome: InferenceAnswer | BaseException) -> None:
+            counts.at_work_bytes -= size_bytes
             counts.requests += 1
             counts.failed += isinstance(outcome, BaseException)
             counts.seconds += self.monotonic() - begun

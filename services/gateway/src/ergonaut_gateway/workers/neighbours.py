@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.models import Entry, Model
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
+from ergonaut_gateway.ports import Records
 from ergonaut_gateway.workers.board import Board, Kept
 
 PATIENCE_SECONDS = 5.0
@@ -19,8 +20,6 @@ LOOK_AGAIN_SECONDS = 0.005
 log = get_logger(__name__)
 RecordT = TypeVar("RecordT")
 EntryT = TypeVar("EntryT", bound=Entry | PipelineEntry | EndpointEntry)
-Record_contra = TypeVar("Record_contra", contravariant=True)
-Entry_co = TypeVar("Entry_co", covariant=True)
 
 
 class Neighbours:
@@ -47,19 +46,10 @@ class Neighbours:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-class _Records(Protocol[Record_contra, Entry_co]):
-    """What models, pipelines and endpoints are kept in alike."""
-
-    async def get(self, tenant: str, name: str) -> Entry_co | None: ...
-    async def put(self, record: Record_contra, /, *, revision: int) -> Entry_co: ...
-    async def entries(self) -> Sequence[Entry_co]: ...
-    def changes(self, *, seconds: float) -> AsyncIterator[Entry_co]: ...
-
-
 class _Neighbourly(Generic[RecordT, EntryT]):
     """Keeps records in what another one is, whose changes it tells to the neighbours."""
 
-    def __init__(self, records: _Records[RecordT, EntryT], neighbours: Neighbours) -> None:
+    def __init__(self, records: Records[RecordT, EntryT], neighbours: Neighbours) -> None:
         self._records = records
         self._neighbours = neighbours
 

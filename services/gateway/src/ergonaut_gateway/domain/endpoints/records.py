@@ -4,13 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.errors import Refused
 from ergonaut.events import EndpointChanged, EndpointRemoved, Event
 from ergonaut.ids import derived_id
 from ergonaut_gateway.domain.endpoints.spec import Endpoint
-
-HISTORY_MAX = 20
-"""Earlier revisions that are kept; a record must stay small."""
+from ergonaut_gateway.domain.revisions import HISTORY_MAX, check_expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +62,13 @@ def applied(
     current: EndpointRecord | None, tenant: str, endpoint: Endpoint, change: Change, *, at: datetime
 ) -> EndpointRecord:
     """The record after an endpoint was applied; the same one where nothing is other. Raises Conflict."""
-    check_expected(current, endpoint.name, change.expected)
+    check_expected(current, f"endpoint {endpoint.name}", change.expected)
     if current is not None and current.is_kept and current.now.endpoint == endpoint:
         return current
     # Revisions go on counting after a removal, so that figures of the one before are never taken for those of this one.
     last = current.now.revision if current is not None else 0
     past = (current.now, *current.history)[:HISTORY_MAX] if current is not None else ()
     return EndpointRecord(tenant, endpoint.name, Revision(last + 1, endpoint, change.by, at, change.because), past)
-
-
-def check_expected(current: EndpointRecord | None, name: str, expected: int | None) -> None:
-    """Raise Conflict unless the endpoint has the revision that is expected; 0 is none, None is any."""
-    revision = current.now.revision if current is not None and current.is_kept else 0
-    if expected is not None and expected != revision:
-        told = f"has revision {revision}" if revision else "is not there"
-        wanted = f"revision {expected}" if expected else "none"
-        raise Conflict(f"endpoint {name} {told}, and {wanted} was expected")
 
 
 def before(current: EndpointRecord, revision: int = 0) -> Endpoint:
@@ -98,13 +87,6 @@ def before(current: EndpointRecord, revision: int = 0) -> Endpoint:
 def removed(current: EndpointRecord, *, at: datetime) -> EndpointRecord:
     """The record after the endpoint was removed; what it was is kept a while."""
     return replace(current, removed_at=at, is_told=False)
-
-
-def kept(entry: EndpointEntry | None, name: str) -> EndpointEntry:
-    """The entry, of an endpoint that is there. Raises NotFound."""
-    if entry is None or not entry.record.is_kept:
-        raise NotFound(f"there is no endpoint {name}")
-    return entry
 
 
 def event_of(record: EndpointRecord) -> Event:

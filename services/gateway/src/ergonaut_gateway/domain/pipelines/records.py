@@ -4,16 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ergonaut.errors import Conflict, NotFound
 from ergonaut.events import Event, PipelineChanged, PipelineRemoved
 from ergonaut.ids import derived_id
 from ergonaut_gateway.domain.models import ModelRecord, Signature
 from ergonaut_gateway.domain.pipelines.checking import Signatures, checked
 from ergonaut_gateway.domain.pipelines.graph import Graph, with_fused
 from ergonaut_gateway.domain.pipelines.spec import Pipeline
-
-HISTORY_MAX = 20
-"""Earlier revisions that are kept; a record must stay small."""
+from ergonaut_gateway.domain.revisions import HISTORY_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +123,6 @@ def applied(current: PipelineRecord | None, what: Applied, *, at: datetime) -> P
 def removed(current: PipelineRecord, *, at: datetime) -> PipelineRecord:
     """The record after the pipeline was removed; what it was is kept a while."""
     return replace(current, removed_at=at, is_told=False, uses=(), fusions=())
-
-
-def check_expected(current: PipelineRecord | None, name: str, expected: int | None) -> None:
-    """Raise Conflict unless the pipeline has the revision that is expected; 0 is none, None is any."""
-    revision = current.now.revision if current is not None and current.is_kept else 0
-    if expected is not None and expected != revision:
-        told = f"has revision {revision}" if revision else "is not there"
-        wanted = f"revision {expected}" if expected else "none"
-        raise Conflict(f"pipeline {name} {told}, and {wanted} was expected")
-
-
-def kept(entry: PipelineEntry | None, name: str) -> PipelineEntry:
-    """The entry, of a pipeline that is there. Raises NotFound."""
-    if entry is None or not entry.record.is_kept:
-        raise NotFound(f"there is no pipeline {name}")
-    return entry
 
 
 def event_of(record: PipelineRecord) -> Event:
