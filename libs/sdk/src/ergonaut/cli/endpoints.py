@@ -55,6 +55,8 @@ def apply(
                 mirrors=tuple(map(read_mirror, mirrors or ())),
                 key_parameter=key,
             )
+        elif mirrors or key:
+            raise Refused("--mirror and --key go with --route; a file says them itself")
         elif Path(name).is_file():
             file = load_endpoint(Path(name))
         else:

@@ -41,7 +41,7 @@ class Repeats:
 
     def keep(self, key: Key, outputs: Mapping[str, Tensor]) -> None:
         """Keep an answer if there can be room for it."""
-        size = ENTRY_BYTES + sum(_size_bytes(tensor) for tensor in outputs.values())
+        size = ENTRY_BYTES + sum(size_bytes_of(tensor) for tensor in outputs.values())
         if size > self._bytes_max or key in self._kept:
             return
         # A copy, since the answer may be a view of a whole batch.
@@ -68,7 +68,8 @@ def digest(request: InferenceRequest, outputs: tuple[str, ...]) -> bytes:
     return hashed.digest()
 
 
-def _size_bytes(tensor: Tensor) -> int:
+def size_bytes_of(tensor: Tensor) -> int:
+    """Memory that a tensor takes, with its texts, each an object of about 40 bytes more. In bytes."""
     return (
         tensor.nbytes if tensor.dtype != object else tensor.nbytes + sum(len(element) + 40 for element in tensor.flat)
     )
