@@ -14,6 +14,7 @@ from ergonaut_gateway.domain.batching import parted
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.tensors import BF16, Tensor, datatype_of, float32_of, from_raw, to_raw
 from ergonaut_gateway.protocol import http_wire, json_tensors
+from ergonaut_gateway.protocol.bounds import JSON_FREE_BYTES
 from ergonaut_gateway.protocol.http_wire import Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.json_tensors import from_json
 
@@ -311,3 +312,31 @@ def test_a_number_that_json_cannot_write_is_null_and_bytes_that_are_no_text_are_
     raw = {"y": from_raw(b"\1\0\0\0\xff", "BYTES", [1], field="y")}
     with pytest.raises(Refused, match=r"^outputs\.y: is not text; ask for it with binary_data$"):
         encode_answer(InferenceAnswer("", "m", 1, raw), Terms(by_default=False, by_output={}))
+
+
+MANY_SMALL = {
+    "inputs": (b'{"inputs":[%s]}', b'{"name":"x"}', "inputs: has "),
+    "outputs": (b'{"inputs":[],"outputs":[%s]}', b'{"name":"y"}', "outputs: has "),
+    "parameters": (b'{"inputs":[],"parameters":{%s}}', b'"a":"b"', "parameters: have "),
+    "parameters of an input": (b'{"inputs":[{"parameters":{%s}}]}', b'"a":"b"', "parameters: have "),
+    "lists": (b'{"inputs":[{"name":"x","shape":[9,1],"datatype":"FP32","data":[%s]}]}', b"[1]", "body: has about "),
+}
+
+
+@pytest.mark.parametrize(("whole", "part", "message"), MANY_SMALL.values(), ids=MANY_SMALL)
+def test_very_many_small_things_are_refused_before_one_of_them_is_made(
+    whole: bytes, part: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_wire, "_document", lambda _: pytest.fail("it was read"))
+    with pytest.raises(Refused) as refused:
+        decode_request(whole % b",".join([part] * 1_200_000))
+    assert str(refused.value).startswith(message)
+
+
+def test_a_large_document_of_few_things_is_read_as_a_small_one() -> None:
+    numbers = [[number] * 100 for number in range(4_000)]
+    document = {"inputs": [X | {"shape": [4_000, 100], "data": numbers}], "parameters": {"colour": "red"}}
+    body = json.dumps(document).encode()
+    assert len(body) > JSON_FREE_BYTES
+    request, _ = decode_request(body)
+    assert request.inputs["x"].tolist() == numbers

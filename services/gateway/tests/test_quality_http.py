@@ -88,6 +88,7 @@ async def test_drift_is_shown_by_version_and_side(world: World, quality: Quality
         (b'{"labels": {"a": null}}', "labels"),
         (b'{"labels": {"a": [1]}}', "labels"),
         (b'{"other": {}}', "unknown field"),
+        (b'{"labels": {"a": "%s"}}' % (b"a" * 4_200_000), "larger than"),
         (b'{"labels": {"a": 1%s}}' % (b"0" * 400), "labels"),
         (json.dumps({"labels": {str(at): 1 for at in range(10_001)}}).encode(), "length"),
     ],

@@ -201,3 +201,11 @@ async def test_who_reads_a_stream_slowly_slows_its_upstream_down_and_takes_no_me
         await stream.close()
         async with asyncio.timeout(10):
             await site.first.caller_went.wait()
+
+
+async def test_a_body_of_more_parts_than_any_model_takes_is_refused(site: Site) -> None:
+    body = b'{"model": "small", "input": [%s]}' % b",".join([b"1"] * 1_100_000)
+    async with site.opened() as client, httpx.AsyncClient() as http:
+        headers = {"authorization": f"Bearer {client.api_key}"}
+        refused = await http.post(f"{client.base_url}embeddings", content=body, headers=headers)
+    assert (refused.status_code, "1048576 parts" in refused.text, site.first.asked) == (400, True, [])

@@ -33,6 +33,10 @@ _HEADER_LENGTH = HEADER_LENGTH.lower()
 _VERSION = version("ergonaut-gateway")
 
 
+ASK_BYTES_MAX = 1024 * 1024
+"""Of what is asked of the repository; nothing that is taken is nearly as long."""
+
+
 class _Ask(msgspec.Struct):
     """What the bodies of the repository extension say that matters here."""
 
@@ -228,6 +232,8 @@ def _ask(exchange: Exchange) -> _Ask:
     body = exchange.request.body
     if not body:
         return _Ask()
+    if len(body) > ASK_BYTES_MAX:
+        raise Refused(f"is larger than {ASK_BYTES_MAX} bytes; files come with a deployment", field="body")
     return decoded(_asks, body)
 
 

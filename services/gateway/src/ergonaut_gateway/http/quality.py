@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ergonaut.errors import NotFound
+from ergonaut.errors import NotFound, Refused
 from ergonaut.keys import Scope
 from ergonaut_gateway.domain.quality import Labelled
 from ergonaut_gateway.http.answers import answer_json
@@ -20,6 +20,10 @@ LABELS_MAX = 10_000
 
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """JSON's numbers have no end; a class has none beyond this, and a float cannot be as large as all of them."""
+
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""Of one call: 10,000 labels of 400 bytes. They are counted only once they are read."""
 
 
 class _Labels(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,6 +50,8 @@ class QualityDoor:
     async def label(self, exchange: Exchange) -> None:
         """Join labels with predictions; the answer counts what became of them."""
         tenant = self._callers.of(exchange.request.headers, Scope.WRITE).tenant
+        if len(exchange.request.body) > BODY_BYTES_MAX:
+            raise Refused(f"is larger than {BODY_BYTES_MAX} bytes; send labels in several calls", field="body")
         labels = decoded(_decoder, exchange.request.body).labels
         counts = await self._quality.label(tenant, exchange.path_values["model"], labels)
         answer_json(exchange, {str(outcome): counts.get(outcome, 0) for outcome in Labelled})

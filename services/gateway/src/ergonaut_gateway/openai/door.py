@@ -32,6 +32,12 @@ PASSED_ON = ("chat/completions", "completions", "embeddings")
 READ = ("model", "stream", "stream_options")
 """What we look at in a request; all else passes as it was written."""
 
+PARTS_MAX = 2**20
+"""Of a body's lists and objects: more tokens than any model takes. To read more would keep all other callers waiting."""
+
+FREE_BYTES = 1024 * 1024
+"""Bodies up to here are not looked through for that."""
+
 FIGURES_HEADER = "x-ergonaut-usage"
 
 
@@ -153,8 +159,11 @@ def _told(error: OpenAiError) -> dict[str, Any]:
 
 
 def _body(exchange: Exchange) -> dict[str, Any]:
+    text = exchange.request.body
+    if len(text) > FREE_BYTES and max(bytes(text).count(each) for each in (b",", b"[", b"{")) > PARTS_MAX:
+        raise wrong(f"the body has more than {PARTS_MAX} parts; ask for less at once")
     try:
-        return document_of(exchange.request.body).changed(READ)
+        return document_of(text).changed(READ)
     except ValueError as error:
         raise wrong("the body must be a JSON object") from error
 

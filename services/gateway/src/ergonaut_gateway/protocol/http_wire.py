@@ -17,7 +17,7 @@ from ergonaut_gateway.protocol.bounds import (
     NAME_CHARACTERS_MAX,
     PARAMETERS_MAX,
     TENSORS_MAX,
-    check_numbers,
+    check_outline,
 )
 from ergonaut_gateway.protocol.json_tensors import Fp32, dump, flat_tensor, from_json, to_json
 from ergonaut_gateway.protocol.parameters import asked, flag, refuse_unsupported
@@ -104,7 +104,7 @@ _flat_decoder = msgspec.json.Decoder(_Request[_FlatInput])
 def decode_request(body: bytes | memoryview, header_length: str | None = None) -> tuple[InferenceRequest, Terms]:
     """Read a request's body. Raises Refused, naming the field that is wrong, whatever the bytes are."""
     if header_length is None and len(body) > JSON_FREE_BYTES:
-        check_numbers(body)
+        check_outline(body)
     document, inputs = (_flat(body) if header_length is None else None) or _any(body, header_length)
     if not (document.outputs or document.parameters):
         return InferenceRequest(document.id, inputs), _USUAL
@@ -165,7 +165,7 @@ def _any(body: bytes | memoryview, header_length: str | None) -> tuple[_Request[
         document, binary = _document(body), _NOTHING
     else:
         whole, json_bytes = memoryview(body), _json_length(header_length, len(body))
-        check_numbers(whole[:json_bytes])
+        check_outline(whole[:json_bytes])
         document, binary = _document(whole[:json_bytes]), _Binary(whole[json_bytes:])
     inputs: dict[str, Tensor] = {}
     for given in document.inputs:
