@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ergonaut.errors import Broken, Conflict, Refused
 from ergonaut_common.bus import Bus, open_bus
@@ -130,6 +130,7 @@ def test_a_message_reads_as_the_pipeline_that_was_written() -> None:
     assert [each.name for each in told.gives] == ["probabilities", "label"]
 
 
+@settings(deadline=None)
 @given(pipelines())
 def test_any_pipeline_reads_as_it_was_written(drawn: Pipeline) -> None:
     assert pipeline_of(told_pipeline(drawn)) == drawn

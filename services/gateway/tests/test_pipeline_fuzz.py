@@ -115,7 +115,7 @@ def fitting_steps(draw: st.DrawFn, node: int) -> Step:
     return Step("s", model, draw(st.sampled_from(("", "1"))), inputs=inputs, outputs=outputs)
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(nearly_right(), nearly_right(), PIPELINES))
 def test_any_pipeline_is_checked_or_refused(pipeline: Pipeline) -> None:
     try:
@@ -133,7 +133,7 @@ def test_any_pipeline_is_checked_or_refused(pipeline: Pipeline) -> None:
         assert recipe is not None
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(nearly_right(), PIPELINES), st.binary(max_size=40))
 def test_any_message_is_a_pipeline_or_refused(pipeline: Pipeline, noise: bytes) -> None:
     try:

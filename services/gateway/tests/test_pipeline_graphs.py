@@ -234,7 +234,7 @@ def plan_of(pipeline: Pipeline, ask: Ask) -> PipelinePlan:
     return PipelinePlan(record, Engine(ask.submit_model, find, FakeClock(), chance=lambda: 0.999999))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(
     pipelines(), st.integers(0, 9), st.sets(st.sampled_from(("double", "negate", "add", "both", "scaler")), max_size=2)
 )
@@ -262,7 +262,7 @@ def test_a_pipeline_gives_what_its_text_says(pipeline: Pipeline, seed: int, away
         np.testing.assert_allclose(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 @given(pipelines())
 def test_what_can_be_one_model_is_put_together_as_its_text_says(pipeline: Pipeline) -> None:
     graph, signature = checked(pipeline, VERSIONS)
@@ -276,7 +276,7 @@ def test_what_can_be_one_model_is_put_together_as_its_text_says(pipeline: Pipeli
         np.testing.assert_allclose(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(pipelines(), st.integers(0, 9), st.integers(0, 12))
 def test_a_caller_that_goes_away_is_answered_once_and_nothing_is_asked_any_more(
     pipeline: Pipeline, seed: int, steps: int

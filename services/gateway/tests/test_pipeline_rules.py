@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut_gateway.domain.pipelines.combining import combined, drawn, key_of, point_of
@@ -65,6 +65,7 @@ def test_a_number_that_is_none_compares_with_nothing() -> None:
         assert not holds(Condition("p", op=op, values=(0.5,)), tensors, {})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 10), min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0.001), st.integers(1, 50)
 )
@@ -114,6 +115,7 @@ def test_most_win_a_vote_and_the_first_a_tie() -> None:
     assert combined(words, Combine.VOTE, [1, 1, 1], -1).tolist() == [b"c", b"b"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=6))
 def test_a_vote_is_what_counting_says(votes: list[list[int]]) -> None:
     won = combined([np.array(vote) for vote in votes], Combine.VOTE, [1.0] * len(votes), -1).tolist()

@@ -4,6 +4,7 @@ a failure, there after a kill."""
 import asyncio
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -67,7 +68,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed, which makes the example's models")
     folder = tmp_path_factory.mktemp("digits")
-    subprocess.run([sys.executable, str(EXAMPLES / "train.py"), str(folder)], check=True, timeout=100)
+    # On a busy machine several threads wait for one another most of the time.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(EXAMPLES / "train.py"), str(folder)], check=True, timeout=100, env=environment)
     images = np.load(folder / "held_out.npz")["images"][:64]
     given = images
     for name in ("scaler", "large"):
