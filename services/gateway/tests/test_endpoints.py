@@ -309,8 +309,22 @@ async def test_a_process_that_has_not_loaded_a_version_yet_goes_on_by_the_routes
     assert (await second.ask()).version == 1
     assert (await second.counted())["champion"].failed == 0
     await second.gateway.catalogue.load_all()
-    second.endpoints.settle()
-    assert (await second.ask()).version == 4
+    assert (await second.ask()).version == 4, "it asks by the new routes as soon as it can"
+    assert await second.counted() == {"champion": RouteFigures(requests=1, drawn=1)}
+
+
+async def test_the_model_of_its_name_answers_until_an_endpoint_can(site: Site, another: Open) -> None:
+    second = another("p-2")
+    await second.gateway.catalogue.load_all()
+    await site.gateway.models.remove("default", "digits", "3")
+    await site.gateway.deploy(b"model d")
+    await site.endpoints.apply("default", Endpoint("digits", (Route("champion", "digits", "4", 1),)), BY)
+    await second.endpoints.load_all()
+    assert (await second.ask("digits")).version == 3
+    assert second.gateway.predictions.record_of("default", "digits").version == 3
+    await site.endpoints.remove("default", "digits")
+    await second.endpoints.load_all()
+    assert ("default", "digits") not in second.gateway.predictions.plans
 
 
 async def test_a_version_that_cannot_be_loaded_is_waited_for_only_so_long_and_then_counts_as_failed(

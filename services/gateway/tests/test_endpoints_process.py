@@ -151,6 +151,29 @@ async def test_a_kill_of_another_gateway_is_seen_by_no_caller_of_this_one_and_lo
             assert load.asked > len(STEPS)
 
 
+async def test_a_version_deployed_a_moment_before_its_route_fails_nobody_on_another_gateway(
+    sites: tuple[Site, Site],
+) -> None:
+    one, two = sites
+    with one.process.running(), two.process.running():
+        async with served(one) as (stub, metadata), healthy(one) as models, healthy(two):
+            loads = Load(), Load()
+            async with asyncio.timeout(2 * PATIENCE_SECONDS), loads[0].on(one), loads[1].on(two):
+                for name in "cdefgh":
+                    version = (await deploy(models, one, doubling(name))).version
+                    only = pb.Endpoint(
+                        name="live",
+                        routes=[pb.Route(name="champion", model="doubling", version=str(version), weight=1)],
+                    )
+                    await stub.ApplyEndpoint(pb.ApplyEndpointRequest(endpoint=only), metadata=metadata)
+                async with two.http as http:
+                    while True:
+                        answer = await http.post("/v2/models/live/infer", json=BODY)
+                        if answer.json()["model_version"] == str(version):
+                            break
+            assert all(load.asked > CALLERS for load in loads)
+
+
 async def test_a_stranger_sees_and_changes_nothing_and_no_key_is_no_caller(sites: tuple[Site, Site]) -> None:
     site = sites[0]
     with site.process.running():

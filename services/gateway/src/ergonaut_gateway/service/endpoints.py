@@ -3,6 +3,7 @@ written after the versions that it names are loaded; what remains to be told is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ergonaut.errors import ErgonautError, NotFound, Refused, Unavailable
 from ergonaut_common.clock import Clock
@@ -26,7 +27,7 @@ from ergonaut_gateway.service.endpoint_counting import Board
 from ergonaut_gateway.service.models import Models
 from ergonaut_gateway.service.plans import Plans
 from ergonaut_gateway.service.shelf import Shelf
-from ergonaut_gateway.service.traffic import EndpointPlan, Traffic
+from ergonaut_gateway.service.traffic import ComingPlan, EndpointPlan, Traffic
 
 ENDPOINTS_MAX = 1_000
 """Endpoints of a tenant."""
@@ -64,8 +65,7 @@ class Endpoints:
         """By which this process's figures are told from those of others."""
         self._held: dict[Key, EndpointEntry] = {}
         self._serving: dict[Key, EndpointPlan] = {}
-        self._coming: dict[Key, tuple[EndpointPlan, float]] = {}
-        """Plans that wait for their versions, and until when."""
+        self._coming: dict[Key, ComingPlan] = {}
         self._requests_told: dict[Key, tuple[int, int]] = {}
         self._board = Board()
         self._shelf = Shelf(
@@ -155,10 +155,8 @@ class Endpoints:
 
     def settle(self) -> None:
         """Serve by what waited for its versions, where they are there or have been waited for long enough."""
-        now = self._world.clock.monotonic()
-        for key, (plan, until_seconds) in list(self._coming.items()):
-            if plan.is_there() or now >= until_seconds:
-                self._serve(key, plan)
+        for plan in list(self._coming.values()):
+            plan.settle()
 
     async def tell_figures(self) -> None:
         """Tell what was counted since this was last done; what cannot be told now is told later."""
@@ -184,7 +182,7 @@ class Endpoints:
 
     def _check_free(self, tenant: str, name: str) -> None:
         plan = self._plans.get((tenant, name))
-        if plan is not None and not isinstance(plan, EndpointPlan):
+        if plan is not None and not isinstance(plan, EndpointPlan | ComingPlan):
             raise Refused(f"a pipeline is called {name}; an endpoint needs another name", field="name")
 
     def _check_room(self, tenant: str, current: EndpointRecord | None) -> None:
@@ -209,7 +207,10 @@ class Endpoints:
             return
         plan = EndpointPlan(record, self._traffic)
         if self._is_answered(key) and not plan.is_there():
-            self._coming[key] = plan, self._world.clock.monotonic() + COMING_SECONDS
+            there = self._plans.get(key)
+            before = there.before if isinstance(there, ComingPlan) else there
+            until_seconds = self._world.clock.monotonic() + COMING_SECONDS
+            self._plans[key] = self._coming[key] = ComingPlan(plan, before, until_seconds, partial(self._serve, key))
         else:
             self._serve(key, plan)
 
@@ -219,11 +220,10 @@ class Endpoints:
         self._board.put(key, plan)
 
     def _let_go(self, key: Key) -> None:
-        self._coming.pop(key, None)
         self._requests_told.pop(key, None)
-        serving = self._serving.pop(key, None)
+        ours = (self._serving.pop(key, None), self._coming.pop(key, None))
         # A pipeline may have taken the name since.
-        if serving is not None and self._plans.get(key) is serving:
+        if (plan := self._plans.get(key)) is not None and plan in ours:
             del self._plans[key]
         self._board.drop(key)
 

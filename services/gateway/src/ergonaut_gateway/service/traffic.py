@@ -16,7 +16,7 @@ from ergonaut_gateway.domain.models import ModelRecord
 from ergonaut_gateway.domain.repeats import size_bytes_of
 from ergonaut_gateway.domain.tallies import Statistics
 from ergonaut_gateway.service.lanes import Done
-from ergonaut_gateway.service.plans import Cancellable
+from ergonaut_gateway.service.plans import Cancellable, Plan
 from ergonaut_gateway.service.predictions import Wish
 
 PRIORITY_LAST = 2**31 - 1
@@ -137,6 +137,45 @@ class EndpointPlan:
 
         mirrored = Wish(wish.tenant, counts.mirror.model, counts.mirror.version, priority=PRIORITY_LAST)
         self.traffic.submit_model(mirrored, InferenceRequest("", request.inputs), answered)
+
+
+class ComingPlan:
+    """Fills `Plan`: routes of which this process has not loaded all versions yet; until it has, what answered before does.
+    Each request looks, since the version before may go in the very moment in which the new one comes."""
+
+    version = ""
+
+    def __init__(
+        self, plan: EndpointPlan, before: Plan | None, until_seconds: float, come: Callable[[EndpointPlan], None]
+    ) -> None:
+        self.before = before
+        """None where it is the model of that name."""
+        self._plan = plan
+        self._until_seconds = until_seconds
+        self._come = come
+
+    def settle(self) -> Plan | None:
+        """What answers now: the new routes, once their versions are there or were waited for long enough."""
+        if self._plan.is_there() or self._plan.monotonic() >= self._until_seconds:
+            self._come(self._plan)
+            return self._plan
+        return self.before
+
+    @property
+    def record(self) -> ModelRecord:
+        """What the pages of its name tell. Raises NotFound, Unavailable."""
+        now = self.settle()
+        return now.record if now is not None else self._plan.traffic.find(self._plan.tenant, self._plan.name, "")
+
+    def statistics(self) -> Statistics | None:
+        """What it did; None where that is told of the model of that name."""
+        now = self.settle()
+        return now.statistics() if now is not None else None
+
+    def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
+        """Answer a request; `done` is called exactly once, maybe before this returns."""
+        now = self.settle()
+        return (now.submit if now is not None else self._plan.traffic.submit_model)(wish, request, done)
 
 
 class _Asked:
