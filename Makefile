@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 RUN := $(UV) run --frozen
 
-.PHONY: help setup fmt check lint types tidy test test-ml fuzz integration chaos demo bench up down proto docs
+.PHONY: help setup fmt check lint types tidy test test-clients test-ml fuzz integration test-integration chaos demo demo-retrain bench up down proto docs
 
 help: ## Tell what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -44,6 +44,8 @@ test: setup ## All tests, with the real servers, on free ports
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration
 
+test-integration: integration ## The same as integration
+
 chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream; then every process in turn during a job
 	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
 
@@ -53,8 +55,14 @@ fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES an
 test-ml: setup ## Tests with CPU torch, in an environment of their own
 	$(RUN) python tools/ml.py $(ML_OPTIONS)
 
+test-clients: setup ## Tests with KServe's clients, in an environment of their own
+	$(RUN) python tools/clients.py
+
 demo: setup ## One command runs a real job through the whole system
 	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) python examples/digits/demo.py
+
+demo-retrain: setup ## A model drifts under load, is trained again, and the better version takes over
+	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) python examples/digits/retrain.py
 
 up: setup ## Start the system on this machine
 	@ERGONAUT_HOME=$(ERGONAUT_HOME) $(RUN) ergonaut up

@@ -56,12 +56,12 @@ class Demo:
 
     def _do(self, title: str, arguments: Sequence[str], logs: Sequence[str]) -> None:
         shown = " ".join(["ergonaut", *arguments])
-        self._say(title, shown, lambda: _call([*ERGONAUT, *arguments]), logs)
+        self._say(title, shown, lambda: call([*ERGONAUT, *arguments]), logs)
 
     def _python(self, title: str, script: str, artifact: str, log: str) -> None:
         path = self.kept / artifact
         self._say(
-            title, f"python {script} {path}", lambda: _call([sys.executable, str(FOLDER / script), str(path)]), [log]
+            title, f"python {script} {path}", lambda: call([sys.executable, str(FOLDER / script), str(path)]), [log]
         )
 
     def _say(self, title: str, shown: str, work: Callable[[], None], logs: Sequence[str] = ("scheduler",)) -> None:
@@ -92,7 +92,8 @@ class Demo:
         return others[0] if others else ""
 
 
-def _call(command: Sequence[str]) -> None:
+def call(command: Sequence[str]) -> None:
+    """Run a command; raises StepFailed where it ends with something else than 0."""
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise StepFailed(f"exit {status}")
