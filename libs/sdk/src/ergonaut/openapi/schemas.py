@@ -175,8 +175,13 @@ def tensors(field: str, specs: Sequence[Tensor]) -> Schema:
     forms = [tensor(spec) for spec in specs]
     if field == "outputs":
         for form, spec in zip(forms, specs, strict=True):
-            items = value(spec.datatype, may_be_null=True)["type"]
-            form["properties"]["data"]["items"] = {"type": [*([items] if isinstance(items, str) else items), "array"]}
+            given = value(spec.datatype, may_be_null=True)["type"]
+            properties = form["properties"]
+            properties["data"]["items"] = {"type": [*([given] if isinstance(given, str) else given), "array"]}
+            # Which axis is how long need not be checked of an answer, and some readers stumble over lists of schemas there.
+            properties["shape"] = {"type": "array", "items": {"type": "integer", "minimum": 0}} | {
+                bound: properties["shape"][bound] for bound in ("minItems", "maxItems")
+            }
     return {
         "type": "object",
         "required": [field],
