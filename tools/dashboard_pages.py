@@ -377,6 +377,22 @@ GATEWAY = Page(
             legend="{{method}}",
         ),
         Panel(
+            "Endpoints by route",
+            "sum by (endpoint, route) (rate(ergonaut_endpoint_requests_total[$__rate_interval]))",
+            "reqps",
+            "Requests that each route answered, well or not; a canary's part grows with its weight.",
+            legend="{{endpoint}} {{route}}",
+        ),
+        Panel(
+            "Routes of endpoints, failed",
+            "sum by (endpoint, route) (rate(ergonaut_endpoint_failures_total[$__rate_interval]))"
+            " / sum by (endpoint, route) (rate(ergonaut_endpoint_requests_total[$__rate_interval]))",
+            "percentunit",
+            "Part of a route's requests, by no fault of the caller; another route may have answered them.",
+            legend="{{endpoint}} {{route}}",
+            limits=(0.01, 0.05),
+        ),
+        Panel(
             "Steps of pipelines, mean time",
             "sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_seconds_total[$__rate_interval]))"
             " / sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_requests_total[$__rate_interval]))",
