@@ -11,7 +11,7 @@ import pytest
 from ergonaut.errors import Conflict, ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.events import EndpointChanged, EndpointRemoved
 from ergonaut_gateway.domain.endpoints.figures import RouteFigures
-from ergonaut_gateway.domain.endpoints.records import Change, EndpointRecord, Revision
+from ergonaut_gateway.domain.endpoints.records import Change, EndpointEntry, EndpointRecord, Revision
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
@@ -211,6 +211,21 @@ async def test_versions_are_loaded_before_requests_go_there_and_kept_as_long_as_
             await change("default", "digits", "2")
     await site.endpoints.remove("default", "digits-live")
     await site.gateway.models.unload("default", "digits", "2")
+
+
+async def test_a_version_that_is_unloaded_just_before_its_route_comes_is_loaded_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = site.book.put
+
+    async def put_late(record: EndpointRecord, /, *, revision: int) -> EndpointEntry:
+        if not revision:
+            await site.gateway.models.unload("default", "digits", "2")
+        return await put(record, revision=revision)
+
+    monkeypatch.setattr(site.book, "put", put_late)
+    await site.endpoints.apply("default", split(0, 100), BY)
+    assert (await site.ask()).version == 2
 
 
 @pytest.mark.parametrize(

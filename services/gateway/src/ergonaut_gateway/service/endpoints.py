@@ -86,6 +86,7 @@ class Endpoints:
         record, is_other = await self._shelf.change(tenant, endpoint.name, after)
         if is_other:
             log.info("endpoint applied", tenant=tenant, endpoint=endpoint.name, revision=record.now.revision)
+            await self._load_again(tenant, endpoint)
         return record
 
     async def roll_back(self, tenant: str, name: str, change: Change, *, to_revision: int = 0) -> EndpointRecord:
@@ -179,6 +180,14 @@ class Endpoints:
                     await self._world.models.load(tenant, model, str(record.version))
             except (NotFound, Refused) as error:
                 raise Refused(str(error), field=place) from error
+
+    async def _load_again(self, tenant: str, endpoint: Endpoint) -> None:
+        """Undo that somebody unloaded a version after it was loaded and before the record said that it is needed."""
+        try:
+            await self._load(tenant, endpoint)
+        except ErgonautError as error:
+            # Its requests go to the other routes.
+            log.warning("version went before its route came", endpoint=endpoint.name, error=str(error))
 
     def _check_free(self, tenant: str, name: str) -> None:
         plan = self._plans.get((tenant, name))
