@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import until
 from stand_in import Scheduler, scheduling
 from worlds import candidate, job, lease
 
-from ergonaut.errors import Broken, NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
 from ergonaut.jobs import Plan
+from ergonaut.rollouts import RolloutProgress
 from ergonaut.workflows import Asked, RunJobInput
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
@@ -224,3 +226,27 @@ async def test_a_workflow_that_has_ended_or_was_another_execution_is_not_live(tm
         assert not await TemporalWorkflows(client).is_live(ours)
         await client.start_workflow("Anything", id=workflow_id, task_queue="nobody")
         assert not await TemporalWorkflows(client).is_live(ours)
+
+
+async def test_one_workflow_of_an_id_runs_at_a_time_and_is_listed_until_it_is_cancelled(
+    workflows: tuple[Workflows, str],
+) -> None:
+    ours, given = workflows[0], Asked(because="to see")
+    for endpoint in ("a", "b"):
+        await ours.start("Rollout", f"rollout/default/{endpoint}", given)
+    await ours.start("Rollout", "rollout/other/a", given)
+    with pytest.raises(Conflict):
+        await ours.start("Rollout", "rollout/default/a", given)
+    await ours.start_or_signal("Rollout", "rollout/default/a", given, signal="abort", asked=given)
+    await until(lambda: _are(ours, {"rollout/default/a", "rollout/default/b"}))
+    assert len(await ours.ids("Rollout", "rollout/default/", count_max=1, only_running=False)) == 1
+    assert await ours.ids("Retraining", "rollout/default/", count_max=9, only_running=False) == []
+    assert await ours.cancel("rollout/default/a")
+    assert not await ours.cancel("rollout/default/c")
+    with pytest.raises(NotFound):
+        await ours.progress("rollout/default/c", RolloutProgress)
+
+
+async def _are(workflows: Workflows, ids: set[str]) -> bool:
+    """Temporal lists what was started some moments later."""
+    return set(await workflows.ids("Rollout", "rollout/default/", count_max=9, only_running=True)) == ids
