@@ -2,23 +2,32 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper
 from openapi_spec_validator import validate
 
+from ergonaut.errors import Refused
 from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway.adapters.onnx import OnnxLoader
+from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
+from ergonaut_gateway.domain.models import ModelRecord, Signature, TensorSpec
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, PagesDoor, PeopleDoor, Router, serving_http
+from ergonaut_gateway.http.forms import PlainForm, plain_form
 from ergonaut_gateway.protocol.openapi import door_document
-from ergonaut_gateway.service import EngineLimits
+from ergonaut_gateway.service import EngineLimits, Wish
+from ergonaut_gateway.service.lanes import Done, Ticket
 
 from .conftest import Gateway, Gateways
 from .onnx_models import NUMPY_TO_ONNX, adding, doubling, identity, of_fixed_rows
@@ -240,3 +249,61 @@ async def test_the_doors_document_is_valid_needs_no_key_and_names_no_model(http:
     validate(answer.json())
     assert answer.json() == json.loads(json.dumps(door_document()))
     assert "digits" not in answer.text
+
+
+class Front:
+    """A plan with a name of its own that hands all to a model, as an endpoint of one route does."""
+
+    version = ""
+
+    def __init__(self, gateway: Gateway, name: str, model: str) -> None:
+        self._gateway, self._name, self._model = gateway, name, model
+
+    @property
+    def record(self) -> ModelRecord:
+        return replace(self._gateway.catalogue.find("default", self._model, "").record, name=self._name)
+
+    def statistics(self) -> None:
+        return None
+
+    def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
+        return self._gateway.predictions.submit_model(Wish(wish.tenant, self._model), request, done)
+
+
+@pytest.mark.parametrize("name", ["front", "digits"])
+async def test_an_endpoint_has_the_names_of_what_it_asks_and_no_other_models_card(
+    gateway: Gateway, http: httpx.AsyncClient, name: str
+) -> None:
+    await gateway.deploy(classifying(["l", "w", "h"], ["cat", "dog", "emu"]), "named")
+    gateway.predictions.plans["default", name] = Front(gateway, name, "named")
+    [told] = (await predicted(http, {"l": 0, "w": 9, "h": 0}, name))["predictions"]
+    assert told["label"] == "dog"
+    document = (await http.get(f"/v2/models/{name}/openapi.json")).json()
+    assert list(document["components"]["schemas"]["Row"]["properties"]) == ["l", "w", "h"]
+    assert "x-ergonaut-card" not in document["info"]
+
+
+FORMS = [
+    plain_form(Signature(tuple(inputs), ()), ())
+    for inputs in (
+        [TensorSpec("x", "FP32", (-1, 3))],
+        [TensorSpec("a", "INT8", (-1, 1)), TensorSpec("b", "BYTES", (-1,)), TensorSpec("c", "BF16", (-1, -1, 2))],
+        [TensorSpec("x", "UINT64", ()), TensorSpec("rows", "FP16", (1, 2))],
+        [],
+        [TensorSpec("e", "FP64", (-1, 0))],
+    )
+]
+words = st.sampled_from(["x", "a", "b", "c", "e", "rows", "id", "parameters"])
+odd = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+anything = st.recursive(odd, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(FORMS), anything.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=40))
+def test_whatever_is_sent_is_read_or_refused(form: PlainForm, body: bytes) -> None:
+    try:
+        read = form.read(body)
+    except Refused:
+        return
+    told = form.write(InferenceAnswer(read.id, "m", 1, read.inputs), read.rows)
+    assert len(orjson.loads(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))["predictions"]) == read.rows

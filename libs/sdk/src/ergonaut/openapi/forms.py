@@ -13,6 +13,9 @@ CLASSES = "ergonaut.classes"
 NAMES_MAX = 10_000
 """Names that are taken from a model's metadata; more are no form for people."""
 
+FEATURES_MAX = 1_000
+"""Columns that become fields of their own; a model of more takes them as a list, which reads and describes faster."""
+
 NAME_CHARACTERS_MAX = 200
 
 ROWS, ID, PARAMETERS = "rows", "id", "parameters"
@@ -108,7 +111,7 @@ def _is_text(name: str) -> bool:
 
 
 def _fields(inputs: Sequence[Tensor], features: tuple[str, ...], *, is_rowed: bool) -> list[Field]:
-    if is_rowed and len(inputs) == 1 and features and inputs[0].shape == (-1, len(features)):
+    if is_rowed and len(inputs) == 1 and inputs[0].shape == (-1, len(features)) and 0 < len(features) <= FEATURES_MAX:
         only = inputs[0]
         return [Field(feature, only.datatype, (), only.name) for feature in features]
     return [Field(each.name, each.datatype, _of_row(each.shape, is_rowed=is_rowed), each.name) for each in inputs]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
@@ -17,6 +18,7 @@ from ergonaut_gateway.http.forms import PlainForm, plain_form
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.protocol.openapi import door_document
 from ergonaut_gateway.service import Catalogue, Models, Predictions
+from ergonaut_gateway.service.catalogue import ReadyModel
 from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, headers_of, metered, traced
 from ergonaut_gateway.service.predictions import Wish
 
@@ -87,11 +89,25 @@ class PeopleDoor:
 
     def _notes(self, record: ModelRecord) -> tuple[tuple[str, str], ...]:
         """What the file of a model says of itself; what is no model, or is not here any more, says nothing."""
-        try:
-            found = self._catalogue.find(record.tenant, record.name, str(record.version))
-        except ErgonautError:
+        if not record.file:
             return ()
-        return found.runner.traits.notes if found.record.file == record.file else ()
+        found = self._by_file(record, [record])
+        if found is None:
+            # An endpoint has a name of its own; what it tells is its heaviest route's.
+            kept = [each for model in self._catalogue.models(record.tenant) for each in model.kept]
+            found = self._by_file(record, [each for each in kept if each.file == record.file])
+        return found.runner.traits.notes if found is not None else ()
+
+    def _by_file(self, record: ModelRecord, places: Iterable[ModelRecord]) -> ReadyModel | None:
+        """The model of a record's file, where it is ready at one of these places."""
+        for place in places:
+            try:
+                found = self._catalogue.find(record.tenant, place.name, str(place.version))
+            except ErgonautError:
+                continue
+            if found.record.file == record.file:
+                return found
+        return None
 
     async def _card(self, record: ModelRecord) -> dict[str, Any] | None:
         """The card of a version; pipelines have none."""
@@ -103,7 +119,8 @@ class PeopleDoor:
             # The document is of use without it.
             return None
         card: dict[str, Any] = json.loads(told)
-        return card
+        # An endpoint may have a model's name and send requests elsewhere; that model's card would tell of another file.
+        return card if card["digest"] == record.digest else None
 
     def _admit(self, exchange: Exchange) -> None:
         self._callers.of(exchange.request.headers)
