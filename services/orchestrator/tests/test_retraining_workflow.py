@@ -113,6 +113,17 @@ async def test_a_version_that_fails_among_the_requests_is_rolled_back(serving: S
     assert serving.models.models["default", "digits"].aliases == {"champion": 1}
 
 
+async def test_an_endpoint_that_has_a_rollout_under_way_is_left_alone(serving: Serving) -> None:
+    serving.models.models["default", "digits"] = Versions((1, 2), {"champion": 1}, default=1)
+    theirs = await serving.roll_out(hold_seconds=1e5, deadline_seconds=1e6, look_seconds=3600)
+    handle = await serving.retrain(rollout=ROLLOUT)
+    await handle.signal(TRAIN_NOW_SIGNAL)
+    [end] = await ended(serving, handle)
+    assert (end.state, end.because) == ("failed", "another rollout of digits is under way")
+    assert (await theirs.describe()).status is WorkflowExecutionStatus.RUNNING
+    assert serving.models.models["default", "digits"].aliases == {"champion": 1}
+
+
 async def test_without_a_rollout_the_alias_moves_at_once(serving: Serving) -> None:
     handle = await serving.retrain()
     await handle.signal(TRAIN_NOW_SIGNAL)

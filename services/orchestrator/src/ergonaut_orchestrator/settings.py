@@ -15,7 +15,8 @@ class Settings(DoorSettings):
     model_config = SettingsConfigDict(env_prefix="ERGONAUT_ORCHESTRATOR_", frozen=True, extra="ignore")
 
     grpc_address: str = Field(
-        default="127.0.0.1:7404", description="Where health is answered, host:port; loopback unless told otherwise."
+        default="127.0.0.1:7404",
+        description="Where rollouts, retraining and health are answered, host:port; loopback unless told otherwise.",
     )
     metrics_address: str = Field(
         default="127.0.0.1:7504", description="Where /metrics is served for Prometheus, host:port."
