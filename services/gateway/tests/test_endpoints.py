@@ -16,8 +16,8 @@ from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
 from ergonaut_gateway.service import EngineLimits, Wish, traffic
-from ergonaut_gateway.service.endpoints import COMING_SECONDS, Endpoints, EndpointWorld
-from ergonaut_gateway.service.traffic import EndpointPlan, Traffic
+from ergonaut_gateway.service.endpoints import Endpoints, EndpointWorld
+from ergonaut_gateway.service.traffic import COMING_SECONDS, EndpointPlan, Traffic
 
 from .conftest import Gateway, Gateways
 
@@ -326,6 +326,29 @@ async def test_a_process_that_has_not_loaded_a_version_yet_goes_on_by_the_routes
     await second.gateway.catalogue.load_all()
     assert (await second.ask()).version == 4, "it asks by the new routes as soon as it can"
     assert await second.counted() == {"champion": RouteFigures(requests=1, drawn=1)}
+
+
+async def test_a_process_far_behind_follows_revision_by_revision_as_versions_come_and_go(
+    site: Site, another: Open
+) -> None:
+    second = another("p-2")
+    await site.endpoints.apply("default", split(100, 0), BY)
+    await second.gateway.catalogue.load_all()
+    await second.endpoints.load_all()
+    entries = []
+    for past, content in (("3", b"model d"), ("1", b"model e")):
+        await site.gateway.models.remove("default", "digits", past)
+        version = (await site.gateway.deploy(content)).version
+        only = Endpoint("digits-live", (Route("champion", "digits", str(version), 1),))
+        await site.endpoints.apply("default", only, BY)
+        await second.endpoints.load_all()
+        entries.append(await site.gateway.registry.get("default", "digits"))
+    answered = [(await second.ask()).version]
+    for entry in entries:
+        assert entry is not None
+        await second.gateway.catalogue.apply(entry)
+        answered.append((await second.ask()).version)
+    assert answered == [1, 4, 5]
 
 
 async def test_the_model_of_its_name_answers_until_an_endpoint_can(site: Site, another: Open) -> None:

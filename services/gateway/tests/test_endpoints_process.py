@@ -106,6 +106,13 @@ async def served(site: Site) -> AsyncIterator[tuple[EndpointServiceStub, list[tu
         yield stub, metadata
 
 
+async def answering(site: Site, version: str) -> None:
+    """Return once the endpoint answers by a version."""
+    async with asyncio.timeout(PATIENCE_SECONDS), site.http as http:
+        while (await http.post("/v2/models/live/infer", json=BODY)).json().get("model_version") != version:
+            await asyncio.sleep(0.01)
+
+
 async def test_weights_versions_and_rollbacks_change_under_load_and_no_request_fails(sites: tuple[Site, Site]) -> None:
     site = sites[0]
     with site.process.running():
@@ -158,6 +165,7 @@ async def test_a_version_deployed_a_moment_before_its_route_fails_nobody_on_anot
     with one.process.running(), two.process.running():
         async with served(one) as (stub, metadata), healthy(one) as models, healthy(two):
             loads = Load(), Load()
+            await answering(two, "1")
             async with asyncio.timeout(2 * PATIENCE_SECONDS), loads[0].on(one), loads[1].on(two):
                 for name in "cdefgh":
                     version = (await deploy(models, one, doubling(name))).version
@@ -166,11 +174,7 @@ async def test_a_version_deployed_a_moment_before_its_route_fails_nobody_on_anot
                         routes=[pb.Route(name="champion", model="doubling", version=str(version), weight=1)],
                     )
                     await stub.ApplyEndpoint(pb.ApplyEndpointRequest(endpoint=only), metadata=metadata)
-                async with two.http as http:
-                    while True:
-                        answer = await http.post("/v2/models/live/infer", json=BODY)
-                        if answer.json()["model_version"] == str(version):
-                            break
+                await answering(two, str(version))
             assert all(load.asked > CALLERS for load in loads)
 
 

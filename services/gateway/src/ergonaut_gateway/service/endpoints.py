@@ -35,10 +35,6 @@ ENDPOINTS_MAX = 1_000
 TELL_SECONDS = 1.0
 """How often figures are told to the other processes; a kill loses at most those of so long."""
 
-COMING_SECONDS = 10.0
-"""How long this process goes on by the routes before when it has not yet loaded the versions of new ones, which the process that
-took the change has. Then it follows anyway: a version that cannot be loaded here must be seen to fail."""
-
 log = get_logger(__name__)
 Key = tuple[str, str]
 
@@ -216,17 +212,25 @@ class Endpoints:
             return
         plan = EndpointPlan(record, self._traffic)
         if self._is_answered(key) and not plan.is_there():
-            there = self._plans.get(key)
-            before = there.before if isinstance(there, ComingPlan) else there
-            until_seconds = self._world.clock.monotonic() + COMING_SECONDS
-            self._plans[key] = self._coming[key] = ComingPlan(plan, before, until_seconds, partial(self._serve, key))
+            self._await(key, plan)
         else:
             self._serve(key, plan)
 
-    def _serve(self, key: Key, plan: EndpointPlan) -> None:
-        self._coming.pop(key, None)
-        self._plans[key] = self._serving[key] = plan
+    def _await(self, key: Key, plan: EndpointPlan) -> None:
+        coming = self._coming.get(key)
+        if coming is not None:
+            coming.add(plan)
+        else:
+            coming = ComingPlan(plan, self._plans.get(key), partial(self._serve, key))
+            self._plans[key] = self._coming[key] = coming
+
+    def _serve(self, key: Key, plan: EndpointPlan, is_newest: bool = True) -> None:
+        """Answer by a plan; by an older one only until the versions of the newest are there."""
+        self._serving[key] = plan
         self._board.put(key, plan)
+        if is_newest:
+            self._coming.pop(key, None)
+            self._plans[key] = plan
 
     def _let_go(self, key: Key) -> None:
         self._requests_told.pop(key, None)

@@ -2,6 +2,7 @@
 through the same queue as if a caller had asked the model, so that batching, limits and counts hold for it."""
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,13 @@ PRIORITY_LAST = 2**31 - 1
 
 MIRRORED_BYTES_MAX = 64 * 2**20
 """Of tensors that a mirror keeps while they wait: their callers are answered, so that no bound on bodies holds them."""
+
+COMING_SECONDS = 10.0
+"""How long a process goes on by the routes before when it has not yet loaded the versions of new ones, which the process that
+took the change has. Then it follows anyway: a version that cannot be loaded here must be seen to fail."""
+
+COMING_MAX = 20
+"""Revisions of an endpoint that wait for their versions; more in so short a time is nothing that anybody needs one by one."""
 
 Submit = Callable[[Wish, InferenceRequest, Done], Cancellable]
 Find = Callable[[str, str, str], ModelRecord]
@@ -145,21 +153,31 @@ class ComingPlan:
 
     version = ""
 
-    def __init__(
-        self, plan: EndpointPlan, before: Plan | None, until_seconds: float, come: Callable[[EndpointPlan], None]
-    ) -> None:
-        self.before = before
+    def __init__(self, plan: EndpointPlan, before: Plan | None, come: Callable[[EndpointPlan, bool], None]) -> None:
+        self._before = before
         """None where it is the model of that name."""
         self._plan = plan
-        self._until_seconds = until_seconds
+        self._waiting = deque([plan], maxlen=COMING_MAX)
+        self._until_seconds = plan.monotonic() + COMING_SECONDS
         self._come = come
 
+    def add(self, plan: EndpointPlan) -> None:
+        """Wait for a newer revision."""
+        self._plan = plan
+        self._waiting.append(plan)
+
     def settle(self) -> Plan | None:
-        """What answers now: the new routes, once their versions are there or were waited for long enough."""
-        if self._plan.is_there() or self._plan.monotonic() >= self._until_seconds:
-            self._come(self._plan)
-            return self._plan
-        return self.before
+        """What answers now: the newest routes whose versions are there, or those that were waited for long enough."""
+        now = self._plan.monotonic()
+        newest = self._plan if now >= self._until_seconds else None
+        found = newest or next((plan for plan in reversed(self._waiting) if plan.is_there()), None)
+        if found is None:
+            return self._before
+        while self._waiting.popleft() is not found:
+            pass
+        self._before, self._until_seconds = found, now + COMING_SECONDS
+        self._come(found, found is self._plan)
+        return found
 
     @property
     def record(self) -> ModelRecord:
