@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -16,6 +17,7 @@ from skops import io as skops_io
 from ergonaut.create.flow import Telling, create
 from ergonaut.create.options import CreateOptions, options_from
 from ergonaut.errors import NotFound, Refused
+from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut.signing import read_keys, verify
 from ergonaut_common.testing import ServiceProcess, free_port, key_ring_file, nats_server
 
@@ -144,6 +146,17 @@ def test_a_scikit_learn_model_is_converted_and_compared(tmp_path: Path) -> None:
     compared = told(tmp_path / "m.skops", "--optimise", "off", home=tmp_path)["steps"]["compare"]
     assert compared["differences"]
     assert all(each["unlike"] == 0 for each in compared["differences"])
+
+
+def test_the_names_of_classes_and_columns_stay_with_the_file_whatever_is_done_to_it(tmp_path: Path) -> None:
+    rows, labels = classified_rows()
+    estimator = LogisticRegression().fit(rows, labels)
+    columns = [f"column {at}" for at in range(rows.shape[1])]
+    estimator.feature_names_in_ = np.array(columns, dtype=object)
+    skops_io.dump(estimator, tmp_path / "m.skops")
+    told(tmp_path / "m.skops", "--optimise", "extended", "--output", tmp_path / "m.onnx", home=tmp_path)
+    kept = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert kept == {FEATURES: columns, CLASSES: [str(each) for each in estimator.classes_]}
 
 
 def test_a_model_of_ones_own_code_is_imported_from_here(tmp_path: Path) -> None:
