@@ -133,12 +133,15 @@ def test_a_vector_of_the_wrong_dimension_is_refused_and_none_is_written(system: 
     assert collection.count == 0
 
 
-@pytest.mark.parametrize("service", ["telemetry", "pricing", "scheduler", "ledger", "gateway", "vectors"])
+@pytest.mark.parametrize(
+    "service", ["telemetry", "pricing", "scheduler", "orchestrator", "ledger", "gateway", "vectors"]
+)
 def test_a_caller_without_a_key_is_sent_away_at_every_door(system: Installation, service: str) -> None:
     method = {
         "telemetry": "/ergonaut.api.telemetry.v1.TelemetryService/DescribeHost",
         "pricing": "/ergonaut.api.pricing.v1.PricingService/ListOffers",
         "scheduler": "/ergonaut.api.scheduling.v1.SchedulingService/ListJobs",
+        "orchestrator": "/ergonaut.api.orchestration.v1.RolloutService/ListRollouts",
         "ledger": "/ergonaut.api.ledger.v1.LedgerService/ListRuns",
         "gateway": "/ergonaut.api.inference.v1.ModelService/ListModels",
         "vectors": "/ergonaut.api.vectors.v1.VectorsService/ListCollections",
