@@ -119,7 +119,7 @@ def gateway(gateways: Gateways) -> Gateway:
     return gateways.another()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with nats_server(tmp_path_factory.mktemp("nats")) as url:
         yield url
