@@ -127,3 +127,8 @@ def test_figures_of_all_processes_are_those_of_the_present_revision_together() -
     assert sums["champion"] == RouteFigures(6, 4, 2, 2, 2, 2, 1.0)
     assert sums["canary"] == counts
     assert counts.requests == 3, "what was told is not changed"
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.text()), st.just("\ud800")))
+def test_whatever_a_caller_gives_as_its_key_has_a_point(key: object) -> None:
+    assert 0.0 <= point_of("default", "digits", key) < 1.0

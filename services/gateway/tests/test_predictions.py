@@ -18,8 +18,7 @@ from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.tallies import Tally
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
-from ergonaut_gateway.service import Wish
-from ergonaut_gateway.service import predictions as predictions_module
+from ergonaut_gateway.service import Wish, telling
 
 from .conftest import Gateway, Gateways
 
@@ -64,7 +63,7 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order_and_once(gateway: 
     gateway.announcer.away = True
     for rows in (1, 2):
         await gateway.predictions.infer("default", "digits", "", request(rows))
-        await gateway.predictions.try_report()
+        await gateway.predictions.report()
     assert gateway.announcer.told == []
     gateway.announcer.away = False
     await gateway.predictions.report()
@@ -72,13 +71,13 @@ async def test_what_cannot_be_told_waits_and_is_told_in_order_and_once(gateway: 
 
 
 async def test_what_waits_to_be_told_is_bounded(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions_module, "UNTOLD_MAX", 3)
+    monkeypatch.setattr(telling, "UNTOLD_MAX", 3)
     await gateway.deploy(b"model a")
     gateway.announcer.told.clear()
     gateway.announcer.away = True
     for rows in range(1, 6):
         await gateway.predictions.infer("default", "digits", "", request(rows))
-        await gateway.predictions.try_report()
+        await gateway.predictions.report()
     gateway.announcer.away = False
     await gateway.predictions.report()
     assert [event.rows for event in gateway.announcer.told] == [3, 4, 5]

@@ -92,4 +92,4 @@ async def _reporting(predictions: Predictions, settings: Settings) -> AsyncItera
     """Tell what was served every few seconds while the block runs, and the rest when it ends."""
     async with background(predictions.keep_reporting(every_seconds=settings.report_seconds)):
         yield
-    await predictions.try_report()
+    await predictions.report()

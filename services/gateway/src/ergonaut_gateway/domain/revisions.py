@@ -1,5 +1,6 @@
 """What endpoints and pipelines have in common: each change is a revision, and a writer may say which one it expects."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -41,6 +42,14 @@ def check_expected(current: Revised | None, what: str, expected: int | None) -> 
         told = f"has revision {revision}" if revision else "is not there"
         wanted = f"revision {expected}" if expected else "none"
         raise Conflict(f"{what} {told}, and {wanted} was expected")
+
+
+def check_room(records: Iterable[Revised], current: Revised | None, tenant: str, *, most: int, what: str) -> None:
+    """Raise Refused where a tenant would have more than so many; whoever is there already has a place."""
+    if current is None or not current.is_kept:
+        count = sum(record.tenant == tenant and record.is_kept for record in records)
+        if count >= most:
+            raise Refused(f"{count} {what} are there, which is the most; remove one first", field="name")
 
 
 def check_because(because: str) -> None:

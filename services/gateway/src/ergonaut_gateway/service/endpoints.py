@@ -21,7 +21,7 @@ from ergonaut_gateway.domain.endpoints.records import (
     removed,
 )
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, check_endpoint
-from ergonaut_gateway.domain.revisions import check_because, check_expected
+from ergonaut_gateway.domain.revisions import check_because, check_expected, check_room
 from ergonaut_gateway.ports import Announcer, EndpointBook, FiguresBook
 from ergonaut_gateway.service.endpoint_counting import Board
 from ergonaut_gateway.service.models import Models
@@ -76,7 +76,8 @@ class Endpoints:
         await self._load(tenant, endpoint)
 
         def after(current: EndpointRecord | None) -> EndpointRecord:
-            self._check_room(tenant, current)
+            held = (entry.record for entry in self._held.values())
+            check_room(held, current, tenant, most=ENDPOINTS_MAX, what="endpoints")
             return applied(current, tenant, endpoint, change, at=self._world.clock.now())
 
         record, is_other = await self._shelf.change(tenant, endpoint.name, after)
@@ -189,13 +190,6 @@ class Endpoints:
         plan = self._plans.get((tenant, name))
         if plan is not None and not isinstance(plan, EndpointPlan | ComingPlan):
             raise Refused(f"a pipeline is called {name}; an endpoint needs another name", field="name")
-
-    def _check_room(self, tenant: str, current: EndpointRecord | None) -> None:
-        if current is not None and current.is_kept:
-            return
-        count = sum(entry.record.tenant == tenant and entry.record.is_kept for entry in self._held.values())
-        if count >= ENDPOINTS_MAX:
-            raise Refused(f"{count} endpoints are there, which is the most; remove one first", field="name")
 
     def _hold(self, entry: EndpointEntry) -> None:
         """Serve by an entry from now on; one that is older than what is known changes nothing."""

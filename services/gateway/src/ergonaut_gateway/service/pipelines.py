@@ -26,7 +26,7 @@ from ergonaut_gateway.domain.pipelines.records import (
     removed,
 )
 from ergonaut_gateway.domain.pipelines.spec import Pipeline, place
-from ergonaut_gateway.domain.revisions import check_because, check_expected
+from ergonaut_gateway.domain.revisions import check_because, check_expected, check_room
 from ergonaut_gateway.ports import Announcer, ModelRegistry, PipelineBook
 from ergonaut_gateway.service.fusing import MADE_BY, Fusing
 from ergonaut_gateway.service.models import Models
@@ -88,7 +88,8 @@ class Pipelines:
 
         def after(current: PipelineRecord | None) -> PipelineRecord:
             check_expected(current, f"pipeline {pipeline.name}", change.expected)
-            self._check_room(tenant, current)
+            held = (entry.record for entry in self._held.values())
+            check_room(held, current, tenant, most=PIPELINES_MAX, what="pipelines")
             return applied(current, what, at=self._world.clock.now())
 
         record, is_other = await self._shelf.change(tenant, pipeline.name, after)
@@ -184,13 +185,6 @@ class Pipelines:
         except NotFound:
             return
         raise Refused(f"a model is called {name}; a pipeline needs a name of its own", field="name")
-
-    def _check_room(self, tenant: str, current: PipelineRecord | None) -> None:
-        if current is not None and current.is_kept:
-            return
-        count = sum(entry.record.tenant == tenant and entry.record.is_kept for entry in self._held.values())
-        if count >= PIPELINES_MAX:
-            raise Refused(f"{count} pipelines are there, which is the most; remove one first", field="name")
 
     def _hold(self, entry: PipelineEntry) -> None:
         """Serve by an entry from now on; one that is older than what is known changes nothing."""

@@ -1,7 +1,6 @@
 """Predictions made and counted: find the model, check the request, run, and tell every few seconds how much was served."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import msgspec
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
-from ergonaut.events import Event
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.batching import level_of
@@ -25,9 +23,7 @@ from ergonaut_gateway.service.counting import Board, Served
 from ergonaut_gateway.service.energy import Energy
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
 from ergonaut_gateway.service.plans import Cancellable, Plan, Plans
-
-UNTOLD_MAX = 1_000
-"""Facts kept while nobody can be told: hours for a few models. Beyond that the oldest are dropped, which the log says."""
+from ergonaut_gateway.service.telling import Telling
 
 Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor], float], None]
 """Sees each request that was answered, after its answer, and how many seconds that took; never raises."""
@@ -60,14 +56,13 @@ class Predictions:
         watch: Watch | None = None,
     ) -> None:
         self._catalogue = catalogue
-        self._announcer = announcer
         self._clock = clock
         self._engine = Engine(limits or EngineLimits(), clock)
         self._repeats = Repeats(self._engine.limits.cache_bytes)
         self._board = Board()
         self._served = self._board.served
         self.energy = Energy(self._board, self._engine, clock)
-        self._untold: deque[Event] = deque()
+        self._telling = Telling(announcer, of="served requests")
         self._watch = watch
         self._stopping = False
         self._closed = False
@@ -162,36 +157,22 @@ class Predictions:
         self._engine.close(Unavailable("the gateway stopped before the answer was there; ask again"))
 
     async def report(self) -> None:
-        """Tell what was served since the last report, and what could not be told before."""
+        """Tell what was served since the last report, and what could not be told before; what cannot be told now waits on."""
         now = self._clock.now()
         self.energy.look()
         for key, served in list(self._served.items()):
             told = served.told(now)
             if told is not None:
-                self._untold.append(told)
+                self._telling.waiting.append(told)
             elif self._is_gone(served):
                 del self._served[key]
-        dropped = max(0, len(self._untold) - UNTOLD_MAX)
-        for _ in range(dropped):
-            self._untold.popleft()
-        if dropped:
-            log.error("served requests not told", dropped=dropped)
-        while self._untold:
-            await self._announcer.publish(self._untold[0])
-            self._untold.popleft()
+        await self._telling.tell()
 
     async def keep_reporting(self, *, every_seconds: float) -> None:
         """Report again and again, for ever."""
         while True:
             await self._clock.sleep(every_seconds)
-            await self.try_report()
-
-    async def try_report(self) -> None:
-        """Report; what cannot be told now is told with the next report."""
-        try:
             await self.report()
-        except ErgonautError as error:
-            log.warning("served requests not told yet", waiting=len(self._untold), error=str(error))
 
     def _plan_of(self, tenant: str, name: str, version: str) -> Plan | None:
         plan = self.plans.get((tenant, name))

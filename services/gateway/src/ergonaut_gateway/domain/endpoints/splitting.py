@@ -43,5 +43,6 @@ def split_of(weights: Sequence[float]) -> Split:
 def point_of(tenant: str, endpoint: str, key: object) -> float:
     """The point of a key: the same for ever and everywhere, and unlike that on another endpoint, so that tests of two endpoints
     do not divide people alike."""
-    text = f"{tenant}/{endpoint}/{key}".encode()
+    # Whatever a caller gives as its key has a point: half a surrogate pair cannot be written as UTF-8.
+    text = f"{tenant}/{endpoint}/{key}".encode(errors="backslashreplace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big") / 2**56

@@ -57,7 +57,7 @@ def key_of(value: object) -> bytes | None:
             return None
         first = value.reshape(-1)[:1]
         return bytes(first[0]) if first.dtype == object else to_raw(first)
-    return None if value is None else str(value).encode()
+    return None if value is None else str(value).encode(errors="backslashreplace")
 
 
 def _mean(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
