@@ -45,21 +45,35 @@ class GatewayAnnounced(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     protocol: int = Field(default=PROTOCOL, ge=1, description="How it is sent requests; others are not sent any.")
-    replica: str = Field(min_length=1, max_length=256, description="The gateway, the same after a restart where it was named.")
+    replica: str = Field(
+        min_length=1, max_length=256, description="The gateway, the same after a restart where it was named."
+    )
     process: str = Field(min_length=1, max_length=64, description="The process, another one after each start.")
-    address: str = Field(default="", max_length=256, description="Its gRPC, host:port; empty where it takes no others' requests.")
+    address: str = Field(
+        default="", max_length=256, description="Its gRPC, host:port; empty where it takes no others' requests."
+    )
     tls: bool = Field(default=False, description="Whether TLS is spoken there.")
     told_at: AwareDatetime = Field(description="When this was told, UTC.")
     draining: bool = Field(default=False, description="Whether it is about to leave and takes nothing more.")
-    weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False, description="How much it can do, against others.")
+    weight: float = Field(
+        default=1.0, gt=0, le=1e6, allow_inf_nan=False, description="How much it can do, against others."
+    )
     at_work: int = Field(default=0, ge=0, description="Requests that wait or run.")
-    at_work_max: int = Field(default=1, ge=1, description="As many may be at work before callers are told to come back.")
-    cores: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Used in the last second; unset: not measured.")
+    at_work_max: int = Field(
+        default=1, ge=1, description="As many may be at work before callers are told to come back."
+    )
+    cores: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Used in the last second; unset: not known."
+    )
     replicas_wanted: int | None = Field(
-        default=None, ge=0, description="Gateways that will be needed soon, as all of them reckon; unset where nobody reckons."
+        default=None,
+        ge=0,
+        description="Gateways that will be needed soon, as all of them reckon; unset where nobody reckons.",
     )
     models: str = Field(default="", description="Fingerprints of the versions that are loaded, base64, 8 bytes each.")
-    models_told: bool = Field(default=True, description="Whether `models` has all of them; otherwise there are too many.")
+    models_told: bool = Field(
+        default=True, description="Whether `models` has all of them; otherwise there are too many."
+    )
 
 
 def sealed(announced: GatewayAnnounced, key: str) -> bytes:
@@ -72,7 +86,9 @@ def unsealed(message: bytes, key: str, now: datetime) -> GatewayAnnounced:
     """What was told. Raises Refused where it is not of somebody who has the services' key, is old, or cannot be read."""
     signature, body = message[:_SIGNATURE_BYTES], message[_SIGNATURE_BYTES:]
     if not key or len(message) > MESSAGE_BYTES_MAX or not hmac.compare_digest(signature, _signature(body, key)):
-        raise Refused("is not signed with the services' key of this gateway; give all gateways the same", field="announcement")
+        raise Refused(
+            "is not signed with the services' key of this gateway; give all gateways the same", field="announcement"
+        )
     try:
         announced = GatewayAnnounced.model_validate_json(body)
     except ValidationError as error:
