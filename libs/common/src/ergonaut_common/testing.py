@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
@@ -31,6 +33,7 @@ LOG_TAIL_CHARACTERS = 3000
 
 _PORTS = range(20_000, 32_000)
 _PORTS_TRIED = 100
+_handed_out: set[int] = set()
 
 LOOKING_OFTEN = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -44,13 +47,34 @@ KeyRingFile = tuple[Path, dict[str, str]]
 
 
 def free_port() -> int:
-    """A port that nothing listens on now, of those that the kernel gives to nobody who merely calls out, so that it stays free
-    while a server is down; drawn, since other test processes look for theirs at the same time."""
+    """A port that nothing listens on and that no other test is given while this process lives, of those that the kernel gives to
+    nobody who merely calls out: it stays free until a server takes it, and while that server is down."""
     for port in random.SystemRandom().sample(_PORTS, _PORTS_TRIED):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if _taken_for_us(port):
+                return port
     raise OSError(f"of {_PORTS_TRIED} ports from {_PORTS.start} to {_PORTS.stop} none is free")
+
+
+def _taken_for_us(port: int) -> bool:
+    """Whether the port is now this process's alone, and was nobody's."""
+    if port in _handed_out:
+        return False
+    try:
+        # A byte a port of a file that all test processes of a user share; the kernel lets go of it when the process ends.
+        fcntl.lockf(_ports_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _handed_out.add(port)
+    return True
+
+
+@cache
+def _ports_file() -> int:
+    """Open for good: to close it anywhere in the process would give every port back."""
+    path = Path(tempfile.gettempdir()) / f"ergonaut-test-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def binary(name: str) -> str:

@@ -13,6 +13,8 @@ from faststream import AckPolicy, BaseMiddleware
 from faststream.exceptions import IgnoredException
 from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.security import SASLPlaintext
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 from pydantic import ValidationError
@@ -137,8 +139,31 @@ async def listening(listeners: Listeners, platform: PlatformSettings, bus: Bus) 
     await _lift_limits(listeners, bus)
     listeners.subscribe(broker)
     async with broker:
+        _tell_fetches_apart_from_failures(broker)
         await broker.start()
         yield broker
+
+
+def _tell_fetches_apart_from_failures(broker: NatsBroker) -> None:
+    """Have each fetch that brings nothing end with NATS's own TimeoutError. Where a busy loop looks late, nats-py raises that of
+    Python, which faststream takes for a failure of its task: it writes a traceback to the log and begins anew."""
+    jetstream: JetStreamContext = broker.config.connection_state.stream
+    subscribe = jetstream.pull_subscribe
+
+    async def pull_subscribe(*arguments: Any, **named: Any) -> JetStreamContext.PullSubscription:
+        subscription = await subscribe(*arguments, **named)
+        fetch = subscription.fetch
+
+        async def fetched(*arguments: Any, **named: Any) -> list[Any]:
+            try:
+                return await fetch(*arguments, **named)
+            except TimeoutError as error:
+                raise NatsTimeoutError from error
+
+        subscription.fetch = fetched  # type: ignore[method-assign]
+        return subscription
+
+    jetstream.pull_subscribe = pull_subscribe  # type: ignore[method-assign]
 
 
 async def _lift_limits(listeners: Listeners, bus: Bus) -> None:
