@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import sys
@@ -22,6 +23,10 @@ TEMPORAL_FRONT_END = "temporal.api.workflowservice.v1.WorkflowService"
 
 FIRST_SERVICE_PORT = 7401
 FIRST_METRICS_PORT = 7501
+
+OTHER_PORTS = range(12_000, 20_000)
+"""Where a preferred port is in use. Systems give ports above these to whoever calls out, so one of those might be taken while its
+part starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,6 @@ def _is_free(port: int) -> bool:
 
 
 def _any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # Drawn, since two systems that start at once look for theirs at the same time.
+    drawn = random.SystemRandom().sample(OTHER_PORTS, len(OTHER_PORTS))
+    return next(port for port in drawn if _is_free(port))
