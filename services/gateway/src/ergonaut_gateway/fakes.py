@@ -1,12 +1,14 @@
 """Every port in memory, for tests and for trying things without NATS; contract tests hold them to what the adapters do."""
 
 import asyncio
+import codecs
 import copy
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -299,3 +301,84 @@ class FakeDemandBook:
         if revision != self._revision:
             raise Conflict("what was learned of demand was changed by another")
         self._history, self._revision = history, self._revision + 1
+
+
+class FakeTokenizer:
+    """A `Tokenizer` whose tokens are the bytes of a text."""
+
+    size = 256
+
+    def tokens(self, text: str, *, special: bool = True) -> Sequence[int]:
+        return [*text.encode(), 0] if special else list(text.encode())
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).replace(b"\0", b"").decode(errors="replace")
+
+    def spelling(self) -> "FakeSpelling":
+        return FakeSpelling()
+
+
+class FakeSpelling:
+    """A `Spelling` of bytes."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> str:
+        return self._decoder.decode(bytes([token])) if token else ""
+
+
+class FakeDecoder:
+    """A `Decoder` that goes on with one answer and ends it by token 0; what it is given is kept. It waits while `goes_on` is not
+    set, and breaks off where the next token is among `breaks_at`."""
+
+    def __init__(self, answer: str, *, context_tokens_max: int = 64) -> None:
+        self.context_tokens_max = context_tokens_max
+        self.end_tokens = frozenset({0})
+        self.answer = [*answer.encode(), 0]
+        self.read: list[list[int]] = []
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.breaks_at: frozenset[int] = frozenset()
+
+    def begin(self) -> "FakeContinuation":
+        return FakeContinuation(self)
+
+
+class FakeContinuation:
+    """A `Continuation` of a `FakeDecoder`."""
+
+    def __init__(self, decoder: FakeDecoder) -> None:
+        self._decoder = decoder
+        self._read: list[int] = []
+        self._stopped = False
+        decoder.read.append(self._read)
+
+    def feed(self, tokens: Sequence[int]) -> Tensor:
+        self._decoder.goes_on.wait()
+        if self._stopped:
+            raise Unavailable("the run was stopped")
+        answer, before = self._decoder.answer, self._read
+        # What was read that is the answer's beginning was drawn; the rest is the prompt.
+        before += tokens
+        drawn = next(count for count in range(len(answer), -1, -1) if before[len(before) - count :] == answer[:count])
+        if answer[drawn] in self._decoder.breaks_at:
+            raise ValueError("the model broke off")
+        logits = np.zeros(256, np.float32)
+        logits[answer[drawn]] = 9.0
+        return logits
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._decoder.goes_on.set()
+
+
+class FakeLanguageModel:
+    """A `LanguageModel` of fakes; a conversation is the contents of its messages."""
+
+    def __init__(self, decoder: FakeDecoder) -> None:
+        self.tokenizer = FakeTokenizer()
+        self.decoder = decoder
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+        return self.tokenizer.tokens("".join(str(message["content"]) for message in messages), special=False)

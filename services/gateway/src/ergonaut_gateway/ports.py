@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ergonaut.events import Event
 from ergonaut_gateway.domain.batching import Traits
@@ -202,4 +202,67 @@ class DemandBook(Protocol):
 
     async def keep_history(self, history: History, *, revision: int) -> None:
         """Replace what was learned as of this revision. Raises Conflict where another came first."""
+        ...
+
+
+class Spelling(Protocol):
+    """Puts the tokens of one answer together as they come."""
+
+    def add(self, token: int) -> str:
+        """What can be read with this token; nothing while a character is not whole."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Cuts texts into the tokens of a model, in several threads at once."""
+
+    size: int
+    """How many tokens there are; each is a number below."""
+
+    def tokens(self, text: str, *, special: bool = True) -> Sequence[int]:
+        """The tokens of a text, with the model's marks of beginning and end unless they are not wanted."""
+        ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without marks."""
+        ...
+
+    def spelling(self) -> Spelling:
+        """What puts the tokens of one answer together."""
+        ...
+
+
+class Continuation(Protocol):
+    """One text that a model goes on with, in one thread."""
+
+    def feed(self, tokens: Sequence[int]) -> Tensor:
+        """Read these tokens behind those before; the logits of all tokens that could be next. Raises Unavailable."""
+        ...
+
+    def stop(self) -> None:
+        """End the run that is at work, and all later ones, from any thread."""
+        ...
+
+
+class Decoder(Protocol):
+    """A model that goes on with texts, token by token."""
+
+    context_tokens_max: int
+    """Of a text, with what it was gone on by."""
+    end_tokens: frozenset[int]
+    """Each ends an answer."""
+
+    def begin(self) -> Continuation:
+        """A text of no tokens yet."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """A model that answers: what goes on with texts, and what makes them of tokens and conversations."""
+
+    tokenizer: Tokenizer
+    decoder: Decoder
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+        """The tokens of a conversation, up to where the answer begins. Raises Refused for one that cannot be written down."""
         ...
