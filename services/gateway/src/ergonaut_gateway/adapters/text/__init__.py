@@ -1,0 +1,1 @@
+"""Tokenizers and language models of files. All of it needs the extra `text`, and is loaded only where a route names one."""

@@ -1,0 +1,147 @@
+"""A decoder with its keys and values of the past as inputs and outputs, run by onnxruntime behind the ports `Decoder` and
+`Continuation`. That is what exporters write, onnxruntime-genai's as well as Hugging Face's."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ergonaut.errors import Refused, Unavailable
+from ergonaut_gateway.adapters.text.folders import Folder, Names
+from ergonaut_gateway.domain.tensors import Tensor
+
+QUIET = 4
+"""onnxruntime's log level for fatal errors only; all others come as exceptions."""
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+"""What keys and values may be kept as."""
+
+REASON_CHARACTERS_MAX = 300
+
+
+class OnnxDecoder:
+    """Fills `Decoder`."""
+
+    def __init__(self, folder: Folder, *, threads: int) -> None:
+        """Load the model. Raises Refused where it is no decoder that can be continued."""
+        self.context_tokens_max = folder.context_tokens_max
+        self.end_tokens = folder.end_tokens
+        self.session = _session(folder.model, threads)
+        self.wiring = _Wiring(self.session, folder.names, folder.model)
+
+    def begin(self) -> "OnnxContinuation":
+        return OnnxContinuation(self.session, self.wiring)
+
+
+class OnnxContinuation:
+    """Fills `Continuation`."""
+
+    def __init__(self, session: Any, wiring: "_Wiring") -> None:
+        self._session = session
+        self._wiring = wiring
+        self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = QUIET
+        self._past: dict[str, Any] = wiring.nothing()
+        self._tokens = 0
+
+    def feed(self, tokens: Sequence[int]) -> Tensor:
+        wiring, count = self._wiring, len(tokens)
+        feed = wiring.inputs(tokens, self._tokens) | self._past
+        try:
+            logits, *present = self._session.run_with_ort_values(wiring.outputs, feed, self._options)
+        except Exception as error:
+            if self._options.terminate:
+                raise Unavailable("the run was stopped") from error
+            # Tokens were looked at before, so this is the model's or the machine's fault and not the caller's.
+            raise Unavailable(f"the model cannot compute this: {_first_line(error)}") from error
+        # They are handed from run to run as they are, without a copy.
+        self._past = dict(zip(wiring.past, present, strict=True))
+        self._tokens += count
+        given: Tensor = logits.numpy()
+        last: Tensor = given.reshape(-1, given.shape[-1])[-1]
+        return last.astype(np.float32)
+
+    def stop(self) -> None:
+        self._options.terminate = True
+
+
+class _Wiring:
+    """Which inputs and outputs of the graph are what."""
+
+    def __init__(self, session: Any, names: Names, path: Path) -> None:
+        inputs = {each.name: each for each in session.get_inputs()}
+        given = {each.name for each in session.get_outputs()}
+        layers = sum(1 for name in inputs if _matches(names.past_key, name))
+        self.past = [pattern % layer for layer in range(layers) for pattern in (names.past_key, names.past_value)]
+        present = [pattern % layer for layer in range(layers) for pattern in (names.present_key, names.present_value)]
+        self.outputs = [names.logits, *present]
+        self._names = names
+        self._others = {name: inputs[name].type for name in inputs if name not in self.past}
+        known = {names.input_ids, names.attention_mask, names.position_ids}
+        unknown = [*(self._others.keys() - known), *(set(self.past) - inputs.keys()), *(set(self.outputs) - given)]
+        if not layers or unknown or names.input_ids not in inputs:
+            about = f"; these do not fit: {', '.join(sorted(unknown))}" if unknown else ""
+            raise Refused(
+                f"{path} is no decoder that can be continued: it must take {names.input_ids} and {names.past_key % 0}, "
+                f"and give {names.logits} and {names.present_key % 0}{about}"
+            )
+        self._empty = [_empty(inputs[name], path) for name in self.past]
+
+    def nothing(self) -> dict[str, Any]:
+        """The past before the first token."""
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        return {name: value(empty) for name, empty in zip(self.past, self._empty, strict=True)}
+
+    def inputs(self, tokens: Sequence[int], before: int) -> dict[str, Any]:
+        """What tells the graph of these tokens, of which so many came before."""
+        names, count = self._names, len(tokens)
+        made = {
+            names.input_ids: np.array([tokens], np.int64),
+            names.attention_mask: np.ones((1, before + count), np.int64),
+            names.position_ids: np.arange(before, before + count, dtype=np.int64)[None],
+        }
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        return {
+            name: value(made[name].astype(np.int32) if kind == "tensor(int32)" else made[name])
+            for name, kind in self._others.items()
+        }
+
+
+def _matches(pattern: str, name: str) -> bool:
+    before, _, after = pattern.partition("%d")
+    return re.fullmatch(re.escape(before) + r"\d+" + re.escape(after), name) is not None
+
+
+def _empty(argument: Any, path: Path) -> Tensor:
+    """A past of no tokens: one row, as many heads and as wide as the graph says."""
+    kind, shape = TYPES.get(argument.type), list(argument.shape)
+    if kind is None or len(shape) != 4 or not (isinstance(shape[1], int) and isinstance(shape[3], int)):
+        raise Refused(
+            f"{path}: {argument.name} is {argument.type} {shape}; it must be float or float16 of 4 axes, "
+            "with a fixed number of heads and width"
+        )
+    return np.zeros((1, shape[1], 0, shape[3]), kind)
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = QUIET
+    # As with other models: an arena would keep the memory of the longest answer for ever.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    # Threads that wait for work by turning in circles would use, and be charged, time of which nobody has anything.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime raises a dozen unrelated types here; whichever it is, the file is at fault.
+        raise Refused(f"{path} is not an ONNX model: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_CHARACTERS_MAX]

@@ -1,0 +1,165 @@
+"""The adapters of text models, by small real ones, and by what their fakes promise as well."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ergonaut.errors import Refused, Unavailable
+from ergonaut_gateway.adapters.text.models import FolderModel
+from ergonaut_gateway.adapters.text.tokens import FileTokenizer
+from ergonaut_gateway.fakes import FakeDecoder, FakeLanguageModel
+from ergonaut_gateway.ports import LanguageModel
+
+from .text_models import DecoderModel, decoder_folder, decoder_tokenizer, encoder_files
+
+TEXT = "Every joule counts: 7 µJ, 3 €, \U0001f331."
+Make = Callable[[Path], LanguageModel]
+
+
+def fake(_folder: Path) -> LanguageModel:
+    return FakeLanguageModel(FakeDecoder("grams"))
+
+
+def plain(folder: Path) -> LanguageModel:
+    return FolderModel(decoder_folder(folder), threads=1)
+
+
+def of_genai(folder: Path) -> LanguageModel:
+    return FolderModel(decoder_folder(folder, genai=True), threads=1)
+
+
+@pytest.fixture(params=[fake, plain, of_genai])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> LanguageModel:
+    return request.param(tmp_path)
+
+
+def test_a_text_comes_back_from_its_tokens_whole_and_piece_by_piece(model: LanguageModel) -> None:
+    tokens = model.tokenizer.tokens(TEXT, special=False)
+    assert model.tokenizer.text(tokens) == TEXT
+    assert all(0 <= token < model.tokenizer.size for token in tokens)
+    spelling = model.tokenizer.spelling()
+    pieces = [spelling.add(token) for token in tokens]
+    assert "".join(pieces) == TEXT
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_what_is_next_does_not_depend_on_how_a_text_was_cut_or_what_else_is_read(model: LanguageModel) -> None:
+    tokens = model.tokenizer.tokens("joules and grams", special=False)
+    at_once = model.decoder.begin().feed(tokens)
+    one, other = model.decoder.begin(), model.decoder.begin()
+    for token in tokens:
+        last = one.feed([token])
+        other.feed([token, token])
+    assert last.shape == (model.tokenizer.size,)
+    assert np.argmax(last) == np.argmax(at_once)
+    assert last == pytest.approx(at_once, abs=1e-4)
+
+
+def test_a_text_that_was_stopped_is_gone_on_with_no_more(model: LanguageModel) -> None:
+    stopped, other = model.decoder.begin(), model.decoder.begin()
+    stopped.stop()
+    with pytest.raises(Unavailable):
+        stopped.feed([1])
+    other.feed([1])
+
+
+@pytest.mark.parametrize("genai", [False, True])
+def test_a_decoder_is_continued_as_numpy_computes_it_without_a_past(tmp_path: Path, genai: bool) -> None:
+    model, reference = FolderModel(decoder_folder(tmp_path, genai=genai), threads=1), DecoderModel()
+    tokens = model.tokenizer.tokens("What does a run use?", special=False)
+    continuation = model.decoder.begin()
+    logits = continuation.feed(tokens)
+    told = list(tokens)
+    for _ in range(12):
+        assert logits == pytest.approx(reference.logits(told), abs=2e-4)
+        told.append(int(np.argmax(logits)))
+        logits = continuation.feed(told[-1:])
+
+
+def test_a_conversation_is_written_down_by_the_template_with_its_marks(tmp_path: Path) -> None:
+    model = FolderModel(decoder_folder(tmp_path), threads=1)
+    tokens = model.conversation([{"role": "system", "content": "be brief"}, {"role": "user", "content": "joules?"}])
+    text = "<|system|>be brief\n<|user|>joules?\n<|assistant|>"
+    assert tokens == decoder_tokenizer().encode(text).ids
+    assert decoder_tokenizer().decode(tokens, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ raise_exception('roles must take turns') }}", "roles must take turns"),
+        ("{{ messages[0].content + 1 }}", "cannot write this conversation"),
+        ("{{ messages.append(1) }}", "refuses this conversation"),
+        ("{{ ''.__class__.__mro__ }}", "refuses this conversation"),
+    ],
+)
+def test_a_template_that_cannot_or_must_not_is_told_to_the_caller(tmp_path: Path, template: str, told: str) -> None:
+    folder = decoder_folder(tmp_path)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(Refused, match=told):
+        FolderModel(folder, threads=1).conversation([{"role": "user", "content": "x"}])
+
+
+def test_a_model_without_a_template_takes_no_conversations(tmp_path: Path) -> None:
+    model = FolderModel(decoder_folder(tmp_path, template=False), threads=1)
+    with pytest.raises(Refused, match="no chat template"):
+        model.conversation([])
+
+
+def spoilt(folder: Path, file: str, content: bytes | None) -> None:
+    (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("model.onnx", None, "has no model.onnx"),
+        ("tokenizer.json", None, "has no tokenizer.json"),
+        ("model.onnx", b"no model", "is not an ONNX model"),
+        ("tokenizer.json", b"{}", "cannot read the tokenizer"),
+        ("config.json", b"{", "cannot read"),
+        ("config.json", b'{"eos_token_id": 1}', "max_position_embeddings"),
+        ("config.json", b'{"max_position_embeddings": 9}', "names no eos_token_id"),
+        ("tokenizer_config.json", b'{"chat_template": "{% if %}"}', "is no Jinja"),
+    ],
+)
+def test_a_folder_that_cannot_be_served_is_told_by_its_file(
+    tmp_path: Path, file: str, content: bytes | None, told: str
+) -> None:
+    folder = decoder_folder(tmp_path)
+    spoilt(folder, file, content)
+    with pytest.raises(Refused, match=told):
+        FolderModel(folder, threads=1)
+
+
+def test_a_graph_without_a_past_is_no_decoder(tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path)
+    model, _ = encoder_files(tmp_path / "encoder")
+    (folder / "model.onnx").write_bytes(model.read_bytes())
+    with pytest.raises(Refused, match="no decoder that can be continued.*token_type_ids"):
+        FolderModel(folder, threads=1)
+
+
+def test_a_context_is_at_most_what_is_told_and_what_the_model_has(tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path)
+    assert FolderModel(folder, threads=1, context_tokens_max=9).decoder.context_tokens_max == 9
+    assert FolderModel(folder, threads=1, context_tokens_max=9_999).decoder.context_tokens_max == 256
+
+
+def test_a_text_that_is_cut_keeps_the_mark_of_its_end(tmp_path: Path) -> None:
+    _, path = encoder_files(tmp_path)
+    whole = FileTokenizer(path).tokens("joules and grams and dollars")
+    cut = FileTokenizer(path, truncated_to=4).tokens("joules and grams and dollars")
+    assert cut == [*whole[:3], whole[-1]]
+
+
+def test_the_names_of_a_graph_are_those_that_its_configuration_tells(tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path, genai=True)
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["model"]["decoder"]["inputs"]["past_key_names"] = "elsewhere.%d"
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(Refused, match="no decoder that can be continued"):
+        FolderModel(folder, threads=1)
