@@ -1,8 +1,9 @@
 """A model notices that the world has changed, is trained again, and what is better takes over. Run by `make demo-retrain`.
 
 The stream is of the UCI digits that scikit-learn carries; from some moment on the images are inverted, as if the scanner were
-another one. Their labels come a moment later, as from people who check: this script writes them into a file, and the job that
-trains reads that file when it runs, as it would read a table of labelled rows elsewhere. So the job must run on this machine.
+another one. Their labels come a moment later, as from people who check: this script tells them to the gateway, which holds both
+versions of a rollout against them, and writes them into a file, and the job that trains reads that file when it runs, as it would
+read a table of labelled rows elsewhere. So the job must run on this machine.
 """
 
 import asyncio
@@ -11,7 +12,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,15 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from ergonaut.api.inference.v1 import endpoints_pb2
-from ergonaut.api.orchestration.v1 import retraining_pb2
+from ergonaut.api.orchestration.v1 import retraining_pb2, rollouts_pb2
 from ergonaut.api.scheduling.v1 import scheduling_pb2
 from ergonaut.client import AsyncClient, Connection
-from ergonaut.errors import ErgonautError
+from ergonaut.errors import ErgonautError, NotFound
 from ergonaut.ids import new_id
 from ergonaut.jobfile import load_job
 from ergonaut.local import Home, down
 from ergonaut.recipefile import load_recipe
+from ergonaut.retraining import RecipeRollout
 
 FOLDER = Path(__file__).parent
 REQUESTS_PER_SECOND = 120.0
@@ -43,16 +48,41 @@ ROWS_BEFORE = 2_000
 LABELLED_ROWS = 1_200
 """Rows whose labels are there before anybody needs them; a quarter of them judges the new version."""
 
+LABELS_LATE_SECONDS = 1.0
+"""From an answer until somebody has checked it."""
+
+LABELS_AT_ONCE_MAX = 2_000
+"""Rows in one call to the gateway; it takes 10,000."""
+
 PATIENCE_SECONDS = 120.0
 GAIN_MIN = 0.2
 """Of the share of right answers, on a busy machine with few labelled rows and seconds to learn from them."""
 
-HOLD_SECONDS = 5.0
+SHORT: Mapping[str, Any] = {"within_seconds": 90.0, "hold_seconds": 5.0, "look_seconds": 1.0}
+"""What the demo changes of the recipe's waits, so that somebody may look on."""
 
-WATCHED = {"ERGONAUT_GATEWAY_WATCH_ROWS_PER_SECOND": "1000", "ERGONAUT_GATEWAY_WATCH_CHECK_SECONDS": "1"}
-"""The gateway looks for drift where it is told to."""
+WATCHED = {
+    "ERGONAUT_GATEWAY_WATCH_ROWS_PER_SECOND": "1000",
+    "ERGONAUT_GATEWAY_WATCH_CHECK_SECONDS": "1",
+    "ERGONAUT_GATEWAY_LABELS_WAITING_MAX": "10000",
+}
+"""The gateway looks for drift, and keeps predictions until their labels come, where it is told to."""
 
 Images = NDArray[np.float32]
+LetPass = Callable[[float], Awaitable[None]]
+"""Lets so many seconds pass; a test may skip them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered, until somebody has checked the answer."""
+
+    at: float
+    """By the monotonic clock, in seconds."""
+    id: str
+    images: Images
+    labels: NDArray[np.int64]
+    was_shifted: bool
 
 
 class Stream:
@@ -65,12 +95,13 @@ class Stream:
         self.is_shifted = False
         self.rows = self.requests = self.right = self.seen = 0
         self.failures: list[str] = []
-        self._url = f"http://{connection.gateway_http}/v2/models/digits/infer"
+        self._url = f"http://{connection.gateway_http}/v2/models/digits"
         self._headers = connection.headers
         self._labelled = labelled
         self._shifted: list[tuple[Images, NDArray[np.int64]]] = []
         self._order = np.random.default_rng(0).permutation(len(self.images))
         self._place = 0
+        self._unchecked: deque[Answered] = deque()
 
     @contextlib.asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
@@ -78,6 +109,7 @@ class Stream:
         stop, failure = asyncio.Event(), None
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http, asyncio.TaskGroup() as group:
             group.create_task(self._send(http, group, stop))
+            group.create_task(self._check(http, stop))
             try:
                 yield
             except StepFailed as error:
@@ -123,8 +155,9 @@ class Stream:
             images = 1 - images
         tensor = {"name": "X", "shape": list(images.shape), "datatype": "FP32", "data": images.ravel().tolist()}
         self.requests += 1
+        wish = {"id": str(self.requests), "inputs": [tensor], "outputs": [{"name": "label"}]}
         try:
-            answer = await http.post(self._url, json={"inputs": [tensor], "outputs": [{"name": "label"}]})
+            answer = await http.post(f"{self._url}/infer", json=wish)
             answer.raise_for_status()
             said = answer.json()["outputs"][0]["data"]
         except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
@@ -133,12 +166,34 @@ class Stream:
         self.rows += len(labels)
         self.seen += len(labels)
         self.right += int(np.sum(np.asarray(said) == labels))
-        if was_shifted and self.labelled_rows < LABELLED_ROWS:
-            self._label(images, labels)
+        self._unchecked.append(Answered(time.monotonic(), str(wish["id"]), images, labels, was_shifted))
 
-    def _label(self, images: Images, labels: NDArray[np.int64]) -> None:
-        """Somebody has checked; the file is replaced whole, since a training may read it at any moment."""
-        self._shifted.append((images, labels))
+    async def _check(self, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
+        """People check the answers, a moment later: the gateway is told, and so is the file that trainings read."""
+        while not stop.is_set():
+            await asyncio.sleep(LABELS_LATE_SECONDS / 4)
+            seen, checked = time.monotonic() - LABELS_LATE_SECONDS, list[Answered]()
+            while (
+                self._unchecked
+                and self._unchecked[0].at <= seen
+                and len(checked) < LABELS_AT_ONCE_MAX // ROWS_PER_REQUEST
+            ):
+                checked.append(self._unchecked.popleft())
+            if not checked:
+                continue
+            labels = {f"{each.id}.{row}": int(label) for each in checked for row, label in enumerate(each.labels)}
+            try:
+                (await http.post(f"{self._url}/labels", json={"labels": labels})).raise_for_status()
+            except httpx.HTTPError as error:
+                self.failures.append(f"labels: {error or type(error).__name__}")
+            if self.labelled_rows < LABELLED_ROWS:
+                self._keep([(each.images, each.labels) for each in checked if each.was_shifted])
+
+    def _keep(self, more: list[tuple[Images, NDArray[np.int64]]]) -> None:
+        """The file is replaced whole, since a training may read it at any moment."""
+        if not more:
+            return
+        self._shifted += more
         beside = self._labelled.with_name("beside.npz")
         np.savez(
             beside,
@@ -152,15 +207,22 @@ class Story:
     """The steps, and what they hand to each other."""
 
     def __init__(
-        self, client: AsyncClient, connection: Connection, kept: Path, *, within_seconds: float = 90.0
+        self,
+        client: AsyncClient,
+        connection: Connection,
+        kept: Path,
+        *,
+        waits: Mapping[str, Any] = SHORT,
+        let_pass: LetPass = asyncio.sleep,
     ) -> None:
         self.client = client
         self.kept = kept
-        self.within_seconds = within_seconds
+        self.waits = waits
+        self.let_pass = let_pass
         kept.mkdir(parents=True, exist_ok=True)
         self.stream = Stream(connection, kept / "labelled.npz")
         self.outcome = retraining_pb2.Outcome()
-        self.accuracy_shifted = 0.0
+        self.accuracy_shifted = self.look_seconds = 0.0
         self.step = 0
 
     async def run(self) -> None:
@@ -223,21 +285,25 @@ class Story:
         read = load_recipe(FOLDER / "retrain.yaml")
         job = read.recipe.job.model_copy(update={"environment": {"DIGITS_LABELLED": str(self.stream._labelled)}})
         assert read.recipe.rollout is not None, "the example rolls out"
-        rollout = read.recipe.rollout.model_copy(update={"hold_seconds": HOLD_SECONDS, "look_seconds": 1.0})
-        changes = {"job": job, "rollout": rollout, "within_seconds": self.within_seconds}
-        await self.client.retrainings.set("digits", read.recipe.model_copy(update=changes), read.folder)
-        held = f"each step is held for {HOLD_SECONDS:g} s here, not {read.recipe.rollout.hold_seconds:g}"
-        console.print(f"on drift, within {self.within_seconds:g} s; {held}")
+        of_rollout = {name: value for name, value in self.waits.items() if name in RecipeRollout.model_fields}
+        rollout = read.recipe.rollout.model_copy(update=of_rollout)
+        rest = {name: value for name, value in self.waits.items() if name not in of_rollout}
+        recipe = read.recipe.model_copy(update={"job": job, "rollout": rollout} | rest)
+        self.look_seconds = rollout.look_seconds
+        await self.client.retrainings.set("digits", recipe, read.folder)
+        held = f"each step is held for {rollout.hold_seconds:g} s, {read.recipe.rollout.hold_seconds:g} in the file"
+        console.print(f"on drift, within {recipe.within_seconds:g} s; {held}")
 
     async def _send_before(self) -> None:
-        await _until(lambda: self.stream.rows >= ROWS_BEFORE)
+        await until(lambda: self.stream.rows >= ROWS_BEFORE)
         console.print(f"{self.stream.rows} rows answered, {self.stream.accuracy():.1%} of them right")
 
     async def _shift(self) -> None:
         self.stream.shift()
-        await _until(lambda: self.stream.labelled_rows >= LABELLED_ROWS / 4)
+        await until(lambda: self.stream.labelled_rows >= LABELLED_ROWS / 4)
+        self.accuracy_shifted = self.stream.accuracy()
         console.print(
-            f"{self.stream.accuracy():.1%} of the answers are right; {self.stream.labelled_rows} rows are labelled"
+            f"{self.accuracy_shifted:.1%} of the answers are right; {self.stream.labelled_rows} rows are labelled"
         )
 
     async def _find_drift(self) -> None:
@@ -248,14 +314,17 @@ class Story:
             raise StepFailed(f"it was {self.outcome.trigger} that caused a training")
 
     async def _train_again(self) -> None:
-        told = await self._told(lambda told: bool(told.current.run_id) or bool(told.outcomes))
-        job = await self.client.jobs.get(self.outcome.job_id)
-        placed, metrics = job.placement, dict(job.metrics)
+        placed = await self._placed()
         console.print(
-            f"{job.job_id} was placed at {placed.starts_at.ToDatetime():%H:%M:%S} on {placed.provider} in {placed.zone}, "
-            f"{placed.carbon_grams_co2e_expected:.3f} gCO2e and {placed.cost_usd_expected:.6f} $ expected; "
-            f"{metrics.get('labelled', 0):.0f} labelled rows, accuracy {metrics.get('accuracy', 0):.4f}"
+            f"{self.outcome.job_id} is placed at {placed.starts_at.ToDatetime():%F %T} on {placed.provider} in {placed.zone}, "
+            f"{placed.carbon_grams_co2e_expected:.3f} gCO2e and {placed.cost_usd_expected:.6f} $ expected",
+            soft_wrap=True,
         )
+        await self.let_pass(max((placed.starts_at.ToDatetime(UTC) - datetime.now(UTC)).total_seconds(), 0.0))
+        told = await self._told(lambda told: bool(told.current.run_id) or bool(told.outcomes))
+        metrics = dict((await self.client.jobs.get(self.outcome.job_id)).metrics)
+        labelled = f"{metrics.get('labelled', 0):.0f} labelled rows, accuracy {metrics.get('accuracy', 0):.4f}"
+        console.print(f"trained on {labelled}")
         self._check(told)
 
     async def _validate(self) -> None:
@@ -275,13 +344,14 @@ class Story:
         )
 
     async def _take_over(self) -> None:
-        async for rollout in self.client.rollouts.watch("digits"):
-            console.print(
-                f"{rollout.state}, step {rollout.step} of {rollout.steps} at {rollout.share:.0%}: version {rollout.version} "
-                f"failed {rollout.canary.failed} of {rollout.canary.requests}, version {rollout.champion_version} "
-                f"{rollout.champion.failed} of {rollout.champion.requests}",
-                soft_wrap=True,
-            )
+        said = ""
+        rollout = rollouts_pb2.Rollout(state="starting")
+        while rollout.state in {"starting", "watching"}:
+            rollout = await self.client.rollouts.get("digits")
+            if (line := rollout_line(rollout)) != said:
+                console.print(line, soft_wrap=True)
+            said = line
+            await self.let_pass(self.look_seconds)
         told = await self._told(lambda told: bool(told.outcomes))
         self._check(told)
         self.outcome = told.outcomes[0]
@@ -311,13 +381,33 @@ class Story:
                 return told
             await asyncio.sleep(0.3)
 
+    async def _placed(self) -> Any:
+        """The placement of the training's job, once the scheduler has chosen it."""
+        while True:
+            with contextlib.suppress(NotFound):
+                job = await self.client.jobs.get(self.outcome.job_id)
+                if job.HasField("placement"):
+                    return job.placement
+            await asyncio.sleep(0.3)
+
     def _check(self, told: Any) -> None:
         """Raise where the training has ended badly."""
         if told.outcomes and told.outcomes[0].state != "promoted":
             raise StepFailed(f"the training {told.outcomes[0].state}: {told.outcomes[0].because}")
 
 
-async def _until(so: Callable[[], bool]) -> None:
+def rollout_line(rollout: rollouts_pb2.Rollout) -> str:
+    """How a rollout stands, in one line."""
+
+    def arm(version: int, seen: rollouts_pb2.ArmFigures) -> str:
+        wrong = f"{seen.wrong} of {seen.labelled} labelled rows wrong"
+        return f"version {version} failed {seen.failed} of {seen.requests}, {wrong}"
+
+    both = f"{arm(rollout.version, rollout.canary)}; {arm(rollout.champion_version, rollout.champion)}"
+    return f"{rollout.state}, step {rollout.step} of {rollout.steps} at {rollout.share:.0%}: {both}"
+
+
+async def until(so: Callable[[], bool]) -> None:
     while True:
         if so():
             return

@@ -2,15 +2,12 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from temporal_world import SOURCE
 from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 from worlds import FakeWorld, archive_of
@@ -19,7 +16,6 @@ from ergonaut.ids import new_id
 from ergonaut.retraining import RETRAINING, retraining_workflow_id
 from ergonaut.rollouts import ROLLOUT, RolloutProgress, rollout_workflow_id
 from ergonaut_common.clock import SystemClock
-from ergonaut_common.testing import binary
 from ergonaut_orchestrator.activities import Activities, RetrainingActivities, RolloutActivities
 from ergonaut_orchestrator.domain.rollouts import Endpoint, Route, Versions
 from ergonaut_orchestrator.domain.trials import Lineage
@@ -35,17 +31,6 @@ JOB = {
     "duration_seconds_expected": 5,
 }
 DIGITS = Endpoint("digits", (Route("main", "digits", "1", 1.0),), slow_milliseconds=50.0, revision=3)
-
-
-@asynccontextmanager
-async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
-    """The server; its time stands still while something is at work, and skips while all wait."""
-    path = binary("temporal-test-server")
-    environment = await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter, test_server_existing_path=path
-    )
-    async with environment:
-        yield environment
 
 
 @dataclass

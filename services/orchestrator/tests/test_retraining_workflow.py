@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import until
-from skipping import JOB, Serving, skipping_server
+from skipping import JOB, Serving
 from temporal_world import record
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
@@ -19,6 +19,7 @@ from ergonaut.ids import new_id
 from ergonaut.jobs import Plan
 from ergonaut.retraining import DRIFTED_SIGNAL, TRAIN_NOW_SIGNAL, Drifted, RetrainingProgress, TrainingState
 from ergonaut.workflows import PAUSE_SIGNAL, PROGRESS_QUERY, RESUME_SIGNAL, Asked
+from ergonaut_common.testing import skipping_temporal_server
 from ergonaut_orchestrator.domain.rollouts import Versions
 from ergonaut_orchestrator.fakes.serving import Rates
 
@@ -29,7 +30,7 @@ ROLLOUT = {"endpoint": "digits", "steps": [0.1, 0.5], "hold_seconds": 30}
 
 @pytest.fixture
 async def environment() -> AsyncIterator[WorkflowEnvironment]:
-    async with skipping_server() as made:
+    async with skipping_temporal_server() as made:
         yield made
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from skipping import DIGITS, Serving, skipping_server
+from skipping import DIGITS, Serving
 from temporal_world import record
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from ergonaut.events.rollouts import RolloutPromoted, RolloutReverted
 from ergonaut.rollouts import ABORT_SIGNAL, RolloutState
 from ergonaut.workflows import Asked
+from ergonaut_common.testing import skipping_temporal_server
 from ergonaut_orchestrator.domain.rollouts import Route, Versions
 from ergonaut_orchestrator.fakes.serving import Rates
 
@@ -23,7 +24,7 @@ NEW = [("main", "2", 1.0)]
 
 @pytest.fixture
 async def environment() -> AsyncIterator[WorkflowEnvironment]:
-    async with skipping_server() as made:
+    async with skipping_temporal_server() as made:
         yield made
 
 

@@ -24,6 +24,7 @@ from ergonaut.keys import Scope, new_key
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from temporalio.testing import WorkflowEnvironment
 
 START_TIMEOUT_SECONDS = 30.0
 """A busy machine may take long to start a server; a server that takes longer is broken."""
@@ -104,6 +105,19 @@ def temporal_server(folder: Path, port: int | None = None) -> Iterator[str]:
     arguments += ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"]
     with running(arguments, folder / "temporal.log", port):
         yield f"127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def skipping_temporal_server() -> AsyncIterator["WorkflowEnvironment"]:
+    """A Temporal server whose time stands still while something is at work, and skips when it is told to `sleep`."""
+    from temporalio.contrib.pydantic import pydantic_data_converter
+    from temporalio.testing import WorkflowEnvironment
+
+    environment = await WorkflowEnvironment.start_time_skipping(
+        data_converter=pydantic_data_converter, test_server_existing_path=binary("temporal-test-server")
+    )
+    async with environment:
+        yield environment
 
 
 @contextlib.contextmanager
