@@ -16,11 +16,11 @@ from ergonaut_gateway.assembly.endpoints import serving_endpoints
 from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
+from ergonaut_gateway.assembly.openai import serving_openai
 from ergonaut_gateway.assembly.pipelines import serving_pipelines
 from ergonaut_gateway.assembly.quality import watching
 from ergonaut_gateway.endpoint_rpc import endpoint_door
 from ergonaut_gateway.http import Callers, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router, opened_http
-from ergonaut_gateway.openai import Reporting, opened_door
 from ergonaut_gateway.pipeline_rpc import pipeline_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, Models, Predictions
@@ -56,9 +56,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         endpoints = await stack.enter_async_context(serving_endpoints(settings, bus, served, quality, place))
         callers = Callers(keys)
         router = _router(served, quality, callers)
-        await stack.enter_async_context(
-            opened_door(settings.openai_routes, callers, router, Reporting(bus, settings.report_seconds))
-        )
+        await stack.enter_async_context(serving_openai(settings, bus, callers, router, predictions.energy))
         add = door(models, catalogue, predictions, pipeline_door(pipelines), endpoint_door(endpoints))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))

@@ -32,6 +32,8 @@ class Intensity:
     signal: Signal = Signal.AVERAGE
     accounting: Accounting = Accounting.LOCATION_BASED
     boundary: Boundary = Boundary.UNKNOWN
+    range_fraction: float | None = None
+    """The true value is within plus or minus this fraction; None where nobody told."""
 
 
 def yearly_intensity(zone: str) -> Intensity:
@@ -43,12 +45,13 @@ def yearly_intensity(zone: str) -> Intensity:
     factor = yearly_factor(zone) if zone else None
     if factor is not None:
         kind, grams = IntensityKind.YEARLY.value, factor.intensity_grams_per_kwh
-        return Intensity(zone, grams, kind, factor.citation, boundary=factor.boundary)
+        doubt = factor.range_fraction
+        return Intensity(zone, grams, kind, factor.citation, boundary=factor.boundary, range_fraction=doubt)
     world = world_factor()
     why = f"no factor is known for {zone}" if zone else "nobody has set a zone"
     source = f"the world's average, since {why}: {world.citation}"
     kind, grams = IntensityKind.WORLD_AVERAGE.value, world.intensity_grams_per_kwh
-    return Intensity(zone, grams, kind, source, boundary=world.boundary)
+    return Intensity(zone, grams, kind, source, boundary=world.boundary, range_fraction=world.range_fraction)
 
 
 def hourly_intensity(told: Iterable[IntensityChanged], at: datetime) -> Intensity | None:
@@ -64,6 +67,7 @@ def hourly_intensity(told: Iterable[IntensityChanged], at: datetime) -> Intensit
                     known.signal,
                     known.accounting,
                     known.boundary,
+                    hour.range_fraction,
                 )
     return None
 

@@ -9,12 +9,16 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from ergonaut.carbon import PUE_NOT_TOLD, Intensity, PueSource
 from ergonaut.events.base import subject_of
+from ergonaut.events.pricing import Accounting, Boundary, Signal
 from ergonaut.events.telemetry import PowerSampled
+from ergonaut.units import JOULES_PER_KWH
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import Clock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.electricity import Electricity
 from ergonaut_gateway.domain.energy import CALIBRATED, MODELLED, Rate
 
 TOLD_SECONDS_MAX = 30.0
@@ -41,6 +45,15 @@ class _Told(msgspec.Struct):
 
     joules_per_cpu_second: float | None = None
     samples: list[_Sample] = []
+    zone: str = ""
+    intensity_grams_per_kwh: float = 0.0
+    intensity_kind: str = ""
+    intensity_source: str = ""
+    intensity_signal: Signal = Signal.AVERAGE
+    intensity_accounting: Accounting = Accounting.LOCATION_BASED
+    intensity_boundary: Boundary = Boundary.UNKNOWN
+    pue: float = PUE_NOT_TOLD
+    pue_source: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Told)
@@ -60,7 +73,26 @@ def rate_of(body: bytes) -> Rate | None:
         source=f"what telemetry charges a CPU-second of this host ({sample.method}: {sample.source})",
         grams_per_joule=None if grams is None else grams / sample.energy_joules,
         usd_per_joule=None if usd is None else usd / sample.energy_joules,
+        electricity=_electricity(told, None if usd is None else usd / sample.energy_joules),
     )
+
+
+def _electricity(told: _Told, usd_per_joule: float | None) -> Electricity | None:
+    """What the host draws as the agent weighs it; the intensity's range is not among what it tells."""
+    if told.intensity_grams_per_kwh <= 0.0:
+        return None
+    intensity = Intensity(
+        told.zone,
+        told.intensity_grams_per_kwh,
+        told.intensity_kind,
+        told.intensity_source,
+        told.intensity_signal,
+        told.intensity_accounting,
+        told.intensity_boundary,
+    )
+    # Prices are whole micro-dollars; of what was divided out, the last digits would make a new price of each second.
+    usd_per_kwh = None if usd_per_joule is None else round(usd_per_joule * JOULES_PER_KWH / told.pue, 6)
+    return Electricity(intensity, told.pue, told.pue_source or PueSource.NOT_TOLD.value, usd_per_kwh)
 
 
 class HostRate:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ergonaut_gateway.domain.electricity import Electricity
+
 CALIBRATED, MODELLED, SEVERAL, NOT_MEASURED = "calibrated", "model", "several", "not-measured"
 """How joules came to be: by what telemetry charges a CPU-second of this host, by a model of the CPU, by both in turn, or not."""
 
@@ -26,6 +28,8 @@ class Rate:
     source: str
     grams_per_joule: float | None = None
     usd_per_joule: float | None = None
+    electricity: Electricity | None = None
+    """What this host draws, where telemetry tells."""
 
 
 @dataclass(slots=True)

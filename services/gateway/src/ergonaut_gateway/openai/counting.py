@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ergonaut_common.clock import Clock
+from ergonaut_gateway.domain.electricity import Electricity
 from ergonaut_gateway.openai.domain.tallies import Completions
 from ergonaut_gateway.openai.domain.usage import Figures
 from ergonaut_gateway.service.telling import Telling
@@ -23,22 +24,37 @@ class Counting(Collector):
         self._telling = telling
         self._clock = clock
         self._left_alone = left_alone
-        self._untold: dict[tuple[str, str], Completions] = {}
+        self._untold: dict[tuple[str, str], dict[Electricity | None, Completions]] = {}
+        """By what grams rest on: one for each upstream's place, and one more where the hour changes. Grams of a contract's hour
+        and of a year are never one number."""
         self._all: dict[tuple[str, str], Completions] = {}
 
     def served(self, tenant: str, route: str, used: Figures | None, *, failed: bool) -> None:
         """One more request was answered, or failed after an upstream had been asked."""
-        for sums in (self._untold, self._all):
-            key = (tenant, route)
-            if key not in sums:
-                sums[key] = Completions(self._clock.now())
-            sums[key].add(used, failed=failed)
+        key = (tenant, route)
+        untold = self._untold_of(key, used)
+        for sums in (untold, self._all.setdefault(key, Completions(untold.started_at))):
+            sums.add(used, failed=failed)
+
+    def _untold_of(self, key: tuple[str, str], used: Figures | None) -> Completions:
+        """The sums that an answer belongs to. One without figures goes with those that are there, or with the first that come."""
+        kept = self._untold.setdefault(key, {})
+        if used is None and kept:
+            return next(reversed(kept.values()))
+        electricity = used.electricity if used is not None else None
+        if electricity not in kept:
+            waits = kept.get(None)
+            takes_over = waits is not None and waits.has_no_figures
+            kept[electricity] = kept.pop(None) if takes_over else Completions(self._clock.now())
+        return kept[electricity]
 
     async def report(self) -> None:
         """Tell what was served since the last report, and what could not be told before."""
         now = self._clock.now()
         window, self._untold = self._untold, {}
-        await self._telling.tell([sums.told(tenant, route, now) for (tenant, route), sums in window.items()])
+        await self._telling.tell(
+            [sums.told(*key, now) for key, by_basis in window.items() for sums in by_basis.values()]
+        )
 
     async def keep_reporting(self, *, every_seconds: float) -> None:
         """Report again and again, for ever."""

@@ -49,7 +49,8 @@ async def serving_routes(routes: str, callers: Callers, router: Router, reportin
     # Proxies and .netrc of the environment are not for upstreams: the latter would send keys that no route names.
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
         clock = SystemClock()
-        routing = Routing(config, client, Telling(reporting.announcer, of="completions"), clock)
+        telling = Telling(reporting.announcer, of="completions")
+        routing = Routing(config, client, telling, clock, reporting.places)
         OpenAiDoor(routing, callers).add_to(router)
         REGISTRY.register(routing.counting)
         try:

@@ -1,13 +1,16 @@
-"""Whom the OpenAI-compatible door tells what it served, and how often; apart, so that `main` need not load the whole door."""
+"""Whom the OpenAI-compatible door tells what it served, how often, and by what it weighs that; apart, so that who has no such
+door need not load it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ergonaut_gateway.ports import Announcer
+from ergonaut_gateway.service.places import Places
 
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """To whom and how often."""
+    """To whom and how often, and what is drawn where."""
 
     announcer: Announcer
     every_seconds: float
+    places: Places = field(default_factory=Places)

@@ -3,15 +3,18 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
 
 from ergonaut.carbon.factors import yearly_factor
 from ergonaut.errors import Refused
+from ergonaut_gateway.domain.electricity import Electricity, Place
 from ergonaut_gateway.openai.domain.breaker import BreakerRule
 from ergonaut_gateway.openai.domain.usage import Rates, TokenEnergy
+
+T = TypeVar("T")
 
 
 class _Part(BaseModel):
@@ -26,7 +29,40 @@ class Kind(StrEnum):
     OLLAMA = "ollama"
 
 
-class UpstreamConfig(_Part):
+class EnergyConfig(_Part):
+    """Joules of one output token, with their range and who found them."""
+
+    joules: float = Field(gt=0)
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.joules <= self.high:
+            raise ValueError("must be low <= joules <= high")
+        return self
+
+
+class _Figures(_Part):
+    """By which answers are weighed; an upstream's own go before those of its route."""
+
+    usd_per_million_input: float | None = Field(default=None, ge=0)
+    usd_per_million_output: float | None = Field(default=None, ge=0)
+    """What tokens cost; where neither is known, the electricity of an upstream that runs here."""
+    joules_per_output_token: EnergyConfig | None = None
+    carbon_grams_per_kwh: float | None = Field(default=None, ge=0)
+    """Of the electricity where the model runs; where absent, what the hour is told to be in `zone`, else its year."""
+    zone: str = ""
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> Self:
+        if self.zone and yearly_factor(self.zone) is None:
+            raise ValueError("no carbon intensity is known for this zone; give carbon_grams_per_kwh")
+        return self
+
+
+class UpstreamConfig(_Figures):
     """One server that a route may ask."""
 
     kind: Kind = Kind.OPENAI
@@ -35,6 +71,8 @@ class UpstreamConfig(_Part):
     model: str = ""
     """What the model is called there; empty is the same name."""
     weight: float = Field(default=1.0, ge=0)
+    here: bool = False
+    """Whether it runs on this host, so that its energy weighs and costs what telemetry says of this host's."""
     key_env: str = ""
     key_file: str = ""
     breaker_failures: int = Field(default=5, ge=1)
@@ -61,22 +99,7 @@ class UpstreamConfig(_Part):
         return BreakerRule(self.breaker_failures, self.breaker_window_seconds, self.breaker_open_seconds)
 
 
-class EnergyConfig(_Part):
-    """Joules of one output token, with their range and who found them."""
-
-    joules: float = Field(gt=0)
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
-    source: str = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low <= self.joules <= self.high:
-            raise ValueError("must be low <= joules <= high")
-        return self
-
-
-class RouteConfig(_Part):
+class RouteConfig(_Figures):
     """Who may ask for a model, whom it is asked of, and how it is counted."""
 
     upstreams: tuple[UpstreamConfig, ...] = Field(min_length=1)
@@ -91,33 +114,32 @@ class RouteConfig(_Part):
     first_seconds: float = Field(default=60.0, gt=0)
     between_seconds: float = Field(default=30.0, gt=0)
     whole_seconds: float = Field(default=600.0, gt=0)
-    usd_per_million_input: float | None = Field(default=None, ge=0)
-    usd_per_million_output: float | None = Field(default=None, ge=0)
-    joules_per_output_token: EnergyConfig | None = None
-    carbon_grams_per_kwh: float | None = Field(default=None, ge=0)
-    """Of the electricity where the model runs; where absent, the yearly figure of `zone`."""
-    zone: str = ""
-
-    @model_validator(mode="after")
-    def _known_zone(self) -> Self:
-        if self.zone and yearly_factor(self.zone) is None:
-            raise ValueError("no carbon intensity is known for this zone; give carbon_grams_per_kwh")
-        return self
 
     def allows(self, tenant: str) -> bool:
         """Whether a tenant may use the route."""
         return not self.tenants or tenant in self.tenants
 
-    @property
-    def rates(self) -> Rates:
-        """By which tokens become figures."""
-        told = self.joules_per_output_token
-        energy = None if told is None else TokenEnergy(told.joules, told.low, told.high, told.source)
-        grams_per_kwh = self.carbon_grams_per_kwh
-        factor = yearly_factor(self.zone) if self.zone else None
-        if grams_per_kwh is None and factor is not None:
-            grams_per_kwh = factor.intensity_grams_per_kwh
-        return Rates(self.usd_per_million_input, self.usd_per_million_output, energy, grams_per_kwh)
+    def place_of(self, upstream: UpstreamConfig) -> Place:
+        """Where an upstream's answers are made, as far as it or the route says."""
+        says = upstream if upstream.here or upstream.zone or upstream.carbon_grams_per_kwh is not None else self
+        return Place(says.zone, says.carbon_grams_per_kwh, here=upstream.here)
+
+    def rates_of(self, upstream: UpstreamConfig, electricity: Electricity) -> Rates:
+        """By which tokens of an upstream become figures, given what is drawn where it runs."""
+        return Rates(
+            _first(upstream.usd_per_million_input, self.usd_per_million_input),
+            _first(upstream.usd_per_million_output, self.usd_per_million_output),
+            _energy(_first(upstream.joules_per_output_token, self.joules_per_output_token)),
+            electricity,
+        )
+
+
+def _first(own: T | None, general: T | None) -> T | None:
+    return general if own is None else own
+
+
+def _energy(told: EnergyConfig | None) -> TokenEnergy | None:
+    return None if told is None else TokenEnergy(told.joules, told.low, told.high, told.source)
 
 
 class RoutesConfig(_Part):

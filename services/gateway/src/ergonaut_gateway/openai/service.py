@@ -18,6 +18,7 @@ from ergonaut_gateway.openai.errors import OpenAiError, crowded, no_model, no_up
 from ergonaut_gateway.openai.limits import RateLimits
 from ergonaut_gateway.openai.routes import RouteConfig, RoutesConfig
 from ergonaut_gateway.openai.upstream import Reply, Upstream, UpstreamFailed
+from ergonaut_gateway.service.places import Places
 from ergonaut_gateway.service.telling import Telling
 
 CONNECTIONS_MAX = 512
@@ -52,6 +53,7 @@ class Served:
 
     reply: Reply
     rates: Rates
+    """Of the upstream that answers, as they were when it began."""
     headers: Mapping[str, str]
     route: Route
     used: Figures | None = None
@@ -69,10 +71,12 @@ class Routing:
         client: httpx.AsyncClient,
         telling: Telling,
         clock: Clock,
+        places: Places | None = None,
         draw: Draw = draw_by_chance,
     ) -> None:
         self._routes = {name: Route(name, route, client, clock) for name, route in config.models.items()}
         self._clock = clock
+        self._places = places or Places()
         self._draw = draw
         self.counting = Counting(telling, clock, self._left_alone)
 
@@ -98,9 +102,10 @@ class Routing:
         headers = route.limits.admit(tenant, self._clock.monotonic())
         route.at_work += 1
         try:
-            reply = await self._replied(route, tenant, path, body)
+            upstream, reply = await self._replied(route, tenant, path, body)
             # From here on the reply itself watches the time: a stream that is too slow still ends with an event that says so.
-            served = Served(reply, route.config.rates, headers, route)
+            electricity = self._places.electricity(route.config.place_of(upstream.config))
+            served = Served(reply, route.config.rates_of(upstream.config, electricity), headers, route)
             try:
                 yield served
             finally:
@@ -109,8 +114,8 @@ class Routing:
         finally:
             route.at_work -= 1
 
-    async def _replied(self, route: Route, tenant: str, path: str, body: dict[str, Any]) -> Reply:
-        """The beginning of an answer. Raises OpenAiError."""
+    async def _replied(self, route: Route, tenant: str, path: str, body: dict[str, Any]) -> tuple[Upstream, Reply]:
+        """The beginning of an answer, and whose it is. Raises OpenAiError."""
         try:
             async with asyncio.timeout(route.config.whole_seconds):
                 return await self._first_reply(route, path, body)
@@ -131,7 +136,7 @@ class Routing:
     def _left_alone(self) -> dict[str, int]:
         return {name: route.left_alone for name, route in self._routes.items()}
 
-    async def _first_reply(self, route: Route, path: str, body: dict[str, Any]) -> Reply:
+    async def _first_reply(self, route: Route, path: str, body: dict[str, Any]) -> tuple[Upstream, Reply]:
         """Go through the upstreams, some times with pauses, until one answers."""
         weights = [upstream.config.weight for upstream in route.upstreams]
         until_seconds = self._clock.monotonic() + route.config.whole_seconds
@@ -143,7 +148,7 @@ class Routing:
                     failures.append(UpstreamFailed("left alone after failures"))
                     continue
                 try:
-                    return await self._tried(upstream, path, body, until_seconds)
+                    return upstream, await self._tried(upstream, path, body, until_seconds)
                 except UpstreamFailed as error:
                     failures.append(error)
             told_seconds = min((failure.retry_after_seconds for failure in failures), default=0.0)

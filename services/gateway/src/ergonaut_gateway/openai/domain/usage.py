@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-TOKENS_PER_PRICE = 1_000_000
-JOULES_PER_KWH = 3_600_000
-NOT_MEASURED = "not measured"
+from ergonaut_gateway.domain.electricity import Electricity, Range
 
-Range = tuple[float, float, float]
-"""A figure, and between what the true one lies."""
+TOKENS_PER_PRICE = 1_000_000
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,8 @@ class Rates:
     usd_per_million_input: float | None = None
     usd_per_million_output: float | None = None
     energy: TokenEnergy | None = None
-    carbon_grams_per_kwh: float | None = None
+    electricity: Electricity | None = None
+    """What is drawn where the answer is made, as it was known when the answer began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,10 @@ class Figures:
     energy_joules: Range | None = None
     carbon_grams_co2e: Range | None = None
     method: str = NOT_MEASURED
+    electricity: Electricity | None = None
+    """What the grams rest on; None where there are none."""
+    cost_range_usd: tuple[float, float] | None = None
+    """Where the cost is that of the estimated energy, since no price of tokens is known."""
 
     @property
     def tokens(self) -> int:
@@ -48,7 +51,7 @@ class Figures:
         return self.tokens_in + self.tokens_out
 
     def told(self) -> dict[str, Any]:
-        """As they stand in an answer's usage: energy_joules, carbon_grams_co2e, cost_usd, method and range."""
+        """As they stand in an answer's usage: energy_joules, carbon_grams_co2e, cost_usd, method, range, electricity."""
         told: dict[str, Any] = {"method": self.method}
         if self.cost_usd is not None:
             told["cost_usd"] = self.cost_usd
@@ -57,25 +60,52 @@ class Figures:
             if figure is not None:
                 told[name] = figure[0]
                 told.setdefault("range", {})[name] = list(figure[1:])
+        if self.cost_range_usd is not None:
+            told["range"]["cost_usd"] = list(self.cost_range_usd)
+        if self.electricity is not None:
+            told["electricity"] = basis(self.electricity)
         return told
+
+
+def basis(electricity: Electricity) -> dict[str, Any]:
+    """What grams, and dollars of energy, rest on, in words that `telemetry.power.sampled` uses too."""
+    intensity = electricity.intensity
+    told: dict[str, Any] = {
+        "zone": intensity.zone,
+        "intensity_grams_per_kwh": intensity.grams_per_kwh,
+        "intensity_kind": intensity.kind,
+        "intensity_source": intensity.source,
+        "intensity_signal": intensity.signal.value,
+        "intensity_accounting": intensity.accounting.value,
+        "intensity_boundary": intensity.boundary.value,
+        "pue": electricity.pue,
+        "pue_source": electricity.pue_source,
+    }
+    if electricity.usd_per_kwh is not None:
+        told["price_usd_per_kwh"] = electricity.usd_per_kwh
+    return told
 
 
 def figures(rates: Rates, tokens_in: int, tokens_out: int) -> Figures:
     """What an answer of so many tokens used."""
-    cost_usd = _cost_usd(rates, tokens_in, tokens_out)
     # Without output tokens, as for embeddings, joules per output token say nothing.
     if rates.energy is None or tokens_out <= 0:
-        return Figures(tokens_in, tokens_out, cost_usd)
+        return weighed(rates, tokens_in, tokens_out, None, NOT_MEASURED)
     energy = rates.energy
-    joules = _times((energy.joules, energy.joules_low, energy.joules_high), tokens_out)
-    grams = None if rates.carbon_grams_per_kwh is None else _times(joules, rates.carbon_grams_per_kwh / JOULES_PER_KWH)
-    method = f"estimate: joules per output token, {energy.source}"
-    return Figures(tokens_in, tokens_out, cost_usd, joules, grams, method)
+    joules = (energy.joules * tokens_out, energy.joules_low * tokens_out, energy.joules_high * tokens_out)
+    return weighed(rates, tokens_in, tokens_out, joules, f"estimate: joules per output token, {energy.source}")
 
 
-def _times(figure: Range, factor: float) -> Range:
-    middle, low, high = figure
-    return middle * factor, low * factor, high * factor
+def weighed(rates: Rates, tokens_in: int, tokens_out: int, joules: Range | None, method: str) -> Figures:
+    """What an answer of so many tokens and joules used; `method` says how the joules were found."""
+    cost_usd, electricity = _cost_usd(rates, tokens_in, tokens_out), rates.electricity
+    if joules is None or electricity is None:
+        return Figures(tokens_in, tokens_out, cost_usd, joules, None, method)
+    cost_range_usd = None
+    if cost_usd is None and (paid := electricity.usd(joules)) is not None:
+        cost_usd, cost_range_usd = paid[0], paid[1:]
+    grams = electricity.grams(joules)
+    return Figures(tokens_in, tokens_out, cost_usd, joules, grams, method, electricity, cost_range_usd)
 
 
 def _cost_usd(rates: Rates, tokens_in: int, tokens_out: int) -> float | None:
