@@ -95,13 +95,14 @@ class Encoder:
 
 
 class DecoderModel:
-    """Layers of causal attention whose keys and values of the past are inputs and outputs."""
+    """Layers of causal attention whose keys and values of the past are inputs and outputs. For onnxruntime-genai these are of
+    onnxruntime's own operator, and places of tokens are found in the mask."""
 
-    def __init__(self, *, past: str = "past_key_values.%d", positions: bool = True) -> None:
+    def __init__(self, *, genai: bool = False) -> None:
         draw = _weights(2)
-        self.past, self.positions = past, positions
+        self.genai, self.past = genai, "past_%d" if genai else "past_key_values.%d"
         size = decoder_tokenizer().get_vocab_size()
-        self.weights = {"words": draw(size, WIDTH), "places": draw(CONTEXT, WIDTH)}
+        self.weights = {"words": draw(size, WIDTH), "places": draw(CONTEXT, WIDTH), "next": draw(WIDTH, size)}
         for layer in range(LAYERS):
             self.weights |= {f"{name}{layer}": draw(WIDTH, WIDTH) for name in ("wq", "wk", "wv", "wo")}
 
@@ -114,7 +115,7 @@ class DecoderModel:
             q, k, v = (_parted(x @ w[f"{name}{layer}"]) for name in ("wq", "wk", "wv"))
             likely = _softmax(q @ k.transpose(0, 2, 1) / np.sqrt(HEAD_WIDTH) + ahead)
             x = _normed(x + (likely @ v).transpose(1, 0, 2).reshape(count, WIDTH) @ w[f"wo{layer}"])
-        return x[-1] @ w["words"].T
+        return x[-1] @ w["next"]
 
     def answer(self, tokens: Sequence[int], count: int) -> list[int]:
         """The likeliest next tokens, up to the end."""
@@ -127,21 +128,25 @@ class DecoderModel:
         """The model as an ONNX file."""
         graph = _Graph(self.weights)
         keys_at = graph.add("Sub", graph.add("CumSum", "attention_mask", "axis"), "one")
-        if self.positions:
-            at = "position_ids"
-        else:
+        at = "position_ids"
+        if self.genai:
             count = graph.add("Neg", graph.add("Slice", graph.add("Shape", "input_ids"), "one", "two"))
             at = graph.add("Slice", keys_at, count, "last", "one")
         x = graph.add("Add", graph.add("Gather", "words", "input_ids"), graph.add("Gather", "places", at))
-        seen = graph.add("LessOrEqual", graph.add("Unsqueeze", keys_at, "middle"), graph.add("Unsqueeze", at, "ends"))
-        bias = graph.add("Where", seen, "nothing", "ahead")
+        if not self.genai:
+            seen = graph.add(
+                "LessOrEqual", graph.add("Unsqueeze", keys_at, "middle"), graph.add("Unsqueeze", at, "ends")
+            )
+            graph.add("Where", seen, "nothing", "ahead", to_="bias")
         for layer in range(LAYERS):
-            x = self._layer(graph, x, bias, layer)
-        graph.add("MatMul", x, graph.add("Transpose", "words", perm=[1, 0]), to_="logits")
+            mixed = (self._fused if self.genai else self._attention)(graph, x, layer)
+            out = graph.add("MatMul", mixed, f"wo{layer}")
+            x = graph.add("LayerNormalization", graph.add("Add", x, out), "gain", axis=-1)
+        graph.add("MatMul", x, "next", to_="logits")
         cached = [f"{self.past % layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")]
         present = [f"present.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")]
         whole = [("input_ids", ["b", "s"]), ("attention_mask", ["b", "t"])]
-        whole += [("position_ids", ["b", "s"])] if self.positions else []
+        whole += [] if self.genai else [("position_ids", ["b", "s"])]
         value = helper.make_tensor_value_info
         return graph.file(
             [value(name, TensorProto.INT64, shape) for name, shape in whole]
@@ -150,16 +155,27 @@ class DecoderModel:
             + [value(name, TensorProto.FLOAT, ["b", HEADS, "t", HEAD_WIDTH]) for name in present],
         )
 
-    def _layer(self, graph: "_Graph", x: str, bias: str, layer: int) -> str:
+    def _attention(self, graph: "_Graph", x: str, layer: int) -> str:
         q, k, v = (self._heads(graph, graph.add("MatMul", x, f"{name}{layer}")) for name in ("wq", "wk", "wv"))
         past = self.past % layer
         keys = graph.add("Concat", f"{past}.key", k, axis=2, to_=f"present.{layer}.key")
         values = graph.add("Concat", f"{past}.value", v, axis=2, to_=f"present.{layer}.value")
         scores = graph.add("MatMul", q, graph.add("Transpose", keys, perm=[0, 1, 3, 2]))
-        likely = graph.add("Softmax", graph.add("Add", graph.add("Div", scores, "head_root"), bias), axis=-1)
+        likely = graph.add("Softmax", graph.add("Add", graph.add("Div", scores, "head_root"), "bias"), axis=-1)
         mixed = graph.add("Transpose", graph.add("MatMul", likely, values), perm=[0, 2, 1, 3])
-        out = graph.add("MatMul", graph.add("Reshape", mixed, "whole"), f"wo{layer}")
-        return graph.add("LayerNormalization", graph.add("Add", x, out), "gain", axis=-1)
+        return graph.add("Reshape", mixed, "whole")
+
+    def _fused(self, graph: "_Graph", x: str, layer: int) -> str:
+        q, k, v = (graph.add("MatMul", x, f"{name}{layer}") for name in ("wq", "wk", "wv"))
+        count = graph.add("ReduceSum", "attention_mask", "one", keepdims=0)
+        last = graph.add("Cast", graph.add("Sub", count, "one"), to=TensorProto.INT32)
+        total = graph.add(
+            "Cast", graph.add("Gather", graph.add("Shape", "attention_mask"), "axis"), to=TensorProto.INT32
+        )
+        past = [f"{self.past % layer}.{part}" for part in ("key", "value")]
+        present = [f"present.{layer}.{part}" for part in ("key", "value")]
+        heads = {"num_heads": HEADS, "kv_num_heads": HEADS}
+        return graph.fused("GroupQueryAttention", [q, k, v, *past, last, total], present, **heads)
 
     def _heads(self, graph: "_Graph", x: str) -> str:
         return graph.add("Transpose", graph.add("Reshape", x, "parted"), perm=[0, 2, 1, 3])
@@ -177,8 +193,7 @@ def encoder_files(folder: Path) -> tuple[Path, Path]:
 def decoder_folder(folder: Path, *, genai: bool = False, template: bool = True) -> Path:
     """A folder as exporters write it, for onnxruntime-genai or as Hugging Face has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    past = "past_%d" if genai else "past_key_values.%d"
-    (folder / "model.onnx").write_bytes(DecoderModel(past=past, positions=not genai).file())
+    (folder / "model.onnx").write_bytes(DecoderModel(genai=genai).file())
     decoder_tokenizer().save(str(folder / "tokenizer.json"))
     end = decoder_tokenizer().token_to_id(END)
     told = {"chat_template": TEMPLATE} if template else {}
@@ -222,12 +237,19 @@ class _Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
+    def fused(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
+        """Add a node of onnxruntime's own that gives more beside; the name of what it gives first."""
+        name = f"n{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, inputs, [name, *outputs], domain="com.microsoft", **attributes))
+        return name
+
     def file(self, inputs: list[Any], outputs: list[Any]) -> bytes:
         """The whole as an ONNX file."""
         used = {name for node in self._nodes for name in node.input}
         kept = [numpy_helper.from_array(value, name) for name, value in self._values.items() if name in used]
         graph = helper.make_graph(self._nodes, "text", inputs, outputs, kept)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        made = helper.make_model(graph, opset_imports=opsets, ir_version=9)
         return made.SerializeToString()
 
 
