@@ -39,7 +39,7 @@ def start_request_of(wish: RolloutInput) -> rollouts.StartRolloutRequest:
 def rollout_input_of(request: rollouts.StartRolloutRequest, tenant: str) -> RolloutInput:
     """The wish for a rollout behind a request. Raises Refused naming the field."""
     given = {"tenant": tenant, "endpoint": request.endpoint, "model": request.model, "version": request.version}
-    return _accepted(RolloutInput, given | {"because": request.because} | _settings_of(request.settings))
+    return accepted(RolloutInput, given | {"because": request.because} | _settings_of(request.settings))
 
 
 def rollout_message(progress: RolloutProgress) -> rollouts.Rollout:
@@ -70,7 +70,7 @@ def recipe_of(message: retraining.Recipe) -> Recipe:
         given["rollout"] = {"endpoint": message.endpoint, **_settings_of(message.rollout)}
     elif message.HasField("rollout"):
         raise Refused("is missing; say which endpoint the new version takes over", field="recipe.endpoint")
-    return _accepted(Recipe, given)
+    return accepted(Recipe, given)
 
 
 def retraining_message(progress: RetrainingProgress) -> retraining.Retraining:
@@ -105,7 +105,8 @@ def _dict_of(message: Message) -> dict[str, Any]:
     return told
 
 
-def _accepted(contract: type[Contract], given: dict[str, Any]) -> Contract:
+def accepted(contract: type[Contract], given: dict[str, Any]) -> Contract:
+    """A value of the contract. Raises Refused naming each field that is wrong."""
     try:
         return contract.model_validate(given)
     except ValidationError as error:
