@@ -98,7 +98,8 @@ class OpenAiDoor:
             body["stream_options"] = (options if isinstance(options, dict) else {}) | {"include_usage": True}
         async with self._routing.asked(tenant, path, body) as served:
             if streams and served.reply.status == 200:
-                await _stream(exchange, served, Passing(served.rates, usage_wanted=usage_wanted))
+                measured = served.reply.measured
+                await _stream(exchange, served, Passing(served.rates, usage_wanted=usage_wanted, measured=measured))
             else:
                 await _answer(exchange, served)
 
@@ -116,7 +117,7 @@ async def _answer(exchange: Exchange, served: Served) -> None:
     if served.reply.status == 200 and b'"usage"' in body:
         with suppress(ValueError):
             document = document_of(body)
-            served.used = with_figures(document.read, served.rates)
+            served.used = with_figures(document.read, served.rates, served.reply.measured())
             if served.used is not None:
                 # Headers are ASCII, and a source may be in any language.
                 headers[FIGURES_HEADER] = json.dumps(document.read["usage"]["ergonaut"])

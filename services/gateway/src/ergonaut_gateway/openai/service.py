@@ -17,7 +17,7 @@ from ergonaut_gateway.openai.domain.usage import Figures, Rates
 from ergonaut_gateway.openai.errors import OpenAiError, crowded, no_model, no_upstream, too_late, wrong
 from ergonaut_gateway.openai.limits import RateLimits
 from ergonaut_gateway.openai.routes import RouteConfig, RoutesConfig
-from ergonaut_gateway.openai.upstream import Reply, Upstream, UpstreamFailed
+from ergonaut_gateway.openai.upstream import Asked, Asking, Reply, Upstream, UpstreamFailed
 from ergonaut_gateway.service.places import Places
 from ergonaut_gateway.service.telling import Telling
 
@@ -102,7 +102,8 @@ class Routing:
         headers = route.limits.admit(tenant, self._clock.monotonic())
         route.at_work += 1
         try:
-            upstream, reply = await self._replied(route, tenant, path, body)
+            until_seconds = self._clock.monotonic() + route.config.whole_seconds
+            upstream, reply = await self._replied(route, Asked(tenant, path, body, until_seconds))
             # From here on the reply itself watches the time: a stream that is too slow still ends with an event that says so.
             electricity = self._places.electricity(route.config.place_of(upstream.config))
             served = Served(reply, route.config.rates_of(upstream.config, electricity), headers, route)
@@ -114,16 +115,16 @@ class Routing:
         finally:
             route.at_work -= 1
 
-    async def _replied(self, route: Route, tenant: str, path: str, body: dict[str, Any]) -> tuple[Upstream, Reply]:
+    async def _replied(self, route: Route, asked: Asked) -> tuple[Asking, Reply]:
         """The beginning of an answer, and whose it is. Raises OpenAiError."""
         try:
             async with asyncio.timeout(route.config.whole_seconds):
-                return await self._first_reply(route, path, body)
+                return await self._first_reply(route, asked)
         except OpenAiError:
-            self.counting.served(tenant, route.name, None, failed=True)
+            self.counting.served(asked.tenant, route.name, None, failed=True)
             raise
         except TimeoutError:
-            self.counting.served(tenant, route.name, None, failed=True)
+            self.counting.served(asked.tenant, route.name, None, failed=True)
             raise too_late(route.name) from None
 
     def _count(self, tenant: str, served: Served) -> None:
@@ -136,10 +137,9 @@ class Routing:
     def _left_alone(self) -> dict[str, int]:
         return {name: route.left_alone for name, route in self._routes.items()}
 
-    async def _first_reply(self, route: Route, path: str, body: dict[str, Any]) -> tuple[Upstream, Reply]:
+    async def _first_reply(self, route: Route, asked: Asked) -> tuple[Asking, Reply]:
         """Go through the upstreams, some times with pauses, until one answers."""
-        weights = [upstream.config.weight for upstream in route.upstreams]
-        until_seconds = self._clock.monotonic() + route.config.whole_seconds
+        weights = [upstream.weight for upstream in route.upstreams]
         for round_number in range(route.config.rounds):
             failures: list[UpstreamFailed] = []
             for place in order(weights, self._draw()):
@@ -148,22 +148,22 @@ class Routing:
                     failures.append(UpstreamFailed("left alone after failures"))
                     continue
                 try:
-                    return upstream, await self._tried(upstream, path, body, until_seconds)
+                    return upstream, await self._tried(upstream, asked)
                 except UpstreamFailed as error:
                     failures.append(error)
             told_seconds = min((failure.retry_after_seconds for failure in failures), default=0.0)
             pause = pause_seconds(round_number, self._draw(), told_seconds)
             last = round_number + 1 == route.config.rounds
-            if last or self._clock.monotonic() + pause >= until_seconds:
+            if last or self._clock.monotonic() + pause >= asked.until_seconds:
                 break
             await self._clock.sleep(pause)
         busy = all(failure.busy for failure in failures)
         reasons = ", ".join(str(failure) for failure in failures)
         raise no_upstream(route.name, 429 if busy else 503, reasons, str(max(1, math.ceil(told_seconds))))
 
-    async def _tried(self, upstream: Upstream, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
+    async def _tried(self, upstream: Asking, asked: Asked) -> Reply:
         try:
-            reply = await upstream.ask(path, body, until_seconds)
+            reply = await upstream.ask(asked)
         except UpstreamFailed:
             upstream.breaker.failed(self._clock.monotonic())
             raise

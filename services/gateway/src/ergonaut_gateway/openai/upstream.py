@@ -1,17 +1,18 @@
 """One request to one upstream over HTTP, up to the first byte of its answer. The service chooses whom to ask."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import orjson
 
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.domain.breaker import Breaker
+from ergonaut_gateway.openai.domain.measured import Measuring, elsewhere
 from ergonaut_gateway.openai.routes import RouteConfig, UpstreamConfig, key_of
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -33,29 +34,43 @@ class UpstreamFailed(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of a caller, as upstreams are asked it."""
+
+    tenant: str
+    path: str
+    """One of the door's, as chat/completions."""
+    body: dict[str, Any]
+    """To be written by orjson."""
+    until_seconds: float
+    """When the whole answer must be there, on the monotonic clock."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is wanted piece by piece."""
+        return self.body.get("stream") is True
+
+
 @dataclass(slots=True)
 class Reply:
     """An answer that has begun; `close` must be awaited."""
 
-    response: httpx.Response
+    status: int
+    """As of HTTP."""
+    content_type: str
     first: bytes
     pieces: AsyncIterator[bytes]
     between_seconds: float
     until_seconds: float
     """When the whole must be there, on the monotonic clock."""
-    key: bytes
     breaker: Breaker
     clock: Clock
-
-    @property
-    def status(self) -> int:
-        """The upstream's HTTP status."""
-        return self.response.status_code
-
-    @property
-    def content_type(self) -> str:
-        """What the upstream says that the body is."""
-        return str(self.response.headers.get("content-type", "application/json"))
+    close: Callable[[], Awaitable[object]]
+    """Lets go of it; where the answer is not whole this tells the upstream to stop."""
+    key: bytes = b""
+    measured: Measuring = elsewhere
+    """What the answer used, where it is made here and once it is whole."""
 
     async def each(self) -> AsyncIterator[bytes]:
         """The body piece by piece as it comes. Raises UpstreamFailed where it ends too soon."""
@@ -81,16 +96,27 @@ class Reply:
         # A careless server tells the key that it was shown; callers are not to see it.
         return bytes(body.replace(self.key, b"[key]") if self.key and self.status != 200 else body)
 
-    async def close(self) -> None:
-        """Let the connection go; where the answer is not whole this tells the upstream to stop."""
-        await self.response.aclose()
+
+class Asking(Protocol):
+    """An upstream of a route, wherever it runs."""
+
+    config: UpstreamConfig
+    """By which its answers are weighed, and where it says that it runs."""
+    config: UpstreamConfig
+    weight: float
+    breaker: Breaker
+
+    async def ask(self, asked: Asked) -> Reply:
+        """Ask, and wait for the beginning of an answer. Raises UpstreamFailed."""
+        ...
 
 
 class Upstream:
-    """One server of one route."""
+    """One server of one route. Fills `Asking`."""
 
     def __init__(self, config: UpstreamConfig, route: RouteConfig, client: httpx.AsyncClient, clock: Clock) -> None:
         self.config = config
+        self.weight = config.weight
         self.breaker = Breaker(config.breaker)
         self._client = client
         self._clock = clock
@@ -100,23 +126,23 @@ class Upstream:
         if key:
             self._headers["authorization"] = f"Bearer {key}"
 
-    async def ask(self, path: str, body: dict[str, Any], until_seconds: float) -> Reply:
-        """Send a request and wait for the first byte of an answer that must be whole by then. Raises UpstreamFailed."""
-        route = self._route
+    async def ask(self, asked: Asked) -> Reply:
+        """Send a request and wait for the first byte of its answer. Raises UpstreamFailed."""
+        route, body = self._route, asked.body
         if self.config.model:
             body = body | {"model": self.config.model}
         # Waiting has bounds of its own below; httpx's would fire for a slow first token.
         timeout = httpx.Timeout(None, connect=route.connect_seconds, pool=route.connect_seconds)
-        url = f"{self.config.base}/{path}"
+        url = f"{self.config.base}/{asked.path}"
         request = self._client.build_request(
             "POST", url, content=orjson.dumps(body), headers=self._headers, timeout=timeout
         )
         # An answer that is not streamed has its first byte when it is whole.
-        within_seconds = route.first_seconds if body.get("stream") is True else route.whole_seconds
+        within_seconds = route.first_seconds if asked.streams else route.whole_seconds
         try:
             async with asyncio.timeout(within_seconds):
                 response = await self._client.send(request, stream=True)
-                return await self._begun(response, until_seconds)
+                return await self._begun(response, asked.until_seconds)
         except TimeoutError:
             raise UpstreamFailed(f"no answer within {within_seconds:g} s") from None
         except httpx.HTTPError as error:
@@ -133,9 +159,18 @@ class Upstream:
         except BaseException:
             await response.aclose()
             raise
-        between_seconds = self._route.between_seconds
-        key = self._key.encode()
-        return Reply(response, first, pieces, between_seconds, until_seconds, key, self.breaker, self._clock)
+        return Reply(
+            status,
+            str(response.headers.get("content-type", "application/json")),
+            first,
+            pieces,
+            self._route.between_seconds,
+            until_seconds,
+            self.breaker,
+            self._clock,
+            close=response.aclose,
+            key=self._key.encode(),
+        )
 
 
 async def _next(pieces: AsyncIterator[bytes], within_seconds: float) -> bytes:

@@ -5,7 +5,8 @@ from typing import Any, TypeGuard
 import orjson
 
 from ergonaut_gateway.openai.domain.documents import document_of
-from ergonaut_gateway.openai.domain.usage import Figures, Rates, figures
+from ergonaut_gateway.openai.domain.measured import Measured, Measuring, elsewhere
+from ergonaut_gateway.openai.domain.usage import Figures, Rates, figures, weighed
 
 TOKENS_MAX = 10**9
 """More are a mistake of the upstream, and believed no more than a negative number."""
@@ -21,11 +22,12 @@ class EventTooLong(ValueError):
 class Passing:
     """The events of one answer; `used` is there once the upstream told its tokens."""
 
-    def __init__(self, rates: Rates, *, usage_wanted: bool) -> None:
+    def __init__(self, rates: Rates, *, usage_wanted: bool, measured: Measuring = elsewhere) -> None:
         self.used: Figures | None = None
         self.finished = False
         self._rates = rates
         self._usage_wanted = usage_wanted
+        self._measured = measured
         self._rest = b""
 
     def passed(self, piece: bytes) -> bytes:
@@ -48,7 +50,7 @@ class Passing:
             document = document_of(event.removeprefix(b"data:"))
         except ValueError:
             return event + b"\n\n"
-        used = with_figures(document.read, self._rates)
+        used = with_figures(document.read, self._rates, self._measured())
         if used is None:
             return event + b"\n\n"
         self.used = used
@@ -57,7 +59,7 @@ class Passing:
         return b"data: " + orjson.dumps(document.changed(("usage",))) + b"\n\n"
 
 
-def with_figures(document: dict[str, Any], rates: Rates) -> Figures | None:
+def with_figures(document: dict[str, Any], rates: Rates, measured: Measured | None = None) -> Figures | None:
     """Add our figures to a document's usage, and give them; None where the upstream told no tokens."""
     usage = document.get("usage")
     if not isinstance(usage, dict):
@@ -65,7 +67,10 @@ def with_figures(document: dict[str, Any], rates: Rates) -> Figures | None:
     tokens_in, tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
     if not (_is_count(tokens_in) and _is_count(tokens_out)):
         return None
-    used = figures(rates, tokens_in, tokens_out)
+    if measured is None:
+        used = figures(rates, tokens_in, tokens_out)
+    else:
+        used = weighed(rates, tokens_in, tokens_out, measured.energy_joules, measured.method)
     usage["ergonaut"] = used.told()
     return used
 
