@@ -120,7 +120,7 @@ async def acknowledged_samples(system: Installation, run_id: str) -> list[dict[s
     sequence = 0
     # The agent goes on telling of the host, so the end is what was there when the reading began.
     while sequence < last:
-        message = await subscription.next_msg(timeout=10)
+        message = await subscription.next_msg(timeout=30)
         sequence = message.metadata.sequence.stream
         told = json.loads(message.data)
         batches[told["event_id"]] = [item for item in told.get("samples", ()) if item["run_id"] == run_id]

@@ -147,7 +147,7 @@ def test_a_caller_without_a_key_is_sent_away_at_every_door(system: Installation,
         "vectors": "/ergonaut.api.vectors.v1.VectorsService/ListCollections",
     }[service]
     with grpc.insecure_channel(system.addresses.services[service]) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(method)(b"", timeout=10)
+        channel.unary_unary(method)(b"", timeout=30)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 

@@ -156,7 +156,7 @@ async def _told(url: str) -> Kept:
         subscription = await jetstream.subscribe("ergonaut.v1.*.telemetry.>", stream=STREAM, ordered_consumer=True)
         sequence = 0
         while sequence < last:
-            message = await subscription.next_msg(timeout=10)
+            message = await subscription.next_msg(timeout=30)
             sequence = message.metadata.sequence.stream
             if ".telemetry.power.sampled." in message.subject:
                 body = json.loads(message.data)

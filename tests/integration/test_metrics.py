@@ -45,7 +45,7 @@ def families(system: Installation, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def scraped(system: Installation, service: str) -> str:
     host, _, port = system.addresses.metrics[service].rpartition(":")
-    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=30) as answer:
         return str(answer.read().decode())
 
 

@@ -105,7 +105,7 @@ async def test_work_that_swallows_a_cancellation_is_stopped_all_the_same() -> No
                     raise
                 swallowed += 1
 
-    async with asyncio.timeout(10), background(work()):
+    async with asyncio.timeout(30), background(work()):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert swallowed == 1

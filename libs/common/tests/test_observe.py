@@ -189,7 +189,7 @@ async def test_neither_a_key_nor_a_payload_is_in_a_log(
             await pb_grpc.VectorsServiceStub(opened).ListCollections(pb.ListCollectionsRequest())
         await bus.jetstream.publish("ergonaut.v1.default.runs.run.finished.run-2", b'{"state": "hunter2"}')
         dead = await bus.jetstream.pull_subscribe("ergonaut.v1.*.dead.>", "graveyard", "ERGONAUT_DEAD")
-        (letter,) = await dead.fetch(1, timeout=10)
+        (letter,) = await dead.fetch(1, timeout=30)
     told = logs.getvalue()
     assert "call failed" in told
     assert "message parked" in told

@@ -113,7 +113,7 @@ class Site:
 
     async def holds(self, count: int) -> list[Exchange]:
         """The exchanges that are held, once there are so many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.held) < count:
                 await asyncio.sleep(0.005)
         return self.held

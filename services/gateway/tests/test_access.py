@@ -235,7 +235,7 @@ async def called(walked: Walked, channel: grpc.aio.Channel, path: str, key: str)
     request, told, gate = _request(handler), b"", asyncio.Event()
     method = kinds[streams_in, streams_out](path)
     given = _when_open(gate, request) if streams_in else request
-    call = method(given, metadata=walked.metadata(key), timeout=10)
+    call = method(given, metadata=walked.metadata(key), timeout=30)
     if streams_in:
         # grpcio's client takes a request that is written after the call was refused for an error of its own.
         await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=REFUSED_SECONDS)

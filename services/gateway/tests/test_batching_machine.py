@@ -152,7 +152,7 @@ class Engine(RuleBasedStateMachine):
             if not self.closed:
                 for _ in range(200):
                     self.steps.put(None)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while not all(answers for _, _, answers, _ in self.asked):
                         await asyncio.sleep(0.001)
             self.nobody_is_answered_twice_or_wrongly()

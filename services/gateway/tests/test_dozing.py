@@ -16,6 +16,7 @@ from ergonaut_gateway.service.dozing import Dozers
 from .conftest import Gateway, Gateways
 
 IDLE_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
 
 
 class SlowLoader(FakeModelLoader):
@@ -46,14 +47,22 @@ class Night:
         wish = Wish("default", "digits", deadline_seconds=deadline_seconds)
         self.gateway.predictions.submit(wish, request(), self.answers.append)
 
+    async def answered(self, count: int) -> list[InferenceAnswer | BaseException]:
+        """All answers, once there are so many."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(self.answers) < count:
+                await asyncio.sleep(0.001)
+        return self.answers
+
 
 def request() -> InferenceRequest:
     return InferenceRequest("id-1", {"x": np.ones((1, 3), dtype="<f4")})
 
 
 async def settled() -> None:
+    """What needs no other thread has happened by then."""
     for _ in range(50):
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -87,8 +96,7 @@ async def test_the_first_request_waits_until_the_model_is_loaded_again_and_is_th
     await settled()
     assert night.answers == []
     night.loader.may_load.set()
-    await settled()
-    assert [type(answer) for answer in night.answers] == [InferenceAnswer, InferenceAnswer]
+    assert [type(answer) for answer in await night.answered(2)] == [InferenceAnswer, InferenceAnswer]
     assert night.loader.loads == loads + 1, "loaded once, however many wait"
 
 
@@ -110,8 +118,7 @@ async def test_what_is_held_beyond_its_deadline_is_answered_so(night: Night) -> 
     await settled()
     await night.gateway.clock.advance(2)
     night.loader.may_load.set()
-    await settled()
-    assert [type(answer) for answer in night.answers] == [DeadlineExceeded]
+    assert [type(answer) for answer in await night.answered(1)] == [DeadlineExceeded]
 
 
 async def test_a_model_that_cannot_be_loaded_again_is_told_to_who_waits_and_tried_again_for_the_next(
@@ -119,14 +126,12 @@ async def test_a_model_that_cannot_be_loaded_again_is_told_to_who_waits_and_trie
 ) -> None:
     night.loader.away = True
     night.ask()
-    await settled()
-    (failure,) = night.answers
+    (failure,) = await night.answered(1)
     assert isinstance(failure, Unavailable)
     assert "the disk is full" in str(failure)
     night.loader.away = False
     night.ask()
-    await settled()
-    assert isinstance(night.answers[1], InferenceAnswer)
+    assert isinstance((await night.answered(2))[1], InferenceAnswer)
 
 
 async def test_a_model_with_requests_at_work_does_not_doze_off(night: Night) -> None:
@@ -134,13 +139,12 @@ async def test_a_model_with_requests_at_work_does_not_doze_off(night: Night) -> 
     night.ask()
     await settled()
     night.loader.may_load.set()
-    await settled()
+    await night.answered(1)
     await night.gateway.clock.advance(IDLE_SECONDS)
     night.ask()
     night.dozers.look()
     assert not is_asleep(night.gateway)
-    await settled()
-    assert isinstance(night.answers[1], InferenceAnswer)
+    assert isinstance((await night.answered(2))[1], InferenceAnswer)
 
 
 async def test_a_stop_answers_what_is_held(night: Night) -> None:

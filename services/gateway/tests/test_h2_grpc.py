@@ -75,10 +75,10 @@ class GatedLoader(FakeModelLoader):
         return Gated(Traits())
 
     async def was_entered(self) -> None:
-        assert await asyncio.to_thread(self.entered.acquire, timeout=10)
+        assert await asyncio.to_thread(self.entered.acquire, timeout=30)
 
     async def was_ended(self) -> None:
-        assert await asyncio.to_thread(self.ended.acquire, timeout=10)
+        assert await asyncio.to_thread(self.ended.acquire, timeout=30)
 
 
 async def served(gateway: Gateway, folder: Path, content: bytes, limits: H2Limits | None = None) -> AsyncIterator[Own]:
@@ -227,11 +227,11 @@ async def test_a_stream_that_is_given_up_between_two_answers_ends_without_a_faul
             block = wire.block(path, *own.metadata)
             wire.send(h2_frame(1, 4, block, stream_id), h2_frame(0, 1, framed(asked.SerializeToString()), stream_id))
             (connection,) = own.door.connections
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not any(stream.pending for stream in connection.streams.values()):
                     await asyncio.sleep(0.001)
             wire.send(h2_frame(3, 0, pack(">I", 8), stream_id))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while own.door.tasks.running:
                     await asyncio.sleep(0.001)
     gc.collect()
@@ -286,7 +286,7 @@ async def test_who_comes_when_the_queue_is_full_is_told_when_to_come_back(gated:
     async with gated.channel() as channel:
         stub = GRPCInferenceServiceStub(channel)
         asked = [asyncio.ensure_future(_ask(stub, gated)) for _ in range(4)]
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=30)
         refused = done.pop().exception()
         loader.gate.set()
         await asyncio.gather(*asked, return_exceptions=True)

@@ -81,7 +81,7 @@ def ask(wire: Wire, own: Own, stream_id: int, message: bytes) -> None:
 
 async def until_unsent(own: Own, streams: int = 1) -> Connection:
     """The connection, once so many answers wait for windows."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             for connection in own.door.connections:
                 if len(connection._blocked) >= streams:
@@ -188,7 +188,7 @@ async def test_windows_that_shut_again_and_again_come_only_so_often(own: Own) ->
 async def test_a_call_of_which_only_headers_came_ends_in_time(own: Own) -> None:
     async with connected(own.port) as wire:
         wire.send(frame(HEADERS, END_HEADERS, 1, wire.block(INFER, *own.metadata)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not any(connection.streams for connection in own.door.connections):
                 await asyncio.sleep(0.001)
         (connection,) = own.door.connections
@@ -232,7 +232,7 @@ async def test_connections_of_both_protocols_count_against_one_bound(own: Own) -
             async with raw_connected(http.port) as raw:
                 await raw.send(b"GET /hello HTTP/1.1\r\nhost: h\r\n\r\n")
                 assert (await raw.answer()).status == 503
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while own.door.connections or http.connections:
                 await asyncio.sleep(0.001)
         async with raw_connected(http.port) as raw:

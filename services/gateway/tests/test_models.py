@@ -222,12 +222,12 @@ async def test_a_deployment_by_one_gateway_is_served_by_another_that_follows(gat
     following = asyncio.create_task(two.catalogue.follow(gateways.clock, resync_seconds=0.05))
     for content, version in ((b"model a", 1), (b"model b", 2)):
         await one.deploy(content)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not two.catalogue.is_current((await one.models.get("default", "digits")).named("")):
                 await asyncio.sleep(0.01)
         assert (await two.predictions.infer("default", "digits", "", request())).version == version
     await one.models.remove("default", "digits")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while two.catalogue.list("default"):
             await asyncio.sleep(0.01)
     following.cancel()

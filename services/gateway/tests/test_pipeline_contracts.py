@@ -94,7 +94,7 @@ async def test_who_follows_sees_all_records_and_then_each_change(book: PipelineB
 
     following = asyncio.create_task(follow())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await came.wait()
             came.clear()
             second = await book.put(RECORD, revision=first.revision)

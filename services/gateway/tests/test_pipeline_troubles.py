@@ -52,7 +52,7 @@ async def outcome(house: House, x: np.ndarray, **wish: object) -> InferenceAnswe
     answers: list[InferenceAnswer | BaseException] = []
     wanted = Wish("default", "checked", **wish)  # type: ignore[arg-type]
     house.gateway.predictions.submit(wanted, InferenceRequest("7", {"x": x}), answers.append)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not answers:
             await asyncio.sleep(0)
     return answers[0]
@@ -112,7 +112,7 @@ async def test_a_full_queue_of_a_step_is_the_pipelines_with_a_time_to_come_back(
     assert isinstance(error, Busy)
     assert str(error).startswith("node main, step 1 (first): 1 requests are at work or waiting, which is the most")
     assert error.retry_after_seconds > 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(answers) < 3:
             await asyncio.sleep(0)
     assert sum(isinstance(each, InferenceAnswer) for each in answers) == 1
@@ -127,7 +127,7 @@ async def test_a_pipeline_takes_so_many_requests_and_no_more(gateways: Gateways)
     (error,) = answers
     assert isinstance(error, Busy)
     assert str(error) == "2 requests are at work in pipeline checked, which is the most; ask again"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(answers) < 3:
             await asyncio.sleep(0)
     assert isinstance(await outcome(house, ONE), InferenceAnswer)
@@ -195,7 +195,7 @@ async def test_requests_of_one_turn_run_together_at_each_step(gateways: Gateways
     answers: list[object] = []
     for _ in range(4):
         house.gateway.predictions.submit(Wish("default", "checked"), InferenceRequest("", {"x": ONE}), answers.append)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(answers) < 4:
             await asyncio.sleep(0)
     batches = [house.gateway.catalogue.find("default", name).runner.batches for name in ("first", "second")]  # type: ignore[attr-defined]
@@ -208,7 +208,7 @@ async def test_a_stop_lets_pipelines_finish_all_their_steps(gateways: Gateways) 
     await two(house)
     answers: list[object] = []
     house.gateway.predictions.submit(Wish("default", "checked"), InferenceRequest("", {"x": ONE}), answers.append)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await house.gateway.predictions.finish(within_seconds=5)
     (answer,) = answers
     assert isinstance(answer, InferenceAnswer)

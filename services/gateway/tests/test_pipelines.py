@@ -344,14 +344,14 @@ async def test_other_gateways_follow(house: House, gateways: Gateways) -> None:
     following = asyncio.create_task(other.pipelines.follow(resync_seconds=60))
     try:
         await house.apply(scaled())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while ("default", "checked") not in other.gateway.predictions.plans:
                 await asyncio.sleep(0)
         assert (await other.ask(x=rows()))["label"].shape == (4,)
         with pytest.raises(Refused, match="needed by pipeline checked"):
             await other.gateway.models.remove("default", "small")
         await house.pipelines.remove("default", "checked")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while ("default", "checked") in other.gateway.predictions.plans:
                 await asyncio.sleep(0)
     finally:

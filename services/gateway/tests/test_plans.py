@@ -67,7 +67,7 @@ async def test_a_stop_waits_for_what_answers_ask_for_and_takes_nothing_new(gatew
     await planned(gateway)
     answers: list[InferenceAnswer | BaseException] = []
     gateway.predictions.submit(Wish("default", "digits"), REQUEST, answers.append)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await gateway.predictions.finish(within_seconds=5)
     (answer,) = answers
     assert isinstance(answer, InferenceAnswer)

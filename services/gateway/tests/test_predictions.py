@@ -229,7 +229,7 @@ async def test_a_submitted_request_is_answered_once_by_calling_back(gateway: Gat
     ticket = gateway.predictions.submit(Wish("default", "digits"), request(2), answers.append)
     missing = gateway.predictions.submit(Wish("default", "nothing"), request(2), answers.append)
     late = gateway.predictions.submit(Wish("default", "digits", deadline_seconds=-1), request(2), answers.append)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (ticket.over and missing.over and late.over):
             await asyncio.sleep(0)
     ticket.cancel()

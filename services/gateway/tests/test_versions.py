@@ -197,7 +197,7 @@ async def test_a_gateway_that_follows_reaches_the_same_versions(gateways: Gatewa
     following = asyncio.create_task(two.catalogue.follow(gateways.clock, resync_seconds=0.05))
     await deployed(one, b"model a", b"model b")
     await one.models.alias("default", "digits", Naming("champion", "1"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 if (reached(two), reached(two, "2")) == (1, 2):

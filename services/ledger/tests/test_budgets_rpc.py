@@ -34,7 +34,7 @@ class Visitor:
         self._metadata = (("authorization", f"Bearer {key}"),)
 
     async def ask(self, method: str, request: Any) -> Any:
-        return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=5)
+        return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=30)
 
     async def refused(self, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(aio.AioRpcError) as caught:

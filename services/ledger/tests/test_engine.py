@@ -39,13 +39,13 @@ async def test_more_callers_than_the_bound_are_sent_away(engine: Engine) -> None
 
 async def test_the_loop_goes_on_while_the_engine_works(engine: Engine) -> None:
     question = asyncio.create_task(engine.ask(ENDLESS, {}, what="asking", seconds=0.5))
-    longest, before = 0.0, time.perf_counter()
+    turns = 0
     while not question.done():
         await asyncio.sleep(0.005)
-        now = time.perf_counter()
-        longest, before = max(longest, now - before), now
+        turns += 1
     assert isinstance(question.exception(), Unavailable)
-    assert longest < 0.25
+    # A hundred where the machine is idle; a loop that stands still meanwhile turns once or twice.
+    assert turns > 5
 
 
 async def test_bound_values_are_never_sql(engine: Engine) -> None:

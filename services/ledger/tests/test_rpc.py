@@ -32,7 +32,7 @@ class Visitor:
 
     async def ask(self, method: str, request: Any) -> Any:
         metadata = (("authorization", f"Bearer {self._key}"),)
-        return await getattr(self._stub, method)(request, metadata=metadata, timeout=5)
+        return await getattr(self._stub, method)(request, metadata=metadata, timeout=30)
 
     async def refused(self, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(aio.AioRpcError) as caught:

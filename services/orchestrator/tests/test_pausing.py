@@ -269,7 +269,7 @@ async def test_a_paused_job_can_be_ended(client: Client, queue: str, fakes: Fake
         await handle.cancel()
     else:
         await handle.signal("stop", by_budget("team"))
-    result = await asyncio.wait_for(handle.result(), 10)
+    result = await asyncio.wait_for(handle.result(), 60)
     finished = told(fakes, RunFinished)[-1]
     because = "the job was asked to stop" if how == "cancel" else "team is used up"
     assert (result.state, result.because) == ("cancelled", because)
@@ -280,7 +280,7 @@ async def test_a_paused_job_can_be_ended(client: Client, queue: str, fakes: Fake
 async def test_a_budget_stops_a_running_job_naming_itself(client: Client, queue: str, fakes: FakeWorld) -> None:
     handle = await running(client, queue)
     await handle.signal("stop", by_budget("team"))
-    result = await asyncio.wait_for(handle.result(), 10)
+    result = await asyncio.wait_for(handle.result(), 60)
     assert (result.state, result.because) == ("cancelled", "team is used up")
     assert fakes.provider.asked_for == [StopReason.CANCELLED]
     assert await fakes.provider.held() == []

@@ -15,7 +15,7 @@ from ergonaut_orchestrator.domain import LeaseState, Observation, StopReason
 from ergonaut_orchestrator.fakes import FakeProvider
 from ergonaut_orchestrator.ports import Provider
 
-TTL_SECONDS = 1.5
+TTL_SECONDS = 3.0
 
 
 @pytest.fixture(params=["fake", "local"])
@@ -186,7 +186,7 @@ async def test_a_lease_that_is_renewed_goes_on(provider: Provider) -> None:
     ours = lease()
     await provider.provision(ours, None)
     await provider.start(ours.lease_id, program("sleep", "60"))
-    for _ in range(20):
+    for _ in range(15):
         await provider.renew(ours.lease_id)
         await asyncio.sleep(TTL_SECONDS / 10)
     assert (await provider.observe(ours.lease_id)).state is LeaseState.RUNNING

@@ -78,7 +78,7 @@ async def test_bad_input_fails_the_workflow_at_once_naming_the_field(
 ) -> None:
     handle = await client.start_workflow(RUN_JOB, args=given, id=new_id("bad"), task_queue=queue)
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), 10)
+        await asyncio.wait_for(handle.result(), 60)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.match("Workflow execution failed")
     with pytest.raises(ApplicationError, match=words):
@@ -180,7 +180,7 @@ async def test_cancelling_stops_the_program_gives_the_lease_back_and_tells(
     await fakes.announcer.heard("runs.run.started")
     await until(lambda: is_at(handle, JobStep.RUNNING))
     await handle.cancel()
-    result = await asyncio.wait_for(handle.result(), 15)
+    result = await asyncio.wait_for(handle.result(), 60)
     assert (result.state, result.exit_code) == ("cancelled", None)
     assert fakes.announcer.types()[2:] == ["leases.lease.released", "runs.run.finished"]
     assert await fakes.provider.held() == []
@@ -195,7 +195,7 @@ async def test_a_job_waits_for_its_start_and_can_be_cancelled_then(
     handle = await begin(client, queue)
     await until(lambda: is_at(handle, JobStep.WAITING))
     await handle.cancel()
-    result = await asyncio.wait_for(handle.result(), 10)
+    result = await asyncio.wait_for(handle.result(), 60)
     assert (result.state, fakes.provider.starts) == ("cancelled", 0)
     finished = await fakes.announcer.heard("runs.run.finished")
     assert isinstance(finished, RunFinished)

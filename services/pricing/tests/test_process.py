@@ -12,6 +12,8 @@ from ergonaut.events import HostReported, IntensityChanged, OfferChanged, subjec
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import ServiceProcess
+from ergonaut_pricing.adapters.tables import load_tables
+from ergonaut_pricing.domain import tellable_zone, zones_in_use
 
 pytestmark = pytest.mark.integration
 
@@ -57,15 +59,20 @@ async def test_a_host_that_reports_is_told_and_listed_and_still_there_after_a_ki
 async def test_the_start_tells_offers_and_grids_once_and_a_second_start_tells_none_again(
     process: ServiceProcess, bus: Bus
 ) -> None:
-    counts = []
-    for _ in range(2):
-        with process.running():
-            async with process.healthy(SERVICE_NAME):
-                counts.append((await _settled(bus, OfferChanged.TYPE), await _settled(bus, IntensityChanged.TYPE)))
-    offers = sum(1 for _ in (site_tables() / "offers.csv").open()) - 1
-    # The full hour may strike between the two starts; then every zone has one more telling, never an offer.
-    assert [told for told, _ in counts] == [offers, offers]
-    assert counts[1][1] in (counts[0][1], 2 * counts[0][1])
+    shipped = load_tables().offers
+    zones = {zone for zone in map(tellable_zone, zones_in_use(shipped)) if zone}
+    wanted = {OfferChanged.TYPE: len(shipped), IntensityChanged.TYPE: len(zones)}
+    with process.running():
+        async with process.healthy(SERVICE_NAME):
+            for event_type, count in wanted.items():
+                while await _told(bus, event_type) < count:
+                    await asyncio.sleep(0.05)
+        process.kill()
+    with process.running():
+        async with process.healthy(SERVICE_NAME):
+            assert await _settled(bus, OfferChanged.TYPE) == len(shipped)
+            # The full hour may strike between the two starts; then every zone has one more telling, never an offer.
+            assert await _settled(bus, IntensityChanged.TYPE) in (len(zones), 2 * len(zones))
 
 
 async def test_a_stop_is_clean_and_quick(process: ServiceProcess) -> None:
@@ -89,21 +96,19 @@ def test_a_bad_table_is_named_and_the_process_ends(process: ServiceProcess, tmp_
     assert "power.csv: cannot be read" in process.log.read_text()
 
 
-def site_tables() -> Path:
-    """The folder of the shipped tables."""
-    import ergonaut_pricing
-
-    return Path(ergonaut_pricing.__file__).parent / "tables"
-
-
 async def _settled(bus: Bus, event_type: str) -> int:
     """How many events of a type there are once their number has stood still."""
     before = -1
     for _ in range(int(PATIENCE_SECONDS * 2)):
-        info = await bus.jetstream.stream_info("ERGONAUT_PRICING", subjects_filter=subject_of(event_type))
-        count = sum((info.state.subjects or {}).values())
+        count = await _told(bus, event_type)
         if count == before and count > 0:
             return count
         before = count
         await asyncio.sleep(0.5)
     raise AssertionError(f"{event_type} never settled")
+
+
+async def _told(bus: Bus, event_type: str) -> int:
+    """How many events of a type there are."""
+    info = await bus.jetstream.stream_info("ERGONAUT_PRICING", subjects_filter=subject_of(event_type))
+    return sum((info.state.subjects or {}).values())

@@ -48,7 +48,7 @@ def sequences(bus: FakeAnnouncer) -> list[int]:
 
 
 async def next_of(stream: AsyncIterator[RunTotals]) -> RunTotals:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await anext(stream)
 
 
@@ -259,7 +259,7 @@ async def test_the_loop_samples_at_every_interval(meters: FakeMeters, sampling: 
     shown: asyncio.Queue[Turn] = asyncio.Queue()
     loop = asyncio.create_task(sampling.run(clock, 1.0, shown.put_nowait))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await shown.get()
             for sequence in (1, 2, 3):
                 meters.pass_time(1.0)
@@ -362,7 +362,7 @@ async def test_a_watcher_may_come_before_its_run(
 
     watching.show(sampled(meters, sampling, run_1=1.0))
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await early).run_id == "run-1"
 
 
@@ -383,7 +383,7 @@ async def test_an_unknown_run_and_one_of_another_tenant_are_not_found_alike(
     assert not watch.done()
     await clock.advance(2)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(NotFound, match=key[1]):
             await watch
 

@@ -53,7 +53,7 @@ def record_of(key: Key, stage: Stage = Stage.MAKING) -> Record:
 async def taken(logs: Log, key: Key, after: int, count: int) -> list[LogMessage]:
     """The next messages of a log, which must come soon."""
     found: list[LogMessage] = []
-    async with asyncio.timeout(10), aclosing(logs.follow(key, after)) as messages:
+    async with asyncio.timeout(30), aclosing(logs.follow(key, after)) as messages:
         async for message in messages:
             found.append(message)
             if len(found) == count:

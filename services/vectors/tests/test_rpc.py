@@ -26,7 +26,7 @@ class Client:
         self._metadata = (("authorization", f"Bearer {key}"),)
 
     async def __call__(self, method: str, request: object) -> object:
-        return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=10)
+        return await getattr(self._stub, method)(request, metadata=self._metadata, timeout=30)
 
 
 @pytest.fixture

@@ -181,11 +181,11 @@ def test_a_port_of_this_machine_answers_while_the_run_goes_on_and_is_closed_afte
     exporter = PrometheusExporter(port=0)
     with ergonaut.track(exporters=[exporter]) as run:
         url = f"http://127.0.0.1:{exporter.port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             text = answer.read().decode()
         assert f'run_id="{run.run_id}"' in text
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(url, timeout=10)
+        urllib.request.urlopen(url, timeout=30)
 
 
 def test_a_port_is_closed_though_the_push_gateway_is_away(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,7 @@ def test_a_port_is_closed_though_the_push_gateway_is_away(folder: Path, capsys: 
             pass
     assert capsys.readouterr().err.count("PrometheusExporter failed") == 1
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=30)
 
 
 def test_a_push_gateway_is_pushed_to(folder: Path, worked: Work) -> None:
