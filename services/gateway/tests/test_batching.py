@@ -433,7 +433,9 @@ async def _mixed(mix: list[tuple[int, tuple[str, ...], int, int]], gateway: Gate
 
 @pytest.mark.parametrize("traits", [SHORT, APART, TOGETHER, ALONE])
 @given(mixes)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_batching_never_changes_an_answer(traits: Traits, mix: list[tuple[int, tuple[str, ...], int, int]]) -> None:
     async def story() -> None:
         runner = FakeRunner(traits)

@@ -441,7 +441,9 @@ _TOKENS = st.sampled_from(
 
 
 @given(st.lists(_TOKENS | st.binary(max_size=8), max_size=12))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_no_bytes_do_more_than_be_refused_and_all_room_is_given_back(site: Site, parts: list[bytes]) -> None:
     door = Door(site.router, LIMITS)
     async with await asyncio.get_running_loop().create_server(lambda: Connection(door), "127.0.0.1", 0) as server:

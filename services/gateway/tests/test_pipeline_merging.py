@@ -47,7 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
     return made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(pipelines())
 def test_a_merged_model_gives_what_the_text_of_its_node_says(
     files: dict[tuple[str, str], Path], pipeline: Pipeline

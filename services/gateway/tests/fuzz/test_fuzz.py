@@ -46,7 +46,9 @@ def test_what_hypothesis_makes_of_any_kind_is_refused_or_answered(site: Site, ki
 
 
 @given(spelt=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_bytes_spell_out_a_case_that_is_refused_or_answered(site: Site, spelt: bytes) -> None:
     assert site.fault(cases.drawn(Fed(spelt), site.key)) == ""
 
