@@ -4,7 +4,8 @@ import asyncio
 import codecs
 import copy
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +15,15 @@ import numpy as np
 
 from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.events import Event
+from ergonaut.gateways import GatewayAnnounced
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import NOTHING_YET, History, Report
 from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
+from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
+from ergonaut_gateway.domain.peers import Errand, PeerAway
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.domain.tensors import Tensor
@@ -382,3 +386,59 @@ class FakeLanguageModel:
 
     def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         return self.tokenizer.tokens("".join(str(message["content"]) for message in messages), special=False)
+
+
+class FakeAnnouncements:
+    """`Announcements` for all who share it; while `away`, nobody can be told."""
+
+    def __init__(self) -> None:
+        self._hearers: list[Callable[[GatewayAnnounced], None]] = []
+        self.away = False
+
+    async def tell(self, announced: GatewayAnnounced) -> None:
+        if self.away:
+            raise Unavailable("telling other gateways of this one: NATS is away")
+        for hear in list(self._hearers):
+            hear(announced)
+
+    @asynccontextmanager
+    async def heard(self, hear: Callable[[GatewayAnnounced], None]) -> AsyncIterator[None]:
+        self._hearers.append(hear)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hear)
+
+
+Answer = Callable[[Errand], Awaitable[InferenceAnswer]]
+"""Answers as a gateway does, by raising its errors too."""
+
+
+class FakePeerLinks:
+    """`PeerLinks` to who is in `there` by address; nobody answers for others."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, Answer] = {}
+        self.opened: list[str] = []
+
+    def open(self, address: str, *, tls: bool) -> "FakePeerLink":  # noqa: ARG002 - nothing is sent over a network
+        self.opened.append(address)
+        return FakePeerLink(self.there, address)
+
+
+class FakePeerLink:
+    """A `PeerLink` to one address."""
+
+    def __init__(self, there: Mapping[str, Answer], address: str) -> None:
+        self._there = there
+        self._address = address
+        self._closed = False
+
+    async def ask(self, errand: Errand) -> InferenceAnswer:
+        answer = self._there.get(self._address)
+        if answer is None or self._closed:
+            raise PeerAway("nobody answers")
+        return await answer(errand)
+
+    def close(self) -> None:
+        self._closed = True

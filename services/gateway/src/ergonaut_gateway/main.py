@@ -17,10 +17,20 @@ from ergonaut_gateway.assembly.energy import counting_energy
 from ergonaut_gateway.assembly.limits import engine_limits, h2_limits, http_limits
 from ergonaut_gateway.assembly.models import open_models
 from ergonaut_gateway.assembly.openai import serving_openai
+from ergonaut_gateway.assembly.peers import balancing
 from ergonaut_gateway.assembly.pipelines import serving_pipelines
 from ergonaut_gateway.assembly.quality import watching
 from ergonaut_gateway.endpoint_rpc import endpoint_door
-from ergonaut_gateway.http import Callers, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router, opened_http
+from ergonaut_gateway.http import (
+    Callers,
+    HttpServer,
+    InferenceDoor,
+    PagesDoor,
+    PeopleDoor,
+    QualityDoor,
+    Router,
+    opened_http,
+)
 from ergonaut_gateway.pipeline_rpc import pipeline_door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import Catalogue, Models, Predictions
@@ -47,7 +57,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         await stack.enter_async_context(
             background(catalogue.follow(SystemClock(), resync_seconds=settings.resync_seconds))
         )
-        await stack.enter_async_context(planning_demand(settings, bus))
+        demand = await stack.enter_async_context(planning_demand(settings, bus))
         if place.finishes:
             await stack.enter_async_context(background(models.keep_finishing(every_seconds=settings.resync_seconds)))
         await stack.enter_async_context(_reporting(predictions, settings))
@@ -64,14 +74,23 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         grpc.elsewhere = lambda: http.connections
         await stack.enter_async_context(grpc.listening(place.grpc))
         place.opened(lambda: http.connections + len(grpc.connections))
+        announcing = await stack.enter_async_context(
+            balancing(settings, platform, bus, (catalogue, predictions), demand)
+        )
         others_serve = await place.leave_requested()
+        await announcing.leave()
         if others_serve:
             place.grpc.close()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(http.let_go(within_seconds=settings.stop_seconds))
-                group.create_task(grpc.let_go(within_seconds=settings.stop_seconds))
+            await _part(http, grpc, within_seconds=settings.stop_seconds)
         await grpc.set_serving(False)
         await predictions.finish(within_seconds=settings.stop_seconds)
+
+
+async def _part(http: HttpServer, grpc: h2.H2Door, *, within_seconds: float) -> None:
+    """Part from callers, who find others that serve."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(http.let_go(within_seconds=within_seconds))
+        group.create_task(grpc.let_go(within_seconds=within_seconds))
 
 
 def _router(served: tuple[Models, Catalogue, Predictions], quality: Quality | None, callers: Callers) -> Router:

@@ -1,17 +1,21 @@
 """What the gateway needs of the world: records of models, their files, something that runs them, somebody to tell."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ergonaut.events import Event
+from ergonaut.gateways import GatewayAnnounced
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import History, Report
 from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
+from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature
+from ergonaut_gateway.domain.peers import Errand
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
 from ergonaut_gateway.domain.pipelines.records import PipelineEntry, PipelineRecord
 from ergonaut_gateway.domain.tensors import Tensor
@@ -265,4 +269,37 @@ class LanguageModel(Protocol):
 
     def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """The tokens of a conversation, up to where the answer begins. Raises Refused for one that cannot be written down."""
+        ...
+
+
+class Announcements(Protocol):
+    """How gateways hear of each other. What is told now is heard by who listens now, at most once; nothing is kept."""
+
+    async def tell(self, announced: GatewayAnnounced) -> None:
+        """Tell all others, and oneself. Raises Unavailable."""
+        ...
+
+    def heard(self, hear: Callable[[GatewayAnnounced], None]) -> AbstractAsyncContextManager[None]:
+        """Call this with what is told while the block runs, if it is of somebody who belongs to us."""
+        ...
+
+
+class PeerLink(Protocol):
+    """A way to another gateway, kept open as long as it is of use."""
+
+    async def ask(self, errand: Errand) -> InferenceAnswer:
+        """Have a request answered there. Raises what is wrong with the request; Busy where there is no room, DeadlineExceeded
+        where its time is over, PeerAway where nobody answers or what answers cannot take it, so that another may be asked."""
+        ...
+
+    def close(self) -> None:
+        """Take nothing more; what is being asked is still answered."""
+        ...
+
+
+class PeerLinks(Protocol):
+    """Ways to other gateways."""
+
+    def open(self, address: str, *, tls: bool) -> PeerLink:
+        """A way to who listens there; nothing is sent before something is asked."""
         ...

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
+from ergonaut_gateway.domain.peers import Balancing
 from ergonaut_gateway.domain.trust import SignaturePolicy
 
 
@@ -40,6 +41,31 @@ class Settings(DoorSettings):
         le=64,
         description="Processes that serve on the same ports, `auto` for one a core; with more than one, a further process starts "
         "them and replaces those that die. Bounds below are each one's own. Raise it where one core is too little.",
+    )
+    advertised_address: str = Field(
+        default="",
+        pattern=r"^(\S+:[0-9]{1,5})?$",
+        max_length=256,
+        description="Where other gateways reach this one's gRPC, host:port, and send it requests that they have no room for; "
+        "empty takes none. It is never guessed.",
+    )
+    replica: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._:/-]{0,256}$",
+        description="What this gateway is called among the others; empty is its advertised address.",
+    )
+    balancing: Balancing = Field(
+        default=Balancing.SPILL,
+        description="What is sent to other gateways: `spill` only what there is no room for here, `even` every one's share of "
+        "all, where callers keep to one gateway, `off` nothing.",
+    )
+    weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="How much this gateway can do, against the others; 0 is the cores that it may use. Set it where machines "
+        "differ in speed.",
     )
     openai_routes: str = Field(
         default="",

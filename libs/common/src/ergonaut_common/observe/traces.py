@@ -48,6 +48,13 @@ def trace_headers() -> dict[str, str]:
     return headers
 
 
+def headers_under(span_context: trace.SpanContext) -> dict[str, str]:
+    """The same for work that belongs to another span than the one at hand."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers, trace.set_span_in_context(trace.NonRecordingSpan(span_context), context.Context()))
+    return headers
+
+
 @contextlib.contextmanager
 def carried_context(headers: Mapping[str, str]) -> Iterator[None]:
     """Within the block, spans join the trace that the headers tell of."""

@@ -15,10 +15,10 @@ from ergonaut_gateway.settings import Settings
 
 
 @asynccontextmanager
-async def planning_demand(settings: Settings, bus: Bus) -> AsyncIterator[None]:
+async def planning_demand(settings: Settings, bus: Bus) -> AsyncIterator[Demand | None]:
     """Look ahead while the block runs; nothing where that is not wanted."""
     if not settings.demand_lead_seconds:
-        yield
+        yield None
         return
     book = KvDemandBook(await bus.key_value(BUCKET))
     planning = Planning(settings.demand_lead_seconds, settings.demand_cores_per_replica)
@@ -26,6 +26,6 @@ async def planning_demand(settings: Settings, bus: Bus) -> AsyncIterator[None]:
     REGISTRY.register(demand)
     try:
         async with background(demand.keep_looking()):
-            yield
+            yield demand
     finally:
         REGISTRY.unregister(demand)

@@ -168,7 +168,7 @@ class InferCall:
             asked = time.monotonic() + terms.timeout_seconds
             deadline_seconds = asked if deadline_seconds is None else min(asked, deadline_seconds)
         name, version = request.model_name, request.model_version
-        wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters)
+        wish = Wish(tenant, name, version, deadline_seconds, terms.priority, terms.parameters, head.forwarded)
         if terms.energy or head.fields.get(ASKING) in YES:
             wanted, self._footprint = metered(wanted, shared.predictions.energy)
         span = self._span = opened_span("infer", head.fields, model=wish.model)

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from ergonaut.gateways import FORWARDED_BY
 from ergonaut_gateway.h2.answers import CallFailed, failure
 from ergonaut_gateway.h2.headers import Fields, Malformed
 from ergonaut_gateway.h2.streams import HeaderFrame
@@ -32,6 +33,8 @@ class CallHead:
     """Of the messages that go."""
     refusal: HeaderFrame | None
     """The answer to a request that is none for us."""
+    forwarded: bool
+    """Whether another gateway has sent it on."""
 
 
 def head_of(fields: Fields, methods: Mapping[str, Any]) -> CallHead:
@@ -50,6 +53,7 @@ def head_of(fields: Fields, methods: Mapping[str, Any]) -> CallHead:
         encoding=encoding,
         answer_encoding=encoding if encoding in accepted else "",
         refusal=_refusal(fields, encoding, known=path in methods),
+        forwarded=FORWARDED_BY in fields,
     )
 
 

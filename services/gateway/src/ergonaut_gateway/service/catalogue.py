@@ -1,6 +1,6 @@
 """The models that this process holds ready: a cache of the registry, kept current by watching it. Predictions read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -64,6 +64,23 @@ class Catalogue:
             if ready is not None:
                 return ready
         raise _missing(held, name, version)
+
+    def number_of(self, tenant: str, name: str, version: str = "") -> int | None:
+        """The number of the version that is to be served for a wish, also where it could not be loaded here; None for none."""
+        held = self._held.get((tenant, name))
+        if held is None or not held.entry.model.is_kept:
+            return None
+        try:
+            record = held.entry.model.named(version)
+        except NotFound:
+            return None
+        return record.version if record.served else None
+
+    def loaded(self) -> Iterator[tuple[str, str, int]]:
+        """All versions that are held ready here: tenant, model, number."""
+        for (tenant, name), held in list(self._held.items()):
+            for version in {ready.record.version for ready in (*held.loaded.values(), *held.ready.values())}:
+                yield tenant, name, version
 
     def is_current(self, record: ModelRecord) -> bool:
         """Whether exactly this version is ready here."""

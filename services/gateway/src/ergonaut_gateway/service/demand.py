@@ -72,6 +72,11 @@ class Demand(Collector):
         self.cores_expected = 0.0
         """The most they will use until the lead is over."""
 
+    @property
+    def replicas_wanted(self) -> int:
+        """To have room for that."""
+        return replicas_wanted(self.cores_expected, self._planning.cores_per_replica)
+
     async def look(self) -> None:
         """Count what was used since the last look, tell it, learn what is over, and look ahead. Raises Unavailable."""
         now = self._clock.now()
@@ -96,12 +101,11 @@ class Demand(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures at the moment of a scrape."""
-        wanted = replicas_wanted(self.cores_expected, self._planning.cores_per_replica)
         yield GaugeMetricFamily("ergonaut_gateway_cores_in_use", "Of all gateways together.", self.cores_now)
         yield GaugeMetricFamily(
             "ergonaut_gateway_cores_expected", "The most they will use until the lead is over.", self.cores_expected
         )
-        yield GaugeMetricFamily("ergonaut_gateway_replicas_wanted", "To have room for that.", wanted)
+        yield GaugeMetricFamily("ergonaut_gateway_replicas_wanted", "To have room for that.", self.replicas_wanted)
 
     def _report(self, now: datetime) -> Report:
         """What this process used since it was last counted, and in the last quarter of an hour that is over."""

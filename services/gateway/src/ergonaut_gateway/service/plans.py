@@ -1,11 +1,12 @@
-"""What answers requests for names that are not, or not only, of models: endpoints and pipelines. They ask models in turn."""
+"""What answers requests in a model's place: endpoints and pipelines, which ask models in turn, and other gateways."""
 
 from typing import TYPE_CHECKING, Protocol
 
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.peers import Because
 from ergonaut_gateway.domain.tallies import Statistics
-from ergonaut_gateway.service.lanes import Done
+from ergonaut_gateway.service.lanes import Done, Ticket
 
 if TYPE_CHECKING:
     from ergonaut_gateway.service.predictions import Wish
@@ -36,6 +37,29 @@ class Plan(Protocol):
 
     def submit(self, wish: "Wish", request: InferenceRequest, done: Done) -> Cancellable:
         """Predict; `done` is called exactly once, maybe before this returns."""
+        ...
+
+
+class Elsewhere(Protocol):
+    """Other gateways, which answer requests for versions of models; what they cannot answer comes back by itself."""
+
+    def beforehand(self, wish: "Wish", ticket: Ticket, version: int) -> Cancellable | None:
+        """Send on a request that could run here, where it is another's turn; None where it shall run here."""
+        ...
+
+    def instead(
+        self, wish: "Wish", request: InferenceRequest, done: Done, version: int, because: Because
+    ) -> Cancellable | None:
+        """Send on a request that cannot run here; None where nobody else may be able to."""
+        ...
+
+    @property
+    def has_any(self) -> bool:
+        """Whether they have requests of ours."""
+        ...
+
+    async def idle(self) -> None:
+        """Wait until they have none."""
         ...
 
 

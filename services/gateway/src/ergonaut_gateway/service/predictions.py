@@ -11,8 +11,9 @@ from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.batching import level_of
-from ergonaut_gateway.domain.inference import DeadlineExceeded, InferenceAnswer, InferenceRequest
+from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.peers import Because, hop_pays
 from ergonaut_gateway.domain.repeats import Repeats, digest
 from ergonaut_gateway.domain.tallies import Statistics
 from ergonaut_gateway.domain.tensors import Tensor
@@ -22,7 +23,7 @@ from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
 from ergonaut_gateway.service.counting import Board, Served
 from ergonaut_gateway.service.energy import Energy
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
-from ergonaut_gateway.service.plans import Cancellable, Plan, Plans
+from ergonaut_gateway.service.plans import Cancellable, Elsewhere, Plan, Plans
 from ergonaut_gateway.service.telling import Telling
 
 Watch = Callable[[ModelRecord, InferenceRequest, Mapping[str, Tensor], float], None]
@@ -42,6 +43,8 @@ class Wish(msgspec.Struct, frozen=True):
     priority: int = 0
     parameters: Mapping[str, Any] | None = None
     """The request's own, where it has any, for plans that choose by them."""
+    stays: bool = False
+    """Whether it is answered by this gateway or by none: another has sent it on, or nobody waits for it."""
 
 
 class Predictions:
@@ -68,11 +71,23 @@ class Predictions:
         self._closed = False
         self.plans: Plans = {}
         """What answers for names that are no models, before the models."""
+        self.elsewhere: Elsewhere | None = None
+        """Other gateways that requests may be sent on to, while there are any."""
 
     @property
     def ready(self) -> bool:
         """Whether requests are taken."""
         return not self._stopping
+
+    @property
+    def at_work(self) -> int:
+        """Requests that wait or run."""
+        return self._engine.in_flight
+
+    @property
+    def at_work_max(self) -> int:
+        """As many may be at work before callers are told to come back."""
+        return self._engine.limits.waiting + self._engine.limits.threads
 
     @property
     def is_loaded(self) -> bool:
@@ -90,7 +105,7 @@ class Predictions:
             return plan.submit(wish, request, done)
         return self.submit_model(wish, request, done)
 
-    def submit_model(self, wish: Wish, request: InferenceRequest, done: Done) -> Ticket:
+    def submit_model(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Predict by a model, whatever else has its name; also for requests that came before a stop."""
         try:
             if self._closed:
@@ -98,8 +113,7 @@ class Predictions:
             ready = self._catalogue.find(wish.tenant, wish.model, wish.version)
             served = self._find(wish.tenant, wish.model, ready)
         except ErgonautError as error:
-            done(error)
-            return OVER_ALREADY
+            return self._not_here(wish, request, done, error)
         now = self._clock.monotonic()
         ticket = Ticket(served.lane, request, done)
         ticket.began_seconds = now
@@ -110,7 +124,14 @@ class Predictions:
             if wish.deadline_seconds is not None and now > wish.deadline_seconds:
                 raise DeadlineExceeded("the deadline passed before the request's turn came")
             if not (self._engine.limits.cache_bytes and self._repeated(served, ticket, request)):
+                elsewhere = self.elsewhere
+                if elsewhere is not None and not wish.stays:
+                    sent = elsewhere.beforehand(wish, ticket, ready.record.version)
+                    if sent is not None:
+                        return sent
                 self._engine.submit(served.lane, ticket, request)
+        except Busy as error:
+            return self._without_room(wish, ticket, served, error)
         except ErgonautError as error:
             served.turn_away(ticket, error, self._clock.monotonic())
         return ticket
@@ -145,9 +166,11 @@ class Predictions:
         self._stopping = True
         try:
             async with asyncio.timeout(within_seconds):
-                # Whatever is answered may ask for more: the steps of a pipeline do.
-                while self._engine.in_flight:
+                # Whatever is answered may ask for more, as the steps of a pipeline do; what is away may come back.
+                while self._engine.in_flight or (self.elsewhere is not None and self.elsewhere.has_any):
                     await self._engine.idle()
+                    if self.elsewhere is not None:
+                        await self.elsewhere.idle()
         except TimeoutError:
             log.warning("requests cut off", requests=self._engine.in_flight, waited_seconds=within_seconds)
 
@@ -173,6 +196,29 @@ class Predictions:
         while True:
             await self._clock.sleep(every_seconds)
             await self.report()
+
+    def _not_here(self, wish: Wish, request: InferenceRequest, done: Done, error: ErgonautError) -> Cancellable:
+        """Send a request on whose version is to be served and could not be loaded here, or say that it cannot be asked."""
+        if self.elsewhere is not None and not (wish.stays or self._closed) and isinstance(error, Unavailable):
+            version = self._catalogue.number_of(wish.tenant, wish.model, wish.version)
+            if version is not None:
+                sent = self.elsewhere.instead(wish, request, done, version, Because.NOT_LOADED)
+                if sent is not None:
+                    return sent
+        done(error)
+        return OVER_ALREADY
+
+    def _without_room(self, wish: Wish, ticket: Ticket, served: Served, error: Busy) -> Cancellable:
+        """Send a request on for which there is no room here, where that pays, or say when there should be."""
+        if self.elsewhere is not None and not wish.stays and hop_pays(served.lane.runner.traits, served.lane.cost):
+            request, done = ticket.request, ticket.done
+            assert request is not None, "it is not answered"
+            assert done is not None, "it is not answered"
+            sent = self.elsewhere.instead(wish, request, done, served.key[2], Because.BUSY)
+            if sent is not None:
+                return sent
+        served.turn_away(ticket, error, self._clock.monotonic())
+        return ticket
 
     def _plan_of(self, tenant: str, name: str, version: str) -> Plan | None:
         plan = self.plans.get((tenant, name))

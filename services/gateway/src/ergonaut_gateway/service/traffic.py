@@ -143,7 +143,7 @@ class EndpointPlan:
             counts.failed += isinstance(outcome, BaseException)
             counts.seconds += self.monotonic() - begun
 
-        mirrored = Wish(wish.tenant, counts.mirror.model, counts.mirror.version, priority=PRIORITY_LAST)
+        mirrored = Wish(wish.tenant, counts.mirror.model, counts.mirror.version, priority=PRIORITY_LAST, stays=True)
         self.traffic.submit_model(mirrored, InferenceRequest("", request.inputs), answered)
 
 

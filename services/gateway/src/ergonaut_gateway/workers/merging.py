@@ -48,6 +48,7 @@ NOT_SUMMED: Mapping[str, Combine] = {
     "ergonaut_gateway_cores_in_use": max,
     "ergonaut_gateway_cores_expected": max,
     "ergonaut_gateway_replicas_wanted": max,
+    "ergonaut_gateway_peers": max,
     # Where one of them holds a model, it is not asleep.
     "ergonaut_model_asleep": min,
     "ergonaut_completions_upstreams_left_alone": max,
