@@ -34,7 +34,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
     """What deals with sockets itself must hold on the gateway's own loop as well."""
     factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_http_connection.py":
+    if item.path.name in ("test_http_connection.py", "test_tls.py"):
         factories["uvloop"] = uvloop.new_event_loop
     return factories
 

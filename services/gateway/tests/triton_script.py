@@ -1,5 +1,6 @@
-"""Predicts with tritonclient, given the HTTP and gRPC addresses and a key; a program of its own, since tritonclient and our
-generated module register the same protobuf names. Any failure ends it with a traceback. Not imported by tests.
+"""Predicts with tritonclient, given the HTTP and gRPC addresses, a key, and whom to trust where they speak TLS; a program of its
+own, since tritonclient and our generated module register the same protobuf names. Any failure ends it with a traceback. Not
+imported by tests.
 
 Each call gets headers of its own: tritonclient writes the lengths and encodings of one request into the dictionary it is given.
 """
@@ -72,8 +73,8 @@ def check_datatypes(module, client, headers):
         np.testing.assert_array_equal(result.as_numpy("y"), tensor, err_msg=datatype)
 
 
-def check_http(address, headers):
-    client = tritonclient.http.InferenceServerClient(address)
+def check_http(address, headers, **security):
+    client = tritonclient.http.InferenceServerClient(address, **security)
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("doubling", headers=dict(headers))
@@ -120,8 +121,8 @@ def check_repository(client, headers):
     assert "parameters.sequence_id: is not supported" in words
 
 
-def check_grpc(address, headers):
-    client = tritonclient.grpc.InferenceServerClient(address)
+def check_grpc(address, headers, **security):
+    client = tritonclient.grpc.InferenceServerClient(address, **security)
     assert client.is_server_live(headers=dict(headers))
     assert client.is_server_ready(headers=dict(headers))
     assert client.is_model_ready("doubling", headers=dict(headers))
@@ -187,8 +188,10 @@ def check_stream(client, headers):
 
 
 if __name__ == "__main__":
-    http_address, grpc_address, key = sys.argv[1:]
-    check_http(http_address, {"authorization": f"Bearer {key}"})
+    http_address, grpc_address, key, *authority = sys.argv[1:]
+    over_http = {"ssl": True, "ssl_options": {"ca_certs": authority[0]}} if authority else {}
+    over_grpc = {"ssl": True, "root_certificates": authority[0]} if authority else {}
+    check_http(http_address, {"authorization": f"Bearer {key}"}, **over_http)
     # The HTTP address speaks gRPC as well.
     for address in (grpc_address, http_address):
-        check_grpc(address, {"authorization": f"Bearer {key}"})
+        check_grpc(address, {"authorization": f"Bearer {key}"}, **over_grpc)

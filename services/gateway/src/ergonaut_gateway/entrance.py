@@ -2,12 +2,16 @@
 
 A shared one is one listening socket in all of them, not one each by SO_REUSEPORT: a connection that nobody has taken yet outlives
 any of the processes, and whoever is idle takes it. Doors open an entrance, and close it to take nobody more.
+
+With TLS a caller is a connection of its door only once both sides have agreed; until then it is ours to bound.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Protocol
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, cast
 
 from ergonaut.errors import Unavailable
 from ergonaut_common.observe import get_logger
@@ -18,6 +22,19 @@ BACKLOG = 512
 GIVE_WAY_SECONDS = 0.002
 """How long a process with more connections than another leaves a new one to that; long for one that is idle, short for the
 caller. After it, whoever comes first takes it, so that one that is stuck keeps nobody waiting."""
+
+BEGINNING_MAX = 256
+"""Callers of TLS who are taken in and have not agreed yet; each takes a file descriptor and some kB. The first to come are the
+first to go, who have had the most time."""
+
+HANDSHAKE_SECONDS = 10.0
+"""How long they may take, as for a request's headers: some round trips on the worst of links."""
+
+FAREWELL_SECONDS = 2.0
+"""How long we wait for a caller to say goodbye in TLS after we have; few do."""
+
+FAILURES_TOLD_SECONDS = 60.0
+"""Of callers that came to nothing one line is logged in so long, with how many there were: anybody can make them."""
 
 PAUSE_SECONDS = 1.0
 """How long nobody is taken in after the system refused it, which is for want of file descriptors."""
@@ -41,6 +58,8 @@ class Entrance:
     def __init__(self, listener: socket.socket, address: str) -> None:
         self._listener = listener
         self.address = address
+        self.tls: ssl.SSLContext | None = None
+        """By what callers are taken in; another one is for those who come from then on."""
         self._server: asyncio.Server | None = None
 
     @property
@@ -66,11 +85,15 @@ class Entrance:
 class SharedEntrance(Entrance):
     """A socket that other processes take callers from, too. Each connection is one process's from then on."""
 
-    def __init__(self, listener: socket.socket, address: str, crowd: Crowd) -> None:
+    def __init__(self, listener: socket.socket, address: str, crowd: Crowd, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(listener, address)
+        self.tls = tls
+        """By what callers are taken in; another one is for those who come from then on."""
         self._crowd = crowd
         self._factory: Factory | None = None
-        self._beginning: set[asyncio.Task[object]] = set()
+        self._beginning: dict[asyncio.Task[object], None] = {}
+        self._failed = 0
+        self._tell_at_seconds = 0.0
         self._pause: asyncio.TimerHandle | None = None
 
     async def open(self, factory: Factory) -> None:
@@ -124,20 +147,61 @@ class SharedEntrance(Entrance):
             return
         if connection is not None:
             connection.settimeout(0)
-            task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(factory, connection))
-            self._beginning.add(task)
+            if len(self._beginning) >= BEGINNING_MAX:
+                next(iter(self._beginning)).cancel()
+            task: asyncio.Task[object] = loop.create_task(self._begin(loop, factory, connection))
+            self._beginning[task] = None
             task.add_done_callback(self._begun)
         self._watch(self._come)
 
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, factory: Factory, connection: socket.socket
+    ) -> Coroutine[Any, Any, object]:
+        if self.tls is None:
+            return loop.connect_accepted_socket(factory, connection)
+        return loop.connect_accepted_socket(
+            partial(_Agreeing, factory),
+            connection,
+            ssl=self.tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=FAREWELL_SECONDS,
+        )
+
     def _begun(self, task: "asyncio.Task[object]") -> None:
-        self._beginning.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("connection not begun", address=self.address, error=str(error))
+        self._beginning.pop(task, None)
+        error = asyncio.CancelledError("others came") if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self._failed += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._tell_at_seconds:
+            log.warning("connections not begun", address=self.address, connections=self._failed, error=str(error))
+            self._failed, self._tell_at_seconds = 0, now + FAILURES_TOLD_SECONDS
 
 
-def entrance(address: str) -> Entrance:
+class _Agreeing(asyncio.Protocol):
+    """Stands for a caller until TLS is agreed upon: doors count their connections from when they make them."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand the connection to its door."""
+        protocol = self._factory()
+        cast("asyncio.Transport", transport).set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+class _Nobody:
+    """The crowd of a process that shares with none."""
+
+    def gives_way(self) -> bool:
+        return False
+
+
+def entrance(address: str, tls: ssl.SSLContext | None = None) -> Entrance:
     """An entrance of this process alone. Raises Unavailable where the address is taken or none."""
-    return Entrance(bound(address), address)
+    return Entrance(bound(address), address) if tls is None else SharedEntrance(bound(address), address, _Nobody(), tls)
 
 
 def bound(address: str) -> socket.socket:

@@ -3,14 +3,15 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
 from ergonaut_gateway.domain.peers import Balancing
 from ergonaut_gateway.domain.trust import SignaturePolicy
+from ergonaut_gateway.tls import TlsFiles
 
 
 class Provider(StrEnum):
@@ -66,6 +67,19 @@ class Settings(DoorSettings):
         allow_inf_nan=False,
         description="How much this gateway can do, against the others; 0 is the cores that it may use. Set it where machines "
         "differ in speed.",
+    )
+    tls_certificate: str = Field(
+        default="",
+        description="PEM file of the certificate that the HTTP and gRPC ports show, with those between it and a root; empty is "
+        "no TLS. Read again at SIGHUP.",
+    )
+    tls_key: str = Field(
+        default="", description="PEM file of its key, without a password and not readable by every user."
+    )
+    tls_client_ca: str = Field(
+        default="",
+        description="PEM file of who must have signed callers' certificates; empty lets callers in without one. Keys decide all "
+        "the same what each may do.",
     )
     openai_routes: str = Field(
         default="",
@@ -243,6 +257,22 @@ class Settings(DoorSettings):
             return value
         # Not every system can say which cores a process may use.
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None where there is none."""
+        if not self.tls_certificate:
+            return None
+        client_ca = Path(self.tls_client_ca) if self.tls_client_ca else None
+        return TlsFiles(Path(self.tls_certificate), Path(self.tls_key), client_ca)
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_certificate):
+            raise ValueError(
+                "tls_certificate and tls_key belong together, and tls_client_ca to them: name both, or neither"
+            )
+        return self
 
     @property
     def trusted_keys(self) -> list[Path]:

@@ -136,6 +136,9 @@ class Connection(asyncio.Protocol):
         turns, reader = self._turns, self._reader
         if not turns or self._unparsed or reader.state != IDLE or reader.deaf or not CAN_TELL_HUNG_UP:
             return False
+        if not self._transport.can_write_eof():
+            # In TLS nobody ends one way alone.
+            return False
         if turns[0].over or turns[0].version != "1.1":
             return False
         self._sends_no_more = True
@@ -418,7 +421,7 @@ class Connection(asyncio.Protocol):
             return
         self._expect_within(LINGER_SECONDS)
         self._adjust_reading()
-        if not self._transport.is_closing():
+        if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _drop_turns(self) -> None:

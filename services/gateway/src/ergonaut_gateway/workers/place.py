@@ -11,9 +11,10 @@ from typing import Protocol
 import msgspec
 from prometheus_client import REGISTRY
 
+from ergonaut.errors import Refused
 from ergonaut_common.lifetimes import background, stop_requested
-from ergonaut_common.observe import serving_metrics
-from ergonaut_gateway import memory
+from ergonaut_common.observe import get_logger, serving_metrics
+from ergonaut_gateway import memory, tls
 from ergonaut_gateway.entrance import Entrance, SharedEntrance, entrance
 from ergonaut_gateway.ports import EndpointBook, ModelRegistry, PipelineBook
 from ergonaut_gateway.settings import Settings
@@ -30,6 +31,8 @@ from ergonaut_gateway.workers.neighbours import (
 GRACE_SECONDS = 8.0
 """After the time for requests at work, how long a worker may take to end before the system ends it: a loop that stands still
 would keep the port, and with it whoever comes next."""
+
+log = get_logger(__name__)
 
 
 class Place(Protocol):
@@ -77,8 +80,10 @@ class Alone:
     finishes = True
 
     def __init__(self, settings: Settings) -> None:
-        self.http = entrance(settings.http_address)
-        self.grpc = entrance(settings.grpc_address)
+        self._tls = settings.tls
+        http_tls, grpc_tls = tls.contexts(self._tls)
+        self.http = entrance(settings.http_address, http_tls)
+        self.grpc = entrance(settings.grpc_address, grpc_tls)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -105,8 +110,17 @@ class Alone:
         memory.give_back_later()
 
     async def leave_requested(self) -> bool:
+        if self._tls is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew_tls)
         await stop_requested()
         return False
+
+    def _renew_tls(self) -> None:
+        """Show a certificate that was renewed to whoever comes from now on."""
+        try:
+            self.http.tls, self.grpc.tls = tls.contexts(self._tls)
+        except Refused as error:
+            log.error("certificate stays as it was", service="gateway", error=str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +153,23 @@ class Crowd:
 class WorkerPlace:
     """One of several processes."""
 
-    def __init__(self, seat: Seat, channel: Channel) -> None:
+    def __init__(self, seat: Seat, channel: Channel, contexts: tls.Contexts) -> None:
         seat.board.begin(seat.row)
         self._seat = seat
         self._channel = channel
         self._crowd = Crowd(seat.board, seat.row)
         self._stop = asyncio.Event()
         self._others_serve = False
-        self.http = SharedEntrance(*seat.http, self._crowd)
-        self.grpc = SharedEntrance(*seat.grpc, self._crowd)
+        http_tls, grpc_tls = contexts
+        self.http = SharedEntrance(*seat.http, self._crowd, http_tls)
+        self.grpc = SharedEntrance(*seat.grpc, self._crowd, grpc_tls)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def taken(cls, seat: Seat, settings: Settings) -> AsyncIterator["WorkerPlace"]:
         """The place for the block, with a line to the parent."""
-        place = cls(seat, Channel(*await asyncio.open_unix_connection(sock=seat.line)))
+        contexts = tls.contexts(settings.tls)
+        place = cls(seat, Channel(*await asyncio.open_unix_connection(sock=seat.line)), contexts)
         async with background(place._listen(settings.stop_seconds)):
             try:
                 yield place

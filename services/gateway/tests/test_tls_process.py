@@ -1,0 +1,165 @@
+"""TLS of the whole process, by its settings: the clients that people have, and certificates that are renewed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import httpx
+import pytest
+
+from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
+from ergonaut_common.testing import key_ring_file
+
+from .certificates import Authority, Certificate
+from .onnx_models import NUMPY_TO_ONNX, doubling, identity
+from .test_process import PATIENCE_SECONDS, Site, X, deploy, made_site
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Secure:
+    """A gateway that speaks TLS alone, and what its callers trust."""
+
+    site: Site
+    authority: Authority
+    own: Certificate
+
+    def http(self, own: Certificate | None = None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cafile=self.authority.file)
+        if own is not None:
+            context.load_cert_chain(own.certificate, own.key)
+        headers = dict(self.site.process.metadata(self.site.tenant))
+        base = f"https://{self.site.http_address}"
+        return httpx.AsyncClient(base_url=base, headers=headers, verify=context, timeout=PATIENCE_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def healthy(self, own: Certificate | None = None) -> AsyncIterator[ModelServiceStub]:
+        """Its door of models, once it is there."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await self._ready(own):
+                assert self.site.process.lives, self.site.process.log.read_text()[-2000:]
+                await asyncio.sleep(0.02)
+        pair = (own.key.read_bytes(), own.certificate.read_bytes()) if own is not None else (None, None)
+        credentials = grpc.ssl_channel_credentials(self.authority.file.read_bytes(), *pair)
+        async with grpc.aio.secure_channel(self.site.process.address, credentials) as channel:
+            yield ModelServiceStub(channel)
+
+    async def _ready(self, own: Certificate | None) -> bool:
+        async with self.http(own) as http:
+            with contextlib.suppress(httpx.TransportError):
+                return (await http.get("/v2/health/ready")).status_code == 200
+        return False
+
+    async def serial(self) -> int:
+        """The number of the certificate that callers are shown."""
+        host, _, port = self.site.http_address.rpartition(":")
+        text = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)), ca_certs=str(self.authority.file))
+        shown = self.own.certificate.with_name("shown.crt")
+        shown.write_text(text)
+        return Certificate(shown, shown).serial
+
+    async def shows(self, serial: int) -> None:
+        """Return when that is shown."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.serial() != serial:
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def secure(nats_url: str, tmp_path: Path) -> Secure:
+    tenant = f"t-{uuid4().hex[:8]}"
+    site = made_site(nats_url, tmp_path / "one", key_ring_file(tmp_path, (tenant,)), tenant)
+    authority = Authority(tmp_path)
+    own = authority.signed("gateway")
+    site.process.environment |= {
+        "ERGONAUT_GATEWAY_TLS_CERTIFICATE": str(own.certificate),
+        "ERGONAUT_GATEWAY_TLS_KEY": str(own.key),
+    }
+    return Secure(site, authority, own)
+
+
+async def test_tritonclient_and_grpcio_are_served_over_tls_on_both_ports(secure: Secure) -> None:
+    site = secure.site
+    with site.process.running():
+        async with secure.healthy() as stub:
+            await deploy(stub, site, doubling())
+            for datatype in NUMPY_TO_ONNX:
+                await deploy(stub, site, identity(datatype), f"identity-{datatype.lower()}")
+        script = Path(__file__).with_name("triton_script.py")
+        told = [site.http_address, site.process.address, site.process.keys[site.tenant], str(secure.authority.file)]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, str(script), *told],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_callers_need_a_certificate_where_the_setting_says_so(secure: Secure, tmp_path: Path) -> None:
+    friends = Authority(tmp_path, "friends")
+    own = friends.signed("caller")
+    secure.site.process.environment["ERGONAUT_GATEWAY_TLS_CLIENT_CA"] = str(friends.file)
+    with secure.site.process.running():
+        async with secure.healthy(own) as stub:
+            await deploy(stub, secure.site, doubling())
+        async with secure.http(own) as http:
+            assert (await http.post("/v2/models/doubling/infer", json={"inputs": [X]})).status_code == 200
+            # A certificate opens the connection, and no more.
+            assert (await http.get("/v2", headers={"authorization": "Bearer none"})).status_code == 401
+        with pytest.raises(httpx.TransportError):
+            async with secure.http() as http:
+                await http.get("/v2/health/live")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_at_sighup_a_renewed_certificate_is_shown_and_connections_go_on(secure: Secure, workers: int) -> None:
+    process = secure.site.process
+    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(workers)
+    with process.running():
+        async with secure.healthy(), secure.http() as http:
+            await secure.shows(secure.own.serial)
+            assert (await http.get("/v2/health/live")).status_code == 200
+            renewed = secure.authority.signed("gateway").serial
+            os.kill(process.pid, signal.SIGHUP)
+            await secure.shows(renewed)
+            assert (await http.get("/v2/health/live")).status_code == 200
+        assert await process.stopped() == 0
+
+
+async def test_at_sighup_files_that_are_wrong_change_nothing_and_are_told(secure: Secure) -> None:
+    process = secure.site.process
+    with process.running():
+        async with secure.healthy():
+            secure.own.key.chmod(0o644)
+            os.kill(process.pid, signal.SIGHUP)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while "can be read or written by every user" not in process.log.read_text():
+                    await asyncio.sleep(0.02)
+            assert await secure.serial() == secure.own.serial
+
+
+async def test_a_gateway_whose_key_every_user_can_read_does_not_start_and_says_why(secure: Secure) -> None:
+    secure.own.key.chmod(0o644)
+    with secure.site.process.running():
+        assert await asyncio.to_thread(secure.site.process.exit_code) == 1
+    assert "ERGONAUT_GATEWAY_TLS_KEY" in secure.site.process.log.read_text()
+
+
+async def test_a_key_without_a_certificate_is_a_wrong_setting(secure: Secure) -> None:
+    del secure.site.process.environment["ERGONAUT_GATEWAY_TLS_CERTIFICATE"]
+    with secure.site.process.running():
+        assert await asyncio.to_thread(secure.site.process.exit_code) == 78
+    assert "name both" in secure.site.process.log.read_text()
