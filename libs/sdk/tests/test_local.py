@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from ergonaut.errors import Broken, NotFound
+from ergonaut.keys import KeyRecord, Scope, digest
 from ergonaut.local.control import is_running
 from ergonaut.local.home import Home, write_json, write_whole
 from ergonaut.local.parts import OTHER_PORTS, PORTS, Part, ensure_addresses, parts, service_environment
@@ -161,11 +162,23 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(home: Home) -> No
     assert home.client_key() not in (home.secrets / "keys.json").read_text()
 
 
+def test_the_operators_key_is_another_than_the_clients_and_is_made_where_it_is_missing(home: Home) -> None:
+    ensure_secrets(home)
+    (home.secrets / "operator.key").unlink()
+    ensure_secrets(home)
+    records = json.loads((home.secrets / "keys.json").read_text())["keys"]
+    known = {each.sha256: each for each in map(KeyRecord.model_validate, records)}
+    operator, client = known[digest(home.operator_key())], known[digest(home.client_key())]
+    assert (len(known), operator.tenant, operator.principal) == (3, "default", "local-operator")
+    assert operator.scopes == {Scope.READ, Scope.WRITE, Scope.OPERATE}
+    assert client.scopes == {Scope.READ, Scope.WRITE}
+
+
 def test_no_secret_is_in_the_environment_or_arguments_of_a_service(home: Home) -> None:
     ensure_secrets(home)
     environment = service_environment(home, ensure_addresses(home))
     secrets = [path.read_text().strip() for path in home.secrets.iterdir() if path.suffix in (".key", ".password")]
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     assert not [value for value in environment.values() if value in secrets]
 
 

@@ -16,6 +16,8 @@ class Scope(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    OPERATE = "operate"
+    """Held by whoever runs the platform: may have processes started that hold the platform's own keys."""
     SERVICE = "service"
     """Held by the platform's own services only: may act for any tenant."""
 

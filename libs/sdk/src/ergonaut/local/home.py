@@ -62,6 +62,11 @@ class Home:
         without = f"there is no key in {self.secrets}; run `ergonaut up`, or set ERGONAUT_API_KEY"
         return self._read(self.secrets / "client.key", or_else=without).strip()
 
+    def operator_key(self) -> str:
+        """The key with which whoever runs the platform here calls the services. Raises as `addresses` does."""
+        without = f"there is no operator's key in {self.secrets}; run `ergonaut up`, or set ERGONAUT_API_KEY to one"
+        return self._read(self.secrets / "operator.key", or_else=without).strip()
+
     def refused(self, error: OSError) -> Refused:
         """What to say of a folder that cannot be used: it is a file, another user's, or on a disk that takes nothing."""
         return Refused(f"{self.path} cannot be used: {error}; name a folder of yours", field="ERGONAUT_HOME")

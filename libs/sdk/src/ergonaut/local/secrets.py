@@ -10,6 +10,7 @@ from ergonaut.local.home import Home, write_whole
 from ergonaut.workflows import DEFAULT_TENANT
 
 SERVICES_USER = "services"
+OPERATOR_KEY_FILE = "operator.key"
 STORE_BYTES_MAX = 32 * 1024**3
 """JetStream breaks when a disk fills up, so it is given a bound: this much at most, else half of what is free."""
 
@@ -20,6 +21,8 @@ def ensure_secrets(home: Home) -> None:
     home.secrets.chmod(0o700)
     if not (home.secrets / "keys.json").exists():
         _make_keys(home.secrets)
+    if not (home.secrets / OPERATOR_KEY_FILE).exists():
+        _add_operator(home.secrets)
     for user in (SERVICES_USER, DEFAULT_TENANT):
         path = password_file(home, user)
         if not path.exists():
@@ -39,6 +42,17 @@ def _make_keys(folder: Path) -> None:
     # Last, since it is what tells that the keys are complete.
     records = [client.model_dump(mode="json"), service.model_dump(mode="json")]
     write_whole(folder / "keys.json", json.dumps({"keys": records}), mode=0o600)
+
+
+def _add_operator(folder: Path) -> None:
+    """A key of its own for what only whoever runs the platform may do, so that the client's, which programs use, cannot do it."""
+    key, operator = new_key(DEFAULT_TENANT, "local-operator", (Scope.READ, Scope.WRITE, Scope.OPERATE))
+    records = json.loads((folder / "keys.json").read_text())["keys"]
+    records = [each for each in records if each.get("principal") != operator.principal]
+    keys = {"keys": [*records, operator.model_dump(mode="json")]}
+    write_whole(folder / "keys.json", json.dumps(keys), mode=0o600)
+    # Last, since it is what tells that the record is there.
+    write_whole(folder / OPERATOR_KEY_FILE, key, mode=0o600)
 
 
 def write_nats_config(home: Home, address: str) -> Path:
