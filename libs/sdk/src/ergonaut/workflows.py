@@ -61,6 +61,11 @@ class RunJobInput(BaseModel):
     job_id: str = Field(
         default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="Empty: made from the workflow id."
     )
+    replica_of: str = Field(
+        default="",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?)?$",
+        description="The set whose workflow starts this job as a replica of the platform's gateway; nobody else may say so.",
+    )
     so_far: dict[str, Any] | None = Field(
         default=None,
         description="The workflow's own memory where it goes on in a new history; null for whoever starts one.",
@@ -89,7 +94,9 @@ class JobProgress(BaseModel):
     step: JobStep
     run_id: str = ""
     attempt: int = 0
-    because: str = Field(default="", description="Why it is paused, and what keeps a resumed job from going on.")
+    because: str = Field(
+        default="", description="Why it is paused, what keeps a resumed job from going on, and why it ended."
+    )
 
 
 class RunJobResult(BaseModel):

@@ -45,6 +45,8 @@ class Attempt:
     """When a program that still runs is stopped as overdue."""
     checkpoint: str = ""
     """The stored checkpoint to go on from; empty to begin at the beginning."""
+    replica_of: str = ""
+    """The set of which it is a replica: its program is the platform's gateway. Empty for all other jobs."""
 
 
 class EndKind(StrEnum):
@@ -127,7 +129,8 @@ def new_attempt(
         workflow_run_id=workflow.run_id,
     )
     starts_at = max(now, placement.starts_at)
-    return Attempt(lease, number, request.job, placement, stop_at=latest_end(request.job, starts_at))
+    stop_at = latest_end(request.job, starts_at)
+    return Attempt(lease, number, request.job, placement, stop_at=stop_at, replica_of=request.replica_of)
 
 
 def with_time_from(attempt: Attempt, now: datetime) -> Attempt:

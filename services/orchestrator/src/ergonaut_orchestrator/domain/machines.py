@@ -63,6 +63,8 @@ class Program:
     command: tuple[str, ...]
     environment: dict[str, str]
     context: RunContext
+    stop_grace_seconds: float | None = None
+    """How long it may take to end when it is asked to; None for as long as any program may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,12 @@ class FoundFiles:
 
 def program_of(attempt: Attempt) -> Program:
     """The program of an attempt, with what its processes carry so that meters know whom to charge."""
-    context = RunContext(
+    return Program(attempt.job.command, attempt.job.environment, context_of(attempt))
+
+
+def context_of(attempt: Attempt) -> RunContext:
+    """What the processes of an attempt carry."""
+    return RunContext(
         run_id=attempt.lease.run_id,
         tenant=attempt.lease.tenant,
         job_id=attempt.lease.job_id,
@@ -142,7 +149,6 @@ def program_of(attempt: Attempt) -> Program:
         price_microusd_per_hour=attempt.placement.price_microusd_per_hour,
         electricity_microusd_per_kwh=attempt.placement.electricity_microusd_per_kwh,
     )
-    return Program(attempt.job.command, attempt.job.environment, context)
 
 
 def reason_to_stop(

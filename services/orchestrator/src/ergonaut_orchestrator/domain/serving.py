@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from ergonaut.jobs import JobSpec
 from ergonaut.replicas import ReplicasSpec, ReplicaState, ReplicaTold, ServingInput, ServingProgress
 from ergonaut_orchestrator.domain.attempts import brief
+from ergonaut_orchestrator.domain.replicas import STOP_SECONDS_SETTING
 
 HEARD_WITHIN = timedelta(seconds=6)
 """Gateways announce themselves each second, and a look may come just before; later than this is silence."""
@@ -42,8 +43,6 @@ ATTEMPTS_MAX = 20
 
 REPLICA_COMMAND = ("python", "-m", "ergonaut_gateway")
 """What people see of the program; which one it really is, the orchestrator alone says."""
-
-STOP_SECONDS_SETTING = "ERGONAUT_GATEWAY_STOP_SECONDS"
 
 
 @dataclass(frozen=True, slots=True)

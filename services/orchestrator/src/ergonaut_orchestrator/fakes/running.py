@@ -160,6 +160,10 @@ class FakeProvider:
         for held in self._leases.values():
             held.saved |= files
 
+    def programs(self) -> list[Program]:
+        """All that were started and whose machines are held."""
+        return [held.program for held in self._leases.values() if held.program is not None]
+
     def saved(self, lease_id: str) -> dict[str, bytes]:
         """What lies in a lease's checkpoint."""
         return self._held(lease_id).saved

@@ -20,6 +20,7 @@ from ergonaut_orchestrator.domain import (
     program_of,
     reason_to_stop,
 )
+from ergonaut_orchestrator.domain.replicas import replica_program
 from ergonaut_orchestrator.ports import Provider
 from ergonaut_orchestrator.service.phases import Phases, Told
 from ergonaut_orchestrator.service.world import Bounds, StopRequest, World
@@ -42,7 +43,8 @@ class Running:
     async def start(self, attempt: Attempt) -> None:
         """Start the attempt's program, once."""
         lease = attempt.lease
-        started = await self._world.provider(lease.provider).start(lease.lease_id, program_of(attempt))
+        program = replica_program(attempt, self._world.gateway) if attempt.replica_of else program_of(attempt)
+        started = await self._world.provider(lease.provider).start(lease.lease_id, program)
         log.info("run started", run_id=lease.run_id, job_id=lease.job_id, attempt=attempt.number)
         await self._world.announcer.tell(facts.run_started(attempt, host=started.host, at=started.at))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ergonaut.errors import Refused
 from ergonaut_common.clock import Clock
 from ergonaut_orchestrator.domain import StopReason
+from ergonaut_orchestrator.domain.replicas import GatewayProgram
 from ergonaut_orchestrator.ports import Announcer, Artifacts, Placing, Provider, Sources, Workflows
 
 
@@ -29,6 +30,8 @@ class World:
     announcer: Announcer
     workflows: Workflows
     clock: Clock
+    gateway: GatewayProgram | None = None
+    """The program of replicas; None where none can be started here."""
 
     def provider(self, name: str) -> Provider:
         """A provider by name. Raises Refused naming it."""

@@ -50,6 +50,7 @@ with workflow.unsafe.imports_passed_through():
         so_far_of,
         with_time_from,
     )
+    from ergonaut_orchestrator.domain.replicas import check_replica
     from ergonaut_orchestrator.workflows import steps
     from ergonaut_orchestrator.workflows.inputs import NO_INPUT
     from ergonaut_orchestrator.workflows.steps import is_cancelled, surely
@@ -277,12 +278,12 @@ class RunJob:
         await surely(steps.tell(Ending(request.tenant, request.job_id, run_id, end, collected.artifacts)))
         if self._so_far.checkpoint:
             await surely(steps.drop_checkpoint(request.tenant, self._so_far.checkpoint))
-        self._now_at(JobStep.ENDED)
+        self._now_at(JobStep.ENDED, because=end.because)
         return result_of(request.job_id, run_id, end, collected.artifacts)
 
     def _refused(self, request: RunJobInput, plan: Plan) -> RunJobResult:
         """Nothing ran; the scheduler has told it."""
-        self._now_at(JobStep.ENDED)
+        self._now_at(JobStep.ENDED, because=brief(plan.refused_because))
         return RunJobResult(job_id=request.job_id, run_id="", state="refused", because=brief(plan.refused_because))
 
     async def _until(self, moment: datetime) -> None:
@@ -318,7 +319,10 @@ class RunJob:
 def _accepted(given: RawValue) -> RunJobInput:
     """The input, or the workflow's immediate failure, naming the field."""
     try:
-        return accepted_request(given.payload.data, workflow_id=workflow.info().workflow_id, now=workflow.now())
+        info = workflow.info()
+        request = accepted_request(given.payload.data, workflow_id=info.workflow_id, now=workflow.now())
+        check_replica(request, parent_id=info.parent.workflow_id if info.parent else "")
+        return request
     except Refused as error:
         raise steps.refusal(str(error)) from error
 

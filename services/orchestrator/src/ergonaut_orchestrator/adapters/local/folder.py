@@ -136,7 +136,7 @@ class LeaseFolder:
             "environment": self._environment(program),
             "log_bytes_max": limits.log_bytes_max,
             "lease_ttl_seconds": limits.lease_ttl_seconds,
-            "stop_grace_seconds": limits.stop_grace_seconds,
+            "stop_grace_seconds": program.stop_grace_seconds or limits.stop_grace_seconds,
             "nice": limits.nice,
         }
 
@@ -178,8 +178,7 @@ class LeaseFolder:
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """Leave word for the runner; the first word stands, but for one that yields to any other."""
-        limits = self._limits
-        grace_seconds = limits.pause_grace_seconds if reason is StopReason.PAUSED else limits.stop_grace_seconds
+        grace_seconds = self._grace_seconds(reason)
         word = json.dumps({"reason": reason, "grace_seconds": grace_seconds})
         part = self.path / f".stop-{os.getpid()}-{time.monotonic_ns()}"
         with contextlib.suppress(FileNotFoundError):
@@ -191,6 +190,15 @@ class LeaseFolder:
                 if said is not None and said.yields and not reason.yields:
                     part.replace(self.path / runner.STOP_FILE)
             part.unlink(missing_ok=True)
+
+    def _grace_seconds(self, reason: StopReason) -> float:
+        """How long the program may take to end. Who takes the machine back, or the platform down, cannot wait for longer."""
+        if reason is StopReason.PAUSED:
+            return self._limits.pause_grace_seconds
+        if reason is StopReason.CANCELLED:
+            with contextlib.suppress(FileNotFoundError):
+                return float(json.loads((self.path / runner.PROGRAM_FILE).read_text())["stop_grace_seconds"])
+        return self._limits.stop_grace_seconds
 
     def _asked_for(self) -> StopReason | None:
         """The word that was left for the runner, if any."""
