@@ -105,6 +105,23 @@ def counting() -> bytes:
     return _model(nodes, {"rounds": (TensorProto.INT64, [])}, {"y": (TensorProto.FLOAT, [1])}, "counting")
 
 
+def comparing() -> bytes:
+    """y = how many of so many empty boxes overlap no other, each compared with all before it by one operator that nothing can
+    interrupt: 400,000 take some minutes."""
+    ones = helper.make_tensor("ones", TensorProto.INT64, [1], [1])
+    four = helper.make_tensor("four", TensorProto.INT64, [1], [4])
+    nodes = [
+        helper.make_node("Concat", ["ones", "count", "four"], ["shape of boxes"], axis=0),
+        helper.make_node("Concat", ["ones", "ones", "count"], ["shape of scores"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape of boxes"], ["boxes"]),
+        helper.make_node("ConstantOfShape", ["shape of scores"], ["scores"]),
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "count"], ["chosen"]),
+        helper.make_node("Shape", ["chosen"], ["y"]),
+    ]
+    inputs = {"count": (TensorProto.INT64, [1])}
+    return _model(nodes, inputs, {"y": (TensorProto.INT64, [2])}, "comparing", [ones, four])
+
+
 def giving_a_map() -> bytes:
     """What scikit-learn classifiers become without zipmap=False: an output that is no tensor."""
     nodes = [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])]

@@ -73,7 +73,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         http.count_also(lambda: len(grpc.connections))
         grpc.elsewhere = lambda: http.connections
         await stack.enter_async_context(grpc.listening(place.grpc))
-        place.opened(lambda: http.connections + len(grpc.connections))
+        place.opened(lambda: http.connections + len(grpc.connections), predictions.overdue_seconds)
         announcing = await stack.enter_async_context(
             balancing(settings, platform, bus, (catalogue, predictions), demand)
         )

@@ -29,7 +29,7 @@ def start() -> None:
         # Whoever serves reads them too, and tells what is wrong with them.
         _serve()
         return
-    if settings.workers > 1:
+    if settings.workers > 1 or settings.supervised:
         _be_parent(settings)
     else:
         _serve()

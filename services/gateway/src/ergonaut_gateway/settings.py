@@ -43,6 +43,17 @@ class Settings(DoorSettings):
         description="Processes that serve on the same ports, `auto` for one a core; with more than one, a further process starts "
         "them and replaces those that die. Bounds below are each one's own. Raise it where one core is too little.",
     )
+    supervised: bool = Field(
+        default=False,
+        description="Whether a single worker, too, has a process that replaces it when it dies or is stuck, within half a second "
+        "and with the port kept; costs some 20 MB. Set it where whoever starts the gateway is slower or does not look.",
+    )
+    stuck_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds after which a worker is replaced whose event loop stands still, or of which a run goes on after it "
+        "was told to end; 0 is never. Raise it where the machine itself stands still for longer.",
+    )
     advertised_address: str = Field(
         default="",
         pattern=r"^(\S+:[0-9]{1,5})?$",

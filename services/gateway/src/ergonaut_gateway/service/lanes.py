@@ -119,6 +119,11 @@ class Batch:
         self.is_traced = False
         self.results: Sequence[Mapping[str, Tensor] | Exception] = ()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether some thread is at it."""
+        return bool(self.started_seconds and self.tickets) and not self.results
+
     def compute(self, monotonic: Callable[[], float]) -> None:
         """Run, in whichever thread; what comes of it is left in `results`, one for each request."""
         requests = self._begun()

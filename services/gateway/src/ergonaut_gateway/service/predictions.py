@@ -94,6 +94,10 @@ class Predictions:
         """Whether half of all that may wait is at work."""
         return 2 * self._engine.in_flight > self._engine.limits.waiting
 
+    def overdue_seconds(self) -> float:
+        """How long a run is at work after it was told to end; 0 where none is."""
+        return self._engine.overdue_seconds()
+
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Predict, on the event loop; `done` is called exactly once on it, maybe before this returns. It gets the answer, or
         NotFound, Refused, DeadlineExceeded or another Unavailable, which may have `retry_after_seconds`."""

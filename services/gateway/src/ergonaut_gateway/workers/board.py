@@ -13,7 +13,8 @@ class Kept(IntEnum):
 
 
 _PRESENT, _CONNECTIONS = range(2)
-_COLUMNS = 2 + len(Kept)
+_BEATS, _OVERDUE_MS = range(2 + len(Kept), 4 + len(Kept))
+_COLUMNS = 4 + len(Kept)
 _NUMBER_BYTES = 8
 
 
@@ -42,6 +43,19 @@ class Board:
     def count(self, row: int, connections: int) -> None:
         """So many connections are a worker's."""
         self._set(row, _CONNECTIONS, connections)
+
+    def beat(self, row: int, overdue_seconds: float) -> None:
+        """A worker's loop goes round; a run of its is at work so long after it was told to end, 0 where none is."""
+        self._set(row, _OVERDUE_MS, int(1000 * overdue_seconds))
+        self._set(row, _BEATS, self._get(row, _BEATS) + 1)
+
+    def beats(self, row: int) -> int:
+        """How often a worker's loop went round."""
+        return self._get(row, _BEATS)
+
+    def overdue_seconds(self, row: int) -> float:
+        """How long a run of a worker is at work after it was told to end, as of its last beat."""
+        return self._get(row, _OVERDUE_MS) / 1000
 
     def gives_way(self, row: int) -> bool:
         """Whether another worker that takes callers has fewer connections."""

@@ -7,14 +7,16 @@ nothing in threads, and rests while it forks.
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
 import selectors
 import signal
 import socket
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from prometheus_client import REGISTRY
@@ -26,8 +28,9 @@ from ergonaut_gateway.entrance import bound
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.board import Board
 from ergonaut_gateway.workers.channel import Channel, Kind
-from ergonaut_gateway.workers.merging import Family, Merged, growing, merged, told
+from ergonaut_gateway.workers.merging import Family, Merged, Sample, growing, merged, told
 from ergonaut_gateway.workers.place import GRACE_SECONDS, Seat
+from ergonaut_gateway.workers.pulse import STACK_SECONDS, Because, Pulse, innermost, look_seconds, stack_file
 
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 5.0
@@ -54,11 +57,15 @@ class Worker:
     row: int
     pid: int
     line: socket.socket
+    stack: IO[bytes]
+    pulse: Pulse
     born_seconds: float
     replaces: "Worker | None" = None
     channel: Channel | None = None
     is_ready: bool = False
     is_leaving: bool = False
+    because: Because = Because.ENDED
+    """Why it is replaced, where it is."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it becomes ready, tells its metrics, or ends."""
     has_ended: bool = False
@@ -93,6 +100,7 @@ class Parent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._exit_code = 0
+        self._replaced_because: Counter[Because] = Counter()
         self._was_ready = False
         self._rolling = False
         self._roll_again = False
@@ -123,6 +131,8 @@ class Parent:
         ):
             self._loop.add_signal_handler(number, callback)
         self._do(self._serve_metrics())
+        if self._settings.stuck_seconds:
+            self._do(self._keep_looking())
         log.info("workers start", service="gateway", workers=self._settings.workers)
 
     async def _end(self) -> None:
@@ -138,6 +148,8 @@ class Parent:
             return None
         ours, theirs = socket.socketpair()
         row = next(row for row in range(self._board.rows) if row not in {each.row for each in self._workers})
+        self._board.begin(row)
+        stack = stack_file()
         # A signal for the new worker must not be taken for one of the parent's, whose way to tell it is still there.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -150,11 +162,13 @@ class Parent:
         if pid == 0:
             ours.close()
             self._leave_behind()
-            return Seat(wish.number, row, self._board, self._http, self._grpc, theirs)
+            faulthandler.register(signal.SIGUSR1, stack)
+            return Seat(wish.number, row, self._board, self._http, self._grpc, theirs, stack)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         if pid > 0:
-            worker = Worker(wish.number, row, pid, ours, self._loop.time(), wish.replaces)
+            pulse = Pulse(self._settings.stuck_seconds)
+            worker = Worker(wish.number, row, pid, ours, stack, pulse, self._loop.time(), wish.replaces)
             self._workers.append(worker)
             self._do(self._hear(worker))
         return None
@@ -197,6 +211,7 @@ class Parent:
     def _ended(self, worker: Worker, code: int) -> None:
         self._workers.remove(worker)
         self._board.leave(worker.row)
+        worker.stack.close()
         self._gone = merged([self._gone, growing(worker.page)])
         worker.has_ended = True
         worker.changed.set()
@@ -208,13 +223,14 @@ class Parent:
             self._stop_with(code if code > 0 else 1)
         elif worker.is_leaving:
             log.info("worker left", worker=worker.number, pid=worker.pid, exit_code=code)
-        elif any(each.number == worker.number for each in self._workers):
-            # One of two that stand for each other while all are replaced; the other is there, or will be.
+        elif any(each.number == worker.number and not each.is_leaving for each in self._workers):
+            # One of two that stand for each other while it is replaced; the other is there, or will be.
             log.error("worker died", worker=worker.number, pid=worker.pid, exit_code=code)
         else:
             self._replace(worker, code)
 
     def _replace(self, worker: Worker, code: int) -> None:
+        self._replaced_because[worker.because] += 1
         lived_seconds = self._loop.time() - worker.born_seconds
         pause_seconds = 0.0
         if lived_seconds > LIVED_LONG_SECONDS:
@@ -224,6 +240,43 @@ class Parent:
             self._pauses[worker.number] = min(2 * pause_seconds, LAST_PAUSE_SECONDS)
         log.error("worker died", worker=worker.number, pid=worker.pid, exit_code=code, pause_seconds=pause_seconds)
         self._loop.call_later(pause_seconds, self._wishes.put_nowait, _Start(worker.number))
+
+    # Noticing those that are stuck.
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(look_seconds(self._settings.stuck_seconds))
+            for worker in [each for each in self._workers if not (each.is_leaving or self._stopping)]:
+                row = worker.row
+                because = worker.pulse.look(self._board.beats(row), self._board.overdue_seconds(row))
+                if because is Because.SILENT and worker.because is not because:
+                    worker.because = because
+                    self._do(self._end_silent(worker))
+                elif because is Because.OVERDUE and not self._rolling:
+                    self._relieve(worker)
+
+    async def _end_silent(self, worker: Worker) -> None:
+        """End a worker whose loop stands still, and tell where; its callers are cut off, and may ask again."""
+        os.kill(worker.pid, signal.SIGUSR1)
+        await asyncio.sleep(STACK_SECONDS)
+        if not worker.has_ended:
+            log.error(
+                "worker stuck",
+                worker=worker.number,
+                pid=worker.pid,
+                because=f"its event loop stood still for {self._settings.stuck_seconds:g} s",
+                at=innermost(worker.stack) or "not told, as by a process that the system has stopped",
+            )
+            self._kill(worker)
+
+    def _relieve(self, worker: Worker) -> None:
+        """Have another take the place of a worker that still answers, but has a thread less."""
+        because = f"a run is at work {self._settings.stuck_seconds:g} s after it was told to end"
+        log.error("worker stuck", worker=worker.number, pid=worker.pid, because=because)
+        worker.because = Because.OVERDUE
+        self._replaced_because[worker.because] += 1
+        self._rolling = True
+        self._do(self._replace_each([worker]))
 
     # Replacing all, one by one.
 
@@ -235,11 +288,11 @@ class Parent:
             self._roll_again = True
             return
         self._rolling = True
-        self._do(self._replace_all())
-
-    async def _replace_all(self) -> None:
         log.info("workers are replaced", service="gateway", workers=self._settings.workers)
-        for old in sorted(self._workers, key=lambda each: each.number):
+        self._do(self._replace_each(sorted(self._workers, key=lambda each: each.number)))
+
+    async def _replace_each(self, workers: Sequence[Worker]) -> None:
+        for old in workers:
             if not old.has_ended and not await self._replaced(old):
                 log.error("workers not replaced", beginning_with=old.number)
                 break
@@ -307,7 +360,14 @@ class Parent:
             async with asyncio.timeout(METRICS_SECONDS_MAX):
                 await asyncio.gather(*(_has_told(worker) for worker in list(self._workers)))
         own = [family for family in told(REGISTRY.collect()) if family.name.startswith("process_")]
-        return Merged(merged([own, self._gone, *(worker.page for worker in self._workers)]))
+        return Merged(merged([own, [self._replacements()], self._gone, *(worker.page for worker in self._workers)]))
+
+    def _replacements(self) -> Family:
+        name, documentation = "ergonaut_gateway_workers_replaced", "Workers that were replaced, by why."
+        samples = [
+            Sample(f"{name}_total", {"because": because}, float(self._replaced_because[because])) for because in Because
+        ]
+        return Family(name, documentation, "counter", samples)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 from prometheus_client import REGISTRY
@@ -27,6 +27,7 @@ from ergonaut_gateway.workers.neighbours import (
     NeighbourlyRegistry,
     Neighbours,
 )
+from ergonaut_gateway.workers.pulse import beat_seconds
 
 GRACE_SECONDS = 8.0
 """After the time for requests at work, how long a worker may take to end before the system ends it: a loop that stands still
@@ -65,8 +66,9 @@ class Place(Protocol):
         """The book of endpoints, likewise."""
         ...
 
-    def opened(self, connections: Callable[[], int]) -> None:
-        """Callers are taken in; `connections` says how many there are."""
+    def opened(self, connections: Callable[[], int], overdue_seconds: Callable[[], float]) -> None:
+        """Callers are taken in; `connections` says how many there are, `overdue_seconds` how long a run is at work after it was
+        told to end."""
         ...
 
     async def leave_requested(self) -> bool:
@@ -106,7 +108,7 @@ class Alone:
     def endpoint_book(self, book: EndpointBook) -> EndpointBook:
         return book
 
-    def opened(self, connections: Callable[[], int]) -> None:  # noqa: ARG002 - nobody else needs to know
+    def opened(self, connections: Callable[[], int], overdue_seconds: Callable[[], float]) -> None:  # noqa: ARG002 - nobody else needs to know
         memory.give_back_later()
 
     async def leave_requested(self) -> bool:
@@ -135,6 +137,8 @@ class Seat:
     http: tuple[socket.socket, str]
     grpc: tuple[socket.socket, str]
     line: socket.socket
+    stack: IO[bytes]
+    """Where it writes down where it stands, when it is asked to."""
 
 
 class Crowd:
@@ -154,12 +158,12 @@ class WorkerPlace:
     """One of several processes."""
 
     def __init__(self, seat: Seat, channel: Channel, contexts: tls.Contexts) -> None:
-        seat.board.begin(seat.row)
         self._seat = seat
         self._channel = channel
         self._crowd = Crowd(seat.board, seat.row)
         self._stop = asyncio.Event()
         self._others_serve = False
+        self._overdue_seconds: Callable[[], float] = lambda: 0.0
         http_tls, grpc_tls = contexts
         self.http = SharedEntrance(*seat.http, self._crowd, http_tls)
         self.grpc = SharedEntrance(*seat.grpc, self._crowd, grpc_tls)
@@ -170,7 +174,10 @@ class WorkerPlace:
         """The place for the block, with a line to the parent."""
         contexts = tls.contexts(settings.tls)
         place = cls(seat, Channel(*await asyncio.open_unix_connection(sock=seat.line)), contexts)
-        async with background(place._listen(settings.stop_seconds)):
+        async with (
+            background(place._listen(settings.stop_seconds)),
+            background(place._beat(settings.stuck_seconds)),
+        ):
             try:
                 yield place
             finally:
@@ -191,7 +198,8 @@ class WorkerPlace:
     def endpoint_book(self, book: EndpointBook) -> EndpointBook:
         return NeighbourlyEndpointBook(book, Neighbours(self._seat.board, self._seat.row, Kept.ENDPOINTS))
 
-    def opened(self, connections: Callable[[], int]) -> None:
+    def opened(self, connections: Callable[[], int], overdue_seconds: Callable[[], float]) -> None:
+        self._overdue_seconds = overdue_seconds
         self._crowd.connections = connections
         self._seat.board.enter(self._seat.row)
         self._channel.send(Kind.READY)
@@ -204,6 +212,12 @@ class WorkerPlace:
         await self._stop.wait()
         self._seat.board.leave(self._seat.row)
         return self._others_serve
+
+    async def _beat(self, stuck_seconds: float) -> None:
+        """Show the parent that the loop goes round, for ever; where it does not want to know, never."""
+        while stuck_seconds:
+            self._seat.board.beat(self._seat.row, self._overdue_seconds())
+            await asyncio.sleep(beat_seconds(stuck_seconds))
 
     async def _listen(self, stop_seconds: float) -> None:
         """Do what the parent says, and leave when it is gone: nothing shall stay behind that nobody looks after."""
