@@ -91,6 +91,11 @@ class Engine:
         seconds = sum(batch.lane.threads * (now - batch.started_seconds) for batch in running)
         return seconds + sum(batch.cpu_seconds for batch in ran)
 
+    def overdue_seconds(self) -> float:
+        """How long the oldest run is at work since all who waited for it were answered otherwise; 0 where there is none."""
+        now = self._monotonic()
+        return max((now - work.ended_seconds for work in self._at_work if work.ended_seconds is not None), default=0.0)
+
     async def idle(self) -> None:
         """Wait until all are answered."""
         if self.in_flight:
@@ -105,7 +110,7 @@ class Engine:
         for lane in {*self._turns, *self._due, *self._held}:
             for ticket in list(lane.waiting):
                 lane.give_up(ticket, why)
-        for work in list(self._at_work):
+        for work in self._at_work:
             _give_up(work.batches, why)
         self._threads.close()
 
@@ -120,11 +125,6 @@ class Engine:
             if not lane.waiting:
                 continue
             if lane.dozing is not None and lane.dozing.asleep:
-    def overdue_seconds(self) -> float:
-        """How long the oldest run is at work since all who waited for it were answered otherwise; 0 where there is none."""
-        now = self._monotonic()
-        return max((now - work.ended_seconds for work in self._at_work if work.ended_seconds is not None), default=0.0)
-
                 self._hold(lane)
             elif lane.fits_inline(INLINE_SECONDS_MAX - (now - begun)):
                 now = self._run_here(lane, now)
@@ -199,6 +199,7 @@ class Engine:
                 lane.give_up(ticket, why)
         for work in list(self._at_work):
             _give_up(work.batches, why, began_before)
+            work.notice_end(now)
         if self._at_work or self._held:
             self._sweep_later()
 
@@ -225,15 +226,21 @@ class _Work:
         self.over = False
         self.loop = asyncio.get_running_loop()
         self._told = told
+        self.ended_seconds: float | None = None
+        """Since when its run has been told to end, if it is still at work."""
         self._is_told = False
         """Whether the loop was told and has not come to look yet, so that it need not be woken again."""
+
+    def notice_end(self, now_seconds: float) -> None:
+        """Take into account whether the run that is at work now was told to end."""
+        ending = any(batch.stop.terminate for batch in self.batches if batch.is_running and batch.stop is not None)
+        self.ended_seconds = (self.ended_seconds or now_seconds) if ending else None
 
     def perform(self, monotonic: Callable[[], float]) -> None:
         """Run all, in a thread; each is told of as soon as it is there."""
         last = len(self.batches) - 1
         for index, batch in enumerate(self.batches):
             batch.compute(monotonic)
-            work.notice_end(now)
             self.ran.append(batch)
             # Only now, so that whoever finds this over finds the last batch as well.
             self.over = index == last
@@ -260,16 +267,9 @@ class _Threads:
     def put(self, work: _Work) -> None:
         """Have something done."""
         self.free -= 1
-        self.ended_seconds: float | None = None
-        """Since when its run has been told to end, if it is still at work."""
         if len(self._started) < self._count - self.free:
             # A run that cannot be stopped must not keep the process from ending.
             thread = threading.Thread(target=self._serve, name=f"run-{len(self._started)}", daemon=True)
-    def notice_end(self, now_seconds: float) -> None:
-        """Take into account whether the run that is at work now was told to end."""
-        ending = any(batch.stop.terminate for batch in self.batches if batch.is_running and batch.stop is not None)
-        self.ended_seconds = (self.ended_seconds or now_seconds) if ending else None
-
             self._started.append(thread)
             thread.start()
         self._work.put(work)
