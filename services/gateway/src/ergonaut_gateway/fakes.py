@@ -21,7 +21,7 @@ from ergonaut_gateway.domain.demand import NOTHING_YET, History, Report
 from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
-from ergonaut_gateway.domain.inference import InferenceAnswer
+from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, Signature, TensorSpec
 from ergonaut_gateway.domain.peers import Errand, PeerAway
 from ergonaut_gateway.domain.pipelines.recipes import Recipe
@@ -438,7 +438,13 @@ class FakePeerLink:
         answer = self._there.get(self._address)
         if answer is None or self._closed:
             raise PeerAway("nobody answers")
-        return await answer(errand)
+        try:
+            async with asyncio.timeout(errand.timeout_seconds):
+                return await answer(errand)
+        except NotFound as error:
+            raise Busy(str(error), retry_after_seconds=0.0) from error
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before another gateway had answered") from error
 
     def close(self) -> None:
         self._closed = True
