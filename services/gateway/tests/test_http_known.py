@@ -31,6 +31,9 @@ class KeptTransport(asyncio.Transport):
     def write_eof(self) -> None:
         self.ended = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def close(self) -> None:
         self.ended = True
 

@@ -41,6 +41,11 @@ class Callers:
             who.require(scope)
         return who
 
+    def known_until(self, headers: Mapping[str, str]) -> float:
+        """Until when the caller behind headers need not be looked for again, by this clock; 0 for one who was not found."""
+        known = self._known.get((headers.get("authorization", ""), headers.get(TENANT_METADATA, "")))
+        return known[1] if known is not None else 0.0
+
     def _asked(self, authorization: str, tenant: str) -> tuple[Caller, float]:
         until_seconds = self._now_seconds() + REMEMBERED_SECONDS
         try:

@@ -15,6 +15,15 @@ class PeerGone(Exception):
     """The caller is not there any more; whatever is still written goes nowhere."""
 
 
+class Memo:
+    """What a handler notes of a head, for requests that come with the same one."""
+
+    __slots__ = ("noted",)
+
+    def __init__(self) -> None:
+        self.noted: object = None
+
+
 @dataclass(slots=True)
 class Request:
     """What a caller sent, body included."""
@@ -27,6 +36,8 @@ class Request:
     """By lower-case name; a header that came twice has its values joined by a comma."""
     body: bytes | memoryview
     """Whole and unpacked. Binary tensors may point into it, so it is never changed."""
+    memo: Memo | None = None
+    """Of its head, where that came on this connection before."""
 
 
 class Stream(Protocol):

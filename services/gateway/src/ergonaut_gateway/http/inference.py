@@ -12,7 +12,7 @@ import msgspec
 from ergonaut.errors import Refused, Unavailable
 from ergonaut.keys import Scope
 from ergonaut_common.observe import SpanEnd, opened_span
-from ergonaut_gateway.domain.inference import InferenceAnswer
+from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import ModelRecord, TensorSpec
 from ergonaut_gateway.domain.tallies import Spent, Statistics
 from ergonaut_gateway.domain.tensors import BYTES
@@ -20,13 +20,15 @@ from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.exchange import JSON, Exchange, Headers
+from ergonaut_gateway.http.gathering import Gathering
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.http.unoffered import Unoffered
-from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, Terms, decode_request, encode_answer
+from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, USUAL, Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
 from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, headers_of, metered, traced
+from ergonaut_gateway.service.lanes import Done
 from ergonaut_gateway.service.predictions import Wish
 
 _HEADER_LENGTH = HEADER_LENGTH.lower()
@@ -55,6 +57,7 @@ class InferenceDoor:
         self._catalogue = catalogue
         self._predictions = predictions
         self._callers = callers
+        self._gathering = Gathering(predictions, self)
 
     def add_to(self, router: Router) -> None:
         """Have a router send the protocol's paths here."""
@@ -124,6 +127,11 @@ class InferenceDoor:
 
     def infer(self, exchange: Exchange) -> None:
         """Predict; the answer comes by callback, so that a request costs no task."""
+        if not self._gathering.took(exchange):
+            self.singly(exchange)
+
+    def singly(self, exchange: Exchange) -> None:
+        """Predict for a request by itself."""
         request, values = exchange.request, exchange.path_values
         headers = request.headers
         tenant = self._callers.of(headers).tenant
@@ -140,9 +148,17 @@ class InferenceDoor:
         span = opened_span("infer", headers, model=wish.model)
         if span is not None and span.context is not None:
             wanted = traced(wanted, span.context)
-        ticket = self._predictions.submit(wish, wanted, partial(_answer, exchange, terms, span, footprint))
-        if not exchange.over:
-            exchange.on_gone(ticket.cancel)
+        if terms is USUAL and span is None and footprint is None:
+            self._gathering.note(exchange, wish, self._callers.known_until(headers))
+        self._submit(exchange, wish, wanted, partial(_answer, exchange, terms, span, footprint))
+
+    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest) -> None:
+        """Predict for a usual request that was read."""
+        self._submit(exchange, wish, wanted, partial(self.answer, exchange))
+
+    def answer(self, exchange: Exchange, outcome: InferenceAnswer | BaseException) -> None:
+        """Answer a usual request."""
+        _answer(exchange, USUAL, None, None, outcome)
 
     def index(self, exchange: Exchange) -> None:
         """The models of the caller's tenant, each with its versions; only those that are ready where that is asked for."""
@@ -180,6 +196,11 @@ class InferenceDoor:
         tenant = self._callers.of(exchange.request.headers).tenant
         versions = ready_versions(self._catalogue, tenant)
         answer_json(exchange, {"model_stats": [self._counted(record) for record in versions]})
+
+    def _submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest, done: Done) -> None:
+        ticket = self._predictions.submit(wish, wanted, done)
+        if not exchange.over:
+            exchange.on_gone(ticket.cancel)
 
     def _admit(self, exchange: Exchange) -> None:
         self._callers.of(exchange.request.headers)

@@ -3,9 +3,9 @@ of its body; they are compared here rather than parsed anew, which halves what t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ergonaut_gateway.http.exchange import Request
+from ergonaut_gateway.http.exchange import Memo, Request
 
 HEAD_BYTES_MAX = 1_024
 """Longer heads are parsed each time, so that a thousand connections keep a MiB or two."""
@@ -30,6 +30,7 @@ class KnownHead:
     path: str
     query: str
     headers: Mapping[str, str]
+    memo: Memo = field(default_factory=Memo)
 
     def whole(self, data: bytes) -> Request | None:
         """The request that these bytes are, where they are exactly one with this head and any length."""
@@ -46,7 +47,7 @@ class KnownHead:
         headers = self.headers
         if length != self.length:
             headers = {**headers, "content-length": length.decode()}
-        return Request(self.method, self.path, self.query, headers, data[body_at:])
+        return Request(self.method, self.path, self.query, headers, data[body_at:], self.memo)
 
 
 def known_head(data: bytes, request: Request) -> KnownHead | None:

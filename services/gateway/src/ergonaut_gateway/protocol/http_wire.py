@@ -1,6 +1,6 @@
 """Bodies of `POST .../infer` over HTTP: a JSON document, followed by binary tensors where the binary extension is used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from ergonaut.errors import Refused
-from ergonaut_gateway.domain.batching import Part, Whole
+from ergonaut_gateway.domain.batching import Part
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.tensors import DTYPES, Tensor, datatype_of, from_raw, to_raw
 from ergonaut_gateway.protocol.bounds import (
@@ -52,7 +52,7 @@ JOINT_MIN = 4
 _ROWS = "JSON"
 """Where `Whole.made` has them."""
 
-_USUAL = Terms(by_default=False, by_output={})
+USUAL = Terms(by_default=False, by_output={})
 """Of whoever says nothing of outputs and has no parameters."""
 
 _BINARY_ONLY = {"binary_data_output": True}
@@ -107,7 +107,7 @@ def decode_request(body: bytes | memoryview, header_length: str | None = None) -
         check_outline(body)
     document, inputs = (_flat(body) if header_length is None else None) or _any(body, header_length)
     if not (document.outputs or document.parameters):
-        return InferenceRequest(document.id, inputs), _USUAL
+        return InferenceRequest(document.id, inputs), USUAL
     outputs = tuple(output.name for output in document.outputs)
     if len(set(outputs)) != len(outputs):
         raise Refused("an output is named twice", field="outputs")
@@ -184,20 +184,29 @@ def _joint(answer: InferenceAnswer, part: Part) -> bytes | None:
     # The same batch may be answered under several names, as an endpoint's and its model's.
     key = f"{_ROWS} {answer.model}"
     if key not in whole.made:
-        whole.made[key] = _rows_of(answer, whole)
+        whole.made[key] = _rows_of(answer.model, answer.version, whole.outputs)
     rows: list[bytes] | None = whole.made[key]
     if rows is None:
         return None
     return b'%b]}],"id":%b}' % (rows[begin], dump(answer.id)) if answer.id else rows[begin] + b"]}]}"
 
 
-def _rows_of(answer: InferenceAnswer, whole: Whole) -> list[bytes] | None:
+def encode_rows(model: str, version: int, outputs: Mapping[str, Tensor], ids: Sequence[bytes]) -> list[bytes] | None:
+    """The answers to several usual requests of one row each, whose ids are plain text that needs no escapes; as if each was
+    written by itself. None where an output has no numbers, and each must be."""
+    rows = _rows_of(model, version, outputs)
+    if rows is None:
+        return None
+    return [b'%b]}],"id":"%b"}' % (row, name) if name else row + b"]}]}" for row, name in zip(rows, ids, strict=True)]
+
+
+def _rows_of(model: str, version: int, outputs: Mapping[str, Tensor]) -> list[bytes] | None:
     """The answer of each row, up to the end of its last number. None where an output has no numbers."""
-    if not all(tensor.size and tensor.dtype.kind in "biuf" for tensor in whole.outputs.values()):
+    if not all(tensor.size and tensor.dtype.kind in "biuf" for tensor in outputs.values()):
         return None
     columns: list[Iterable[bytes]] = []
-    opening = dump({"model_name": answer.model, "model_version": str(answer.version)})[:-1] + b',"outputs":['
-    for name, tensor in whole.outputs.items():
+    opening = dump({"model_name": model, "model_version": str(version)})[:-1] + b',"outputs":['
+    for name, tensor in outputs.items():
         described = dump({"name": name, "datatype": datatype_of(tensor), "shape": (1, *tensor.shape[1:])})
         numbers = dump(tensor.reshape(len(tensor), -1))[2:-2].split(b"],[")
         columns += (repeat(opening + described[:-1] + b',"data":['), numbers)

@@ -92,11 +92,12 @@ def flat_tensor(elements: list[float], dtype: np.dtype[Any], shape: Sequence[int
     if not count or not 0 < len(shape) <= RANK_MAX or min(shape) < 0 or math.prod(shape) != count:
         return None
     # Twice as fast as numpy's own ways of reading a list.
-    return np.frombuffer(_packing(count, dtype.char)(*elements), dtype).reshape(shape)
+    return np.frombuffer(packing(count, dtype.char)(*elements), dtype).reshape(shape)
 
 
-@lru_cache(maxsize=64)
-def _packing(count: int, kind: str) -> Callable[..., bytes]:
+@lru_cache(maxsize=128)
+def packing(count: int, kind: str) -> Callable[..., bytes]:
+    """What makes the bytes of so many numbers. Raises OverflowError for one that the type cannot hold."""
     return struct.Struct(f"<{count}{kind}").pack
 
 

@@ -8,7 +8,7 @@ take turns, and the models of a tenant take turns; within a model priorities cou
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -16,7 +16,9 @@ from ergonaut.errors import Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.batching import INLINE_SECONDS_MAX, Turns
 from ergonaut_gateway.domain.inference import Busy, InferenceRequest
+from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.service.holding import Holding
+from ergonaut_gateway.service.joint import Joint, run_at_once
 from ergonaut_gateway.service.lanes import Batch, Lane, Ticket
 
 SWEEP_SECONDS_MAX = 0.25
@@ -54,6 +56,9 @@ class Engine:
         self._idle: asyncio.Event | None = None
         self._due: list[Lane] = []
         self._turn_comes = False
+        self._turn_seconds = 0.0
+        """What runs took on this turn so far."""
+        self._gathering: list[Callable[[], None]] = []
         self._turns: Turns[Lane] = Turns()
         self._held = Holding(self._woken, self._monotonic)
         self._threads = _Threads(limits.threads, self._monotonic)
@@ -70,12 +75,36 @@ class Engine:
         if not lane.due:
             lane.due = True
             self._due.append(lane)
+        self.expect_turn()
+
+    def before_turn(self, come: Callable[[], None]) -> None:
+        """Have this called as each turn begins: by who gathers what comes within one, and submits it or has it run then."""
+        self._gathering.append(come)
+
+    def expect_turn(self) -> None:
+        """Have a turn come, whether anything was submitted or not."""
         if not self._turn_comes:
             self._turn_comes = True
             loop = self._loop
             if loop is None:
                 loop = self._loop = asyncio.get_running_loop()
             loop.call_soon(self._turn)
+
+    def gather(self) -> None:
+        """Take in what was gathered, which nobody counts until then."""
+        for come in self._gathering:
+            come()
+
+    def run_at_once(self, lane: Lane, joint: Joint, wanted: Sequence[str]) -> dict[str, Tensor] | None:
+        """The outputs of requests that were gathered, where they can run on this turn; None where they must be submitted."""
+        limits, count = self.limits, len(joint.rows)
+        waiting_max = min(limits.waiting - self.in_flight, limits.model_waiting - lane.in_flight) + limits.threads
+        if count > waiting_max:
+            return None
+        begun = self._monotonic()
+        outputs = run_at_once(lane, joint, wanted, self._monotonic, INLINE_SECONDS_MAX - self._turn_seconds)
+        self._turn_seconds += self._monotonic() - begun
+        return outputs
 
     def left(self) -> None:
         """Count one request less. Whoever answers for a lane tells this."""
@@ -116,9 +145,14 @@ class Engine:
 
     def _turn(self) -> None:
         """One turn of the loop: run what is short, and let the rest wait for threads."""
-        self._turn_comes = False
+        self._turn_seconds = 0.0
+        try:
+            self.gather()
+        finally:
+            self._turn_comes = False
         due, self._due = self._due, []
-        begun = now = self._monotonic()
+        now = self._monotonic()
+        begun = now - self._turn_seconds
         for lane in due:
             lane.due = False
         for lane in due:

@@ -20,6 +20,7 @@ from ergonaut_gateway.domain.tallies import Runs, Statistics, Tally, statistics
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.ports import Runner
 from ergonaut_gateway.service.batching import Engine
+from ergonaut_gateway.service.joint import Joint
 from ergonaut_gateway.service.lanes import OVER, Lane, Ticket
 from ergonaut_gateway.service.tracing import trace_run
 
@@ -76,6 +77,13 @@ class Served:
         self._tell(ticket, outputs, now_seconds)
         ticket.done = ticket.request = ticket.lane = None
         return True
+
+    def count_at_once(self, joint: Joint, now_seconds: float) -> float:
+        """Count requests that ran at once; what each of them took."""
+        seconds = now_seconds - joint.came_seconds
+        self.tally.add_alike(latency_ms=seconds * 1000, requests=len(joint.rows))
+        self._last_seconds = now_seconds
+        return seconds
 
     def told(self, now: datetime) -> InferenceServed | None:
         """What was served since this was last asked; None where nothing was."""

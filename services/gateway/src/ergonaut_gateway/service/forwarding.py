@@ -69,6 +69,11 @@ class Forwarding(Collector):
         self._here = 0
         self._idle = asyncio.Event()
 
+    @property
+    def spreads(self) -> bool:
+        """Whether others are asked in turn, as this one is."""
+        return self._spreads
+
     def beforehand(self, wish: Wish, ticket: Ticket, version: int) -> Cancellable | None:
         """Send a request on where it is another gateway's turn; None where this one shall do it."""
         if not self._spreads:

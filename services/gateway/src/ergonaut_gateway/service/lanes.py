@@ -262,9 +262,29 @@ class Lane:
             self._wary -= 1
             return False
         count = len(self.waiting)
-        units = sum([ticket.units for ticket in self.waiting]) if count > 1 else self.waiting[0].units
+        units = self._units_waiting() if count > 1 else self.waiting[0].units
         runs = 1 if self.joinable and self.cost.joining_pays(units, count) else count
         return self.cost.seconds(units, runs=runs) <= seconds
+
+    def fits_at_once(self, rows: Tensor, seconds: float) -> bool:
+        """Whether requests of one row each would now run here, by themselves, together, within so long."""
+        count = len(rows)
+        if (
+            self.waiting
+            or count > self.rows_max
+            or not (self.joinable and self._steady and self.cost.runs)
+            or self._wary
+        ):
+            return False
+        if self.dozing is not None and self.dozing.asleep:
+            return False
+        units = rows.size / self._unit_elements
+        return self.cost.seconds(units) <= seconds and (count == 1 or self._joins(units, count))
+
+    def learn_at_once(self, rows: Tensor, seconds: float) -> None:
+        """Take into account how long such requests ran."""
+        self._learn(len(rows), rows.size / self._unit_elements, seconds)
+        self.held_up(seconds)
 
     def held_up(self, seconds: float) -> None:
         """Take into account how long the event loop was held up."""
@@ -290,15 +310,18 @@ class Lane:
         """All that waits."""
         self.drop_late(now_seconds)
         batches: list[Batch] = []
-        joins = self.joinable and len(self.waiting) > 1 and self._joins()
+        joins = self.joinable and len(self.waiting) > 1 and self._joins(self._units_waiting(), len(self.waiting))
         rows_max = self.rows_max if joins else 0
         while self.waiting:
             batches.append(self._batch(rows_max))
         return batches
 
-    def _joins(self) -> bool:
-        """Whether what waits should run as one; now and then it does against all that is known, or nothing new would be."""
-        if self.cost.joining_pays(sum([ticket.units for ticket in self.waiting]), len(self.waiting)):
+    def _units_waiting(self) -> float:
+        return sum([ticket.units for ticket in self.waiting])
+
+    def _joins(self, units: float, count: int) -> bool:
+        """Whether so many should run as one; now and then they do against all that is known, or nothing new would be."""
+        if self.cost.joining_pays(units, count):
             return True
         self._times_apart += 1
         return self._times_apart % TRIED_EVERY == 0
@@ -307,10 +330,7 @@ class Lane:
         """Answer the requests of a batch that ran, and learn from it."""
         results, runs = batch.results, self.runs
         if batch.together and not isinstance(results[0], Exception):
-            runs.add(rows=batch.rows, seconds=batch.seconds)
-            if batch.units != self._units_learned or runs.runs % LEARNED_EVERY == 0:
-                self._units_learned = batch.units
-                self.cost.learn(batch.units, batch.seconds)
+            self._learn(batch.rows, batch.units, batch.seconds)
         ran, waited_seconds = 0, 0.0
         for ticket, result in zip(batch.tickets, results, strict=True):
             if not batch.together and not isinstance(result, Exception):
@@ -325,6 +345,13 @@ class Lane:
         runs.input_seconds += ran * batch.input_seconds
         runs.output_seconds += ran * batch.output_seconds
         runs.cpu_seconds += batch.cpu_seconds
+
+    def _learn(self, rows: int, units: float, seconds: float) -> None:
+        runs = self.runs
+        runs.add(rows=rows, seconds=seconds)
+        if units != self._units_learned or runs.runs % LEARNED_EVERY == 0:
+            self._units_learned = units
+            self.cost.learn(units, seconds)
 
     def _key(self, ticket: Ticket, request: InferenceRequest) -> object:
         """What requests must have in common to run together."""

@@ -43,6 +43,11 @@ class Plan(Protocol):
 class Elsewhere(Protocol):
     """Other gateways, which answer requests for versions of models; what they cannot answer comes back by itself."""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether it takes requests that could run here."""
+        ...
+
     def beforehand(self, wish: "Wish", ticket: Ticket, version: int) -> Cancellable | None:
         """Send on a request that could run here, where it is another's turn; None where it shall run here."""
         ...

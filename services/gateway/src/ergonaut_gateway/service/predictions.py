@@ -22,6 +22,7 @@ from ergonaut_gateway.service.batching import Engine, EngineLimits
 from ergonaut_gateway.service.catalogue import Catalogue, ReadyModel
 from ergonaut_gateway.service.counting import Board, Served
 from ergonaut_gateway.service.energy import Energy
+from ergonaut_gateway.service.joint import Joint, Ran
 from ergonaut_gateway.service.lanes import OVER_ALREADY, Done, Ticket
 from ergonaut_gateway.service.plans import Cancellable, Elsewhere, Plan, Plans
 from ergonaut_gateway.service.telling import Telling
@@ -98,6 +99,11 @@ class Predictions:
         """How long a run is at work after it was told to end; 0 where none is."""
         return self._engine.overdue_seconds()
 
+    @property
+    def rows_at_once_max(self) -> int:
+        """How many requests run together at most."""
+        return self._engine.limits.batch_rows
+
     def submit(self, wish: Wish, request: InferenceRequest, done: Done) -> Cancellable:
         """Predict, on the event loop; `done` is called exactly once on it, maybe before this returns. It gets the answer, or
         NotFound, Refused, DeadlineExceeded or another Unavailable, which may have `retry_after_seconds`."""
@@ -140,6 +146,31 @@ class Predictions:
             served.turn_away(ticket, error, self._clock.monotonic())
         return ticket
 
+    def before_turn(self, come: Callable[[], None]) -> None:
+        """Have this called as each turn of the engine begins, by a door that gathers what comes within one."""
+        self._engine.before_turn(come)
+
+    def expect_turn(self) -> None:
+        """Have a turn come for what was gathered."""
+        self._engine.expect_turn()
+
+    def at_once(self, wish: Wish, joint: Joint) -> Ran | None:
+        """Predict for requests that were gathered, where they would run together on this turn anyway. None where they must be
+        submitted, each by itself, which also tells what is wrong with any of them."""
+        if self._stopping or self._engine.limits.cache_bytes or self._plan_of(wish.tenant, wish.model, wish.version):
+            return None
+        if self.elsewhere is not None and self.elsewhere.spreads:
+            return None
+        try:
+            served = self._find(wish.tenant, wish.model, self._catalogue.find(wish.tenant, wish.model, wish.version))
+            wanted = served.fit.outputs(InferenceRequest("", joint.inputs))
+        except ErgonautError:
+            return None
+        outputs = self._engine.run_at_once(served.lane, joint, wanted)
+        if outputs is None:
+            return None
+        return Ran(served.key[2], outputs, served.count_at_once(joint, self._clock.monotonic()), served.watch)
+
     async def infer(self, tenant: str, model: str, version: str, request: InferenceRequest) -> InferenceAnswer:
         """Predict. Raises NotFound for a model that is not served, Refused for a request that does not fit it."""
         answer: asyncio.Future[InferenceAnswer] = asyncio.get_running_loop().create_future()
@@ -167,6 +198,7 @@ class Predictions:
 
     async def finish(self, *, within_seconds: float) -> None:
         """Take no more requests, and wait until those at work are answered, but not longer than this."""
+        self._engine.gather()
         self._stopping = True
         try:
             async with asyncio.timeout(within_seconds):

@@ -1,0 +1,186 @@
+"""JSON requests that come within one turn of the event loop and are of one form: read in one go, run as one, answered together.
+
+Most requests for predictions come again and again with the same head and the same form of body. Of such a head it is noted who
+asks which model by which form; then a request is cut into its id and its numbers and put with its like, and nothing else is done
+for it alone. Whatever is unlike, or has to wait, goes the way of all other requests, `singly`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from ergonaut_common.observe import get_logger
+from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
+from ergonaut_gateway.http.answers import answer_error
+from ergonaut_gateway.http.exchange import Exchange
+from ergonaut_gateway.protocol.forms import Form, form_of, rows_of
+from ergonaut_gateway.protocol.http_wire import encode_rows
+from ergonaut_gateway.service import Predictions, Wish
+from ergonaut_gateway.service.joint import Joint, Ran
+
+SHEAVES_MAX = 1_024
+"""Kinds of requests that are told apart; there are as many as models that are asked. Beyond it all are forgotten."""
+
+LEARN_EVERY = 16
+"""A caller whose requests are never of one form costs the learning of one in so many."""
+
+log = get_logger(__name__)
+
+
+class Ways(Protocol):
+    """How requests are answered of which each is by itself. What these raise is told to the caller."""
+
+    def singly(self, exchange: Exchange) -> None:
+        """Read a request and have it answered."""
+        ...
+
+    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest) -> None:
+        """Have a usual request answered that was read."""
+        ...
+
+    def answer(self, exchange: Exchange, answer: InferenceAnswer) -> None:
+        """Answer a usual request."""
+        ...
+
+
+class _Sheaf:
+    """The like requests of a turn."""
+
+    __slots__ = ("began_seconds", "cuts", "exchanges", "form", "wish")
+
+    def __init__(self, wish: Wish, form: Form) -> None:
+        self.wish = wish
+        self.form = form
+        """One of those that mean the same."""
+        self.began_seconds = 0.0
+        self.exchanges: list[Exchange] = []
+        self.cuts: list[tuple[bytes, bytes]] = []
+
+    def taken(self) -> tuple[list[Exchange], list[tuple[bytes, bytes]]]:
+        """What came, which is here no longer."""
+        taken = self.exchanges, self.cuts
+        self.exchanges, self.cuts = [], []
+        return taken
+
+
+class _Asker:
+    """What is noted of a head."""
+
+    __slots__ = ("form", "misses", "sheaf", "until_seconds")
+
+    def __init__(self) -> None:
+        self.form: Form | None = None
+        self.sheaf: _Sheaf | None = None
+        self.until_seconds = 0.0
+        """Until when the caller's key need not be looked at."""
+        self.misses = 0
+
+
+class Gathering:
+    """Puts like requests together, and has them answered as the engine's turn begins."""
+
+    def __init__(self, predictions: Predictions, ways: Ways) -> None:
+        self._predictions = predictions
+        self._ways = ways
+        self._sheaves: dict[tuple[object, ...], _Sheaf] = {}
+        self._due: list[_Sheaf] = []
+        self._rows_max = predictions.rows_at_once_max
+        predictions.before_turn(self._answer_all)
+
+    def took(self, exchange: Exchange) -> bool:
+        """Whether a request was put with its like; else it must be answered by itself."""
+        memo = exchange.request.memo
+        asker = memo.noted if memo is not None else None
+        if type(asker) is not _Asker or asker.form is None or (sheaf := asker.sheaf) is None:
+            return False
+        now, body = time.monotonic(), exchange.request.body
+        if now > asker.until_seconds or not isinstance(body, bytes) or (cut := asker.form.cut(body)) is None:
+            return False
+        if not sheaf.exchanges:
+            sheaf.began_seconds = now
+            self._due.append(sheaf)
+            self._predictions.expect_turn()
+        sheaf.exchanges.append(exchange)
+        sheaf.cuts.append(cut)
+        return True
+
+    def note(self, exchange: Exchange, wish: Wish, until_seconds: float) -> None:
+        """Take into account that a head came with a usual request, by a caller who is known until then."""
+        memo, body = exchange.request.memo, exchange.request.body
+        if memo is None or not isinstance(body, bytes):
+            return
+        asker = memo.noted
+        if type(asker) is not _Asker:
+            asker = memo.noted = _Asker()
+        asker.until_seconds = until_seconds
+        if asker.form is not None and asker.form.cut(body) is not None:
+            return
+        asker.misses += 1
+        if asker.misses % LEARN_EVERY == 1:
+            asker.form = form_of(body)
+            asker.sheaf = self._sheaf(wish, asker.form) if asker.form is not None else None
+
+    def _sheaf(self, wish: Wish, form: Form) -> _Sheaf:
+        key = (wish.tenant, wish.model, wish.version, form.name, form.shape)
+        sheaf = self._sheaves.get(key)
+        if sheaf is None:
+            if len(self._sheaves) >= SHEAVES_MAX:
+                self._sheaves.clear()
+            sheaf = self._sheaves[key] = _Sheaf(wish, form)
+        return sheaf
+
+    def _answer_all(self) -> None:
+        due, self._due = self._due, []
+        models = [(sheaf.wish.tenant, sheaf.wish.model) for sheaf in due]
+        for sheaf, model in zip(due, models, strict=True):
+            exchanges, cuts = sheaf.taken()
+            # Where a model is asked in several ways at once, only the engine can put all of that together.
+            rows_max = self._rows_max if models.count(model) == 1 else 0
+            try:
+                for at in range(0, len(exchanges), rows_max or len(exchanges)):
+                    end = at + (rows_max or len(exchanges))
+                    self._answer(sheaf, exchanges[at:end], cuts[at:end], at_once=bool(rows_max))
+            except Exception as error:
+                log.exception("requests not answered", model=sheaf.wish.model)
+                for exchange in exchanges:
+                    if not exchange.over:
+                        answer_error(exchange, error)
+
+    def _answer(
+        self, sheaf: _Sheaf, exchanges: list[Exchange], cuts: Sequence[tuple[bytes, bytes]], *, at_once: bool
+    ) -> None:
+        form, wish = sheaf.form, sheaf.wish
+        rows = rows_of([numbers for _, numbers in cuts], form.count)
+        if rows is None:
+            # Some are wrong, or odd. Which ones, and what to tell their callers, shows when each is read with care.
+            for exchange in exchanges:
+                _tried(exchange, partial(self._ways.singly, exchange))
+            return
+        ids = [request_id for request_id, _ in cuts]
+        joint = Joint(form.name, rows.reshape(len(rows), *form.shape), sheaf.began_seconds)
+        ran = self._predictions.at_once(wish, joint) if at_once else None
+        if ran is not None:
+            self._answer_ran(wish, exchanges, ran, ids)
+            ran.watched(joint, ids)
+            return
+        for at, exchange in enumerate(exchanges):
+            wanted = InferenceRequest(ids[at].decode(), {form.name: joint.rows[at : at + 1]})
+            _tried(exchange, partial(self._ways.submit, exchange, wish, wanted))
+
+    def _answer_ran(self, wish: Wish, exchanges: Sequence[Exchange], ran: Ran, ids: Sequence[bytes]) -> None:
+        bodies = encode_rows(wish.model, ran.version, ran.outputs, ids)
+        if bodies is not None:
+            for exchange, body in zip(exchanges, bodies, strict=True):
+                exchange.answer(200, body)
+            return
+        for at, exchange in enumerate(exchanges):
+            outputs = {name: tensor[at : at + 1] for name, tensor in ran.outputs.items()}
+            self._ways.answer(exchange, InferenceAnswer(ids[at].decode(), wish.model, ran.version, outputs))
+
+
+def _tried(exchange: Exchange, answer: Callable[[], None]) -> None:
+    try:
+        answer()
+    except Exception as error:
+        answer_error(exchange, error)
