@@ -23,7 +23,8 @@ from engines import Engines, running_engines
 from temporal_world import SOURCE, working
 from worlds import FakeWorld, archive
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+"""A busy machine takes long to start a process; who waits for what comes soon waits no longer for it."""
 
 
 async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:

@@ -93,6 +93,12 @@ class Engines:
     async def kinds(self) -> list[str]:
         return [event["kind"] for event in await self.told() if event["kind"] != "runs.run.progressed"]
 
+    async def kinds_of(self, stream: str) -> list[str]:
+        """The kinds of all that a stream holds, in its order."""
+        last = (await self.bus.jetstream.stream_info(stream)).state.last_seq
+        messages = [await self.bus.jetstream.get_msg(stream, sequence) for sequence in range(1, last + 1)]
+        return [str(message.subject).split(".", 3)[3].rpartition(".")[0] for message in messages]
+
     def marks(self) -> list[str]:
         marks = self.folder / "marks"
         return marks.read_text().split() if marks.exists() else []

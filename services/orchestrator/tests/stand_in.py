@@ -1,4 +1,4 @@
-"""A scheduler that answers PlanJob over real gRPC, for tests of those who ask it: the contract's own stub."""
+"""A scheduler that answers PlanJob and a ledger that tells what runs used, over real gRPC, for tests of those who ask them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from ergonaut.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ergonaut.api.scheduling.v1 import scheduling_pb2, scheduling_pb2_grpc
 from ergonaut.jobs import Plan
 from ergonaut.jobs_proto import plan_to_proto
@@ -34,4 +35,25 @@ async def scheduling(scheduler: Scheduler, keys: KeyRing, address: str = "127.0.
 
     name = scheduling_pb2.DESCRIPTOR.services_by_name["SchedulingService"].full_name
     async with serving(address, service="scheduler", add=add, keys=keys, names=[name]) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+class Ledger(ledger_pb2_grpc.LedgerServiceServicer):
+    """Knows that every run has ended, and what it used."""
+
+    async def GetRunFootprint(self, request: Any, context: Any) -> Any:
+        told = ledger_pb2.GetRunFootprintResponse(energy_joules=120.0)
+        told.run.ended_at.GetCurrentTime()
+        told.components.add(component="cpu", method="model", energy_joules=120.0, range_fraction=0.5)
+        return told
+
+
+@asynccontextmanager
+async def ledger(keys: KeyRing) -> AsyncIterator[str]:
+    """Answer while the block runs; gives the address."""
+
+    def add(server: grpc.aio.Server) -> None:
+        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(Ledger(), server)
+
+    async with serving("127.0.0.1:0", service="ledger", add=add, keys=keys, names=[]) as server:
         yield f"127.0.0.1:{server.port}"

@@ -48,12 +48,7 @@ class Rolling:
         return [(route.name, route.version, route.weight) for route in routes]
 
     async def told(self) -> list[str]:
-        info = await self.engines.bus.jetstream.stream_info("ERGONAUT_MODELS")
-        messages = [
-            await self.engines.bus.jetstream.get_msg("ERGONAUT_MODELS", sequence)
-            for sequence in range(1, info.state.last_seq + 1)
-        ]
-        return [str(message.subject).split(".", 3)[3].rpartition(".")[0] for message in messages]
+        return await self.engines.kinds_of("ERGONAUT_MODELS")
 
 
 @pytest.fixture

@@ -102,9 +102,12 @@ class FakeLineages:
         self.lineage = lineage
         self.asked: list[tuple[str, str]] = []
         self.late_for = 0
+        self.is_away = False
 
     async def of_run(self, tenant: str, run_id: str) -> Lineage | None:
         self.asked.append((tenant, run_id))
+        if self.is_away:
+            raise Unavailable("the ledger is away")
         if self.late_for:
             self.late_for -= 1
             return None

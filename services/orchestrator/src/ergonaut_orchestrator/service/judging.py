@@ -2,8 +2,9 @@
 repeated: the same file is the same version, and rows have the same answers."""
 
 import asyncio
+import contextlib
 
-from ergonaut.errors import Conflict, NotFound
+from ergonaut.errors import Conflict, NotFound, Unavailable
 from ergonaut.events.retraining import RetrainingFinished
 from ergonaut.retraining import CHALLENGER, Compared
 from ergonaut_common.clock import Clock
@@ -83,10 +84,11 @@ class Judging:
             return 0
 
     async def _lineage(self, tenant: str, run_id: str) -> Lineage:
-        """What the run used; where the ledger does not say soon, that is left untold, which is not 0."""
+        """What the run used; where the ledger does not say soon, or is away, that is left untold, which is not 0."""
         for _ in range(LINEAGE_LOOKS):
-            if lineage := await self._lineages.of_run(tenant, run_id):
-                return lineage
+            with contextlib.suppress(Unavailable):
+                if lineage := await self._lineages.of_run(tenant, run_id):
+                    return lineage
             await self._clock.sleep(LINEAGE_PAUSE_SECONDS)
         log.warning("what a run used is not known", run_id=run_id)
         return Lineage()
