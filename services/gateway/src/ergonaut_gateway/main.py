@@ -66,7 +66,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         endpoints = await stack.enter_async_context(serving_endpoints(settings, bus, served, quality, place))
         callers = Callers(keys)
         router = _router(served, quality, callers)
-        await stack.enter_async_context(serving_openai(settings, bus, callers, router, predictions.energy))
+        await stack.enter_async_context(serving_openai(settings, bus, callers, router, predictions))
         add = door(models, catalogue, predictions, pipeline_door(pipelines), endpoint_door(endpoints))
         grpc = await stack.enter_async_context(h2.opened(add, predictions, keys, NAMES, h2_limits(settings)))
         http = await stack.enter_async_context(opened_http(place.http, router, http_limits(settings), h2_factory=grpc))

@@ -264,8 +264,15 @@ class Decoder(Protocol):
 class LanguageModel(Protocol):
     """A model that answers: what goes on with texts, and what makes them of tokens and conversations."""
 
-    tokenizer: Tokenizer
-    decoder: Decoder
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What cuts texts for it."""
+        ...
+
+    @property
+    def decoder(self) -> Decoder:
+        """What goes on with them."""
+        ...
 
     def conversation(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[int]:
         """The tokens of a conversation, up to where the answer begins. Raises Refused for one that cannot be written down."""

@@ -5,16 +5,17 @@ from contextlib import asynccontextmanager
 
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import SystemClock
+from ergonaut_gateway.assembly.text import text_models
 from ergonaut_gateway.domain.electricity import Electricity
 from ergonaut_gateway.http import Callers, Router
 from ergonaut_gateway.openai import Reporting, opened_door
-from ergonaut_gateway.service.energy import Energy
+from ergonaut_gateway.service import Predictions
 from ergonaut_gateway.settings import Settings
 
 
 @asynccontextmanager
 async def serving_openai(
-    settings: Settings, bus: Bus, callers: Callers, router: Router, energy: Energy
+    settings: Settings, bus: Bus, callers: Callers, router: Router, predictions: Predictions
 ) -> AsyncIterator[None]:
     """Answer its paths while the block runs; nothing where no file of routes is named. Raises Refused."""
     if not settings.openai_routes:
@@ -25,10 +26,10 @@ async def serving_openai(
     from ergonaut_gateway.service.places import Places
 
     def host() -> Electricity | None:
-        rate = energy.rate()
+        rate = predictions.energy.rate()
         return rate.electricity if rate is not None else None
 
-    async with following_hours(bus, SystemClock()) as hours:
+    async with following_hours(bus, SystemClock()) as hours, text_models(predictions) as local:
         reporting = Reporting(bus, settings.report_seconds, Places(hours.now, host))
-        async with opened_door(settings.openai_routes, callers, router, reporting):
+        async with opened_door(settings.openai_routes, callers, router, reporting, local):
             yield

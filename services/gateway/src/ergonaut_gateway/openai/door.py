@@ -11,9 +11,9 @@ import httpx
 import orjson
 from prometheus_client import REGISTRY
 
-from ergonaut.errors import ErgonautError
+from ergonaut.errors import ErgonautError, Refused
 from ergonaut.keys import Scope
-from ergonaut_common.clock import SystemClock
+from ergonaut_common.clock import Clock, SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_gateway.http import Callers, Router
 from ergonaut_gateway.http.answers import answer_json, told
@@ -21,10 +21,12 @@ from ergonaut_gateway.http.exchange import Exchange
 from ergonaut_gateway.openai.domain.documents import document_of
 from ergonaut_gateway.openai.domain.events import EventTooLong, Passing, with_figures
 from ergonaut_gateway.openai.errors import OpenAiError, no_upstream, wrong
+from ergonaut_gateway.openai.local.making import local_upstream
+from ergonaut_gateway.openai.local.models import LocalModels
 from ergonaut_gateway.openai.reporting import Reporting
-from ergonaut_gateway.openai.routes import load_routes
-from ergonaut_gateway.openai.service import CONNECTIONS_MAX, Route, Routing, Served
-from ergonaut_gateway.openai.upstream import UpstreamFailed
+from ergonaut_gateway.openai.routes import AnyUpstream, RouteConfig, UpstreamConfig, load_routes
+from ergonaut_gateway.openai.service import CONNECTIONS_MAX, Make, Route, Routing, Served
+from ergonaut_gateway.openai.upstream import Asking, Upstream, UpstreamFailed
 from ergonaut_gateway.service.telling import Telling
 
 PREFIXES = ("/openai/v1", "/v1")
@@ -42,7 +44,9 @@ FIGURES_HEADER = "x-ergonaut-usage"
 
 
 @asynccontextmanager
-async def serving_routes(routes: str, callers: Callers, router: Router, reporting: Reporting) -> AsyncIterator[None]:
+async def serving_routes(
+    routes: str, callers: Callers, router: Router, reporting: Reporting, local: LocalModels | None
+) -> AsyncIterator[None]:
     """Answer the paths by the routes of a file while the block runs. Raises Refused."""
     config = load_routes(Path(routes))
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
@@ -50,7 +54,8 @@ async def serving_routes(routes: str, callers: Callers, router: Router, reportin
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
         clock = SystemClock()
         telling = Telling(reporting.announcer, of="completions")
-        routing = Routing(config, client, telling, clock, reporting.places)
+
+        routing = Routing(config, _maker(client, clock, local), telling, clock, reporting.places)
         OpenAiDoor(routing, callers).add_to(router)
         REGISTRY.register(routing.counting)
         try:
@@ -59,6 +64,19 @@ async def serving_routes(routes: str, callers: Callers, router: Router, reportin
             await routing.counting.report()
         finally:
             REGISTRY.unregister(routing.counting)
+
+
+def _maker(client: httpx.AsyncClient, clock: Clock, local: LocalModels | None) -> Make:
+    """Makes upstreams of all kinds."""
+
+    def make(name: str, upstream: AnyUpstream, route: RouteConfig) -> Asking:
+        if isinstance(upstream, UpstreamConfig):
+            return Upstream(upstream, route, client, clock)
+        if local is None:
+            raise Refused(f"models.{name}: no models run here")
+        return local_upstream(name, upstream, route, local, clock)
+
+    return make
 
 
 class OpenAiDoor:
@@ -138,7 +156,7 @@ async def _stream(exchange: Exchange, served: Served, passing: Passing) -> None:
         # The status is long sent; clients raise at an event with an error, and miss [DONE].
         served.failed = True
         failure = no_upstream(served.route.name, 502, str(error))
-        await stream.write(b"data: " + orjson.dumps(_told(failure)) + b"\n\n")
+        await stream.write(b"data: " + orjson.dumps(failure.document) + b"\n\n")
     finally:
         served.used = passing.used
     stream.close()
@@ -147,17 +165,13 @@ async def _stream(exchange: Exchange, served: Served, passing: Passing) -> None:
 def answer_failure(exchange: Exchange, error: BaseException) -> None:
     """Answer that something went wrong, in OpenAI's form."""
     if isinstance(error, OpenAiError):
-        answer_json(exchange, _told(error), status=error.status, headers=list(error.headers.items()))
+        answer_json(exchange, error.document, status=error.status, headers=list(error.headers.items()))
         return
     status, sentence, headers = told(exchange, error)
     kind = "invalid_request_error" if isinstance(error, ErgonautError) and status < 500 else "server_error"
     code = {401: "invalid_api_key", 403: "not_allowed"}.get(status)
     document = {"error": {"message": sentence, "type": kind, "code": code, "param": None}}
     answer_json(exchange, document, status=status, headers=headers)
-
-
-def _told(error: OpenAiError) -> dict[str, Any]:
-    return {"error": {"message": str(error), "type": error.kind, "code": error.code, "param": error.param}}
 
 
 def _body(exchange: Exchange) -> dict[str, Any]:

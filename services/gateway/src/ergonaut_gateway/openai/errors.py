@@ -1,6 +1,7 @@
 """What can go wrong between a caller and the upstreams, in OpenAI's words. The service raises it, the door writes it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ergonaut.errors import ErgonautError
 
@@ -25,10 +26,21 @@ class OpenAiError(ErgonautError):
         self.param = param
         self.headers = dict(headers or {})
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """As it stands in an answer."""
+        return {"error": {"message": str(self), "type": self.kind, "code": self.code, "param": self.param}}
+
 
 def wrong(message: str, param: str | None = None) -> OpenAiError:
     """The request cannot be understood."""
     return OpenAiError(message, status=400, kind="invalid_request_error", code="invalid_value", param=param)
+
+
+def too_long(message: str, param: str | None = None) -> OpenAiError:
+    """A text has more tokens than the model takes."""
+    kind, code = "invalid_request_error", "context_length_exceeded"
+    return OpenAiError(message, status=400, kind=kind, code=code, param=param)
 
 
 def no_model(model: str) -> OpenAiError:

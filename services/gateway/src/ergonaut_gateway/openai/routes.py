@@ -1,16 +1,18 @@
 """The routes of the OpenAI-compatible door, read from a YAML or JSON file and checked when the gateway starts."""
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, HttpUrl, Tag, ValidationError, model_validator
 
 from ergonaut.carbon.factors import yearly_factor
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.electricity import Electricity, Place
+from ergonaut_gateway.domain.text.vectors import Pooling
 from ergonaut_gateway.openai.domain.breaker import BreakerRule
 from ergonaut_gateway.openai.domain.usage import Rates, TokenEnergy
 
@@ -23,7 +25,7 @@ class _Part(BaseModel):
 
 
 class Kind(StrEnum):
-    """What an upstream is; both speak OpenAI's protocol, Ollama below /v1 of its address."""
+    """What a server is; both speak OpenAI's protocol, Ollama below /v1 of its address."""
 
     OPENAI = "openai"
     OLLAMA = "ollama"
@@ -62,22 +64,32 @@ class _Figures(_Part):
         return self
 
 
-class UpstreamConfig(_Figures):
+class _Upstream(_Figures):
+    """What all that a route may ask have in common."""
+
+    model: str = ""
+    """What the model is called there; empty is the same name."""
+    weight: float = Field(default=1.0, ge=0)
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_window_seconds: float = Field(default=30.0, gt=0)
+    breaker_open_seconds: float = Field(default=10.0, gt=0)
+
+    @property
+    def breaker(self) -> BreakerRule:
+        """When this upstream is left alone."""
+        return BreakerRule(self.breaker_failures, self.breaker_window_seconds, self.breaker_open_seconds)
+
+
+class UpstreamConfig(_Upstream):
     """One server that a route may ask."""
 
     kind: Kind = Kind.OPENAI
     url: HttpUrl
     """Its base, as https://api.openai.com/v1; of Ollama as http://127.0.0.1:11434."""
-    model: str = ""
-    """What the model is called there; empty is the same name."""
-    weight: float = Field(default=1.0, ge=0)
     here: bool = False
     """Whether it runs on this host, so that its energy weighs and costs what telemetry says of this host's."""
     key_env: str = ""
     key_file: str = ""
-    breaker_failures: int = Field(default=5, ge=1)
-    breaker_window_seconds: float = Field(default=30.0, gt=0)
-    breaker_open_seconds: float = Field(default=10.0, gt=0)
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -93,16 +105,71 @@ class UpstreamConfig(_Figures):
         base = str(self.url).rstrip("/")
         return f"{base}/v1" if self.kind is Kind.OLLAMA and not base.endswith("/v1") else base
 
-    @property
-    def breaker(self) -> BreakerRule:
-        """When this upstream is left alone."""
-        return BreakerRule(self.breaker_failures, self.breaker_window_seconds, self.breaker_open_seconds)
+
+class OnnxConfig(_Upstream):
+    """A model that runs in the gateway: of the registry for vectors, which needs a `tokenizer`, or of a `folder` for answers."""
+
+    kind: Literal["onnx"]
+    here: Literal[True] = True
+    tokenizer: Path | None = None
+    """The tokenizer.json of a model of the registry."""
+    version: str = ""
+    """Its version, by number or alias; empty is the one that is served by default."""
+    tenant: str = ""
+    """Whose it is; empty is the caller's."""
+    pooling: Pooling = Pooling.MEAN
+    normalized: bool = True
+    """Whether vectors are made of length 1."""
+    tokens_max: int = Field(default=512, ge=2, le=100_000)
+    """Of one text."""
+    truncated: bool = False
+    """Whether longer texts are cut rather than refused."""
+    output: str = ""
+    """The output that is the vectors; empty finds it by its name."""
+    folder: Path | None = None
+    """Where the files of a model that answers are."""
+    context_tokens_max: int | None = Field(default=None, ge=2)
+    """Less than the model's context, so that answers take less memory."""
+    at_once: int = Field(default=2, ge=1, le=64)
+    """Answers that are gone on with in turn; each keeps the keys and values of its context in memory."""
+    waiting_max: int = Field(default=16, ge=0)
+    threads: int = Field(default=1, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _one_kind_of_model(self) -> Self:
+        if (self.tokenizer is None) == (self.folder is None):
+            raise ValueError(
+                "give `tokenizer` for a model of the registry that makes vectors, or `folder` for one that answers"
+            )
+        # Where it is made use of nowhere, somebody expects what will not be.
+        idle = _OF_ANSWERS if self.folder is None else _OF_VECTORS
+        set_in_vain = sorted(idle & self.model_fields_set)
+        if set_in_vain:
+            raise ValueError(
+                f"{', '.join(set_in_vain)} has no meaning beside {'tokenizer' if self.tokenizer else 'folder'}"
+            )
+        return self
+
+
+_OF_VECTORS = {"version", "tenant", "pooling", "normalized", "tokens_max", "truncated", "output", "model"}
+_OF_ANSWERS = {"context_tokens_max", "at_once", "waiting_max", "threads"}
+
+
+def _sort(upstream: object) -> str:
+    """Which form an upstream of the file has."""
+    return "onnx" if isinstance(upstream, Mapping) and upstream.get("kind") == "onnx" else "server"
+
+
+_SORTS = ("onnx", "server")
+
+AnyUpstream = UpstreamConfig | OnnxConfig
+_Sorted = Annotated[Annotated[UpstreamConfig, Tag("server")] | Annotated[OnnxConfig, Tag("onnx")], Discriminator(_sort)]
 
 
 class RouteConfig(_Figures):
     """Who may ask for a model, whom it is asked of, and how it is counted."""
 
-    upstreams: tuple[UpstreamConfig, ...] = Field(min_length=1)
+    upstreams: tuple[_Sorted, ...] = Field(min_length=1)
     tenants: tuple[str, ...] = ()
     """Who may use the route; empty is every tenant."""
     requests_per_minute: float | None = Field(default=None, ge=1)
@@ -119,12 +186,12 @@ class RouteConfig(_Figures):
         """Whether a tenant may use the route."""
         return not self.tenants or tenant in self.tenants
 
-    def place_of(self, upstream: UpstreamConfig) -> Place:
+    def place_of(self, upstream: AnyUpstream) -> Place:
         """Where an upstream's answers are made, as far as it or the route says."""
         says = upstream if upstream.here or upstream.zone or upstream.carbon_grams_per_kwh is not None else self
         return Place(says.zone, says.carbon_grams_per_kwh, here=upstream.here)
 
-    def rates_of(self, upstream: UpstreamConfig, electricity: Electricity) -> Rates:
+    def rates_of(self, upstream: AnyUpstream, electricity: Electricity) -> Rates:
         """By which tokens of an upstream become figures, given what is drawn where it runs."""
         return Rates(
             _first(upstream.usd_per_million_input, self.usd_per_million_input),
@@ -162,7 +229,8 @@ def load_routes(path: Path) -> RoutesConfig:
         return RoutesConfig.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
+        # The form by which an upstream was read, behind models.NAME.upstreams.PLACE, stands in no file.
+        field = ".".join(str(part) for at, part in enumerate(first["loc"]) if at != 4 or part not in _SORTS)
         raise Refused(f"{path}: {field or 'the whole'}: {first['msg']}") from None
 
 

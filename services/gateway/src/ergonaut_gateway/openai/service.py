@@ -8,16 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.counting import Counting
 from ergonaut_gateway.openai.domain.choice import order, pause_seconds
 from ergonaut_gateway.openai.domain.usage import Figures, Rates
 from ergonaut_gateway.openai.errors import OpenAiError, crowded, no_model, no_upstream, too_late, wrong
 from ergonaut_gateway.openai.limits import RateLimits
-from ergonaut_gateway.openai.routes import RouteConfig, RoutesConfig
-from ergonaut_gateway.openai.upstream import Asked, Asking, Reply, Upstream, UpstreamFailed
+from ergonaut_gateway.openai.routes import AnyUpstream, RouteConfig, RoutesConfig
+from ergonaut_gateway.openai.upstream import Asked, Asking, Reply, UpstreamFailed
 from ergonaut_gateway.service.places import Places
 from ergonaut_gateway.service.telling import Telling
 
@@ -27,6 +25,9 @@ CONNECTIONS_MAX = 512
 Draw = Callable[[], float]
 """Gives numbers in [0, 1), by which requests and pauses are spread."""
 
+Make = Callable[[str, AnyUpstream, RouteConfig], Asking]
+"""Makes an upstream of a route, by the route's name. Raises Refused."""
+
 draw_by_chance = random.SystemRandom().random
 """Processes that start alike must not draw alike."""
 
@@ -34,11 +35,11 @@ draw_by_chance = random.SystemRandom().random
 class Route:
     """One model's name: its upstreams and what is at work."""
 
-    def __init__(self, name: str, config: RouteConfig, client: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, name: str, config: RouteConfig, make: Make) -> None:
         self.name = name
         self.config = config
         self.limits = RateLimits(config)
-        self.upstreams = [Upstream(upstream, config, client, clock) for upstream in config.upstreams]
+        self.upstreams = [make(name, upstream, config) for upstream in config.upstreams]
         self.at_work = 0
 
     @property
@@ -68,13 +69,13 @@ class Routing:
     def __init__(
         self,
         config: RoutesConfig,
-        client: httpx.AsyncClient,
+        make: Make,
         telling: Telling,
         clock: Clock,
         places: Places | None = None,
         draw: Draw = draw_by_chance,
     ) -> None:
-        self._routes = {name: Route(name, route, client, clock) for name, route in config.models.items()}
+        self._routes = {name: Route(name, route, make) for name, route in config.models.items()}
         self._clock = clock
         self._places = places or Places()
         self._draw = draw

@@ -13,7 +13,7 @@ import orjson
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.domain.breaker import Breaker
 from ergonaut_gateway.openai.domain.measured import Measuring, elsewhere
-from ergonaut_gateway.openai.routes import RouteConfig, UpstreamConfig, key_of
+from ergonaut_gateway.openai.routes import AnyUpstream, RouteConfig, UpstreamConfig, key_of
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """A whole answer that is not streamed; embeddings of many texts take some MB."""
@@ -100,11 +100,13 @@ class Reply:
 class Asking(Protocol):
     """An upstream of a route, wherever it runs."""
 
-    config: UpstreamConfig
-    """By which its answers are weighed, and where it says that it runs."""
-    config: UpstreamConfig
     weight: float
     breaker: Breaker
+
+    @property
+    def config(self) -> AnyUpstream:
+        """By which its answers are weighed, and where it says that it runs."""
+        ...
 
     async def ask(self, asked: Asked) -> Reply:
         """Ask, and wait for the beginning of an answer. Raises UpstreamFailed."""

@@ -31,6 +31,11 @@ def unknown_rate() -> Rate | None:
     return None
 
 
+def no_seconds() -> float:
+    """What others count where there are none."""
+    return 0.0
+
+
 class Energy(Collector):
     """Shares out what a gateway's process uses."""
 
@@ -41,6 +46,8 @@ class Energy(Collector):
         """What a CPU-second is charged now."""
         self.idle = Used()
         """What the process uses when nobody asks."""
+        self.elsewhere: Callable[[], float] = no_seconds
+        """CPU-seconds of the process that others count, so that they are nobody's here."""
         self._board = board
         self._engine = engine
         self._clock = clock
@@ -53,7 +60,7 @@ class Energy(Collector):
 
     def look(self) -> None:
         """Share out what was used since the last look."""
-        now, has_seconds = self._clock.monotonic(), self._process_seconds()
+        now, has_seconds = self._clock.monotonic(), self._process_seconds() - self.elsewhere()
         counted = {key: _counted(served) for key, served in self._board.served.items()}
         grown = {key: _grown(each, self._counted.get(key, (0.0, 0))) for key, each in counted.items()}
         moment = Moment(
