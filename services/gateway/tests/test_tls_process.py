@@ -14,10 +14,19 @@ from uuid import uuid4
 
 import grpc
 import httpx
+import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
+from ergonaut.cli import models
+from ergonaut.client import AsyncClient
+from ergonaut.local.home import SERVICES
 from ergonaut_common.testing import key_ring_file
+from ergonaut_gateway.adapters.peers import GrpcPeerLinks
+from ergonaut_gateway.domain.inference import InferenceRequest
+from ergonaut_gateway.domain.peers import Errand
 
 from .certificates import Authority, Certificate
 from .onnx_models import NUMPY_TO_ONNX, doubling, identity
@@ -163,3 +172,53 @@ async def test_a_key_without_a_certificate_is_a_wrong_setting(secure: Secure) ->
     with secure.site.process.running():
         assert await asyncio.to_thread(secure.site.process.exit_code) == 78
     assert "name both" in secure.site.process.log.read_text()
+
+
+@pytest.mark.parametrize("needs_certificate", [False, True])
+async def test_the_client_and_the_command_line_call_addresses_that_say_https(
+    secure: Secure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, needs_certificate: bool
+) -> None:
+    process, caller = secure.site.process, secure.authority.signed("caller")
+    if needs_certificate:
+        process.environment["ERGONAUT_GATEWAY_TLS_CLIENT_CA"] = str(secure.authority.file)
+        monkeypatch.setenv("ERGONAUT_TLS_CLIENT_CERTIFICATE", str(caller.certificate))
+        monkeypatch.setenv("ERGONAUT_TLS_CLIENT_KEY", str(caller.key))
+    for service in SERVICES:
+        monkeypatch.setenv(f"ERGONAUT_{service.upper()}_ADDRESS", f"https://{process.address}")
+    monkeypatch.setenv("ERGONAUT_GATEWAY_HTTP_ADDRESS", f"https://{secure.site.http_address}")
+    monkeypatch.setenv("ERGONAUT_API_KEY", process.keys[secure.site.tenant])
+    monkeypatch.setenv("ERGONAUT_TLS_CA", str(secure.authority.file))
+    model, app = tmp_path / "doubling.onnx", typer.Typer()
+    models.register(app)
+    model.write_bytes(doubling())
+    with process.running():
+        async with secure.healthy(caller if needs_certificate else None):
+            deployed = await asyncio.to_thread(CliRunner().invoke, app, ["deploy", str(model), "--name", "doubling"])
+            assert deployed.exit_code == 0, deployed.output
+            assert f"https://{secure.site.http_address}/v2/models/doubling" in deployed.output.replace("\n", "")
+            async with AsyncClient() as client:
+                [y, *_] = await client.models.predict("doubling", [X])
+            assert y["data"] == [2, 4, 6]
+
+
+async def test_gateways_send_each_other_requests_over_tls(
+    secure: Secure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = secure.site
+    site.process.environment |= {
+        "ERGONAUT_GATEWAY_ADVERTISED_ADDRESS": site.process.address,
+        "ERGONAUT_GATEWAY_BALANCING": "off",
+    }
+    with site.process.running():
+        async with secure.healthy() as stub:
+            await deploy(stub, site, doubling())
+        monkeypatch.setenv("ERGONAUT_TLS_CA", str(secure.authority.file))
+        key = Path(site.process.environment["ERGONAUT_SERVICE_KEY_FILE"]).read_text()
+        links = GrpcPeerLinks(key, "another")
+        link = links.open(site.process.address, tls=True)
+        request = InferenceRequest("", {"x": np.array([[1, 2, 3]], np.float32)})
+        errand = Errand(site.tenant, "doubling", 1, request, PATIENCE_SECONDS)
+        answer = await link.ask(errand)
+        link.close()
+        await links.closed()
+    assert answer.outputs["y"].tolist() == [[2, 4, 6]]

@@ -8,6 +8,8 @@ from typing import Any
 
 from grpc import aio
 
+from ergonaut.tls import bare, channel_credentials, is_secure
+
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The largest message given or taken: a batch of 1,024 vectors of 4,096 numbers. Larger things are streamed in pieces."""
 
@@ -33,9 +35,12 @@ Headers = Callable[[], Mapping[str, str]]
 
 
 def open_channel(address: str, headers: Headers, *, agent: str) -> aio.Channel:
-    """A channel whose every call carries what `headers` gives at that moment; `agent` tells who calls."""
+    """A channel whose every call carries what `headers` gives at that moment; `agent` tells who calls. By TLS where the address
+    begins with https://. Raises Refused where what that needs is wrong."""
     options = (*_OPTIONS, ("grpc.primary_user_agent", agent))
     interceptors: Sequence[aio.ClientInterceptor] = [_UnaryUnary(headers), _UnaryStream(headers), _StreamUnary(headers)]
+    if is_secure(address):
+        return aio.secure_channel(bare(address), channel_credentials(), options=options, interceptors=interceptors)
     return aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 

@@ -15,6 +15,7 @@ from ergonaut.client import AsyncClient
 from ergonaut.client.connection import Connection
 from ergonaut.errors import ErgonautError, NotFound, Refused
 from ergonaut.ids import NAME_RULE, is_name
+from ergonaut.tls import base_url
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
@@ -77,7 +78,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             print_json(model)
             return
         address = Connection.from_environment().gateway_http
-        out.print(f"{model.name} version {model.version} is served at http://{address}/v2/models/{model.name}")
+        out.print(f"{model.name} version {model.version} is served at {base_url(address)}/v2/models/{model.name}")
         for kind, tensors in (("takes", model.inputs), ("gives", model.outputs)):
             for tensor in tensors:
                 out.print(f"  {kind} {tensor.name} {tensor.datatype} {list(tensor.shape)}", markup=False)
@@ -289,7 +290,7 @@ def page_of(name: str, version: str = "") -> str:
     address = Connection.from_environment().gateway_http
     if not address:
         raise NotFound("where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS")
-    return f"http://{address}/v2/models/{name}" + (f"/versions/{version}" if version else "") + "/page"
+    return f"{base_url(address)}/v2/models/{name}" + (f"/versions/{version}" if version else "") + "/page"
 
 
 def _print_versions(versions: Iterable[pb.Model]) -> None:

@@ -14,6 +14,7 @@ from ergonaut.channels import CALL_TIMEOUT_SECONDS
 from ergonaut.client.connection import Connection, doing, pieces
 from ergonaut.client.ledger import Ledger
 from ergonaut.errors import Broken, NotAllowed, NotFound, Refused, Unavailable
+from ergonaut.tls import base_url, http_context, is_secure
 
 if TYPE_CHECKING:
     from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceAsyncStub
@@ -138,9 +139,13 @@ class Models:
         """Predict by the Open Inference Protocol: inputs and outputs are its tensors (`name`, `shape`, `datatype`, `data`)."""
         if not self._connection.gateway_http:
             raise NotFound("where the gateway serves HTTP is not known; set ERGONAUT_GATEWAY_HTTP_ADDRESS")
-        url = f"http://{self._connection.gateway_http}/v2/models/{quote(name, safe='')}/infer"
+        address = self._connection.gateway_http
+        url = f"{base_url(address)}/v2/models/{quote(name, safe='')}/infer"
+        verify = http_context() if is_secure(address) else True
         try:
-            async with httpx.AsyncClient(headers=self._connection.headers, timeout=CALL_TIMEOUT_SECONDS) as http:
+            async with httpx.AsyncClient(
+                headers=self._connection.headers, timeout=CALL_TIMEOUT_SECONDS, verify=verify
+            ) as http:
                 answer = await http.post(url, json={"inputs": list(inputs)})
         except httpx.HTTPError as error:
             raise Unavailable(f"predicting with {name}: {url} does not answer: {error}") from error

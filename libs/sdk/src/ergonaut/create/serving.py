@@ -10,6 +10,7 @@ from ergonaut.create.calling import one_row, request_json
 from ergonaut.create.tensors import Feed, Spec
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut.local.home import Home
+from ergonaut.tls import base_url
 
 if TYPE_CHECKING:
     from ergonaut.api.inference.v1 import inference_pb2 as pb
@@ -48,7 +49,7 @@ def serve(model: Path, name: str, *, run_id: str, signature: str) -> Served:
         except Unavailable as error:
             raise Unavailable(f"{error}; {START}") from error
     address = Connection.from_environment().gateway_http
-    base = f"http://{address}/v2/models/{quote(name, safe='')}"
+    base = f"{base_url(address)}/v2/models/{quote(name, safe='')}"
     return Served(deployed.version, f"{base}/infer", f"{base}/page", untold)
 
 

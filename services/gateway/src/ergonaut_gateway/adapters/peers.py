@@ -16,6 +16,7 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut.channels import MESSAGE_BYTES_MAX
 from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.gateways import FORWARDED_BY, SUBJECT, GatewayAnnounced, sealed, unsealed
+from ergonaut.tls import channel_credentials
 from ergonaut_common.bus import Bus
 from ergonaut_common.observe import get_logger, headers_under
 from ergonaut_common.rpc import for_tenant
@@ -101,14 +102,14 @@ class NatsAnnouncements:
 class GrpcPeerLinks:
     """Fills `PeerLinks`. To be closed by `closed`."""
 
-    def __init__(self, key: str, replica: str, roots: bytes | None = None) -> None:
+    def __init__(self, key: str, replica: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self._metadata = (("authorization", f"Bearer {key}"), (FORWARDED_BY, replica))
-        self._roots = roots
+        self._credentials = credentials
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, address: str, *, tls: bool) -> "GrpcPeerLink":
         if tls:
-            channel = aio.secure_channel(address, grpc.ssl_channel_credentials(self._roots), options=OPTIONS)
+            channel = aio.secure_channel(address, self._credentials or channel_credentials(), options=OPTIONS)
         else:
             channel = aio.insecure_channel(address, options=OPTIONS)
         return GrpcPeerLink(channel, self._metadata, self._close)

@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from ergonaut.ids import new_id
+from ergonaut.tls import channel_credentials
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
@@ -52,7 +53,8 @@ async def balancing(
     catalogue, predictions = served
     own, clock = own_of(settings), SystemClock()
     async with AsyncExitStack() as stack:
-        links = GrpcPeerLinks(key, own.replica)
+        # Read here, so that a file that is wrong is told at the start and not by the first request that is sent on.
+        links = GrpcPeerLinks(key, own.replica, channel_credentials())
         stack.push_async_callback(links.closed)
         peers = Peers(own, links, clock)
         stack.callback(peers.close)
@@ -81,7 +83,8 @@ def own_of(settings: Settings) -> Own:
     process = new_id("gateway")
     address = settings.advertised_address
     weight = settings.weight or cores_usable()
-    return Own(settings.replica or address or process, process, address, weight=weight / settings.workers)
+    replica, secure = settings.replica or address or process, settings.tls is not None
+    return Own(replica, process, address, weight=weight / settings.workers, tls=secure)
 
 
 def cores_usable() -> float:
