@@ -122,6 +122,29 @@ def comparing() -> bytes:
     return _model(nodes, inputs, {"y": (TensorProto.INT64, [2])}, "comparing", [ones, four])
 
 
+def weighing(shape: list[int], kind: int = TensorProto.FLOAT) -> bytes:
+    """y = w, a constant that is declared and whose content is left out."""
+    constant = TensorProto(name="w", data_type=kind, dims=shape)
+    nodes = [helper.make_node("Identity", ["w"], ["y"])]
+    return _model(nodes, {}, {"y": (kind, shape)}, "weighing", [constant])
+
+
+def growing(at: str) -> bytes:
+    """y = the sum of x and 100,000 x 100,000 noughts, made of 200,000 when it is loaded, or of x when it is run."""
+    row = helper.make_tensor("row", TensorProto.INT64, [2], [1, 100_000])
+    column = helper.make_tensor("column", TensorProto.INT64, [2], [100_000, 1])
+    nodes = [
+        helper.make_node("Expand", ["nought" if at == "when loaded" else "x", "row"], ["wide"]),
+        helper.make_node("Expand", ["nought" if at == "when loaded" else "x", "column"], ["high"]),
+        helper.make_node("Mul", ["wide", "high"], ["much"]),
+        helper.make_node("ReduceSum", ["much"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    nought = helper.make_tensor("nought", TensorProto.FLOAT, [1, 1], [0.0])
+    shape = (TensorProto.FLOAT, [1, 1])
+    return _model(nodes, {"x": shape}, {"y": shape}, at, [row, column, nought])
+
+
 def giving_a_map() -> bytes:
     """What scikit-learn classifiers become without zipmap=False: an output that is no tensor."""
     nodes = [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])]

@@ -8,7 +8,8 @@ import pytest
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.adapters import probes
-from ergonaut_gateway.adapters.onnx import DATATYPES, OnnxLoader, OnnxRunner, Sessions
+from ergonaut_gateway.adapters.onnx import OnnxLoader, OnnxRunner, Sessions
+from ergonaut_gateway.adapters.sessions import DATATYPES
 from ergonaut_gateway.domain import drawing
 from ergonaut_gateway.domain.models import TensorSpec
 from ergonaut_gateway.domain.tensors import BYTES, DTYPES, object_array

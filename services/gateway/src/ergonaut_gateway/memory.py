@@ -4,6 +4,7 @@ On Linux with glibc; elsewhere nothing is done.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,27 @@ def give_back() -> None:
         libc.malloc_trim(0)
         for begin, end in code_of(Path("/proc/self/maps").read_text()):
             libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_DONTNEED)
+
+
+def available_bytes() -> int | None:
+    """How much this process may still take before the machine, or the group that it is confined to, has none left; None where
+    the system does not say."""
+    told = []
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        told.append(1024 * _numbers(Path("/proc/meminfo").read_text())["MemAvailable"])
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        group = Path("/sys/fs/cgroup")
+        held = (
+            int((group / "memory.current").read_text()) - _numbers((group / "memory.stat").read_text())["inactive_file"]
+        )
+        told.append(max(0, int((group / "memory.max").read_text()) - held))
+    return min(told, default=None)
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """Names and numbers, a line each, as the kernel tells them."""
+    lines = (line.replace(":", " ").split() for line in text.splitlines())
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
 def code_of(maps: str) -> Iterator[tuple[int, int]]:

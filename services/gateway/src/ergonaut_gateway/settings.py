@@ -110,6 +110,12 @@ class Settings(DoorSettings):
     model_bytes_max: int = Field(
         default=512 * 1024 * 1024, ge=1, description="Largest model file in bytes; raise together with memory and disk."
     )
+    model_memory_bytes_max: int = Field(
+        default=4 * 1024**3,
+        ge=0,
+        description="Memory that a model's file may take when it is loaded and run, which a process of its own tries at each "
+        "deployment, in bytes; never more than the machine has left. 0 tries none. Raise it for large models.",
+    )
     models_max: int = Field(
         default=100, ge=1, description="Versions of models ready at once, of all tenants; each is held in memory."
     )

@@ -1,25 +1,18 @@
 """Fills `Fuser`: the onnx library in a process apart, so that the gateway neither holds it in memory nor reads files with it that
 callers sent. Where it is not installed, nothing is fused."""
 
-import asyncio
-import contextlib
-import json
-import os
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ergonaut.errors import Refused
+from ergonaut_gateway.adapters.apart import asked
 from ergonaut_gateway.domain.pipelines.combining import shares
 from ergonaut_gateway.domain.pipelines.recipes import Blend, Recipe, Stage
 
 SECONDS_MAX = 60.0
 """How long it may take: some seconds for models of 100 MB, of which one is to import the library."""
-
-SAID_CHARACTERS_MAX = 400
-"""What is repeated of the library's own words."""
 
 _PROGRAM = "ergonaut_gateway.adapters.merging"
 
@@ -33,36 +26,7 @@ class OnnxFuser:
         if find_spec("onnx") is None:
             raise Refused("onnx is not installed with this gateway; install ergonaut-gateway[fusing]")
         request = {**_told(recipe, files), "target": str(target), "rows_alike": rows_alike}
-        # A model has no business with keys and addresses.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ERGONAUT_")}
-        process = await asyncio.create_subprocess_exec(
-            # -P: a file that lies in the current folder must not stand in for a library.
-            *(sys.executable, "-P", "-m", _PROGRAM),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        try:
-            async with asyncio.timeout(SECONDS_MAX):
-                answered, said = await process.communicate(json.dumps(request).encode())
-        except TimeoutError as error:
-            raise Refused(f"merging the models took longer than {SECONDS_MAX:g} s") from error
-        finally:
-            await _ended(process)
-        if process.returncode != 0:
-            last = said.decode(errors="replace").strip().splitlines()[-1:]
-            words = f": {last[0][:SAID_CHARACTERS_MAX]}" if last else ""
-            raise Refused(f"merging the models ended with {process.returncode}{words}")
-        if refused := json.loads(answered)["refused"]:
-            raise Refused(refused)
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await asked(_PROGRAM, request, doing="merging the models", seconds=SECONDS_MAX)
 
 
 def _told(recipe: Recipe, files: Mapping[tuple[str, str], Path]) -> dict[str, Any]:

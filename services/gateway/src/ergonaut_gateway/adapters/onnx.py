@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
 from ergonaut.errors import Refused, Unavailable
@@ -15,39 +14,11 @@ from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.adapters import bf16
 from ergonaut_gateway.adapters.probes import Probe, is_steady
+from ergonaut_gateway.adapters.sessions import PROVIDERS, first_line, from_onnx, opened, signature_of, to_onnx
 from ergonaut_gateway.domain.batching import Traits
-from ergonaut_gateway.domain.models import Signature, TensorSpec
-from ergonaut_gateway.domain.tensors import BF16, BYTES, Tensor, object_array
+from ergonaut_gateway.domain.models import Signature
+from ergonaut_gateway.domain.tensors import BF16, BYTES, Tensor
 from ergonaut_gateway.ports import Stop
-
-DATATYPES = {
-    "tensor(bool)": "BOOL",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(float16)": "FP16",
-    "tensor(bfloat16)": BF16,
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": BYTES,
-}
-"""onnxruntime's names of types, and the protocol's."""
-
-QUIET = 4
-"""onnxruntime's log level for fatal errors only; all others come as exceptions, and are told to the caller."""
-
-
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-"""What a model may run on, as settings and as onnxruntime name it."""
 
 log = get_logger(__name__)
 
@@ -75,12 +46,9 @@ class OnnxLoader:
         return await asyncio.to_thread(self._load, path)
 
     def _load(self, path: Path) -> "OnnxRunner":
-        session = _session(path, self._providers, self._sessions.intra_op_threads)
-        try:
-            signature = Signature(_specs(session.get_inputs(), "input"), _specs(session.get_outputs(), "output"))
-        except UnicodeDecodeError as error:
-            raise Refused("is not an ONNX model: a name in it is no UTF-8 text", field="chunk") from error
-        runner = OnnxRunner(session, signature, steady=is_steady(path), threads=self._sessions.intra_op_threads)
+        session = opened(path, self._providers, self._sessions.intra_op_threads)
+        threads = self._sessions.intra_op_threads
+        runner = OnnxRunner(session, signature_of(session), steady=is_steady(path), threads=threads)
         runner.try_out()
         return runner
 
@@ -116,16 +84,16 @@ class OnnxRunner:
     def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
         feed = inputs
         if self._texts:
-            feed = {**inputs, **{name: _to_onnx(inputs[name], name) for name in self._texts}}
+            feed = {**inputs, **{name: to_onnx(inputs[name], name) for name in self._texts}}
         try:
             results = self._run(outputs, feed, stop)
         except Exception as error:
             if stop is not None and stop.terminate:
                 raise Unavailable("the run was stopped") from error
             # The inputs fit the signature, so this is a mismatch that only the graph knows, such as two axes that must agree.
-            raise Refused(f"the model cannot compute this: {_first_line(error)}", field="inputs") from error
+            raise Refused(f"the model cannot compute this: {first_line(error)}", field="inputs") from error
         if self._gives_texts:
-            results = [_from_onnx(result) for result in results]
+            results = [from_onnx(result) for result in results]
         return dict(zip(outputs, results, strict=True))
 
     def try_out(self) -> None:
@@ -156,21 +124,6 @@ def _providers(wanted: Sequence[str]) -> list[str]:
     return chosen if PROVIDERS["cpu"] in chosen else [*chosen, PROVIDERS["cpu"]]
 
 
-def _session(path: Path, providers: Sequence[str], intra_op_threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = intra_op_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = QUIET
-    # The arena and its plans keep the memory of the largest batch for ever, and save nothing measurable for small models.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:
-        # onnxruntime raises a dozen unrelated types here; whichever it is, the file is at fault.
-        raise Refused(f"is not an ONNX model: {_first_line(error)}", field="chunk") from error
-
-
 def _notes(session: Any) -> tuple[tuple[str, str], ...]:
     """What the file says of itself that doors tell people."""
     try:
@@ -187,43 +140,3 @@ def _rows_agree(session: Any) -> bool:
     """Whether no two first axes have different names, which would say that their lengths are unrelated."""
     names = {argument.shape[0] for argument in (*session.get_inputs(), *session.get_outputs()) if argument.shape}
     return len({name for name in names if isinstance(name, str)}) <= 1
-
-
-def _specs(arguments: Sequence[Any], role: str) -> tuple[TensorSpec, ...]:
-    return tuple(_spec(argument, role) for argument in arguments)
-
-
-def _spec(argument: Any, role: str) -> TensorSpec:
-    datatype = DATATYPES.get(argument.type)
-    if datatype is None:
-        advice = "; for scikit-learn, convert with the option zipmap=False" if argument.type.startswith("seq(") else ""
-        raise Refused(
-            f"the model's {role} {argument.name} is {argument.type}, "
-            f"only tensors of {', '.join(DATATYPES.values())} can be served{advice}",
-            field="chunk",
-        )
-    # A named or unknown axis is the caller's to choose.
-    shape = tuple(length if isinstance(length, int) and length >= 0 else -1 for length in argument.shape)
-    return TensorSpec(argument.name, datatype, shape)
-
-
-def _to_onnx(tensor: Tensor, name: str) -> Tensor:
-    if tensor.dtype != object:
-        return tensor
-    texts = np.empty(tensor.size, dtype=object)
-    try:
-        texts[:] = [element.decode() for element in tensor.reshape(-1)]
-    except UnicodeDecodeError as error:
-        raise Refused(f"is not UTF-8 text: {error}", field=f"inputs.{name}") from error
-    return texts.reshape(tensor.shape)
-
-
-def _from_onnx(result: Any) -> Tensor:
-    tensor = np.asarray(result)
-    if tensor.dtype != object:
-        return tensor
-    return object_array([element.encode() for element in tensor.reshape(-1)]).reshape(tensor.shape)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

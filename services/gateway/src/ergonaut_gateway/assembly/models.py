@@ -7,6 +7,7 @@ from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
 from ergonaut_gateway.adapters.signatures import TrustedKeys
+from ergonaut_gateway.adapters.trials import TriedFirst
 from ergonaut_gateway.service import Catalogue, Models
 from ergonaut_gateway.service.dozing import Dozers
 from ergonaut_gateway.service.files import SharedFiles
@@ -28,7 +29,8 @@ async def open_models(
     loader = model_loader(settings)
     catalogue = Catalogue(registry, files, loader, spool, trust, dozers)
     await catalogue.load_all()
-    world = World(registry, files, shared, loader, announcer=bus, clock=SystemClock(), trust=trust)
+    tried = TriedFirst(loader, memory_bytes_max=settings.model_memory_bytes_max)
+    world = World(registry, files, shared, tried, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue
 
