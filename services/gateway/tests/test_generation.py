@@ -11,6 +11,8 @@ from ergonaut_gateway.domain.inference import Busy
 from ergonaut_gateway.domain.text.sampling import Sampling
 from ergonaut_gateway.fakes import FakeDecoder, FakeLanguageModel
 from ergonaut_gateway.ports import LanguageModel
+from ergonaut_gateway.service.counting import Board
+from ergonaut_gateway.service.energy import Energy
 from ergonaut_gateway.service.generation import (
     PROMPT_PART_TOKENS,
     Answering,
@@ -20,6 +22,8 @@ from ergonaut_gateway.service.generation import (
     TooLong,
     Wanted,
 )
+
+from .conftest import Gateway
 
 PATIENCE_SECONDS = 10.0
 
@@ -160,6 +164,12 @@ async def test_one_answer_that_breaks_off_leaves_the_others_alone(site: Site) ->
     assert (await whole(generation.submit(wanted(tokens_max=4))))[0] == "7 jo"
 
 
+async def test_a_model_that_gives_no_numbers_gives_no_answer(site: Site) -> None:
+    site.decoder.likely = float("nan")
+    with pytest.raises(Unavailable, match="gave no numbers"):
+        await whole(site.generation().submit(wanted()))
+
+
 async def test_a_model_that_cannot_be_loaded_is_no_fault_of_the_caller_and_is_tried_again(site: Site) -> None:
     generation = site.generation()
     site.trouble = Refused("the folder has no model.onnx")
@@ -188,3 +198,13 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def test_the_time_of_answers_is_theirs_and_no_request_s_for_a_prediction(gateway: Gateway) -> None:
+    seconds = {"process": 1.0, "text": 0.0}
+    energy = Energy(Board(), gateway.predictions._engine, gateway.clock, lambda: seconds["process"])
+    energy.elsewhere = lambda: seconds["text"]
+    await gateway.clock.advance(1.0)
+    seconds.update(process=1.9, text=0.75)
+    energy.look()
+    assert energy.idle.cpu_seconds == pytest.approx(0.15)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,12 +22,12 @@ from ergonaut_gateway.assembly.text import TextModels, text_models
 from ergonaut_gateway.domain.energy import Rate
 from ergonaut_gateway.http import Callers, HttpLimits, Router, serving_http
 from ergonaut_gateway.openai import Reporting, opened_door
+from ergonaut_gateway.service.generation import Generation, Wanted
 
 from .conftest import Gateway, Gateways
 from .onnx_models import doubling
 from .openai_upstream import FakeModels, fake_models
 from .text_models import (
-    CONTEXT,
     DecoderModel,
     Encoder,
     decoder_folder,
@@ -371,28 +372,47 @@ async def test_a_caller_that_goes_ends_the_work_for_it(site: Site) -> None:
         await stream.close()
         assert site.local is not None
         [generation] = site.local._generations
-        async with asyncio.timeout(10):
-            while generation._active:
-                await asyncio.sleep(0.001)
+        await idle(generation)
 
 
-async def test_a_server_elsewhere_answers_while_too_many_wait_here_and_this_does_again_afterwards(site: Site) -> None:
+async def test_a_server_elsewhere_answers_while_there_is_no_room_here_and_this_does_again_afterwards(
+    site: Site,
+) -> None:
     async with site.opened(site.answers(at_once=1, waiting_max=0), site.server) as client:
-        stream = await client.chat.completions.create(
-            model="small", messages=ASKED, stream=True, max_tokens=CONTEXT - 40
-        )
-        await anext(stream)
-        assert site.local is not None
-        [generation] = site.local._generations
-        if generation._active:
+        async with no_room(site):
             busy = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
-            assert busy.choices[0].message.content == "watts"
-        await stream.close()
-        async with asyncio.timeout(10):
-            while generation._active:
-                await asyncio.sleep(0.001)
+        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+    assert busy.choices[0].message.content == "watts"
+    assert here.usage.completion_tokens == 4
+
+
+async def test_a_model_without_room_says_when_to_come_back_and_is_not_left_alone_for_it(site: Site) -> None:
+    async with site.opened(site.answers(at_once=1, waiting_max=0)) as client:
+        async with no_room(site):
+            for _ in range(8):
+                with pytest.raises(openai.RateLimitError, match="busy") as busy:
+                    await client.chat.completions.create(model="small", messages=ASKED)
+                assert int(busy.value.response.headers["retry-after"]) >= 1
         here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
     assert here.usage.completion_tokens == 4
+
+
+@asynccontextmanager
+async def no_room(site: Site) -> AsyncIterator[None]:
+    """Another answer takes all the time of the model while the block runs."""
+    assert site.local is not None
+    [generation] = site.local._generations
+    release = threading.Event()
+    generation.submit(Wanted(lambda _: [1] if release.wait(30) else [], tokens_max=1))
+    yield
+    release.set()
+    await idle(generation)
+
+
+async def idle(generation: Generation) -> None:
+    async with asyncio.timeout(10):
+        while generation._active:
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.adapters.text.models import FolderModel
@@ -149,6 +150,17 @@ def test_a_context_is_at_most_what_is_told_and_what_the_model_has(tmp_path: Path
     folder = decoder_folder(tmp_path)
     assert FolderModel(folder, threads=1, context_tokens_max=9).decoder.context_tokens_max == 9
     assert FolderModel(folder, threads=1, context_tokens_max=9_999).decoder.context_tokens_max == 256
+
+
+def test_an_answer_keeps_the_space_that_a_text_would_not_begin_with(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.train_from_iterator([TEXT], trainers.BpeTrainer(show_progress=False))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    read = FileTokenizer(tmp_path / "tokenizer.json")
+    prompt, answer = read.tokens("Every joule"), read.tokens("counts:")
+    spelling = read.spelling(prompt)
+    assert "".join(spelling.add(token) for token in answer) == " counts:"
 
 
 def test_a_text_that_is_cut_keeps_the_mark_of_its_end(tmp_path: Path) -> None:

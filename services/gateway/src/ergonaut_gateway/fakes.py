@@ -318,7 +318,7 @@ class FakeTokenizer:
     def text(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).replace(b"\0", b"").decode(errors="replace")
 
-    def spelling(self) -> "FakeSpelling":
+    def spelling(self, after: Sequence[int] = ()) -> "FakeSpelling":
         return FakeSpelling()
 
 
@@ -334,7 +334,7 @@ class FakeSpelling:
 
 class FakeDecoder:
     """A `Decoder` that goes on with one answer and ends it by token 0; what it is given is kept. It waits while `goes_on` is not
-    set, and breaks off where the next token is among `breaks_at`."""
+    set, and breaks off where the next token is among `breaks_at`; `likely` is the logit of that token."""
 
     def __init__(self, answer: str, *, context_tokens_max: int = 64) -> None:
         self.context_tokens_max = context_tokens_max
@@ -344,6 +344,7 @@ class FakeDecoder:
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.breaks_at: frozenset[int] = frozenset()
+        self.likely = 9.0
 
     def begin(self) -> "FakeContinuation":
         return FakeContinuation(self)
@@ -369,7 +370,7 @@ class FakeContinuation:
         if answer[drawn] in self._decoder.breaks_at:
             raise ValueError("the model broke off")
         logits = np.zeros(256, np.float32)
-        logits[answer[drawn]] = 9.0
+        logits[answer[drawn]] = self._decoder.likely
         return logits
 
     def stop(self) -> None:

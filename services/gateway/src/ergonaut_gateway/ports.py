@@ -231,8 +231,8 @@ class Tokenizer(Protocol):
         """The text of tokens, without marks."""
         ...
 
-    def spelling(self) -> Spelling:
-        """What puts the tokens of one answer together."""
+    def spelling(self, after: Sequence[int] = ()) -> Spelling:
+        """What puts the tokens of one answer together that comes after these."""
         ...
 
 

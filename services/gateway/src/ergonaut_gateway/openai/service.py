@@ -165,8 +165,11 @@ class Routing:
     async def _tried(self, upstream: Asking, asked: Asked) -> Reply:
         try:
             reply = await upstream.ask(asked)
-        except UpstreamFailed:
-            upstream.breaker.failed(self._clock.monotonic())
+        except UpstreamFailed as error:
+            if error.is_well:
+                upstream.breaker.given_up()
+            else:
+                upstream.breaker.failed(self._clock.monotonic())
             raise
         except BaseException:
             upstream.breaker.given_up()

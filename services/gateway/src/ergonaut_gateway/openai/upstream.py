@@ -28,10 +28,14 @@ FAILED_STATUSES = frozenset({401, 402, 403, 408, 409, 425, 429})
 class UpstreamFailed(Exception):
     """An upstream did not answer, or said that it cannot. Its words are not kept, since they may hold a key."""
 
-    def __init__(self, reason: str, *, busy: bool = False, retry_after_seconds: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, *, busy: bool = False, retry_after_seconds: float = 0.0, is_well: bool = False
+    ) -> None:
         super().__init__(reason)
         self.busy = busy
         self.retry_after_seconds = retry_after_seconds
+        self.is_well = is_well
+        """Whether it only has no room now, as it says itself, so that to leave it alone would help nobody."""
 
 
 @dataclass(frozen=True, slots=True)

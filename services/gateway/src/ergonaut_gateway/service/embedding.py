@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ergonaut.errors import Refused
+from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import Signature, TensorSpec
@@ -103,6 +103,8 @@ class Embedding:
         together = np.stack([vector for vector in vectors if vector is not None])
         if dimensions is not None and dimensions > together.shape[1]:
             raise Refused(f"the model's vectors have {together.shape[1]} numbers", field="dimensions")
+        if not np.isfinite(together).all():
+            raise Unavailable(f"{told.model} gave vectors that are no numbers")
         made = shortened(together, dimensions, normalized=told.normalized)
         return Embedded(made, sum(map(len, rows)), self._predictions.energy.footprint(meter))
 

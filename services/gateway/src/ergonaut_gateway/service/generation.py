@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ergonaut.errors import ErgonautError, Refused, Unavailable
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.inference import Busy
@@ -243,7 +245,7 @@ class _Active:
         continuation, spelling = self.answering.continuation, self._spelling
         if continuation is None or spelling is None:
             self._begin(model)
-            continuation, spelling = model.decoder.begin(), model.tokenizer.spelling()
+            continuation, spelling = model.decoder.begin(), model.tokenizer.spelling(self._unread)
             self.answering.continuation, self._spelling = continuation, spelling
             if self.answering.given_up:
                 raise Unavailable("the caller wants no answer any more")
@@ -251,6 +253,8 @@ class _Active:
         logits = continuation.feed(part)
         if self._unread:
             return None
+        if np.isnan(logits).any():
+            raise Unavailable("the model gave no numbers")
         token = self._sampler.draw(logits)
         self.tokens_out += 1
         if token in model.decoder.end_tokens:

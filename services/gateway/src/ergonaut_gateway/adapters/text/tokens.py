@@ -11,6 +11,9 @@ from ergonaut.errors import Refused
 REASON_CHARACTERS_MAX = 200
 """Of what the library says of a file."""
 
+SEEN_TOKENS = 16
+"""Of what comes before an answer: as many as may be one character, and some more."""
+
 
 class FileTokenizer:
     """Fills `Tokenizer`."""
@@ -38,16 +41,17 @@ class FileTokenizer:
     def text(self, tokens: Sequence[int]) -> str:
         return str(self._loaded.decode(list(tokens), skip_special_tokens=True))
 
-    def spelling(self) -> "StreamedSpelling":
-        return StreamedSpelling(self._loaded)
+    def spelling(self, after: Sequence[int] = ()) -> "StreamedSpelling":
+        return StreamedSpelling(self._loaded, after)
 
 
 class StreamedSpelling:
     """Fills `Spelling`."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, after: Sequence[int]) -> None:
         self._loaded = loaded
-        self._stream = DecodeStream(skip_special_tokens=True)
+        # Some tokenizers leave out the space at the beginning of a text, which the middle of one must have.
+        self._stream = DecodeStream(list(after[-SEEN_TOKENS:]), skip_special_tokens=True)
 
     def add(self, token: int) -> str:
         # None while the last character is not whole.

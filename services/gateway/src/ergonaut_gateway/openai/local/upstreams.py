@@ -103,7 +103,7 @@ class LocalUpstream:
 
     def _failure(self, error: ErgonautError) -> UpstreamFailed:
         if isinstance(error, Busy):
-            return UpstreamFailed("busy", busy=True, retry_after_seconds=error.retry_after_seconds)
+            return UpstreamFailed("busy", busy=True, retry_after_seconds=error.retry_after_seconds, is_well=True)
         # The sentence may name files of this machine, which are not the caller's to see.
         log.warning("text model failed", route=self._name, error=str(error))
         return UpstreamFailed(
