@@ -319,7 +319,10 @@ class FakeTokenizer:
         return bytes(tokens).replace(b"\0", b"").decode(errors="replace")
 
     def spelling(self, after: Sequence[int] = ()) -> "FakeSpelling":
-        return FakeSpelling()
+        spelling = FakeSpelling()
+        for token in after:
+            spelling.add(token)
+        return spelling
 
 
 class FakeSpelling:
