@@ -7,7 +7,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob
+from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob, Serving
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
@@ -19,5 +19,5 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
     history = WorkflowHistory.from_json(path.stem, path.read_text())
-    replayer = Replayer(workflows=[Retraining, Rollout, RunJob], data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=[Retraining, Rollout, RunJob, Serving], data_converter=pydantic_data_converter)
     await replayer.replay_workflow(history)

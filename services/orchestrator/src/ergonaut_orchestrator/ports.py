@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ergonaut.events import Event
+from ergonaut.gateways import GatewayAnnounced
 from ergonaut.jobs import Plan
 from ergonaut.journal import JournalEntry
 from ergonaut.workflows import RunJobInput
@@ -238,6 +239,17 @@ class ServedModels(Protocol):
 
     async def ask(self, tenant: str, model: str, version: int, question: Question) -> NDArray[Any]:
         """What a version says of rows, one answer a row. Raises Refused where they do not fit, NotFound, Unavailable."""
+        ...
+
+
+class Gateways(Protocol):
+    """The gateways that announce themselves, ours and all others."""
+
+    async def heard(self) -> Sequence[GatewayAnnounced]:
+        """The newest announcement of each process that is heard now.
+
+        Raises Unavailable while that cannot be known: the bus is away, or was listened to for too short a time.
+        """
         ...
 
 

@@ -3,5 +3,6 @@
 from ergonaut_orchestrator.activities.retraining import RetrainingActivities
 from ergonaut_orchestrator.activities.rollouts import RolloutActivities
 from ergonaut_orchestrator.activities.running import Activities
+from ergonaut_orchestrator.activities.serving import ServingActivities
 
-__all__ = ["Activities", "RetrainingActivities", "RolloutActivities"]
+__all__ = ["Activities", "RetrainingActivities", "RolloutActivities", "ServingActivities"]

@@ -137,9 +137,9 @@ def looked(fleet: Fleet, seen: Seen, now: datetime) -> Fleet:
 def moves(fleet: Fleet, seen: Seen, now: datetime) -> Moves:
     """What follows from it: who is gone is replaced, who is outdated too, one at a time, and the number becomes the target."""
     gone = _gone(fleet, seen, now)
-    fleet = _without(fleet, gone)
+    fleet = _without(fleet, gone, now)
     surplus = _surplus(fleet, now)
-    return Moves(_starts(_without(fleet, surplus), now), (*gone, *surplus))
+    return Moves(_starts(_without(fleet, surplus, now), now), (*gone, *surplus))
 
 
 def all_leave(fleet: Fleet, because: str) -> Moves:
@@ -345,13 +345,11 @@ def _is_outdated(fleet: Fleet, replica: Replica, now: datetime) -> bool:
     return replica.revision != fleet.revision or is_old
 
 
-def _without(fleet: Fleet, leaving: Sequence[tuple[str, str]]) -> Fleet:
+def _without(fleet: Fleet, leaving: Sequence[tuple[str, str]], now: datetime) -> Fleet:
     """As it will be once these were asked to end."""
-    why = dict(leaving)
-    replicas = tuple(
-        replace(each, leaving_because=why[each.job_id]) if each.job_id in why else each for each in fleet.replicas
-    )
-    return replace(fleet, replicas=replicas)
+    for job_id, because in leaving:
+        fleet = with_leaving(fleet, job_id, because, now)
+    return fleet
 
 
 _FLEET = TypeAdapter(Fleet)

@@ -1,5 +1,6 @@
 """In-memory stand-ins for the ports. Each passes the same contract test as the adapter that it stands for."""
 
+from ergonaut_orchestrator.fakes.gateways import FakeGateways
 from ergonaut_orchestrator.fakes.running import (
     EXIT_CODES,
     FakeAnnouncer,
@@ -15,6 +16,7 @@ __all__ = [
     "EXIT_CODES",
     "FakeAnnouncer",
     "FakeArtifacts",
+    "FakeGateways",
     "FakeLineages",
     "FakePlacing",
     "FakeProvider",

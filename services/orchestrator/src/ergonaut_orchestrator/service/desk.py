@@ -17,6 +17,7 @@ from ergonaut.retraining import (
 from ergonaut.rollouts import ABORT_SIGNAL, ROLLOUT, RolloutInput, RolloutProgress, RolloutState, rollout_workflow_id
 from ergonaut.workflows import PAUSE_SIGNAL, RESUME_SIGNAL, Asked
 from ergonaut_orchestrator.domain.rollout_facts import begun_progress
+from ergonaut_orchestrator.domain.schedules import check_schedule
 from ergonaut_orchestrator.ports import Standing, Workflows
 from ergonaut_orchestrator.service.rolling_out import RollingOut
 
@@ -56,7 +57,9 @@ class Desk:
         """The newest rollout of each endpoint, by name."""
         prefix = rollout_workflow_id(tenant, "")
         ids = await self._workflows.ids(ROLLOUT, prefix, count_max=LISTED_MAX, only_running=False)
-        return await _each(sorted(each.removeprefix(prefix) for each in ids), lambda name: self.rollout(tenant, name))
+        return await each_found(
+            sorted(each.removeprefix(prefix) for each in ids), lambda name: self.rollout(tenant, name)
+        )
 
     async def abort(self, tenant: str, endpoint: str, because: str) -> None:
         """Ask a rollout to take the new version back. Raises NotFound where none is under way."""
@@ -66,7 +69,8 @@ class Desk:
             raise NotFound(f"no rollout of endpoint {endpoint} is under way")
 
     async def set_recipe(self, wish: RetrainingInput) -> None:
-        """Keep a recipe from now on."""
+        """Keep a recipe from now on. Raises Refused for a schedule that cannot be followed."""
+        check_schedule(wish.recipe.when)
         workflow_id = retraining_workflow_id(wish.tenant, wish.model)
         await self._workflows.start_or_signal(
             RETRAINING, workflow_id, wish, signal=SET_RECIPE_SIGNAL, asked=wish.recipe
@@ -85,7 +89,7 @@ class Desk:
         """Every model that has a recipe, by name."""
         prefix = retraining_workflow_id(tenant, "")
         ids = await self._workflows.ids(RETRAINING, prefix, count_max=LISTED_MAX, only_running=True)
-        return await _each(
+        return await each_found(
             sorted(each.removeprefix(prefix) for each in ids), lambda name: self.retraining(tenant, name)
         )
 
@@ -119,7 +123,7 @@ class Desk:
             raise NotFound(missing) from error
 
 
-async def _each(names: Sequence[str], ask: Callable[[str], Awaitable[Found]]) -> list[Found]:
+async def each_found(names: Sequence[str], ask: Callable[[str], Awaitable[Found]]) -> list[Found]:
     """What each name is, some at a time; one that has gone meanwhile is left out."""
     room = asyncio.Semaphore(ASKED_AT_ONCE)
 

@@ -3,5 +3,6 @@
 from ergonaut_orchestrator.workflows.retraining import Retraining
 from ergonaut_orchestrator.workflows.rollout import Rollout
 from ergonaut_orchestrator.workflows.run_job import RunJob
+from ergonaut_orchestrator.workflows.serving import Serving
 
-__all__ = ["Retraining", "Rollout", "RunJob"]
+__all__ = ["Retraining", "Rollout", "RunJob", "Serving"]
