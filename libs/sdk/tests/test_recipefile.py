@@ -42,6 +42,8 @@ def test_a_job_may_be_a_file_of_its_own(tmp_path: Path) -> None:
         (f"job: {JOB}", "model: '' must be"),
         ("model: digits", "job: is missing"),
         (f"model: digits\njob: {JOB}\nwhen: {{on_drfit: true}}", "when.on_drfit: is no field; did you mean on_drift"),
+        (f"model: digits\njob: {JOB}\nwhen: {{schedule: '@daily'}}", "when.schedule: "),
+        (f"model: digits\njob: {JOB}\nwhen: {{schedule: 0 3 * *}}", "when.schedule: "),
         (f"model: digits\njob: {JOB}\nrollout: {{steps: [0.5]}}", "rollout.endpoint: is missing"),
         (f"model: digits\njob: {JOB}\njudging: {{metric: auc}}", "judging.metric"),
         ("model: digits\njob: nowhere.yaml", "there is no job file"),
@@ -65,7 +67,14 @@ RECIPES = st.builds(
         {"job": {"name": "a", "command": ["b"], "duration_seconds_expected": 1}} | given
     ),
     within_seconds=st.floats(1, 1e6),
-    when=st.fixed_dictionaries({"on_drift": st.booleans(), "every_seconds": st.none() | st.floats(60, 1e6)}),
+    when=st.fixed_dictionaries(
+        {
+            "on_drift": st.booleans(),
+            "every_seconds": st.none() | st.floats(60, 1e6),
+            "schedule": st.sampled_from([None, "0 3 * * 1"]),
+            "time_zone": st.sampled_from(["UTC", "Europe/Berlin"]),
+        }
+    ),
     judging=st.fixed_dictionaries(
         {"metric": st.sampled_from(["accuracy", "rmse", "log_loss"]), "margin": st.floats(0, 9)}
     ),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -11,13 +12,21 @@ from conftest import until
 from skipping import JOB, Serving
 from temporal_world import record
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from worlds import candidate
 
 from ergonaut.events.retraining import RetrainingFinished
 from ergonaut.ids import new_id
 from ergonaut.jobs import Plan
-from ergonaut.retraining import DRIFTED_SIGNAL, TRAIN_NOW_SIGNAL, Drifted, RetrainingProgress, TrainingState
+from ergonaut.retraining import (
+    DRIFTED_SIGNAL,
+    SET_RECIPE_SIGNAL,
+    TRAIN_NOW_SIGNAL,
+    Drifted,
+    RetrainingProgress,
+    TrainingState,
+)
 from ergonaut.workflows import PAUSE_SIGNAL, PROGRESS_QUERY, RESUME_SIGNAL, Asked
 from ergonaut_common.testing import skipping_temporal_server
 from ergonaut_orchestrator.domain.rollouts import Versions
@@ -163,6 +172,60 @@ async def test_drift_of_a_version_that_is_no_longer_served_is_old_news(serving: 
     await handle.signal(DRIFTED_SIGNAL, drifted(version=1))
     await serving.environment.sleep(timedelta(days=1))
     assert len(finished(serving)) == 1
+
+
+async def test_drift_that_is_found_again_while_the_successor_is_trained_wants_no_further_training(
+    serving: Serving,
+) -> None:
+    handle = await serving.retrain(job=JOB | {"command": ["sleep", "600"]}, when={"cool_down_seconds": 0})
+    await handle.signal(DRIFTED_SIGNAL, drifted())
+    await until(lambda: serving.jobs.provider.starts == 1)
+    await handle.signal(DRIFTED_SIGNAL, drifted())
+    serving.jobs.provider.finish_all()
+    await ended(serving, handle)
+    await serving.environment.sleep(timedelta(days=1))
+    assert [end.state for end in finished(serving)] == ["promoted"]
+
+
+async def test_it_trains_at_the_times_of_its_schedule_by_the_clock_of_its_time_zone(serving: Serving) -> None:
+    serving.models.says = lambda _, rows: says(1, rows)
+    berlin = {"schedule": "30 3 * * *", "time_zone": "Europe/Berlin", "on_drift": False}
+    handle = await serving.retrain(when=berlin)
+    await serving.environment.sleep(timedelta(days=2, hours=1))
+    ends = await ended(serving, handle, 2)
+    began = [end.began_at.astimezone(ZoneInfo("Europe/Berlin")) for end in ends]
+    assert [(at.hour, at.minute) for at in began] == [(3, 30), (3, 30)]
+    assert (began[1].date() - began[0].date()).days == 1
+    assert {(end.trigger, end.wanted_because) for end in ends} == {("time", "schedule 30 3 * * * (Europe/Berlin)")}
+    await record(handle, "retrained-by-schedule")
+
+
+async def test_what_was_scheduled_in_a_pause_is_left_out_not_made_up_for(serving: Serving) -> None:
+    handle = await serving.retrain(when={"schedule": "0 3 * * *"})
+    await handle.signal(PAUSE_SIGNAL)
+    await serving.environment.sleep(timedelta(days=3))
+    await handle.signal(RESUME_SIGNAL)
+    told = await progress_of(handle)
+    assert (told.state, told.outcomes) == (TrainingState.WAITING, ())
+    assert told.next_at is not None
+    assert told.next_at > await serving.environment.get_current_time()
+    assert (told.next_at.hour, told.next_at.minute) == (3, 0)
+
+
+async def test_a_schedule_that_cannot_be_followed_is_refused_at_once_and_never_takes_the_place_of_one_that_can(
+    serving: Serving,
+) -> None:
+    handle = await serving.retrain(when={"schedule": "0 3 * * *"})
+    await handle.signal(SET_RECIPE_SIGNAL, {"job": JOB, "when": {"schedule": "0 99 * * *"}})
+    recipe = (await progress_of(handle)).recipe
+    assert recipe is not None
+    assert recipe.when.schedule == "0 3 * * *"
+    await handle.terminate()
+    bad = await serving.retrain(when={"schedule": "0 3 * * *", "time_zone": "Mars/Base"})
+    with pytest.raises(WorkflowFailureError) as failure:
+        await bad.result()
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert "recipe.when.time_zone: 'Mars/Base' is no time zone" in failure.value.cause.message
 
 
 async def test_it_trains_again_as_often_as_the_recipe_says(serving: Serving) -> None:

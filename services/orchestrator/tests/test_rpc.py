@@ -138,6 +138,21 @@ async def test_a_recipe_is_set_read_used_and_removed(door: Door, retrainings: Re
     assert await retrainings.all() == []
 
 
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ({"schedule": "0 99 * * *"}, "recipe.when.schedule: '0 99 .* is no cron schedule such as"),
+        ({"schedule": "0 3 * * 1", "time_zone": "Mars/Base"}, "recipe.when.time_zone: 'Mars/Base' is no time zone"),
+    ],
+)
+async def test_a_schedule_that_cannot_be_followed_is_refused_before_anything_is_started(
+    door: Door, retrainings: Retrainings, when: dict[str, str], words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
+        await retrainings.set("digits", Recipe.model_validate({"job": JOB, "when": when}))
+    assert door.workflows.started == {}
+
+
 async def test_nobody_sees_or_stops_what_another_tenant_has(door: Door, rollouts: Rollouts) -> None:
     await rollouts.start(WISH)
     door.workflows.answers["rollout/default/digits"] = RolloutProgress(endpoint="digits", model="digits", version=2)

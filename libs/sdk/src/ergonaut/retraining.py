@@ -109,6 +109,19 @@ class When(_Contract):
     every_seconds: float | None = Field(
         default=None, ge=60, le=366 * 86_400, description="Also this long after the last training began; null is not."
     )
+    schedule: str | None = Field(
+        default=None,
+        max_length=120,
+        pattern=r"^\S+( +\S+){4}$",
+        description="Also at these times, as cron tells them: minute, hour, day of month, month, day of week, such as "
+        "`0 3 * * 1`; null is not. A time that comes in the cool-down, in a pause or during a training is left out.",
+    )
+    time_zone: str = Field(
+        default="UTC",
+        min_length=1,
+        max_length=64,
+        description="Whose clock the schedule follows, such as Europe/Berlin.",
+    )
     cool_down_seconds: float = Field(
         default=3600.0, ge=0, le=30 * 86_400, description="After a training, until drift or time may cause another."
     )

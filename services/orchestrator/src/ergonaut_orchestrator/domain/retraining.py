@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from ergonaut.ids import id_at
 from ergonaut.jobs import JobSpec
 from ergonaut.retraining import OUTCOMES_MAX, Drifted, Outcome, Recipe, RetrainingInput, TrainingState, Trigger
+from ergonaut_orchestrator.domain.schedules import next_scheduled
 
 EVENTS_MAX = 64
 """Events remembered, so that one that comes again is not heard again; they come again within minutes if at all."""
@@ -19,6 +20,8 @@ class Wanted:
 
     trigger: Trigger
     because: str = ""
+    version: int = 0
+    """The version that drifts; 0 is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Plans:
     """The version that a training put to use last; drift of an older one is old news."""
     heard: tuple[str, ...] = ()
     outcomes: tuple[Outcome, ...] = field(default=())
+    scheduled_from: datetime | None = None
+    """Times of the schedule before this are past: the recipe was set then, or the pause ended."""
 
 
 def with_drift(plans: Plans, recipe: Recipe, drifted: Drifted) -> Plans:
@@ -47,7 +52,7 @@ def with_drift(plans: Plans, recipe: Recipe, drifted: Drifted) -> Plans:
     is_old = 0 < drifted.version < plans.served_version
     if not recipe.when.on_drift or is_old or plans.wanted is not None:
         return plans
-    return replace(plans, wanted=Wanted(Trigger.DRIFT, drifted.because))
+    return replace(plans, wanted=Wanted(Trigger.DRIFT, drifted.because, drifted.version))
 
 
 def with_hand(plans: Plans, because: str) -> Plans:
@@ -55,9 +60,19 @@ def with_hand(plans: Plans, because: str) -> Plans:
     return replace(plans, wanted=Wanted(Trigger.HAND, because))
 
 
-def with_pause(plans: Plans, because: str | None) -> Plans:
-    """Only by hand from now on; None is that drift and time count again."""
+def with_pause(plans: Plans, because: str) -> Plans:
+    """Only by hand from now on."""
     return replace(plans, paused_because=because)
+
+
+def with_resume(plans: Plans, now: datetime) -> Plans:
+    """Drift and time count again; what was scheduled meanwhile is left out."""
+    return replace(plans, paused_because=None, scheduled_from=now)
+
+
+def with_recipe(plans: Plans, now: datetime) -> Plans:
+    """Another recipe: what its schedule would have had before is left out."""
+    return replace(plans, scheduled_from=now)
 
 
 def next_at(plans: Plans, recipe: Recipe, now: datetime) -> datetime | None:
@@ -66,16 +81,19 @@ def next_at(plans: Plans, recipe: Recipe, now: datetime) -> datetime | None:
         return now
     if plans.paused_because is not None:
         return None
+    may_from = plans.began_at
+    if plans.last_ended_at is not None:
+        may_from = plans.last_ended_at + timedelta(seconds=recipe.when.cool_down_seconds)
     times = []
     if plans.wanted is not None:
-        times.append(now)
+        times.append(max(now, may_from))
     if recipe.when.every_seconds is not None:
-        times.append((plans.last_began_at or plans.began_at) + timedelta(seconds=recipe.when.every_seconds))
-    if not times:
-        return None
-    if plans.last_ended_at is None:
-        return min(times)
-    return max(min(times), plans.last_ended_at + timedelta(seconds=recipe.when.cool_down_seconds))
+        every_at = (plans.last_began_at or plans.began_at) + timedelta(seconds=recipe.when.every_seconds)
+        times.append(max(every_at, may_from))
+    # One that came before could be is left out, not made up for at an hour that nobody chose.
+    if scheduled_at := next_scheduled(recipe.when, max(may_from, plans.scheduled_from or may_from)):
+        times.append(scheduled_at)
+    return min(times, default=None)
 
 
 def due(plans: Plans, recipe: Recipe, now: datetime) -> Wanted | None:
@@ -83,7 +101,17 @@ def due(plans: Plans, recipe: Recipe, now: datetime) -> Wanted | None:
     at = next_at(plans, recipe, now)
     if at is None or at > now:
         return None
-    return plans.wanted or Wanted(Trigger.TIME, f"{recipe.when.every_seconds:g} s since the last")
+    return plans.wanted or Wanted(Trigger.TIME, _time_of(plans, recipe, now))
+
+
+def _time_of(plans: Plans, recipe: Recipe, now: datetime) -> str:
+    """Which time it is that has come, for people."""
+    when = recipe.when
+    without = recipe.model_copy(update={"when": when.model_copy(update={"every_seconds": None})})
+    scheduled_at = next_at(plans, without, now)
+    if when.schedule is not None and scheduled_at is not None and scheduled_at <= now:
+        return f"schedule {when.schedule} ({when.time_zone})"
+    return f"{when.every_seconds:g} s since the last"
 
 
 def begun(plans: Plans, now: datetime) -> Plans:
@@ -96,6 +124,13 @@ def ended(plans: Plans, outcome: Outcome, now: datetime) -> Plans:
     served = outcome.challenger_version if outcome.state is TrainingState.PROMOTED else plans.served_version
     outcomes = (outcome, *plans.outcomes)[:OUTCOMES_MAX]
     return replace(plans, last_ended_at=now, served_version=served, outcomes=outcomes)
+
+
+def without_old_drift(plans: Plans) -> Plans:
+    """Drift that was found of a version while its successor was being trained wants nothing any more."""
+    wanted = plans.wanted
+    is_old = wanted is not None and wanted.trigger is Trigger.DRIFT and 0 < wanted.version < plans.served_version
+    return replace(plans, wanted=None) if is_old else plans
 
 
 def training_job(recipe: Recipe, wanted_at: datetime) -> JobSpec:

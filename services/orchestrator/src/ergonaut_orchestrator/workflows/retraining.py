@@ -12,6 +12,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ChildWorkflowError, FailureError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from ergonaut.errors import Refused
     from ergonaut.retraining import (
         DRIFTED_SIGNAL,
         RETRAINING,
@@ -53,8 +54,12 @@ with workflow.unsafe.imports_passed_through():
         with_drift,
         with_hand,
         with_pause,
+        with_recipe,
+        with_resume,
+        without_old_drift,
     )
     from ergonaut_orchestrator.domain.retraining_facts import retraining_finished
+    from ergonaut_orchestrator.domain.schedules import check_schedule
     from ergonaut_orchestrator.domain.trials import Deployed, Trained, Trial, missing_file
     from ergonaut_orchestrator.service import AliasMove
     from ergonaut_orchestrator.workflows import steps
@@ -64,6 +69,9 @@ with workflow.unsafe.imports_passed_through():
 DEPLOYING = steps.step(try_for=timedelta(minutes=15), again_for=steps.ABSENCE_MAX)
 VALIDATING = steps.step(try_for=timedelta(hours=1), again_for=steps.ABSENCE_MAX)
 ASKING = steps.step(try_for=timedelta(minutes=5), again_for=steps.ABSENCE_MAX)
+
+OLD_DRIFT = "old-drift"
+"""Marks histories in which drift of a version is forgotten once its successor has taken over; earlier ones trained once more."""
 
 TRAININGS_MAX = 20
 """Trainings in one history: each leaves some fifty events in it, beside the signals that it heard."""
@@ -124,21 +132,27 @@ class Retraining:
     def resume(self, asked: Asked | None = None) -> None:
         """Train again when that is wanted."""
         workflow.logger.info("resumed: %s", (asked or Asked()).because)
-        self._hear(lambda: self._change(with_pause(self._known, None)))
+        self._hear(lambda: self._change(with_resume(self._known, workflow.now())))
 
     @workflow.signal(name=SET_RECIPE_SIGNAL)
     def set_recipe(self, recipe: Recipe) -> None:
-        """From the next training on, this is how."""
+        """From the next training on, this is how; one whose schedule cannot be followed is not heard."""
 
         def change() -> None:
+            try:
+                check_schedule(recipe.when)
+            except Refused as error:
+                workflow.logger.error("the recipe before stays: %s", error)
+                return
             self._recipe = recipe
+            self._change(with_recipe(self._known, workflow.now()))
 
         self._hear(change)
 
     @workflow.run
     async def run(self, given: RawValue = NO_INPUT) -> None:
         """Wait and train, until somebody removes it."""
-        request = accepted(RetrainingInput, given)
+        request = _accepted(given)
         self._model, self._recipe, self._plans = request.model, request.recipe, plans_of(request, workflow.now())
         for change in self._early:
             change()
@@ -280,6 +294,8 @@ class Retraining:
                 RetrainingActivities.tell_retraining_finished, event, **steps.TELLING
             )
         self._plans, self._current = ended(self._known, outcome, workflow.now()), None
+        if workflow.patched(OLD_DRIFT):
+            self._plans = without_old_drift(self._plans)
 
     def _hear(self, change: Callable[[], None]) -> None:
         """A signal may come before `run` has begun."""
@@ -304,6 +320,16 @@ class Retraining:
     def _how(self) -> Recipe:
         assert self._recipe is not None, "it has begun"
         return self._recipe
+
+
+def _accepted(given: RawValue) -> RetrainingInput:
+    """The input, or the workflow's immediate failure."""
+    request = accepted(RetrainingInput, given)
+    try:
+        check_schedule(request.recipe.when)
+    except Refused as error:
+        raise steps.refusal(str(error)) from error
+    return request
 
 
 def _words_of(error: BaseException) -> str:
