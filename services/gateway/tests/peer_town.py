@@ -132,6 +132,7 @@ class Town:
         traits: Traits = SLOW,
         waiting: int = 0,
         weight: float = 1.0,
+        workers: int = 1,
         balancing: Balancing = Balancing.SPILL,
         address: str | None = None,
         replica: str = "",
@@ -141,7 +142,7 @@ class Town:
         limits = EngineLimits(threads=1, waiting=waiting, model_waiting=waiting)
         gateway = self.gateways.another(loader, limits=limits)
         address = f"{name}:7405" if address is None else address
-        own = Own(replica or name, f"{name}-process", address, weight=weight)
+        own = Own(replica or name, f"{name}-process", address, weight=weight, workers=workers)
         node = Node(name, gateway, self, loader, own, balancing)
         await self._stack.enter_async_context(self.announcements.heard(node.peers.hear))
         self.links.there[address] = node.take

@@ -342,6 +342,16 @@ async def test_requests_spread_beforehand_follow_the_weights(town: Town) -> None
     assert sum(shares.values()) == 400
 
 
+async def test_a_gateway_of_several_workers_keeps_the_share_of_all_of_them(town: Town) -> None:
+    one = await town.add("one", weight=1, workers=3, balancing=Balancing.EVEN)
+    await town.add("two", weight=1)
+    await town.open()
+    for _ in range(400):
+        await one.answer(request())
+    # Six standard deviations, with a seed that is always the same.
+    assert abs(one.served - 300) < 52
+
+
 async def test_requests_spread_beforehand_go_to_who_has_less_of_ours_to_do(town: Town) -> None:
     one, two = await town.add("one", waiting=50, balancing=Balancing.EVEN), await town.add("two", waiting=50)
     await town.open()

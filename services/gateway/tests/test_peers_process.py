@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from ergonaut_common.testing import key_ring_file
 
 from .onnx_models import counting, doubling
 from .test_process import PATIENCE_SECONDS, Site, deploy, healthy, made_site
-from .test_workers_process import scraped
+from .test_workers_process import scraped, until, workers
 
 pytestmark = pytest.mark.integration
 
@@ -46,17 +48,20 @@ def town(nats_url: str, tmp_path: Path) -> list[Site]:
 
 
 @contextlib.asynccontextmanager
-async def opened(town: list[Site], content: bytes, model: str) -> AsyncIterator[None]:
+async def opened(town: list[Site], content: bytes, model: str, *, processes: int = len(NAMES)) -> AsyncIterator[None]:
     """All run, hold the model, and know of each other."""
-    with contextlib.ExitStack() as processes:
+    with contextlib.ExitStack() as started:
         for site in town:
-            processes.enter_context(site.process.running())
+            started.enter_context(site.process.running())
         async with AsyncExitStack() as stack:
             stubs = [await stack.enter_async_context(healthy(site)) for site in town]
             await deploy(stubs[0], town[0], content, model)
             for site in town:
                 await holding(site, model)
-            await acquainted(town)
+            for site in town:
+                # Workers of one gateway are no others to each other.
+                own = int(site.process.environment.get("ERGONAUT_GATEWAY_WORKERS", "1"))
+                await acquainted([site], processes - own)
             yield
 
 
@@ -167,6 +172,41 @@ async def test_a_gateway_that_leaves_under_load_gets_nothing_more_and_fails_noth
             assert (await scraped(one))["ergonaut_gateway_forwarded_failures_total"] == failed
         assert load.failures == []
         assert "requests cut off" not in two.process.log.read_text()
+
+
+async def test_a_gateway_that_stands_still_under_load_costs_time_and_no_answer(town: list[Site]) -> None:
+    one, two, _ = town
+    async with opened(town, counting(), "counting"):
+        async with Load(one).on() as load:
+            await load.answered(50)
+            os.kill(two.process.pid, signal.SIGSTOP)
+            try:
+                await load.answered(100)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while sum([await peers(one, standing) for standing in ("ready", "full", "left_alone")]) != 1:
+                        await asyncio.sleep(0.05)
+                    # What it had when it stood still was asked of others.
+                    while (await scraped(one))["ergonaut_gateway_forwarded_failures_total"] == 0:
+                        await asyncio.sleep(0.05)
+            finally:
+                os.kill(two.process.pid, signal.SIGCONT)
+            await acquainted([one])
+            await load.answered(50)
+        assert load.failures == []
+
+
+async def test_workers_of_a_helper_that_are_replaced_under_load_fail_nothing(town: list[Site]) -> None:
+    one, two, _ = town
+    two.process.environment["ERGONAUT_GATEWAY_WORKERS"] = "2"
+    async with opened(town, counting(), "counting", processes=len(NAMES) + 1):
+        async with Load(one).on() as load:
+            await load.answered(50)
+            first = {worker.pid for worker in workers(two)}
+            os.kill(two.process.pid, signal.SIGHUP)
+            await until(lambda: len(workers(two)) == 2 and not first & {worker.pid for worker in workers(two)})
+            await acquainted([one], len(NAMES))
+            await load.answered(100)
+        assert load.failures == []
 
 
 async def test_callers_of_one_kept_connection_are_spread_by_weight(town: list[Site]) -> None:

@@ -34,11 +34,11 @@ CLOSE_SECONDS = 30.0
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A machine that vanished sends no end of its connections: within four seconds it is noticed, and others are asked.
+    # A machine that vanished sends no end of its connections: within five seconds it is noticed, and others are asked.
     ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
     # Without it grpcio waits a minute for the answer to a ping, whatever the line above says.
-    ("grpc.http2.ping_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),

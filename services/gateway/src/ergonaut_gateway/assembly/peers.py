@@ -84,7 +84,7 @@ def own_of(settings: Settings) -> Own:
     address = settings.advertised_address
     weight = settings.weight or cores_usable()
     replica, secure = settings.replica or address or process, settings.tls is not None
-    return Own(replica, process, address, weight=weight / settings.workers, tls=secure)
+    return Own(replica, process, address, weight=weight / settings.workers, tls=secure, workers=settings.workers)
 
 
 def cores_usable() -> float:

@@ -65,24 +65,21 @@ class Forwarding(Collector):
         self.counts = Counts()
         self.away: set[Sent] = set()
         self.away_bytes = 0
-        self._spreads = balancing is Balancing.EVEN
+        self.spreads = balancing is Balancing.EVEN
+        """Whether others are asked in turn, as this one is."""
         self._here = 0
         self._idle = asyncio.Event()
 
-    @property
-    def spreads(self) -> bool:
-        """Whether others are asked in turn, as this one is."""
-        return self._spreads
-
     def beforehand(self, wish: Wish, ticket: Ticket, version: int) -> Cancellable | None:
         """Send a request on where it is another gateway's turn; None where this one shall do it."""
-        if not self._spreads:
-            return None
         ready = self.peers.ready(fingerprint(wish.tenant, wish.model, version))
         if not ready:
             return None
-        weights = [self.peers.own.weight, *(peer.told.weight for peer in ready)]
-        at = chosen(weights, [self._here, *(peer.outstanding for peer in ready)], self.peers.chance)
+        own = self.peers.own
+        # The other workers of this gateway have callers of their own, whom they share with others as this one does.
+        weights = [own.workers * own.weight, *(peer.told.weight for peer in ready)]
+        at_work = [own.workers * self._here, *(peer.outstanding for peer in ready)]
+        at = chosen(weights, at_work, self.peers.chance)
         request, done = ticket.request, ticket.done
         assert request is not None, "it is not answered"
         assert done is not None, "it is not answered"
@@ -306,7 +303,7 @@ class Sent:
         """No other gateway could: there may be room here by now, and if not it is said so."""
         wish = self._wish
         self._forwarding.counts.returned += 1
-        here = Wish(wish.tenant, wish.model, str(self._version), wish.deadline_seconds, wish.priority, stays=True)
+        here = Wish(wish.tenant, wish.model, wish.version, wish.deadline_seconds, wish.priority, stays=True)
         ticket = self._forwarding.submit(here, self._request, self._end)
         if self._done is not None:
             self._came_back = ticket

@@ -32,6 +32,8 @@ class Own:
     address: str = ""
     tls: bool = False
     weight: float = 1.0
+    workers: int = 1
+    """Processes of this gateway, each of this weight."""
 
 
 class Peer:

@@ -135,7 +135,7 @@ class Predictions:
                 raise DeadlineExceeded("the deadline passed before the request's turn came")
             if not (self._engine.limits.cache_bytes and self._repeated(served, ticket, request)):
                 elsewhere = self.elsewhere
-                if elsewhere is not None and not wish.stays:
+                if elsewhere is not None and elsewhere.spreads and not wish.stays:
                     sent = elsewhere.beforehand(wish, ticket, ready.record.version)
                     if sent is not None:
                         return sent
