@@ -10,6 +10,7 @@ from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway import h2
+from ergonaut_gateway.assembly.addresses import with_real_port
 from ergonaut_gateway.assembly.demand import planning_demand
 from ergonaut_gateway.assembly.dozing import dozing
 from ergonaut_gateway.assembly.endpoints import serving_endpoints
@@ -45,6 +46,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
     keys = KeyRing.load(platform.keys_file)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(taken(settings, seat))
+        settings = with_real_port(settings, place.grpc.port)
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
         dozers = await stack.enter_async_context(dozing(settings))
