@@ -11,7 +11,7 @@ Signals: `drifted` (a `Drifted`), `train_now`, `pause`, `resume` (each an `ergon
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from ergonaut.jobs import JobSpec
 from ergonaut.rollouts import Name, RolloutSettings
@@ -28,6 +28,9 @@ CHALLENGER = "challenger"
 
 OUTCOMES_MAX = 10
 """Trainings of which the workflow tells afterwards; the events tell of all."""
+
+SCHEDULE_FIELDS = 5
+"""Of cron; more would be seconds, and no model is trained by the second."""
 
 FileName = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -112,7 +115,6 @@ class When(_Contract):
     schedule: str | None = Field(
         default=None,
         max_length=120,
-        pattern=r"^\S+( +\S+){4}$",
         description="Also at these times, as cron tells them: minute, hour, day of month, month, day of week, such as "
         "`0 3 * * 1`; null is not. A time that comes in the cool-down, in a pause or during a training is left out.",
     )
@@ -125,6 +127,15 @@ class When(_Contract):
     cool_down_seconds: float = Field(
         default=3600.0, ge=0, le=30 * 86_400, description="After a training, until drift or time may cause another."
     )
+
+    @field_validator("schedule")
+    @classmethod
+    def _has_five_fields(cls, given: str | None) -> str | None:
+        if given is not None and len(given.split()) != SCHEDULE_FIELDS:
+            raise ValueError(
+                "must have five fields: minute, hour, day of month, month, day of week, such as '0 3 * * 1'"
+            )
+        return given
 
 
 class RecipeRollout(RolloutSettings):
