@@ -12,7 +12,7 @@ from ergonaut.errors import Broken, Conflict
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.endpoints import KvEndpointBook, KvFiguresBook
-from ergonaut_gateway.domain.endpoints.figures import EndpointFigures, RouteFigures
+from ergonaut_gateway.domain.endpoints.figures import GONE, EndpointFigures, RouteFigures
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord, Revision
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
@@ -110,3 +110,23 @@ async def test_each_processs_newest_figures_of_an_endpoint_are_kept_until_they_a
     await figures.forget("default", "digits", "p-1")
     assert [each.process for each in await figures.told("default", "digits")] == ["p-2"]
     assert await figures.told("other", "digits") == [FIGURES]
+
+
+async def test_the_sum_of_processes_that_are_gone_is_replaced_only_by_who_knows_what_it_replaces(
+    figures: FiguresBook,
+) -> None:
+    sums = EndpointFigures(GONE, 2, FIGURES.routes, {"p-1": FIGURES.routes})
+    await figures.tell("default", "digits", FIGURES)
+    await figures.put("default", "digits", sums, revision=0)
+    with pytest.raises(Conflict):
+        await figures.put("default", "digits", sums, revision=0)
+    kept = {each.figures.process: each for each in await figures.entries()}
+    assert {(each.tenant, each.name) for each in kept.values()} == {("default", "digits")}
+    assert kept[GONE].figures == sums
+    assert kept["p-1"].figures == FIGURES
+    newer = replace(sums, revision=3)
+    await figures.put("default", "digits", newer, revision=kept[GONE].revision)
+    assert [each.figures for each in await figures.entries() if each.figures.process == GONE] == [newer]
+    await figures.forget("default", "digits", GONE)
+    await figures.put("default", "digits", sums, revision=0)
+    assert sums in await figures.told("default", "digits")

@@ -18,7 +18,7 @@ from ergonaut.events import Event
 from ergonaut.gateways import GatewayAnnounced
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import NOTHING_YET, History, Report
-from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
+from ergonaut_gateway.domain.endpoints.figures import EndpointFigures, FiguresEntry
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer
@@ -117,17 +117,38 @@ class FakeFiguresBook:
     """A `FiguresBook` in memory."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], dict[str, EndpointFigures]] = {}
+        self.away = False
+        self._told: dict[tuple[str, str], dict[str, FiguresEntry]] = {}
+        self._revision = 0
 
     async def tell(self, tenant: str, name: str, figures: EndpointFigures) -> None:
+        self._check_here()
+        self._revision += 1
         # As it is now: whoever counts on must not change what was told.
-        self._told.setdefault((tenant, name), {})[figures.process] = copy.deepcopy(figures)
+        kept = FiguresEntry(tenant, name, copy.deepcopy(figures), self._revision)
+        self._told.setdefault((tenant, name), {})[figures.process] = kept
 
     async def told(self, tenant: str, name: str) -> Sequence[EndpointFigures]:
-        return list(self._told.get((tenant, name), {}).values())
+        self._check_here()
+        return [entry.figures for entry in self._told.get((tenant, name), {}).values()]
 
     async def forget(self, tenant: str, name: str, process: str) -> None:
+        self._check_here()
         self._told.get((tenant, name), {}).pop(process, None)
+
+    async def entries(self) -> Sequence[FiguresEntry]:
+        self._check_here()
+        return [entry for by_process in self._told.values() for entry in by_process.values()]
+
+    async def put(self, tenant: str, name: str, figures: EndpointFigures, /, *, revision: int) -> None:
+        there = self._told.get((tenant, name), {}).get(figures.process)
+        if revision != (there.revision if there is not None else 0):
+            raise Conflict(f"figures of endpoint {name} were changed by another")
+        await self.tell(tenant, name, figures)
+
+    def _check_here(self) -> None:
+        if self.away:
+            raise Unavailable("the book is away")
 
 
 class FakeFuser:

@@ -10,7 +10,7 @@ from ergonaut.events import Event
 from ergonaut.gateways import GatewayAnnounced
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.demand import History, Report
-from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
+from ergonaut_gateway.domain.endpoints.figures import EndpointFigures, FiguresEntry
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 from ergonaut_gateway.domain.files import FileEntry, KeptFile
 from ergonaut_gateway.domain.inference import InferenceAnswer
@@ -157,6 +157,15 @@ class FiguresBook(Protocol):
 
     async def forget(self, tenant: str, name: str, process: str) -> None:
         """Keep a process's figures no longer."""
+        ...
+
+    async def entries(self) -> Sequence[FiguresEntry]:
+        """All that was told, of all endpoints."""
+        ...
+
+    async def put(self, tenant: str, name: str, figures: EndpointFigures, /, *, revision: int) -> None:
+        """Replace the figures of this revision, as several write the sum of processes that are gone; 0 means that there are none
+        yet. Raises Conflict where another came first."""
         ...
 
 

@@ -11,7 +11,7 @@ from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.adapters.records import asked, changes_of, key_of, readable, written
-from ergonaut_gateway.domain.endpoints.figures import EndpointFigures
+from ergonaut_gateway.domain.endpoints.figures import EndpointFigures, FiguresEntry
 from ergonaut_gateway.domain.endpoints.records import EndpointEntry, EndpointRecord
 
 BUCKET = "endpoints"
@@ -56,19 +56,31 @@ class KvFiguresBook:
         await until_answered(ask, what=f"telling the figures of endpoint {name}")
 
     async def told(self, tenant: str, name: str) -> Sequence[EndpointFigures]:
-        found: list[EndpointFigures] = []
-        for entry in await listed(self._bucket, f"{key_of(tenant, name)}.*"):
-            try:
-                found.append(_figures.decode(entry.value or b""))
-            except msgspec.DecodeError as error:
-                log.error("figures not known", key=entry.key, error=str(error))
-        return found
+        given = await listed(self._bucket, f"{key_of(tenant, name)}.*")
+        return [found.figures for each in given if (found := _told(each))]
 
     async def forget(self, tenant: str, name: str, process: str) -> None:
         async def ask() -> None:
             await self._bucket.purge(f"{key_of(tenant, name)}.{process}")
 
         await until_answered(ask, what=f"forgetting figures of endpoint {name}")
+
+    async def entries(self) -> Sequence[FiguresEntry]:
+        return [found for given in await listed(self._bucket) if (found := _told(given))]
+
+    async def put(self, tenant: str, name: str, figures: EndpointFigures, /, *, revision: int) -> None:
+        key = f"{key_of(tenant, name)}.{figures.process}"
+        await written(self._bucket, key, msgspec.json.encode(figures), revision, what=f"figures of endpoint {name}")
+
+
+def _told(given: KeyValue.Entry) -> FiguresEntry | None:
+    """Figures as they are kept; None for what is damaged, which among many must not keep the others away."""
+    try:
+        tenant, name, _ = given.key.split(".", 2)
+        return FiguresEntry(tenant, name, _figures.decode(given.value or b""), given.revision or 0)
+    except (msgspec.DecodeError, ValueError) as error:
+        log.error("figures not known", key=given.key, error=str(error))
+        return None
 
 
 def _entry(given: KeyValue.Entry) -> EndpointEntry | None:

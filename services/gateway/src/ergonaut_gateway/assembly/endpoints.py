@@ -48,4 +48,5 @@ async def serving_endpoints(
         await stack.enter_async_context(background(endpoints.keep_telling()))
         if place.finishes:
             await stack.enter_async_context(background(endpoints.keep_finishing(every_seconds=settings.resync_seconds)))
+            await stack.enter_async_context(background(endpoints.keep_folding()))
         yield endpoints

@@ -9,7 +9,7 @@ from ergonaut.errors import ErgonautError, NotFound, Refused, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.changes import Held
-from ergonaut_gateway.domain.endpoints.figures import EndpointFigures, RouteFigures, summed
+from ergonaut_gateway.domain.endpoints.figures import RouteFigures, summed
 from ergonaut_gateway.domain.endpoints.records import (
     Change,
     EndpointEntry,
@@ -24,6 +24,8 @@ from ergonaut_gateway.domain.endpoints.spec import Endpoint, check_endpoint
 from ergonaut_gateway.domain.revisions import check_because, check_expected, check_room
 from ergonaut_gateway.ports import Announcer, EndpointBook, FiguresBook
 from ergonaut_gateway.service.endpoint_counting import Board
+from ergonaut_gateway.service.endpoint_folding import Folding
+from ergonaut_gateway.service.endpoint_telling import OwnFigures
 from ergonaut_gateway.service.models import Models
 from ergonaut_gateway.service.plans import Plans
 from ergonaut_gateway.service.shelf import Shelf
@@ -57,12 +59,11 @@ class Endpoints:
         self._world = world
         self._plans = plans
         self._traffic = traffic
-        self._process = process
-        """By which this process's figures are told from those of others."""
+        self._own = OwnFigures(world.figures, world.clock, process)
+        self._folding = Folding(world.figures, world.clock, self._revision)
         self._held: dict[Key, EndpointEntry] = {}
         self._serving: dict[Key, EndpointPlan] = {}
         self._coming: dict[Key, ComingPlan] = {}
-        self._requests_told: dict[Key, tuple[int, int]] = {}
         self._board = Board()
         self._shelf = Shelf(
             world.book, world.announcer, world.clock, what="endpoint", event_of=event_of, hold=self._hold
@@ -117,7 +118,7 @@ class Endpoints:
         record = await self.get(tenant, name)
         key = (tenant, name)
         if key in self._serving:
-            await self._tell_figures(key, self._serving[key])
+            await self._own.tell(key, self._serving[key])
         told = await self._world.figures.told(tenant, name)
         sums = summed(told, record.now.revision)
         for past in (each for each in told if each.revision < record.now.revision):
@@ -160,9 +161,13 @@ class Endpoints:
         """Tell what was counted since this was last done; what cannot be told now is told later."""
         for key, plan in list(self._serving.items()):
             try:
-                await self._tell_figures(key, plan)
+                await self._own.tell(key, plan)
             except Unavailable as error:
                 log.warning("figures of endpoints not told yet", endpoint=plan.name, error=str(error))
+
+    async def keep_folding(self) -> None:
+        """Add up what processes counted that are gone, again and again, for ever; one process of a gateway does."""
+        await self._folding.keep_folding()
 
     async def keep_finishing(self, *, every_seconds: float) -> None:
         """Tell what processes that died did not come to tell, again and again, for ever."""
@@ -227,7 +232,7 @@ class Endpoints:
             self._plans[key] = plan
 
     def _let_go(self, key: Key) -> None:
-        self._requests_told.pop(key, None)
+        self._own.forget(key)
         ours = (self._serving.pop(key, None), self._coming.pop(key, None))
         # A pipeline may have taken the name since.
         if (plan := self._plans.get(key)) is not None and plan in ours:
@@ -244,13 +249,9 @@ class Endpoints:
             return False
         return True
 
-    async def _tell_figures(self, key: Key, plan: EndpointPlan) -> None:
-        counted = (plan.revision, sum(each.requests + each.labelled for each in plan.counts))
-        if self._requests_told.get(key, (plan.revision, 0)) == counted:
-            return
-        routes = {route.name: counts for route, counts in zip(plan.routes, plan.counts, strict=True)}
-        await self._world.figures.tell(*key, EndpointFigures(self._process, plan.revision, routes))
-        self._requests_told[key] = counted
+    def _revision(self, tenant: str, name: str) -> int | None:
+        held = self._held.get((tenant, name))
+        return held.record.now.revision if held is not None and held.record.is_kept else None
 
     def _leads_to(self, plan: EndpointPlan, wanted: str, model: str, version: int) -> bool:
         try:
