@@ -46,7 +46,6 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
     keys = KeyRing.load(platform.keys_file)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(taken(settings, seat))
-        settings = with_real_port(settings, place.grpc.port)
         bus = await stack.enter_async_context(open_bus(platform, "gateway"))
         await bus.ensure_streams("models", "inference")
         dozers = await stack.enter_async_context(dozing(settings))
@@ -77,7 +76,7 @@ async def main(platform: PlatformSettings, seat: Seat | None = None) -> None:
         await stack.enter_async_context(grpc.listening(place.grpc))
         place.opened(lambda: http.connections + len(grpc.connections), predictions.overdue_seconds)
         announcing = await stack.enter_async_context(
-            balancing(settings, platform, bus, (catalogue, predictions), demand)
+            balancing(with_real_port(settings, place.grpc.port), platform, bus, (catalogue, predictions), demand)
         )
         others_serve = await place.leave_requested()
         await announcing.leave()
