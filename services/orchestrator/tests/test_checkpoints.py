@@ -26,7 +26,9 @@ OBEDIENT = """
         {on_term}
     signal.signal(signal.SIGTERM, leave)
     Path("ready").touch()
-    time.sleep(600)
+    # In naps, since Python looks at a signal that comes just before it sleeps only when it has slept.
+    while True:
+        time.sleep(0.01)
 """
 
 

@@ -176,7 +176,7 @@ def test_a_program_that_handles_sigterm_itself_ends_its_run_as_it_wishes(home: P
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 with ergonaut.track():
     print("on", flush=True)
-    time.sleep(60)
+    nap()
 """
     code, entries, _ = ended_by(program, home)
     assert code == 5
@@ -208,7 +208,7 @@ with ergonaut.track(stops_itself=True) as run:
     while not run.should_stop:
         time.sleep(0.01)
     print("heard", flush=True)
-    time.sleep(60)
+    nap()
 """
     with start(program, home) as process:
         assert process.stdout is not None
