@@ -160,3 +160,16 @@ def test_every_command_has_help_with_an_example_and_speaks_json(name: str) -> No
     command = typer.main.get_command(app).commands["models"].commands[name]  # type: ignore[attr-defined]
     assert f"ergonaut models {name}" in command.help.partition("Example: ")[2]
     assert any("--json" in parameter.opts for parameter in command.params)
+
+
+async def test_a_version_that_should_be_ready_and_is_not_is_marked_and_it_is_told_why(
+    ergonaut: Told, gateways: Gateways
+) -> None:
+    # By another gateway, of which the one that is asked has not heard yet.
+    await gateways.another().deploy(b"model a")
+    _, told, why = await ergonaut("models")
+    assert ("digits" in told, why) == (True, "digits version 1: is not loaded yet\n")
+    _, told, why = await ergonaut("models", "versions", "digits")
+    assert ("ready (!)" in told, why) == (True, "digits version 1: is not loaded yet\n")
+    (listed,) = json.loads((await ergonaut("models", "--json"))[1])
+    assert listed["problem"] == "is not loaded yet"

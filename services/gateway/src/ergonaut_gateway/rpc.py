@@ -14,6 +14,7 @@ from ergonaut.errors import Refused
 from ergonaut_common.rpc import caller
 from ergonaut_gateway.open_inference import InferenceDoor
 from ergonaut_gateway.protocol.model_wire import (
+    Problem,
     chunks_of,
     lineage_of,
     naming_of,
@@ -38,7 +39,7 @@ def door(
     """Put both services on a server, and more of them."""
 
     def add(server: aio.Server) -> None:
-        add_ModelServiceServicer_to_server(ModelDoor(models), server)
+        add_ModelServiceServicer_to_server(ModelDoor(models, predictions.problem), server)
         add_GRPCInferenceServiceServicer_to_server(InferenceDoor(models, catalogue, predictions), server)
         for add_more in more:
             add_more(server)
@@ -49,8 +50,9 @@ def door(
 class ModelDoor(ModelServiceServicer):
     """Answers ModelService."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, problem: Problem) -> None:
         self._models = models
+        self._problem = problem
 
     async def DeployModel(self, request_iterator: AsyncIterator[pb.DeployModelRequest], context: Any) -> Any:
         first = await anext(request_iterator, None)
@@ -61,16 +63,18 @@ class ModelDoor(ModelServiceServicer):
         wish = Deployment(who.tenant, first.name, lineage, first.signature_bundle, first.alias)
         record = await self._models.deploy(wish, chunks_of(first, request_iterator))
         model = await self._models.get(who.tenant, first.name)
-        return pb.DeployModelResponse(model=told_version(model, record))
+        return pb.DeployModelResponse(model=told_version(model, record, self._problem))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> Any:
         models = await self._models.list(caller().tenant)
-        return pb.ListModelsResponse(models=[told_version(model, model.named("")) for model in models])
+        return pb.ListModelsResponse(models=[told_version(model, model.named(""), self._problem) for model in models])
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
         model = await self._models.get(caller().tenant, request.name)
         record = model.named(request.version)
-        return pb.GetModelResponse(model=told_version(model, record), signature_bundle=record.signature_bundle)
+        return pb.GetModelResponse(
+            model=told_version(model, record, self._problem), signature_bundle=record.signature_bundle
+        )
 
     async def RemoveModel(self, request: pb.RemoveModelRequest, context: Any) -> Any:
         await self._models.remove(caller().tenant, request.name, request.version)
@@ -78,11 +82,11 @@ class ModelDoor(ModelServiceServicer):
 
     async def ListModelVersions(self, request: pb.ListModelVersionsRequest, context: Any) -> Any:
         model = await self._models.get(caller().tenant, request.name)
-        return pb.ListModelVersionsResponse(versions=told_versions(model), aliases=told_aliases(model))
+        return pb.ListModelVersionsResponse(versions=told_versions(model, self._problem), aliases=told_aliases(model))
 
     async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Any) -> Any:
         model = await self._models.alias(caller().tenant, request.name, naming_of(request))
-        return pb.SetModelAliasResponse(model=told_version(model, model.named(request.alias)))
+        return pb.SetModelAliasResponse(model=told_version(model, model.named(request.alias), self._problem))
 
     async def RemoveModelAlias(self, request: pb.RemoveModelAliasRequest, context: Any) -> Any:
         await self._models.unalias(caller().tenant, request.name, naming_of(request))
@@ -90,11 +94,11 @@ class ModelDoor(ModelServiceServicer):
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> Any:
         model = await self._models.load(caller().tenant, request.name, request.version)
-        return pb.LoadModelResponse(versions=told_versions(model))
+        return pb.LoadModelResponse(versions=told_versions(model, self._problem))
 
     async def UnloadModel(self, request: pb.UnloadModelRequest, context: Any) -> Any:
         model = await self._models.unload(caller().tenant, request.name, request.version)
-        return pb.UnloadModelResponse(versions=told_versions(model))
+        return pb.UnloadModelResponse(versions=told_versions(model, self._problem))
 
     async def GetModelCard(self, request: pb.GetModelCardRequest, context: Any) -> Any:
         programs, people = await self._models.card(caller().tenant, request.name, request.version)

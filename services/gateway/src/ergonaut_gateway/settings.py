@@ -22,6 +22,11 @@ class Provider(StrEnum):
     TENSORRT = "tensorrt"
 
 
+def cores() -> int:
+    """How many this process may use, as far as the system can say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Settings(DoorSettings):
     """Every default is that of one machine with few cores."""
 
@@ -270,10 +275,7 @@ class Settings(DoorSettings):
     @field_validator("workers", mode="before")
     @classmethod
     def _a_core_each(cls, value: object) -> object:
-        if value != "auto":
-            return value
-        # Not every system can say which cores a process may use.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores() if value == "auto" else value
 
     @property
     def tls(self) -> TlsFiles | None:

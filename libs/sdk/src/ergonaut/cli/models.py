@@ -117,6 +117,7 @@ def models(context: typer.Context, as_json: JsonFlag = False) -> None:
             return
         rows = [(m.name, str(m.version), f"{m.size_bytes:,}", m.run_id or "-", m.digest[:19]) for m in found]
         print_table("", ("model", "version", "bytes", "run", "digest"), rows, right=("version", "bytes"))
+        _print_problems(found)
 
 
 @app.command("versions")
@@ -297,7 +298,7 @@ def _print_versions(versions: Iterable[pb.Model]) -> None:
     rows = [
         (
             str(each.version),
-            pb.VersionState.Name(each.state).removeprefix("VERSION_STATE_").lower(),
+            _state(each),
             ", ".join(each.aliases) or "-",
             f"{each.size_bytes:,}",
             each.run_id or "-",
@@ -308,6 +309,19 @@ def _print_versions(versions: Iterable[pb.Model]) -> None:
     ]
     columns = ("version", "state", "aliases", "bytes", "run", "signed by", "digest")
     print_table("", columns, rows, right=("version", "bytes"))
+    _print_problems(versions)
+
+
+def _state(version: pb.Model) -> str:
+    told = pb.VersionState.Name(version.state).removeprefix("VERSION_STATE_").lower()
+    return f"{told} (!)" if version.problem else told
+
+
+def _print_problems(versions: Iterable[pb.Model]) -> None:
+    """Versions that should be served and are not, or not well, and why."""
+    for each in versions:
+        if each.problem:
+            err.print(f"{each.name} version {each.version}: {each.problem}", markup=False, soft_wrap=True)
 
 
 async def _lineage(client: AsyncClient, run_id: str) -> pb.Lineage:

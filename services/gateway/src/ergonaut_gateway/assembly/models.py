@@ -3,6 +3,7 @@
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.settings import PlatformSettings
+from ergonaut_gateway import memory
 from ergonaut_gateway.adapters.files import ObjectModelFiles
 from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.registry import BUCKET, FILES_BUCKET, KvFileNotes, KvModelRegistry
@@ -11,10 +12,11 @@ from ergonaut_gateway.adapters.trials import TriedFirst
 from ergonaut_gateway.service import Catalogue, Models
 from ergonaut_gateway.service.dozing import Dozers
 from ergonaut_gateway.service.files import SharedFiles
+from ergonaut_gateway.service.loading import LoadLimits
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
-from ergonaut_gateway.settings import Settings
+from ergonaut_gateway.settings import Settings, cores
 from ergonaut_gateway.workers.place import Place
 
 
@@ -28,11 +30,17 @@ async def open_models(
     trust = Trust(TrustedKeys.load(settings.trusted_keys), settings.signature_policy)
     loader = model_loader(settings)
     catalogue = Catalogue(registry, files, loader, spool, trust, dozers)
-    await catalogue.load_all()
+    await catalogue.load_all(_load_limits(settings))
     tried = TriedFirst(loader, memory_bytes_max=settings.model_memory_bytes_max)
     world = World(registry, files, shared, tried, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue
+
+
+def _load_limits(settings: Settings) -> LoadLimits:
+    """A core for each model, and half of the memory that is left, shared among the workers, since all load at the same time."""
+    there_bytes = memory.available_bytes() or LoadLimits().memory_bytes
+    return LoadLimits(max(1, cores() // settings.workers), there_bytes // 2 // settings.workers)
 
 
 def model_spool(settings: Settings, platform: PlatformSettings) -> Spool:

@@ -1,6 +1,6 @@
 """ModelService's messages, and what they mean: versions, lineages, aliases."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import fields
 
 from ergonaut.api.inference.v1 import inference_pb2 as pb
@@ -16,6 +16,9 @@ _STATES = {
     VersionState.UNLOADED: pb.VERSION_STATE_UNLOADED,
     VersionState.REMOVED: pb.VERSION_STATE_REMOVED,
 }
+Problem = Callable[[ModelRecord], str]
+"""What keeps a version from being served here, or is wrong with it; nothing where all is well."""
+
 _FIGURES = tuple(each.name for each in fields(Used))
 
 
@@ -48,9 +51,9 @@ def naming_of(request: pb.SetModelAliasRequest | pb.RemoveModelAliasRequest) -> 
     return Naming(request.alias, request.version, expected)
 
 
-def told_versions(model: Model) -> Iterable[pb.Model]:
+def told_versions(model: Model, problem: Problem) -> Iterable[pb.Model]:
     """All versions of a model, oldest first."""
-    return [told_version(model, record) for record in model.versions]
+    return [told_version(model, record, problem) for record in model.versions]
 
 
 def told_aliases(model: Model) -> Iterable[pb.Alias]:
@@ -58,7 +61,7 @@ def told_aliases(model: Model) -> Iterable[pb.Alias]:
     return [pb.Alias(name=name, version=version) for name, version in sorted(model.aliases.items())]
 
 
-def told_version(model: Model, record: ModelRecord) -> pb.Model:
+def told_version(model: Model, record: ModelRecord, problem: Problem) -> pb.Model:
     """One version of a model."""
     message = pb.Model(
         name=record.name,
@@ -72,6 +75,7 @@ def told_version(model: Model, record: ModelRecord) -> pb.Model:
         deployed_by=record.lineage.deployed_by,
         is_signed=bool(record.signature_bundle),
         signed_by=record.signed_by,
+        problem=problem(record),
     )
     message.deployed_at.FromDatetime(record.deployed_at)
     if record.removed_at is not None:

@@ -34,4 +34,4 @@ def _entry(catalogue: Catalogue, record: ModelRecord) -> dict[str, str]:
         return told | {"state": "UNAVAILABLE", "reason": "unloaded"}
     if catalogue.is_current(record):
         return told | {"state": "READY", "reason": ""}
-    return told | {"state": "UNAVAILABLE", "reason": "could not be loaded yet"}
+    return told | {"state": "UNAVAILABLE", "reason": catalogue.problem(record)}

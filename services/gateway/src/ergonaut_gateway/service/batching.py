@@ -120,10 +120,15 @@ class Engine:
         seconds = sum(batch.lane.threads * (now - batch.started_seconds) for batch in running)
         return seconds + sum(batch.cpu_seconds for batch in ran)
 
-    def overdue_seconds(self) -> float:
-        """How long the oldest run is at work since all who waited for it were answered otherwise; 0 where there is none."""
-        now = self._monotonic()
-        return max((now - work.ended_seconds for work in self._at_work if work.ended_seconds is not None), default=0.0)
+    def overdue_seconds(self, lane: Lane | None = None) -> float:
+        """How long the oldest run, of a lane or of all, is at work since all who waited for it were answered otherwise; 0 where
+        there is none."""
+        ended = [
+            work.ended_seconds
+            for work in self._at_work
+            if work.ended_seconds is not None and lane in (None, work.batches[0].lane)
+        ]
+        return self._monotonic() - min(ended) if ended else 0.0
 
     async def idle(self) -> None:
         """Wait until all are answered."""

@@ -1,7 +1,8 @@
 """The models that this process holds ready: a cache of the registry, kept current by watching it. Predictions read it."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
@@ -10,6 +11,7 @@ from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.models import Entry, Model, ModelRecord, ready_count
 from ergonaut_gateway.ports import ModelFiles, ModelLoader, ModelRegistry, Runner
 from ergonaut_gateway.service.dozing import Dozers, Dozing
+from ergonaut_gateway.service.loading import LoadLimits, LoadRoom
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
 
@@ -34,6 +36,8 @@ class _Held:
     entry: Entry
     loaded: Mapping[int, ReadyModel] = field(default_factory=dict)
     ready: Mapping[str, ReadyModel] = field(default_factory=dict)
+    failed: Mapping[int, str] = field(default_factory=dict)
+    """Why versions that are to be ready could not be loaded, when it was last tried."""
 
 
 class Catalogue:
@@ -88,6 +92,14 @@ class Catalogue:
         ready = held.loaded.get(record.version) if held is not None else None
         return ready is not None and ready.record.file == record.file
 
+    def problem(self, record: ModelRecord) -> str:
+        """Why a version that is to be ready is not ready here; nothing where it is, or is not to be."""
+        if not record.served or self.is_current(record):
+            return ""
+        held = self._held.get((record.tenant, record.name))
+        because = held.failed.get(record.version) if held is not None else None
+        return f"could not be loaded: {because}; it is tried again" if because else "is not loaded yet"
+
     def models(self, tenant: str) -> list[Model]:
         """The models of a tenant by name, with all their versions, as this process knows them."""
         models = [held.entry.model for key, held in self._held.items() if key[0] == tenant]
@@ -113,6 +125,7 @@ class Catalogue:
         if self._is_old(entry):
             return
         loaded: dict[int, ReadyModel] = {}
+        failed: dict[int, str] = {}
         for record in entry.model.ready:
             try:
                 given = (runners or {}).get(record.version)
@@ -121,16 +134,26 @@ class Catalogue:
                 )
             except ErgonautError as error:
                 log.error("model not loaded", model=record.name, version=record.version, error=str(error))
+                failed[record.version] = str(error)
         # Looked at again: another entry, or the same one by who made it, may have been applied while files were fetched.
         if not self._is_old(entry):
             held = self._held.get(_key(entry))
             loaded = {each.record.version: self._first(each) for each in loaded.values()}
-            self._held[_key(entry)] = _held_of(entry, loaded, held.ready.get("") if held else None)
+            now = _held_of(entry, loaded, held.ready.get("") if held else None)
+            self._held[_key(entry)] = replace(now, failed=failed)
 
-    async def load_all(self) -> None:
-        """Hold ready whatever the registry says; one that cannot be loaded does not keep the others away."""
-        for entry in await self._registry.entries():
-            await self.apply(entry)
+    async def load_all(self, limits: LoadLimits | None = None) -> None:
+        """Hold ready whatever the registry says, so many at once; one that cannot be loaded does not keep the others away."""
+        room = LoadRoom(limits or LoadLimits())
+
+        async def load(entry: Entry) -> None:
+            async with room.taken(_largest_bytes(entry)):
+                await self.apply(entry)
+
+        async with asyncio.TaskGroup() as group:
+            # The largest first, or at last everybody would wait for one that nothing else is left to be loaded beside.
+            for entry in sorted(await self._registry.entries(), key=_largest_bytes, reverse=True):
+                group.create_task(load(entry))
 
     async def follow(self, clock: Clock, *, resync_seconds: float) -> None:
         """Keep current, for ever, also with what other gateways deploy; each round begins with all entries anew."""
@@ -193,7 +216,12 @@ def _missing(held: _Held | None, name: str, version: str) -> NotFound | Unavaila
     if not record.served:
         told = f"version {record.version} of model {name}"
         return NotFound(f"{told} is not loaded; load it: ergonaut models load {name} {record.version}")
-    return Unavailable(f"model {name} could not be loaded; it is tried again, or deploy it anew")
+    because = f": {held.failed[record.version]}" if record.version in held.failed else ""
+    return Unavailable(f"model {name} could not be loaded{because}; it is tried again, or deploy it anew")
+
+
+def _largest_bytes(entry: Entry) -> int:
+    return max((record.size_bytes for record in entry.model.ready), default=0)
 
 
 def _key(entry: Entry) -> tuple[str, str]:

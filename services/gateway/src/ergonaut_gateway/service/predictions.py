@@ -95,6 +95,14 @@ class Predictions:
         """Whether half of all that may wait is at work."""
         return 2 * self._engine.in_flight > self._engine.limits.waiting
 
+    def problem(self, record: ModelRecord) -> str:
+        """What keeps a version from being served here, or is wrong with it; nothing where all is well."""
+        served = self._served.get((record.tenant, record.name, record.version))
+        overdue_seconds = self._engine.overdue_seconds(served.lane) if served is not None else 0.0
+        if overdue_seconds:
+            return f"a run is at work {overdue_seconds:.0f} s after it was told to end, and holds a thread"
+        return self._catalogue.problem(record)
+
     def overdue_seconds(self) -> float:
         """How long a run is at work after it was told to end; 0 where none is."""
         return self._engine.overdue_seconds()
