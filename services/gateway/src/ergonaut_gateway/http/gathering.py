@@ -5,9 +5,9 @@ asks which model by which form; then a request is cut into its id and its number
 for it alone. Whatever is unlike, or has to wait, goes the way of all other requests, `singly`.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from ergonaut_common.observe import get_logger
@@ -88,14 +88,20 @@ class Gathering:
         self._rows_max = predictions.rows_at_once_max
         predictions.before_turn(self._answer_all)
 
-    def took(self, exchange: Exchange) -> bool:
-        """Whether a request was put with its like; else it must be answered by itself."""
-        memo = exchange.request.memo
+    def answer(self, exchange: Exchange) -> None:
+        """Have a request answered, with its like or by itself."""
+        if not self._took(exchange):
+            self._ways.singly(exchange)
+
+    def _took(self, exchange: Exchange) -> bool:
+        """Whether a request was put with its like."""
+        request = exchange.request
+        memo = request.memo
         asker = memo.noted if memo is not None else None
-        if type(asker) is not _Asker or asker.form is None or (sheaf := asker.sheaf) is None:
+        if not isinstance(asker, _Asker) or (form := asker.form) is None or (sheaf := asker.sheaf) is None:
             return False
-        now, body = time.monotonic(), exchange.request.body
-        if now > asker.until_seconds or not isinstance(body, bytes) or (cut := asker.form.cut(body)) is None:
+        now, body = monotonic(), request.body
+        if now > asker.until_seconds or not isinstance(body, bytes) or (cut := form.cut(body)) is None:
             return False
         if not sheaf.exchanges:
             sheaf.began_seconds = now
@@ -111,15 +117,16 @@ class Gathering:
         if memo is None or not isinstance(body, bytes):
             return
         asker = memo.noted
-        if type(asker) is not _Asker:
+        if not isinstance(asker, _Asker):
             asker = memo.noted = _Asker()
         asker.until_seconds = until_seconds
         if asker.form is not None and asker.form.cut(body) is not None:
+            # Looked for again, since all sheaves may have been forgotten meanwhile.
+            asker.sheaf = self._sheaf(wish, asker.form)
             return
         asker.misses += 1
-        if asker.misses % LEARN_EVERY == 1:
-            asker.form = form_of(body)
-            asker.sheaf = self._sheaf(wish, asker.form) if asker.form is not None else None
+        if asker.misses % LEARN_EVERY == 1 and (form := form_of(body)) is not None:
+            asker.form, asker.sheaf = form, self._sheaf(wish, form)
 
     def _sheaf(self, wish: Wish, form: Form) -> _Sheaf:
         key = (wish.tenant, wish.model, wish.version, form.name, form.shape)
@@ -142,10 +149,8 @@ class Gathering:
                     end = at + (rows_max or len(exchanges))
                     self._answer(sheaf, exchanges[at:end], cuts[at:end], at_once=bool(rows_max))
             except Exception as error:
-                log.exception("requests not answered", model=sheaf.wish.model)
                 for exchange in exchanges:
-                    if not exchange.over:
-                        answer_error(exchange, error)
+                    _told(exchange, error)
 
     def _answer(
         self, sheaf: _Sheaf, exchanges: list[Exchange], cuts: Sequence[tuple[bytes, bytes]], *, at_once: bool
@@ -172,7 +177,10 @@ class Gathering:
         bodies = encode_rows(wish.model, ran.version, ran.outputs, ids)
         if bodies is not None:
             for exchange, body in zip(exchanges, bodies, strict=True):
-                exchange.answer(200, body)
+                try:
+                    exchange.answer(200, body)
+                except Exception as error:
+                    _told(exchange, error)
             return
         for at, exchange in enumerate(exchanges):
             outputs = {name: tensor[at : at + 1] for name, tensor in ran.outputs.items()}
@@ -183,4 +191,12 @@ def _tried(exchange: Exchange, answer: Callable[[], None]) -> None:
     try:
         answer()
     except Exception as error:
+        _told(exchange, error)
+
+
+def _told(exchange: Exchange, error: Exception) -> None:
+    """Tell a caller why there is no answer, as the router does; nobody else of the turn is to suffer from it."""
+    if exchange.over:
+        log.error("request failed after its answer began", path=exchange.request.path, exc_info=error)
+    else:
         answer_error(exchange, error)

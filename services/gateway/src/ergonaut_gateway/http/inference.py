@@ -62,7 +62,7 @@ class InferenceDoor:
     def add_to(self, router: Router) -> None:
         """Have a router send the protocol's paths here."""
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            router.add("POST", f"{prefix}/infer", self.infer, admit=self._admit)
+            router.add("POST", f"{prefix}/infer", self._gathering.answer, admit=self._admit)
             router.add("GET", prefix, self.model)
             router.add("GET", f"{prefix}/ready", self.model_ready)
             router.add("GET", f"{prefix}/config", self.config)
@@ -125,13 +125,8 @@ class InferenceDoor:
         """Whether a model can be asked."""
         answer_json(exchange, {"name": self._found(exchange).name, "ready": True})
 
-    def infer(self, exchange: Exchange) -> None:
-        """Predict; the answer comes by callback, so that a request costs no task."""
-        if not self._gathering.took(exchange):
-            self.singly(exchange)
-
     def singly(self, exchange: Exchange) -> None:
-        """Predict for a request by itself."""
+        """Predict for a request by itself; the answer comes by callback, so that it costs no task."""
         request, values = exchange.request, exchange.path_values
         headers = request.headers
         tenant = self._callers.of(headers).tenant

@@ -194,14 +194,24 @@ def _joint(answer: InferenceAnswer, part: Part) -> bytes | None:
 def encode_rows(model: str, version: int, outputs: Mapping[str, Tensor], ids: Sequence[bytes]) -> list[bytes] | None:
     """The answers to several usual requests of one row each, whose ids are plain text that needs no escapes; as if each was
     written by itself. None where an output has no numbers, and each must be."""
-    rows = _rows_of(model, version, outputs)
-    if rows is None:
+    columns = _columns_of(model, version, outputs)
+    if columns is None:
         return None
-    return [b'%b]}],"id":"%b"}' % (row, name) if name else row + b"]}]}" for row, name in zip(rows, ids, strict=True)]
+    if all(ids):
+        columns += (repeat(b']}],"id":"'), ids, repeat(b'"}'))
+    else:
+        columns.append([b']}],"id":"%b"}' % request_id if request_id else b"]}]}" for request_id in ids])
+    return list(map(b"".join, zip(*columns, strict=False)))
 
 
 def _rows_of(model: str, version: int, outputs: Mapping[str, Tensor]) -> list[bytes] | None:
     """The answer of each row, up to the end of its last number. None where an output has no numbers."""
+    columns = _columns_of(model, version, outputs)
+    return list(map(b"".join, zip(*columns, strict=False))) if columns is not None else None
+
+
+def _columns_of(model: str, version: int, outputs: Mapping[str, Tensor]) -> list[Iterable[bytes]] | None:
+    """The same in pieces: of each row the first, of each row the second, and so on."""
     if not all(tensor.size and tensor.dtype.kind in "biuf" for tensor in outputs.values()):
         return None
     columns: list[Iterable[bytes]] = []
@@ -211,7 +221,7 @@ def _rows_of(model: str, version: int, outputs: Mapping[str, Tensor]) -> list[by
         numbers = dump(tensor.reshape(len(tensor), -1))[2:-2].split(b"],[")
         columns += (repeat(opening + described[:-1] + b',"data":['), numbers)
         opening = b"]},"
-    return list(map(b"".join, zip(*columns, strict=False)))
+    return columns
 
 
 class _Binary:
