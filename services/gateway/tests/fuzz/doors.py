@@ -131,6 +131,9 @@ class Kept(asyncio.Transport):
     def write_eof(self) -> None:
         self.closed = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def close(self) -> None:
         self.closed = True
 
