@@ -84,6 +84,10 @@ def test_penalties_make_what_was_drawn_less_likely() -> None:
     assert [sampler.draw(LOGITS) for _ in range(4)] == [1, 2, 1, 1]
 
 
+def test_a_temperature_next_to_none_is_none() -> None:
+    assert Sampler(Sampling(temperature=1e-300), 0).draw(LOGITS * 1e30) == 1
+
+
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=60), st.floats(0.01, 0.999))
 def test_the_nucleus_is_the_fewest_tokens_that_have_the_share(logits: list[float], top_p: float) -> None:
     likely = likelihoods(np.array(logits))

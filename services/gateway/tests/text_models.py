@@ -52,10 +52,10 @@ def decoder_tokenizer() -> Tokenizer:
 class Encoder:
     """One layer of attention over a text's tokens. `kinds` says whether it takes token_type_ids."""
 
-    def __init__(self, *, kinds: bool = True, length: int | None = None) -> None:
+    def __init__(self, *, kinds: bool = True, length: int | None = None, rows: int | None = None) -> None:
         draw = _weights(1)
         size = encoder_tokenizer().get_vocab_size()
-        self.kinds, self.length = kinds, length
+        self.kinds, self.length, self.rows = kinds, length, rows
         self.weights = {
             "words": draw(size, WIDTH),
             "places": draw(CONTEXT, WIDTH),
@@ -87,7 +87,7 @@ class Encoder:
         likely = graph.add("Softmax", graph.add("Add", graph.add("Div", scores, "root"), hidden), axis=-1)
         mixed = graph.add("MatMul", graph.add("MatMul", likely, v), "wo")
         graph.add("LayerNormalization", graph.add("Add", x, mixed), "gain", axis=-1, to_="last_hidden_state")
-        shape = ["texts", self.length or "tokens"]
+        shape = [self.rows or "texts", self.length or "tokens"]
         return graph.file(
             [helper.make_tensor_value_info(name, kind, shape) for name, kind in ids],
             [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*shape, WIDTH])],

@@ -14,13 +14,16 @@ from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.models import Signature, TensorSpec
 from ergonaut_gateway.domain.tensors import DTYPES, Tensor
-from ergonaut_gateway.domain.text.vectors import Group, Pooling, filled, grouped, pooled, shortened
+from ergonaut_gateway.domain.text.vectors import Pooling, filled, grouped, pooled, shortened
 from ergonaut_gateway.ports import Tokenizer
 from ergonaut_gateway.service.plans import Cancellable
 from ergonaut_gateway.service.predictions import Predictions, Wish
 
 GROUPS_AT_ONCE = 4
-"""Runs of one request that wait at a time, so that one with thousands of texts leaves room for those of others."""
+"""Groups of texts that wait at a time, so that a request with thousands of texts leaves room for those of others."""
+
+INLINE_CHARACTERS_MAX = 1_000
+"""Texts up to here are cut into tokens on the event loop, which takes less than a millisecond; more in a thread."""
 
 TEXT_CHARACTERS_MAX = 4 * 1024 * 1024
 """Of all texts of a request: several times the tokens that may be; more would only be read to be refused."""
@@ -92,14 +95,12 @@ class Embedding:
         vectors: list[Tensor | None] = [None] * len(rows)
         groups = grouped([len(row) for row in rows], told.tokens_max, plan.length)
         for at in range(0, len(groups), GROUPS_AT_ONCE):
-            wave = groups[at : at + GROUPS_AT_ONCE]
-            masks, requests = [], []
-            for group in wave:
-                tokens, mask = filled([rows[place] for place in group.places], group.length)
-                masks.append(mask)
-                requests.append(InferenceRequest("", plan.inputs(tokens, mask), (plan.output,), meter))
-            for group, mask, answer in zip(wave, masks, await self._run(wish, requests), strict=True):
-                _put(vectors, group, plan.vectors(answer.outputs[plan.output], mask))
+            places = [(place, group.length) for group in groups[at : at + GROUPS_AT_ONCE] for place in group.places]
+            read = [filled([rows[place]], length) for place, length in places]
+            # One request a text: whether they run together is for the engine, which knows whether that changes an answer.
+            requests = [InferenceRequest("", plan.inputs(*each), (plan.output,), meter) for each in read]
+            for (place, _), (_, mask), answer in zip(places, read, await self._run(wish, requests), strict=True):
+                [vectors[place]] = plan.vectors(answer.outputs[plan.output], mask)
         together = np.stack([vector for vector in vectors if vector is not None])
         if dimensions is not None and dimensions > together.shape[1]:
             raise Refused(f"the model's vectors have {together.shape[1]} numbers", field="dimensions")
@@ -114,13 +115,19 @@ class Embedding:
             raise Refused(
                 f"has {characters} characters, at most {TEXT_CHARACTERS_MAX} are taken at once", field="input"
             )
-        rows = await asyncio.to_thread(lambda: [self._read(text, place) for place, text in enumerate(texts)])
+        if characters <= INLINE_CHARACTERS_MAX:
+            rows = self._read_all(texts)
+        else:
+            rows = await asyncio.to_thread(self._read_all, texts)
         tokens = sum(map(len, rows))
         if tokens > TOKENS_MAX:
             raise Refused(
                 f"has {tokens} tokens, at most {TOKENS_MAX} are taken at once; send fewer texts", field="input"
             )
         return rows
+
+    def _read_all(self, texts: Sequence[Text]) -> list[Sequence[int]]:
+        return [self._read(text, place) for place, text in enumerate(texts)]
 
     def _read(self, text: Text, place: int) -> Sequence[int]:
         """A text's tokens, as many as the model takes."""
@@ -215,8 +222,3 @@ def _output(signature: Signature, told: EmbeddingModel) -> TensorSpec:
         gives = ", ".join(f"{each.name} {each.datatype} {list(each.shape)}" for each in signature.outputs)
         raise Refused(f"{told.model} gives no vectors of text or of tokens: it gives {gives}", field="model")
     return spec
-
-
-def _put(vectors: "list[Tensor | None]", group: Group, made: Tensor) -> None:
-    for place, vector in zip(group.places, made, strict=True):
-        vectors[place] = vector

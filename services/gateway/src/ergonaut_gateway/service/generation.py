@@ -185,10 +185,8 @@ class Generation:
         answering = active.answering
         if answering.given_up:
             return False
-        begun = self._clock()
-        self._running_since = time.monotonic()
         try:
-            ended = active.step(self._loaded())
+            ended = self._stepped(active, self._loaded())
         except ErgonautError as error:
             answering.tell(error)
             return False
@@ -197,16 +195,23 @@ class Generation:
             log.exception("answer broken off", model=self._name)
             answering.tell(Unavailable(f"{self._name} broke off with {type(error).__name__}; the log tells more"))
             return False
-        finally:
-            seconds = self._used(begun)
-            active.cpu_seconds += seconds
-            self._cpu_seconds += seconds
-            self._running_since = None
         if ended is None:
             return True
         self._answer_seconds += (1 - REMEMBERED) * (time.monotonic() - answering.began_seconds - self._answer_seconds)
         answering.tell(Ended(ended, active.tokens_in, active.tokens_out, active.cpu_seconds))
         return False
+
+    def _stepped(self, active: "_Active", model: LanguageModel) -> str | None:
+        """Why an answer ended with this step, if it did; its CPU time is counted. Loading is not in it, which is nobody's."""
+        begun = self._clock()
+        self._running_since = time.monotonic()
+        try:
+            return active.step(model)
+        finally:
+            seconds = self._used(begun)
+            active.cpu_seconds += seconds
+            self._cpu_seconds += seconds
+            self._running_since = None
 
     def _loaded(self) -> LanguageModel:
         if self._model is None:
@@ -253,7 +258,7 @@ class _Active:
         logits = continuation.feed(part)
         if self._unread:
             return None
-        if np.isnan(logits).any():
+        if not np.isfinite(logits.max()):
             raise Unavailable("the model gave no numbers")
         token = self._sampler.draw(logits)
         self.tokens_out += 1

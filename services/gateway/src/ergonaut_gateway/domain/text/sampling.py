@@ -7,6 +7,9 @@ import numpy as np
 
 from ergonaut_gateway.domain.tensors import Tensor
 
+TEMPERATURE_MIN = 1e-4
+"""Below it the likeliest token has all likelihood anyway, and numbers would become too large."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -34,7 +37,7 @@ class Sampler:
     def draw(self, logits: Tensor) -> int:
         """The next token, by the logits of all tokens."""
         scores = self._penalized(logits.astype(np.float64))
-        if self._sampling.temperature <= 0.0:
+        if self._sampling.temperature < TEMPERATURE_MIN:
             token = int(np.argmax(scores))
         else:
             likely = likelihoods(scores / self._sampling.temperature)

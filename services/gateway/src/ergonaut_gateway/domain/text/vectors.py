@@ -12,11 +12,11 @@ LENGTH_STEP = 8
 """Texts are filled up to multiples of so many tokens: few enough to cost little, enough that many texts are of one length and
 run together. The length depends on the text alone, so that no answer depends on what else is asked."""
 
-GROUP_ROWS_MAX = 32
-"""Texts of one request to the model. More save nothing, and others would wait behind them."""
+GROUP_ROWS_MAX = 16
+"""Texts that may run together. More save little, and others would wait behind them."""
 
 GROUP_TOKENS_MAX = 8_192
-"""Tokens of one request to the model, filling included: what lies between layers takes some kB a token."""
+"""Tokens that may run together, filling included: what lies between layers takes some kB a token."""
 
 
 class Pooling(StrEnum):
@@ -29,7 +29,7 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Texts that run together, by their places in the request, filled up to a length."""
+    """Texts that may run together, by their places in the request, filled up to a length."""
 
     places: tuple[int, ...]
     length: int
@@ -45,7 +45,7 @@ def filled_length(tokens: int, tokens_max: int) -> int:
 
 
 def grouped(lengths: Sequence[int], tokens_max: int, fixed_length: int = 0) -> list[Group]:
-    """Which texts run together; `fixed_length` is that of a model which takes no other.
+    """Which texts may run together; `fixed_length` is that of a model which takes no other.
 
     >>> [(group.places, group.length) for group in grouped([3, 20, 5], 512)]
     [((0, 2), 8), ((1,), 24)]
