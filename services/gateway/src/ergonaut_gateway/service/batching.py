@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from ergonaut.errors import Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.batching import INLINE_SECONDS_MAX, Turns
-from ergonaut_gateway.domain.inference import Busy, InferenceRequest
+from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceRequest
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.service.holding import Holding
 from ergonaut_gateway.service.joint import Joint, run_at_once
@@ -238,6 +238,7 @@ class Engine:
                 lane.give_up(ticket, why)
         for work in list(self._at_work):
             _give_up(work.batches, why, began_before)
+            _drop_late(work.batches, now)
             work.notice_end(now)
         if self._at_work or self._held:
             self._sweep_later()
@@ -327,6 +328,13 @@ class _Threads:
                 # The loop is closed: the process ends, and nobody waits any more.
                 return
             del work
+
+
+def _drop_late(batches: list[Batch], now_seconds: float) -> None:
+    for batch in batches:
+        for ticket in batch.tickets:
+            if not ticket.over and ticket.deadline_seconds is not None and ticket.deadline_seconds < now_seconds:
+                batch.lane.give_up(ticket, DeadlineExceeded("the deadline passed while the request was at work"))
 
 
 def _give_up(batches: list[Batch], why: Exception, began_before: float = float("inf")) -> None:
