@@ -1,11 +1,15 @@
 """What is kept of models: records of the form of before are read, and who holds which file is noted by compare-and-set."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.kv import KeyValue
 
 from ergonaut.errors import Conflict
 from ergonaut.events import ModelDeployed, ModelRemoved
@@ -14,7 +18,7 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_gateway.adapters.registry import KvFileNotes, KvModelRegistry
 from ergonaut_gateway.domain.changes import events_of
 from ergonaut_gateway.domain.files import Hold, KeptFile
-from ergonaut_gateway.domain.models import VersionState
+from ergonaut_gateway.domain.models import Model, VersionState
 from ergonaut_gateway.fakes import FakeFileNotes
 from ergonaut_gateway.ports import FileNotes
 
@@ -88,3 +92,24 @@ async def test_a_record_of_one_version_is_read_as_a_model_with_that_version(
     assert entry.model.version_last == 3
     again = await registry.put(entry.model, revision=entry.revision)
     assert await registry.get("default", "digits") == again
+
+
+async def test_changes_are_followed_though_nats_was_away_when_that_began(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = await bus.key_value(f"models-{uuid4().hex}")
+    registry = KvModelRegistry(bucket)
+    entry = await registry.put(Model("default", "digits"), revision=0)
+    asked = 0
+
+    async def watch(*arguments: Any, **named: Any) -> KeyValue.KeyWatcher:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise NatsTimeoutError
+        return await KeyValue.watch(bucket, *arguments, **named)
+
+    monkeypatch.setattr(bucket, "watch", watch)
+    async with aclosing(registry.changes(seconds=30)) as changes:
+        assert await anext(changes) == entry
+    assert asked == 3

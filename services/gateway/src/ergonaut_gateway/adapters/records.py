@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -63,9 +64,11 @@ async def changes_of(
 ) -> AsyncIterator[T]:
     """All records and then each change, for about so long. Raises Unavailable."""
     end_at = asyncio.get_running_loop().time() + seconds
-    watch = watching(bucket)
-    watcher = await until_answered(watch.__aenter__, what=f"watching the records of {what}")
-    try:
+    async with AsyncExitStack() as stack:
+        # A watch of its own each time: one whose beginning failed cannot begin again.
+        watcher = await until_answered(
+            lambda: stack.enter_async_context(watching(bucket)), what=f"watching the records of {what}"
+        )
         while (left_seconds := end_at - asyncio.get_running_loop().time()) > 0:
             try:
                 given = await next_entry(watcher, left_seconds)
@@ -73,5 +76,3 @@ async def changes_of(
                 return
             if given is not None and (entry := readable(given, read)):
                 yield entry
-    finally:
-        await watch.__aexit__(None, None, None)
