@@ -119,7 +119,7 @@ async def test_changes_begin_with_what_is_there_follow_what_comes_and_end_in_tim
     seen: list[Entry] = []
 
     async def watch() -> None:
-        async for entry in registry.changes(seconds=1.0):
+        async for entry in registry.changes(seconds=3.0):
             seen.append(entry)
 
     first = await registry.put(MODEL, revision=0)

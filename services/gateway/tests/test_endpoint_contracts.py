@@ -72,7 +72,7 @@ async def test_changes_begin_with_what_is_there_and_follow_what_comes(book: Endp
     seen: list[EndpointEntry] = []
 
     async def watch() -> None:
-        async for entry in book.changes(seconds=1.0):
+        async for entry in book.changes(seconds=3.0):
             seen.append(entry)
 
     first = await book.put(RECORD, revision=0)
