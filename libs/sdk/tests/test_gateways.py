@@ -68,8 +68,8 @@ def test_an_announcement_cannot_be_told_again_later(apart: timedelta) -> None:
 def test_fields_of_later_versions_are_passed_over_and_promised_ones_stay() -> None:
     later = json.loads(ANNOUNCED.model_dump_json()) | {"something": "new"}
     assert GatewayAnnounced.model_validate(later) == ANNOUNCED
-    promised = {"protocol", "replica", "process", "address", "tls", "told_at", "draining", "weight", "at_work", "at_work_max",
-                "cores", "replicas_wanted", "models", "models_told"}  # fmt: skip
+    promised = {"protocol", "replica", "process", "address", "host", "tls", "told_at", "draining", "weight", "at_work",
+                "at_work_max", "cores", "replicas_wanted", "models", "models_told"}  # fmt: skip
     assert promised <= set(GatewayAnnounced.model_fields)
     required = {name for name, field in GatewayAnnounced.model_fields.items() if field.is_required()}
     assert required == {"replica", "process", "told_at"}

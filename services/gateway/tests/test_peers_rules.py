@@ -18,6 +18,7 @@ from ergonaut_gateway.domain.peers import (
     chosen,
     fingerprint,
     hop_pays,
+    seen_from,
     standing_of,
     told_models,
 )
@@ -41,6 +42,14 @@ WEIGHTS = st.lists(st.floats(0.01, 100), min_size=1, max_size=8)
 )
 def test_nobody_is_sent_requests_who_cannot_take_them(told: dict[str, object], standing: Standing) -> None:
     assert standing_of(WELL.model_copy(update=told), full=False, left_alone=False) is standing
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:7405", "127.1.2.3:1", "localhost:7405", "[::1]:7405"])
+def test_a_loopback_address_is_one_only_on_its_own_machine(address: str) -> None:
+    told = WELL.model_copy(update={"address": address, "host": "a"})
+    assert seen_from(told, "a").address == address
+    assert seen_from(told, "b").address == ""
+    assert seen_from(WELL.model_copy(update={"host": "a"}), "b").address == WELL.address
 
 
 def test_who_failed_or_had_no_room_is_left_in_peace() -> None:

@@ -52,6 +52,11 @@ class GatewayAnnounced(BaseModel):
     address: str = Field(
         default="", max_length=256, description="Its gRPC, host:port; empty where it takes no others' requests."
     )
+    host: str = Field(
+        default="",
+        max_length=256,
+        description="The machine, or container; a loopback address is reached from there alone.",
+    )
     tls: bool = Field(default=False, description="Whether TLS is spoken there.")
     told_at: AwareDatetime = Field(description="When this was told, UTC.")
     draining: bool = Field(default=False, description="Whether it is about to leave and takes nothing more.")

@@ -101,6 +101,7 @@ def service_environment(home: Home, addresses: Addresses) -> dict[str, str]:
         "ERGONAUT_SERVICE_KEY_FILE": str(home.secrets / "service.key"),
         "ERGONAUT_DATA_DIR": str(home.data),
         "ERGONAUT_GATEWAY_HTTP_ADDRESS": addresses.gateway_http,
+        "ERGONAUT_GATEWAY_ADVERTISED_ADDRESS": addresses.services["gateway"],
         "PYTHONUNBUFFERED": "1",
     }
     if not _outside("ERGONAUT_NATS_URL"):

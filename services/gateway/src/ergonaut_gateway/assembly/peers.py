@@ -1,6 +1,7 @@
 """Other gateways, found by NATS and asked by gRPC."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from ergonaut_gateway.settings import Settings
 
 CPU_BOUND = Path("/sys/fs/cgroup/cpu.max")
 """What a container's processes may use together, in microseconds of each period; absent elsewhere."""
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Another one at each start of the kernel; absent elsewhere than on Linux."""
 
 log = get_logger(__name__)
 
@@ -84,7 +88,17 @@ def own_of(settings: Settings) -> Own:
     address = settings.advertised_address
     weight = settings.weight or cores_usable()
     replica, secure = settings.replica or address or process, settings.tls is not None
-    return Own(replica, process, address, weight=weight / settings.workers, tls=secure, workers=settings.workers)
+    weight /= settings.workers
+    return Own(replica, process, address, host=here(), tls=secure, weight=weight, workers=settings.workers)
+
+
+def here() -> str:
+    """This machine or container, told from others of the same name by when its kernel started."""
+    try:
+        boot = BOOT.read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()[:200]}/{boot[:36]}"
 
 
 def cores_usable() -> float:

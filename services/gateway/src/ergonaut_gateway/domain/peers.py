@@ -71,6 +71,13 @@ class Standing(StrEnum):
     """It told no address, or speaks another protocol."""
 
 
+def seen_from(told: GatewayAnnounced, host: str) -> GatewayAnnounced:
+    """What a gateway told, for who is on this host: the loopback address of another one is none, and leads to somebody else."""
+    where = told.address.rpartition(":")[0].strip("[]")
+    is_loopback = where in {"localhost", "::1"} or where.startswith("127.")
+    return told.model_copy(update={"address": ""}) if is_loopback and told.host != host else told
+
+
 def standing_of(told: GatewayAnnounced, *, full: bool, left_alone: bool) -> Standing:
     """How a gateway stands that has told this last."""
     if not told.address or told.protocol != PROTOCOL:

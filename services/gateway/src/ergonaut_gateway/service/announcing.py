@@ -70,6 +70,7 @@ class Announcing:
             replica=own.replica,
             process=own.process,
             address=own.address,
+            host=own.host,
             tls=own.tls,
             told_at=self._clock.now(),
             draining=self._draining,

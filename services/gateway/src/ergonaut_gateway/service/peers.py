@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ergonaut.gateways import SILENT_SECONDS, GatewayAnnounced
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.domain.peers import Held, Standing, standing_of
+from ergonaut_gateway.domain.peers import Held, Standing, seen_from, standing_of
 from ergonaut_gateway.openai.domain.breaker import Breaker, BreakerRule
 from ergonaut_gateway.ports import PeerLink, PeerLinks
 
@@ -30,6 +30,7 @@ class Own:
     replica: str
     process: str
     address: str = ""
+    host: str = ""
     tls: bool = False
     weight: float = 1.0
     workers: int = 1
@@ -133,6 +134,7 @@ class Peers:
         """Somebody told how it stands."""
         if self._is_own(told):
             return
+        told = seen_from(told, self.own.host)
         peer = self._known.get(told.process)
         if peer is not None:
             # NATS keeps the order of one process's words, and where it does not the newer ones hold.
@@ -181,4 +183,5 @@ class Peers:
     def _is_own(self, told: GatewayAnnounced) -> bool:
         """Whether it is this gateway: this process, or another worker, who has the same address."""
         own = self.own
-        return told.replica == own.replica or (bool(own.address) and told.address == own.address)
+        is_here = bool(own.address) and (told.address, told.host) == (own.address, own.host)
+        return told.replica == own.replica or is_here
