@@ -81,7 +81,8 @@ class Judging(_Contract):
         default=0.05,
         gt=0,
         lt=0.5,
-        description="Of the sign test over the rows on which both differ (of classes: McNemar's).",
+        description="Of the exact sign test (McNemar's) over the rows on which both differ; of rmse and log_loss, of swapping "
+        "both versions' losses row by row.",
     )
     rows_min: int = Field(
         default=100, ge=1, description="Fewer rows decide nothing, and the new version is turned down."
@@ -222,7 +223,10 @@ class Compared(BaseModel):
     challenger: float
     better_rows: int = Field(default=0, ge=0, description="Rows on which the challenger did better.")
     worse_rows: int = Field(default=0, ge=0, description="Rows on which it did worse.")
-    p_value: float = Field(default=1.0, ge=0, le=1, description="Of so many better rows by luck alone.")
+    p_value: float = Field(default=1.0, ge=0, le=1, description="Of being so much better by luck alone.")
+    p_value_worse: float | None = Field(
+        default=None, ge=0, le=1, description="Of being so much worse by luck alone; unset where that was not asked."
+    )
 
 
 class Outcome(BaseModel):

@@ -31,9 +31,7 @@ class RetrainingFinished(Event):
     challenger: float | None = Field(default=None, description="The metric of the new one.")
     better_rows: int = Field(default=0, ge=0, description="Rows on which the new version did better.")
     worse_rows: int = Field(default=0, ge=0)
-    p_value: float = Field(
-        default=1.0, ge=0, le=1, description="Of so many better rows by luck alone; an exact sign test."
-    )
+    p_value: float = Field(default=1.0, ge=0, le=1, description="Of being so much better by luck alone; a paired test.")
     began_at: AwareDatetime
     ended_at: AwareDatetime
 

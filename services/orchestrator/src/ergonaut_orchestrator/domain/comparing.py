@@ -1,7 +1,7 @@
 """Whether a new version is better than the one before: both say something of the same rows, and each row is a pair.
 
-The test is the sign test over the rows on which one did better than the other, exact; of classes that is McNemar's test (1947,
-https://doi.org/10.1007/BF02295996). It asks on how many rows, and not by how much: that is the margin's part.
+Whether that may be luck is asked by the test that fits what is measured (`paired_tests`): of right and wrong answers on how many
+rows, of errors and log losses by how much. How much is enough is the margin's part.
 """
 
 import math
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ergonaut.errors import Refused
 from ergonaut.retraining import Compared, Judging, Metric, Need
+from ergonaut_orchestrator.domain.paired_tests import sign_test, swap_test
 
 PROBABILITY_MIN = 1e-15
 """What the true class was given counts as at least this, so that one row does not make the mean infinite."""
@@ -26,6 +27,7 @@ def compared(metric: Metric, truth: Values, challenger: Values, champion: Values
         return Compared(metric=metric, rows=len(truth), challenger=figure(metric, new))
     old = row_losses(metric, truth, champion, whose="the champion")
     better, worse = int(np.sum(new < old)), int(np.sum(new > old))
+    p_value, p_value_worse = _p_values(metric, new, old, better, worse)
     return Compared(
         metric=metric,
         rows=len(truth),
@@ -33,8 +35,18 @@ def compared(metric: Metric, truth: Values, challenger: Values, champion: Values
         challenger=figure(metric, new),
         better_rows=better,
         worse_rows=worse,
-        p_value=sign_test(better, worse),
+        p_value=p_value,
+        p_value_worse=p_value_worse,
     )
+
+
+def _p_values(metric: Metric, new: Values, old: Values, better: int, worse: int) -> tuple[float, float]:
+    """Of being so much better by luck alone, and of being so much worse."""
+    if metric is Metric.ACCURACY:
+        return sign_test(better, worse), sign_test(worse, better)
+    with np.errstate(invalid="ignore"):
+        gains = old - new
+    return swap_test(gains), swap_test(-gains)
 
 
 def verdict(judging: Judging, seen: Compared) -> tuple[bool, str]:
@@ -69,7 +81,10 @@ def _fault_of_other(judging: Judging, seen: Compared, gain: float) -> str:
     """What makes the new version worse than is allowed; empty where nothing does."""
     if gain < -judging.margin:
         return f"worse by {-gain:.4g}, and {judging.margin:g} is allowed"
-    p_value_worse = sign_test(seen.worse_rows, seen.better_rows)
+    p_value_worse = seen.p_value_worse
+    if p_value_worse is None:
+        # Compared by an older version of this service.
+        p_value_worse = sign_test(seen.worse_rows, seen.better_rows)
     if gain < 0 and p_value_worse <= judging.p_value_max:
         return f"worse, and not by luck (p {p_value_worse:.2g})"
     return ""
@@ -104,21 +119,6 @@ def figure(metric: Metric, losses: NDArray[np.float64]) -> float:
     """The metric over all rows."""
     mean = float(np.mean(losses)) if len(losses) else 0.0
     return {Metric.ACCURACY: 1.0 - mean, Metric.RMSE: math.sqrt(mean), Metric.LOG_LOSS: mean}[metric]
-
-
-def sign_test(better: int, worse: int) -> float:
-    """The probability of at least so many better rows where better and worse are equally likely; 1 where none differ.
-
-    >>> round(sign_test(8, 2), 4)
-    0.0547
-    """
-    trials = better + worse
-    if better == 0:
-        return 1.0
-    logs = [
-        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) for k in range(better, trials + 1)
-    ]
-    return min(math.fsum(math.exp(each - trials * math.log(2)) for each in logs), 1.0)
 
 
 def _classes(truth: Values, count: int) -> NDArray[np.int64]:
