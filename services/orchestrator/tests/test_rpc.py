@@ -18,9 +18,9 @@ from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_orchestrator.domain.rollouts import Versions
-from ergonaut_orchestrator.fakes import FakeServedModels, FakeTraffic, FakeWorkflows
+from ergonaut_orchestrator.fakes import FakeGateways, FakeServedModels, FakeTraffic, FakeWorkflows
 from ergonaut_orchestrator.rpc import SERVICE_NAMES, Reception
-from ergonaut_orchestrator.service import Desk, RollingOut
+from ergonaut_orchestrator.service import Desk, Fleets, RollingOut, ServingDesk
 
 WISH = RolloutInput(endpoint="digits", model="digits", version=2, because="it is newer")
 
@@ -49,7 +49,7 @@ async def door(tmp_path: Path, fakes: FakeWorld) -> AsyncIterator[Door]:
     async with serving(
         "127.0.0.1:0", service="orchestrator", add=reception.add, keys=KeyRing.load(keys_file), names=SERVICE_NAMES
     ) as server:
-        reception.open(desk)
+        reception.open(desk, ServingDesk(fakes.workflows, Fleets(fakes.workflows, FakeGateways())))
         yield Door(f"127.0.0.1:{server.port}", keys, fakes.workflows, reception)
 
 

@@ -26,10 +26,14 @@ def spec_message(spec: ReplicasSpec) -> pb.ReplicasSpec:
     return ParseDict(spec.model_dump(mode="json", exclude_none=True), pb.ReplicasSpec())
 
 
+def spec_of(message: pb.ReplicasSpec) -> ReplicasSpec:
+    """The set behind a message. Raises Refused naming the field."""
+    return accepted(ReplicasSpec, MessageToDict(message, preserving_proto_field_name=True))
+
+
 def serving_input_of(request: pb.SetReplicasRequest, tenant: str) -> ServingInput:
     """The wish for a set behind a request; the tenant is the caller's. Raises Refused naming the field."""
-    spec = accepted(ReplicasSpec, MessageToDict(request.spec, preserving_proto_field_name=True))
-    return ServingInput(tenant=tenant, name=set_name_of(request.name), spec=spec)
+    return ServingInput(tenant=tenant, name=set_name_of(request.name), spec=spec_of(request.spec))
 
 
 def replicas_message(progress: ServingProgress) -> pb.Replicas:

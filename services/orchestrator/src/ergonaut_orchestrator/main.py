@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -21,9 +22,16 @@ from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_common.rpc import RpcServer, channel, serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.temporal import connect_temporal
-from ergonaut_orchestrator.activities import Activities, RetrainingActivities, RolloutActivities
+from ergonaut_orchestrator.activities import (
+    Activities,
+    RetrainingActivities,
+    RolloutActivities,
+    ServingActivities,
+)
 from ergonaut_orchestrator.adapters.announcer import BusAnnouncer
 from ergonaut_orchestrator.adapters.gateway import GatewayModels, GatewayTraffic
+from ergonaut_orchestrator.adapters.gateway_program import gateway_program
+from ergonaut_orchestrator.adapters.gateways import NatsGateways
 from ergonaut_orchestrator.adapters.ledger import LedgerLineages
 from ergonaut_orchestrator.adapters.local import LocalLimits, LocalProvider
 from ergonaut_orchestrator.adapters.object_stores import ObjectArtifacts, ObjectSources
@@ -34,17 +42,19 @@ from ergonaut_orchestrator.rpc import SERVICE_NAMES, Reception
 from ergonaut_orchestrator.service import (
     Bounds,
     Desk,
+    Fleets,
     Judging,
     Keeping,
     Leasing,
     Noticing,
     RollingOut,
     Running,
+    ServingDesk,
     Steering,
     World,
 )
 from ergonaut_orchestrator.settings import Settings
-from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob
+from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob, Serving
 
 SHORT_STEPS_MAX = 16
 """Activities at work beside the watches: provisioning, collecting and tearing down are heavy on one machine's disk."""
@@ -88,11 +98,18 @@ async def main(platform: PlatformSettings) -> None:
         temporal = await connect_temporal(platform, clock)
         world = build_world(settings, platform, bus=bus, placing=SchedulerPlacing(scheduler), temporal=temporal)
         activities, desk = await stack.enter_async_context(renewing(platform, world))
-        reception.open(desk)
+        gateways = await stack.enter_async_context(NatsGateways.listening(bus, platform.service_key(), clock))
+        fleets = Fleets(world.workflows, gateways)
+        reception.open(desk, ServingDesk(world.workflows, fleets))
         leasing = Leasing(world)
         await stack.enter_async_context(listening(listeners(Steering(world), Noticing(world.workflows)), platform, bus))
         await stack.enter_async_context(background(reconciling(leasing, clock, settings.reconcile_interval_seconds)))
-        await work_until_stopped(working(temporal, leasing, world, activities, settings), door, leasing, settings)
+        await work_until_stopped(
+            working(temporal, leasing, world, [*activities, *ServingActivities(fleets).all()], settings),
+            door,
+            leasing,
+            settings,
+        )
         await leasing.interrupt_all()
 
 
@@ -144,6 +161,7 @@ def build_world(
         announcer=BusAnnouncer(bus),
         workflows=TemporalWorkflows(temporal),
         clock=SystemClock(),
+        gateway=gateway_program(platform, os.environ, host=settings.replica_host),
     )
 
 
@@ -154,7 +172,7 @@ def working(temporal: Client, leasing: Leasing, world: World, more: Sequence[Any
     return Worker(
         temporal,
         task_queue=RUNS_TASK_QUEUE,
-        workflows=[Retraining, Rollout, RunJob],
+        workflows=[Retraining, Rollout, RunJob, Serving],
         activities=[*activities.all(), *more],
         max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
         max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,

@@ -26,6 +26,11 @@ class Settings(DoorSettings):
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="This host's name in events. Set ERGONAUT_HOST instead, so that the telemetry agent takes the same name.",
     )
+    replica_host: str = Field(
+        default="127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:-]{1,253}$",
+        description="Address of this host on which replicas of the gateway listen, and which they tell the other gateways.",
+    )
     runs_max: int = Field(
         default=64,
         ge=1,

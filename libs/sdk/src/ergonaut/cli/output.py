@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from ergonaut.client import AsyncClient
+from ergonaut.client import AsyncClient, Connection
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
 from ergonaut.faults import in_words
 
@@ -115,11 +115,11 @@ def telling_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def ask(question: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    """What the system answers to a question."""
+def ask(question: Callable[[AsyncClient], Awaitable[T]], *, as_operator: bool = False) -> T:
+    """What the system answers to a question, by the key of this machine's user or of whoever runs the platform here."""
 
     async def answered() -> T:
-        async with AsyncClient() as client:
+        async with AsyncClient(Connection.from_environment(as_operator=as_operator)) as client:
             return await question(client)
 
     return asyncio.run(answered())

@@ -25,6 +25,7 @@ from ergonaut.client.blocking import (
     BlockingModels,
     BlockingPipelines,
     BlockingPrices,
+    BlockingReplicaSets,
     BlockingRetrainings,
     BlockingRollouts,
     BlockingStatements,
@@ -41,6 +42,7 @@ from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
+from ergonaut.client.replicas import ReplicaSets
 from ergonaut.client.rollouts import Retrainings, Rollouts
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
@@ -60,6 +62,7 @@ class AsyncClient:
         self.endpoints = Endpoints(self._connection)
         self.rollouts = Rollouts(self._connection)
         self.retrainings = Retrainings(self._connection)
+        self.replicas = ReplicaSets(self._connection)
         self.vectors = Vectors(self._connection)
         self.ledger = Ledger(self._connection)
         self.statements = Statements(self._connection)
@@ -101,6 +104,7 @@ class Client:
         self.endpoints = BlockingEndpoints(self._client.endpoints, self._loop)
         self.rollouts = BlockingRollouts(self._client.rollouts, self._loop)
         self.retrainings = BlockingRetrainings(self._client.retrainings, self._loop)
+        self.replicas = BlockingReplicaSets(self._client.replicas, self._loop)
         self.vectors = BlockingVectors(self._client.vectors, self._loop)
         self.ledger = BlockingLedger(self._client.ledger, self._loop)
         self.statements = BlockingStatements(self._client.statements, self._loop)

@@ -17,6 +17,7 @@ from ergonaut.client.modelbooks import ModelBooks
 from ergonaut.client.models import Models
 from ergonaut.client.pipelines import Pipelines
 from ergonaut.client.pricing import Prices
+from ergonaut.client.replicas import ReplicaSets
 from ergonaut.client.rollouts import Retrainings, Rollouts
 from ergonaut.client.statements import Statements
 from ergonaut.client.telemetry import Meters
@@ -111,6 +112,16 @@ class BlockingRetrainings:
         self.pause = loop.blocking(area.pause)
         self.resume = loop.blocking(area.resume)
         self.remove = loop.blocking(area.remove)
+
+
+class BlockingReplicaSets:
+    """`ReplicaSets` whose methods block."""
+
+    def __init__(self, area: ReplicaSets, loop: Loop) -> None:
+        self.set = loop.blocking(area.set)
+        self.get = loop.blocking(area.get)
+        self.all = loop.blocking(area.all)
+        self.stop = loop.blocking(area.stop)
 
 
 class BlockingJobs:

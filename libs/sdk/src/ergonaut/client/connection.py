@@ -29,8 +29,11 @@ class Connection:
         self._channels: dict[str, aio.Channel] = {}
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """The system that the environment names, else the one on this machine. Raises NotFound where there is none."""
+    def from_environment(cls, *, as_operator: bool = False) -> Self:
+        """The system that the environment names, else the one on this machine. Raises NotFound where there is none.
+
+        `as_operator` takes the key of whoever runs the platform on this machine, where the environment names no other.
+        """
         home = Home.from_environment()
         services = {name: os.environ.get(f"ERGONAUT_{name.upper()}_ADDRESS", "") for name in SERVICES}
         gateway_http = os.environ.get("ERGONAUT_GATEWAY_HTTP_ADDRESS", "")
@@ -39,7 +42,8 @@ class Connection:
                 addresses = home.addresses()
                 services = {name: services[name] or addresses.services[name] for name in SERVICES}
                 gateway_http = gateway_http or addresses.gateway_http
-        return cls(services, os.environ.get("ERGONAUT_API_KEY") or home.client_key(), gateway_http=gateway_http)
+        key = os.environ.get("ERGONAUT_API_KEY") or (home.operator_key() if as_operator else home.client_key())
+        return cls(services, key, gateway_http=gateway_http)
 
     @property
     def headers(self) -> dict[str, str]:
