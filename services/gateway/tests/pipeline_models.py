@@ -13,7 +13,7 @@ from ergonaut_gateway.domain.pipelines.records import PipelineRecord
 from ergonaut_gateway.domain.pipelines.spec import Pipeline
 from ergonaut_gateway.domain.tensors import Tensor
 from ergonaut_gateway.fakes import FakePipelineBook
-from ergonaut_gateway.ports import Fuser, ModelLoader
+from ergonaut_gateway.ports import Fuser, ModelLoader, ModelSigner
 from ergonaut_gateway.service.fusing import Fusing, Tools
 from ergonaut_gateway.service.pipeline_runs import Engine
 from ergonaut_gateway.service.pipelines import Change, Pipelines, PipelineWorld
@@ -111,13 +111,20 @@ class House:
 
 
 def house_of(
-    gateway: Gateway, loader: ModelLoader, book: FakePipelineBook, fuser: Fuser | None = None, **bounds: object
+    gateway: Gateway,
+    loader: ModelLoader,
+    book: FakePipelineBook,
+    fuser: Fuser | None = None,
+    *,
+    signer: ModelSigner | None = None,
+    must_sign: bool = False,
+    **bounds: object,
 ) -> House:
     def find(tenant: str, model: str, version: str) -> ModelRecord:
         return gateway.catalogue.find(tenant, model, version).record
 
     engine = Engine(gateway.predictions.submit_model, find, gateway.clock, chance=lambda: 0.5, **bounds)  # type: ignore[arg-type]
-    tools = Tools(fuser or OnnxFuser(), loader, gateway.files)
+    tools = Tools(fuser or OnnxFuser(), loader, gateway.files, signer, must_sign)
     spool = Spool(gateway.spool_folder, file_bytes_max=1_000_000)
     fusing = Fusing(gateway.models, gateway.catalogue, spool, tools)
     world = PipelineWorld(book, gateway.announcer, gateway.clock, gateway.registry, gateway.models, fusing)

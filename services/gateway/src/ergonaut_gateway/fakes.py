@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import copy
+import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -270,6 +271,13 @@ class FakeSignatureChecker:
         if signed != digest:
             raise Refused("does not fit the file", field="signature")
         return key if key == "friend" else ""
+
+
+class FakeModelSigner:
+    """A `ModelSigner` that is `friend`."""
+
+    def sign(self, path: Path) -> str:
+        return f"friend signed sha256-{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 class FakeAnnouncer:

@@ -177,6 +177,14 @@ class SignatureChecker(Protocol):
         ...
 
 
+class ModelSigner(Protocol):
+    """Has a key that is trusted."""
+
+    def sign(self, path: Path) -> str:
+        """The signature of a file, as a bundle. Raises Refused where the key is gone."""
+        ...
+
+
 class Announcer(Protocol):
     """Tells the other services facts."""
 

@@ -136,6 +136,11 @@ class Settings(DoorSettings):
     signature_keys: str = Field(
         default="", description="Files of the public keys (PEM, elliptic curve) that are trusted, parted by commas."
     )
+    fusing_key: str = Field(
+        default="",
+        description="File of a private key (PEM, elliptic curve, no password) that signs the models which pipelines are fused into; "
+        "its public key must be among the trusted ones. Set it where the policy is `require`, or nothing is fused.",
+    )
     deployments_max: int = Field(
         default=2, ge=1, description="Models taken in at once; each needs disk, a core and memory while it loads."
     )

@@ -1,7 +1,6 @@
 """TLS at the doors: the gateway's certificate, and whose certificates callers must show. Entrances take callers in by it."""
 
 import ssl
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from ergonaut.errors import Refused
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.key_files import check_private
 
 CERTIFICATE, KEY, CLIENT_CA = (f"ERGONAUT_GATEWAY_TLS_{name}" for name in ("CERTIFICATE", "KEY", "CLIENT_CA"))
 """The settings, as errors name them."""
@@ -52,7 +52,7 @@ def contexts(files: TlsFiles | None) -> Contexts:
 
 def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     """What callers are taken in by, TLS 1.2 at least. Raises Refused, with the setting and what to do."""
-    _check_key(files.key)
+    check_private(files.key, field=KEY)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -62,15 +62,6 @@ def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     if files.client_ca is not None:
         _load_callers(context, files.client_ca)
     return context
-
-
-def _check_key(key: Path) -> None:
-    try:
-        mode = key.stat().st_mode
-    except OSError as error:
-        raise Refused(f"{key} cannot be read: {error.strerror}", field=KEY) from error
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise Refused(f"{key} can be read or written by every user; take that away (chmod o-rwx)", field=KEY)
 
 
 def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:

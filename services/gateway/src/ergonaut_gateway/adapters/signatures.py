@@ -1,10 +1,19 @@
-"""Signatures of models in the format of OpenSSF model signing, checked by public keys that the settings name."""
+"""Signatures of models in the format of OpenSSF model signing: checked by public keys that the settings name, and made by the
+gateway's own key for models that it makes itself."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from ergonaut.errors import Refused
-from ergonaut.signing import TrustedKey, read_bundle, read_keys, signed_by
+from ergonaut.signing import TrustedKey, read_bundle, read_keys, sign, signed_by
+from ergonaut_gateway.key_files import check_private
+
+FUSING_KEY = "fusing_key"
+"""The setting that names the file."""
+
+EMPTY_DIGEST = f"sha256-{hashlib.sha256(b'').hexdigest()}"
 
 
 class TrustedKeys:
@@ -30,3 +39,28 @@ class TrustedKeys:
             )
             raise Refused(f"{told}; sign exactly the file that is deployed", field="signature")
         return key.id if key is not None else ""
+
+
+class OwnKey:
+    """Fills `ModelSigner`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def load(cls, path: Path, trusted: TrustedKeys) -> "OwnKey":
+        """A private key in a PEM file. Raises Refused for one that cannot be used, that others may read or that nobody trusts."""
+        check_private(path, field=FUSING_KEY)
+        key = cls(path)
+        with NamedTemporaryFile() as sample:
+            bundle = key.sign(Path(sample.name))
+        if not trusted.check(bundle, EMPTY_DIGEST):
+            told = f"{path} is not trusted; add its public key to signature_keys, here and at every other gateway"
+            raise Refused(told, field=FUSING_KEY)
+        return key
+
+    def sign(self, path: Path) -> str:
+        try:
+            return sign(path, self._path)
+        except Refused as error:
+            raise Refused(str(error).removeprefix(f"{error.field}: "), field=FUSING_KEY) from error

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from ergonaut_common.bus import Bus
 from ergonaut_common.clock import SystemClock
@@ -12,8 +13,11 @@ from ergonaut_gateway.adapters.fusing import OnnxFuser
 from ergonaut_gateway.adapters.pipelines import BUCKET, KvPipelineBook
 from ergonaut_gateway.adapters.registry import BUCKET as MODELS_BUCKET
 from ergonaut_gateway.adapters.registry import KvModelRegistry
+from ergonaut_gateway.adapters.signatures import OwnKey, TrustedKeys
 from ergonaut_gateway.assembly.models import model_loader, model_spool
 from ergonaut_gateway.domain.models import ModelRecord
+from ergonaut_gateway.domain.trust import SignaturePolicy
+from ergonaut_gateway.ports import ModelSigner
 from ergonaut_gateway.service import Catalogue, Models, Predictions
 from ergonaut_gateway.service.fusing import Fusing, Tools
 from ergonaut_gateway.service.pipeline_runs import Engine
@@ -43,7 +47,8 @@ async def serving_pipelines(
         in_flight_max=settings.model_waiting_max + settings.run_threads,
         run_timeout_seconds=settings.run_timeout_seconds,
     )
-    tools = Tools(OnnxFuser(), model_loader(settings), ObjectModelFiles(bus))
+    must_sign = settings.signature_policy is SignaturePolicy.REQUIRE
+    tools = Tools(OnnxFuser(), model_loader(settings), ObjectModelFiles(bus), _signer(settings), must_sign)
     fusing = Fusing(models, catalogue, model_spool(settings, platform), tools)
     registry = KvModelRegistry(await bus.key_value(MODELS_BUCKET))
     book = place.pipeline_book(KvPipelineBook(await bus.key_value(BUCKET)))
@@ -57,3 +62,10 @@ async def serving_pipelines(
         if place.finishes:
             await stack.enter_async_context(background(pipelines.keep_finishing(every_seconds=settings.resync_seconds)))
         yield pipelines
+
+
+def _signer(settings: Settings) -> ModelSigner | None:
+    """What signs models that are made here, where the settings name a key."""
+    if not settings.fusing_key:
+        return None
+    return OwnKey.load(Path(settings.fusing_key), TrustedKeys.load(settings.trusted_keys))

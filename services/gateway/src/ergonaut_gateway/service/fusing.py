@@ -17,7 +17,7 @@ from ergonaut_gateway.domain.pipelines.graph import Graph
 from ergonaut_gateway.domain.pipelines.recipes import Recipe, Stage, Unfused, candidates, computed
 from ergonaut_gateway.domain.pipelines.records import Fusion
 from ergonaut_gateway.domain.tensors import Tensor
-from ergonaut_gateway.ports import Fuser, ModelFiles, ModelLoader, Runner, Stop
+from ergonaut_gateway.ports import Fuser, ModelFiles, ModelLoader, ModelSigner, Runner, Stop
 from ergonaut_gateway.service.catalogue import Catalogue
 from ergonaut_gateway.service.dozing import Dozing
 from ergonaut_gateway.service.models import Deployment, Models
@@ -42,6 +42,11 @@ COMPARING_SECONDS_MAX = 20.0
 ULPS_MAX = 16
 """How far both may be apart, in units of the last place of the largest element: reordered sums, and nothing more."""
 
+UNSIGNED = (
+    "signature_policy is require, and the gateway has no key to sign the model with that it would make; name one: "
+    "ERGONAUT_GATEWAY_FUSING_KEY"
+)
+
 log = get_logger(__name__)
 Key = tuple[str, str]
 
@@ -53,6 +58,9 @@ class Tools:
     fuser: Fuser
     loader: ModelLoader
     files: ModelFiles
+    signer: ModelSigner | None = None
+    must_sign: bool = False
+    """Whether nothing is served that is not signed."""
 
 
 class Fusing:
@@ -90,6 +98,8 @@ class Fusing:
     async def _fused(self, tenant: str, node: Graph, found: Recipe | Unfused) -> Fusion:
         if isinstance(found, Unfused):
             return Fusion(node.path, node.node, because=found.because)
+        if self._tools.must_sign and self._tools.signer is None:
+            return Fusion(node.path, node.node, because=UNSIGNED)
         if self._waiting >= WAITING_MAX:
             raise Unavailable(f"{self._waiting} other pipelines wait for their models to be merged; ask again")
         self._waiting += 1
@@ -127,7 +137,9 @@ class Fusing:
             _check_signature(fused.signature, Signature(node.inputs, node.outputs))
             await asyncio.to_thread(_Comparison(recipe, runners, fused).run)
             lineage = Lineage(framework=FRAMEWORK, deployed_by=MADE_BY)
-            await self._models.deploy(Deployment(tenant, name, lineage), self._spool.pieces(target))
+            signer = self._tools.signer
+            bundle = await asyncio.to_thread(signer.sign, target) if signer is not None else ""
+            await self._models.deploy(Deployment(tenant, name, lineage, bundle), self._spool.pieces(target))
         log.info("pipeline node fused", tenant=tenant, node=node.node, model=name, stages=stages)
         return name, because
 
