@@ -138,8 +138,8 @@ class Settings(DoorSettings):
     )
     fusing_key: str = Field(
         default="",
-        description="File of a private key (PEM, elliptic curve, no password) that signs the models which pipelines are fused into; "
-        "its public key must be among the trusted ones. Set it where the policy is `require`, or nothing is fused.",
+        description="File of a private key (PEM, elliptic curve, no password) that signs models which are made of pipelines; its "
+        "public key must be among the trusted ones. Set it where the policy is `require`, or nothing is fused.",
     )
     deployments_max: int = Field(
         default=2, ge=1, description="Models taken in at once; each needs disk, a core and memory while it loads."
