@@ -12,13 +12,16 @@ from prometheus_client.registry import CollectorRegistry
 
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.gateways import SILENT_SECONDS
+from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.peers import Balancing, Because, Errand, PeerAway, Standing
+from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
 from ergonaut_gateway.service import Wish, forwarding
 
 from .conftest import Gateways
 from .peer_town import QUICK, Node, Town, request
+from .test_endpoints import BY, Site
 
 
 @pytest.fixture
@@ -388,6 +391,19 @@ async def test_a_stop_waits_for_what_is_away(pair: tuple[Node, Node]) -> None:
         node.loader.gate.set()
     await stopping
     assert isinstance(outcomes[0], InferenceAnswer)
+
+
+async def test_an_endpoint_chooses_and_counts_where_it_is_asked_and_its_mirrors_stay(pair: tuple[Node, Node]) -> None:
+    one, two = pair
+    site = Site(one.gateway, FakeEndpointBook(), FakeFiguresBook(), "p-1")
+    routes = (Route("only", "digits", "1", 100),)
+    mirrors = (Mirror("digits", "1", 1.0),)
+    await site.endpoints.apply("default", Endpoint("digits-live", routes, mirrors=mirrors), BY)
+    answer = await site.ask()
+    assert (answer.model, answer.version) == ("digits-live", 1)
+    assert [(errand.model, errand.version) for errand in two.taken] == [("digits", 1)]
+    counts = (await site.counted())["only"]
+    assert (counts.requests, counts.failed, counts.drawn) == (1, 0, 1)
 
 
 async def test_what_is_away_when_the_gateway_ends_can_be_asked_again(pair: tuple[Node, Node]) -> None:
