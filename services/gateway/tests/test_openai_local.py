@@ -383,6 +383,29 @@ async def test_a_caller_that_goes_ends_the_work_for_it(site: Site) -> None:
         await idle(generation)
 
 
+async def test_a_caller_who_gives_up_before_the_answer_ends_the_work_for_it(site: Site) -> None:
+    async with site.opened(site.answers(at_once=1)) as client:
+        assert site.local is not None
+        [generation] = site.local._generations
+        async with no_room(site):
+            with pytest.raises(openai.APITimeoutError):
+                await client.with_options(timeout=0.2).chat.completions.create(model="small", messages=ASKED)
+            async with asyncio.timeout(10):
+                while not all(answering.given_up for answering in generation._waiting):
+                    await asyncio.sleep(0.001)
+
+
+async def test_the_model_here_answers_while_a_server_elsewhere_fails(site: Site) -> None:
+    site.elsewhere.behaviour = "500"
+    async with site.opened({**site.server, "weight": 1}, site.answers(weight=0)) as client:
+        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+        stream = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, stream=True)
+        assert len([chunk async for chunk in stream]) > 1
+        site.elsewhere.behaviour = "well"
+        there = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+    assert (here.usage.completion_tokens, there.choices[0].message.content) == (4, "watts")
+
+
 async def test_a_server_elsewhere_answers_while_there_is_no_room_here_and_this_does_again_afterwards(
     site: Site,
 ) -> None:
