@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 
 from manifests import ROOT
 
@@ -24,6 +25,13 @@ def test_the_image_has_the_workspaces_python_and_uv() -> None:
     uv = re.search(r"uv==([\d.]+)", (ROOT / "Makefile").read_text())
     assert uv is not None
     assert f"uv=={uv[1]}" in DOCKERFILE
+
+
+def test_a_service_has_all_its_extras_in_its_image() -> None:
+    (sync,) = re.findall(r"^ +uv sync (.+)$", DOCKERFILE, re.MULTILINE)
+    assert {"--frozen", "--all-extras", "--package"} <= set(sync.split())
+    extras = tomllib.loads((ROOT / "services" / "gateway" / "pyproject.toml").read_text())["project"]
+    assert any(each.startswith("onnx>") for each in extras["optional-dependencies"]["fusing"])
 
 
 def test_the_image_runs_without_root_and_holds_no_secret() -> None:
