@@ -23,16 +23,17 @@ from ergonaut_ledger.domain.budgets.deciding import TELL_AGAIN_SECONDS
 from ergonaut_ledger.listeners import AREAS
 from ergonaut_ledger.rpc import SERVICE_NAMES
 
+from .hurried import deliver_again_soon
 from .told import cpu_sample, started
 from .told import reading as power_reading
 
 pytestmark = pytest.mark.integration
 
 PATIENCE_SECONDS = 90.0
-"""What a killed process held comes again after 30 s, and a busy machine is slow."""
+"""A busy machine is slow."""
 
 KILLS = 2
-"""Each costs those 30 s."""
+"""Each costs some seconds."""
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
     with nats_server(tmp_path / "nats") as url:
         async with open_bus(PlatformSettings(nats_url=url), "test") as opened:
             await opened.ensure_streams(*AREAS)
+            await deliver_again_soon(opened)
             yield opened
 
 

@@ -29,13 +29,14 @@ from ergonaut_ledger.listeners import AREAS, DURABLE, keeper
 from ergonaut_ledger.rpc import SERVICE_NAMES
 from ergonaut_ledger.service import Keeping
 
+from .hurried import deliver_again_soon
 from .told import RUN, T0, cpu_sample, finished, gpu_sample, rent_sample, started
 from .told import reading as power_reading
 
 pytestmark = pytest.mark.integration
 
 PATIENCE_SECONDS = 90.0
-"""What a killed process held comes again after 30 s, and a busy machine is slow; a promise on speed has a bound of its own."""
+"""A busy machine is slow; a promise on speed has a bound of its own."""
 
 
 @dataclass
@@ -64,6 +65,7 @@ def nats_url(tmp_path: Path) -> Iterator[str]:
 async def bus(nats_url: str) -> AsyncIterator[Bus]:
     async with open_bus(PlatformSettings(nats_url=nats_url), "test") as opened:
         await opened.ensure_streams(*AREAS)
+        await deliver_again_soon(opened)
         yield opened
 
 
