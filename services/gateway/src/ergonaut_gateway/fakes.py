@@ -238,6 +238,10 @@ class FakeRunner:
         self.signature = DOUBLING
         self.traits = traits or Traits(joinable=True, steady=True, providers=("fake",), first_runs=((1, 1e-5),))
         self.batches: list[int] = []
+        self.crew: float | None = None
+
+    def crew_seconds(self) -> float | None:
+        return self.crew
 
     def stop(self) -> FakeStop:
         return FakeStop()

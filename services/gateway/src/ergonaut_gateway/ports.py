@@ -108,6 +108,11 @@ class Runner(Protocol):
         """What was found out about it."""
         ...
 
+    def crew_seconds(self) -> float | None:
+        """CPU time of the threads that it has of its own beside those that call it, since it was loaded; None where it has none,
+        or where that is not known."""
+        ...
+
     def stop(self) -> Stop:
         """Something that can end one run."""
         ...

@@ -13,6 +13,7 @@ from ergonaut.errors import Refused, Unavailable
 from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.adapters import bf16
+from ergonaut_gateway.adapters.crews import Crew, beginning
 from ergonaut_gateway.adapters.probes import Probe, is_steady
 from ergonaut_gateway.adapters.sessions import PROVIDERS, first_line, from_onnx, opened, signature_of, to_onnx
 from ergonaut_gateway.domain.batching import Traits
@@ -46,9 +47,13 @@ class OnnxLoader:
         return await asyncio.to_thread(self._load, path)
 
     def _load(self, path: Path) -> "OnnxRunner":
-        session = opened(path, self._providers, self._sessions.intra_op_threads)
-        threads = self._sessions.intra_op_threads
-        runner = OnnxRunner(session, signature_of(session), steady=is_steady(path), threads=threads)
+        threads, crew = self._sessions.intra_op_threads, None
+        if threads == 1:
+            session = opened(path, self._providers, threads)
+        else:
+            with beginning() as crew:
+                session = opened(path, self._providers, threads)
+        runner = OnnxRunner(session, signature_of(session), steady=is_steady(path), threads=threads, crew=crew)
         runner.try_out()
         return runner
 
@@ -56,8 +61,11 @@ class OnnxLoader:
 class OnnxRunner:
     """Fills `Runner`."""
 
-    def __init__(self, session: Any, signature: Signature, *, steady: bool, threads: int = 1) -> None:
+    def __init__(
+        self, session: Any, signature: Signature, *, steady: bool, threads: int = 1, crew: Crew | None = None
+    ) -> None:
         self._session = session
+        self._crew = crew
         self._signature = signature
         providers = tuple(session.get_providers())
         accelerated = providers[:1] != (PROVIDERS["cpu"],)
@@ -76,6 +84,9 @@ class OnnxRunner:
     @property
     def traits(self) -> Traits:
         return self._traits
+
+    def crew_seconds(self) -> float | None:
+        return self._crew.cpu_seconds() if self._crew else None
 
     def stop(self) -> Stop:
         options: Stop = onnxruntime.RunOptions()

@@ -117,7 +117,7 @@ class Engine:
         now = self._monotonic()
         running = [batch for work in self._at_work for batch in work.batches if batch.is_running]
         ran = [batch for work in self._at_work for batch in list(work.ran)]
-        seconds = sum(batch.lane.threads * (now - batch.started_seconds) for batch in running)
+        seconds = sum(batch.lane.threads_timed * (now - batch.started_seconds) for batch in running)
         return seconds + sum(batch.cpu_seconds for batch in ran)
 
     def overdue_seconds(self, lane: Lane | None = None) -> float:

@@ -145,7 +145,8 @@ class Served:
         if batch is not None and meter.trace is not None:
             trace_run(ticket, batch, self.key, self._clock.monotonic())
         if batch is not None and batch.cpu_seconds:
-            meter.count(batch.cpu_seconds * (ticket.rows / (batch.rows or 1)), is_measured=self.is_measured)
+            seconds = batch.cpu_seconds + batch.crew_seconds
+            meter.count(seconds * (ticket.rows / (batch.rows or 1)), is_measured=self.is_measured)
 
 
 class Board:

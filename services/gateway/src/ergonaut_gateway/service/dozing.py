@@ -41,6 +41,7 @@ class Dozing:
         self._load = load
         self._monotonic = clock.monotonic
         self._used_seconds = clock.monotonic()
+        self._crews_before = 0.0
         self._one_at_a_time = asyncio.Lock()
         self.lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
         """Where requests wait for it."""
@@ -58,6 +59,10 @@ class Dozing:
     def asleep(self) -> bool:
         """Whether it must be woken before it can compute."""
         return self._runner is None
+
+    def crew_seconds(self) -> float | None:
+        now = self._runner.crew_seconds() if self._runner is not None else 0.0
+        return None if now is None else self._crews_before + now
 
     def stop(self) -> Stop:
         return self._awake().stop()
@@ -79,6 +84,8 @@ class Dozing:
         is_idle = self._monotonic() - self._used_seconds >= idle_seconds
         if self.asleep or not is_idle or any(lane.in_flight for lane in self.lanes):
             return False
+        if self._runner is not None:
+            self._crews_before += self._runner.crew_seconds() or 0.0
         self._runner = None
         return True
 

@@ -120,7 +120,7 @@ class Energy(Collector):
 
 
 def _counted(served: Served) -> Counted:
-    return served.lane.runs.cpu_seconds, served.tally.requests
+    return served.lane.cpu_seconds, served.tally.requests
 
 
 def _grown(now: Counted, before: Counted) -> Counted:

@@ -98,8 +98,8 @@ OVER_ALREADY.state = OVER
 class Batch:
     """Requests that run as one."""
 
-    __slots__ = ("cpu_seconds", "input_seconds", "is_traced", "lane", "output_seconds", "results", "rows", "seconds",
-                 "started_seconds", "stop", "tickets", "together", "units", "waited_for")  # fmt: skip
+    __slots__ = ("cpu_seconds", "crew_seconds", "input_seconds", "is_traced", "lane", "output_seconds", "results", "rows",
+                 "seconds", "started_seconds", "stop", "tickets", "together", "units", "waited_for")  # fmt: skip
 
     def __init__(self, lane: "Lane", tickets: list[Ticket]) -> None:
         self.lane = lane
@@ -113,6 +113,8 @@ class Batch:
         self.started_seconds = 0.0
         self.seconds = 0.0
         self.cpu_seconds = 0.0
+        self.crew_seconds = 0.0
+        """Of the model's own threads meanwhile; they may have worked for other runs of it as well."""
         self.input_seconds = 0.0
         self.output_seconds = 0.0
         self.together = False
@@ -128,6 +130,7 @@ class Batch:
         """Run, in whichever thread; what comes of it is left in `results`, one for each request."""
         requests = self._begun()
         cpu_clock = self.lane.cpu_clock
+        crew_begun = self.lane.runner.crew_seconds() if self.lane.crew_before is not None else None
         cpu_begun = cpu_clock()
         begun = self.started_seconds = monotonic()
         pieces = self._together(requests, monotonic) if len(requests) > 1 else None
@@ -135,6 +138,8 @@ class Batch:
         self.results = pieces if pieces is not None else list(map(self._apart, self.tickets, requests))
         self.seconds = monotonic() - begun
         self.cpu_seconds = cpu_clock() - cpu_begun
+        if crew_begun is not None:
+            self.crew_seconds = (self.lane.runner.crew_seconds() or 0.0) - crew_begun
 
     def _begun(self) -> list[InferenceRequest]:
         """The requests that shall run still."""
@@ -193,9 +198,13 @@ class Lane:
         self.cost = first_cost(runner.traits.first_runs)
         self.runs = Runs()
         self.threads = runner.traits.threads
-        self.cpu_clock = time.thread_time if self.threads == 1 else time.process_time
-        """Around a run: its thread's CPU time; of a run of several threads the whole process's, which has that of others at the
-        same time too, so that the sum is put right against the process's where CPU time is shared out."""
+        self.crew_before = runner.crew_seconds() if self.threads > 1 else None
+        """What the threads of its own had used when it began, where it has such and that is known."""
+        has_clock = self.threads == 1 or self.crew_before is not None
+        self.cpu_clock = time.thread_time if has_clock else time.process_time
+        """Around a run: its thread's CPU time, those of its own being counted apart. Where their time is not known the whole
+        process's, which has that of others at the same time too, so that the sum is put right against the process's where CPU
+        time is shared out."""
         self.waiting: deque[Ticket] = deque()
         self.in_flight = 0
         self.due = False
@@ -210,6 +219,17 @@ class Lane:
         self._first, self._others = names[0] if names else "", names[1:]
         self._fixed_rows = has_fixed_rows(runner.signature)
         self._unit_elements = unit_elements(runner.signature)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of its runs so far, that of threads of its own included."""
+        crew = self.runner.crew_seconds() if self.crew_before is not None else None
+        return self.runs.cpu_seconds + (0.0 if crew is None else crew - (self.crew_before or 0.0))
+
+    @property
+    def threads_timed(self) -> int:
+        """How many threads' time a run that is at work has taken that is not in `cpu_seconds` yet."""
+        return self.threads if self.crew_before is None else 1
 
     def add(self, ticket: Ticket, request: InferenceRequest) -> None:
         """Let a request wait its turn: behind those of its level and above."""
