@@ -197,3 +197,30 @@ def test_without_telemetry_the_cpu_model_gives_an_estimate_with_its_range() -> N
     assert rate.range_fraction is not None
     assert 0 < rate.joules_per_cpu_second < 100
     assert rate.grams_per_joule is None
+
+
+TOLD = {
+    "cpu_seconds": 1.0,
+    "energy_joules": 4.0,
+    "energy_joules_low": 3.0,
+    "energy_joules_high": 5.0,
+    "energy_method": "calibrated",
+    "energy_source": "there",
+}
+
+
+def test_what_another_gateway_tells_of_its_part_is_added_with_its_range_and_source() -> None:
+    here = footprint(RATE, 0.5, is_measured=True)
+    both = footprint(RATE, 0.5, is_measured=True, elsewhere=[TOLD])
+    assert both["cpu_seconds"] == pytest.approx(1.5)
+    assert both["energy_joules"] == pytest.approx(here["energy_joules"] + 4.0)
+    assert both["energy_joules_low"] == pytest.approx(here["energy_joules_low"] + 3.0)
+    assert both["energy_source"].endswith("; in another gateway: there")
+    assert "cost_usd" not in both
+    assert "carbon_grams_co2e" not in both
+
+
+def test_a_part_of_which_nothing_is_told_leaves_the_whole_unknown() -> None:
+    told = footprint(RATE, 0.5, is_measured=True, elsewhere=[{}])
+    assert told["energy_method"] == "not-measured"
+    assert "energy_joules" not in told

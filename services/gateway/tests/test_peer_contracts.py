@@ -102,6 +102,13 @@ async def test_what_is_asked_is_answered_as_the_model_computes_it(asked: Asked) 
     link.close()
 
 
+async def test_what_a_request_used_is_counted_on_its_meter(asked: Asked) -> None:
+    link, meter = asked.link, Meter()
+    await link.ask(errand(InferenceRequest("", request().inputs, (), meter)))
+    assert meter.cpu_seconds + sum(told["cpu_seconds"] for told in meter.told) > 0
+    link.close()
+
+
 async def test_what_is_wrong_with_a_request_is_told(asked: Asked) -> None:
     link = asked.link
     with pytest.raises(Refused, match="cannot compute this: a NaN"):

@@ -13,7 +13,6 @@ from prometheus_client.registry import CollectorRegistry
 from ergonaut.errors import NotFound, Refused, Unavailable
 from ergonaut.gateways import SILENT_SECONDS
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
-from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.peers import Balancing, Because, Errand, PeerAway, Standing
 from ergonaut_gateway.fakes import FakeEndpointBook, FakeFiguresBook
@@ -416,13 +415,6 @@ async def test_what_is_away_when_the_gateway_ends_can_be_asked_again(pair: tuple
     assert isinstance(outcomes[0], Unavailable)
     await asyncio.sleep(0.01)
     assert len(outcomes) == 1
-
-
-async def test_what_it_used_is_not_measured_here(pair: tuple[Node, Node]) -> None:
-    one, _ = pair
-    meter = Meter()
-    await one.answer(InferenceRequest("", request().inputs, (), meter))
-    assert not meter.is_measured
 
 
 async def test_an_error_of_ours_on_the_way_brings_the_request_back(pair: tuple[Node, Node], town: Town) -> None:

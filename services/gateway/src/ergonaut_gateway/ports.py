@@ -108,11 +108,6 @@ class Runner(Protocol):
         """What was found out about it."""
         ...
 
-    def crew_seconds(self) -> float | None:
-        """CPU time of the threads that it has of its own beside those that call it, since it was loaded; None where it has none,
-        or where that is not known."""
-        ...
-
     def stop(self) -> Stop:
         """Something that can end one run."""
         ...
@@ -317,8 +312,9 @@ class PeerLink(Protocol):
     """A way to another gateway, kept open as long as it is of use."""
 
     async def ask(self, errand: Errand) -> InferenceAnswer:
-        """Have a request answered there. Raises what is wrong with the request; Busy where there is no room, DeadlineExceeded
-        where its time is over, PeerAway where nobody answers or what answers cannot take it, so that another may be asked."""
+        """Have a request answered there; what it used is counted on its meter, if it has one. Raises what is wrong with the
+        request; Busy where there is no room, DeadlineExceeded where its time is over, PeerAway where nobody answers or what
+        answers cannot take it, so that another may be asked."""
         ...
 
     def close(self) -> None:

@@ -23,7 +23,8 @@ from ergonaut_common.rpc import for_tenant
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer
 from ergonaut_gateway.domain.peers import Errand, PeerAway
 from ergonaut_gateway.open_inference import PUSHBACK
-from ergonaut_gateway.protocol.peer_wire import decode_answer, encode_request
+from ergonaut_gateway.protocol.peer_wire import decode_answer, encode_request, told_by
+from ergonaut_gateway.service.footprint import ASKING, YES
 
 TOLD_AGAIN_SECONDS = 60.0
 """How often it is logged that somebody tells what is not believed, however often he does."""
@@ -139,19 +140,26 @@ class GrpcPeerLink:
 
     async def ask(self, errand: Errand) -> InferenceAnswer:
         metadata = (*self._metadata, *for_tenant(errand.tenant))
-        trace: Any = errand.request.meter.trace if errand.request.meter is not None else None
-        if trace is not None:
-            metadata += tuple(headers_under(trace).items())
+        meter = errand.request.meter
+        if meter is not None:
+            metadata += ((ASKING, YES[0]), *_tracing(meter.trace))
         try:
             response = await self._infer(encode_request(errand), metadata=metadata, timeout=errand.timeout_seconds)
         except aio.AioRpcError as error:
             raise _error_of(error) from error
         except aio.UsageError as error:
             raise PeerAway("the connection was closed") from error
-        return decode_answer(response, errand)
+        answer = decode_answer(response, errand)
+        if meter is not None:
+            meter.told.append(told_by(response))
+        return answer
 
     def close(self) -> None:
         self._close(self._channel)
+
+
+def _tracing(trace: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(headers_under(trace).items()) if trace is not None else ()
 
 
 def _error_of(error: aio.AioRpcError) -> Exception:

@@ -4,7 +4,7 @@ A run's CPU time is measured around it; what else the process does (reading, wri
 but for what it does while there are none. Nothing is lost and nothing is counted twice: the parts are the process's CPU time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,9 @@ from ergonaut_gateway.domain.electricity import Electricity
 
 CALIBRATED, MODELLED, SEVERAL, NOT_MEASURED = "calibrated", "model", "several", "not-measured"
 """How joules came to be: by what telemetry charges a CPU-second of this host, by a model of the CPU, by both in turn, or not."""
+
+UNTOLD_SECONDS = 1e-9
+"""For a part of which nothing is told: enough for the sum not to be known."""
 
 IDLE_LEARNING = 0.2
 """How much a moment without requests counts against those before; the last five or so are remembered."""
@@ -67,6 +70,25 @@ class Used:
         self.unweighed += rate.grams_per_joule is None
         self.unpriced += rate.usd_per_joule is None
 
+    def add_told(self, told: Mapping[str, Any]) -> None:
+        """Count what another gateway tells of its part, in the words of `figures`; what it does not tell is not known."""
+        seconds, joules = told.get("cpu_seconds", 0.0), told.get("energy_joules")
+        self.cpu_seconds += seconds
+        if joules is None:
+            self.unknown_seconds += max(seconds, UNTOLD_SECONDS)
+            return
+        low, high = told.get("energy_joules_low"), told.get("energy_joules_high")
+        grams, usd = told.get("carbon_grams_co2e"), told.get("cost_usd")
+        method = told.get("energy_method", SEVERAL)
+        self.joules[method] = self.joules.get(method, 0.0) + joules
+        self.joules_low += low or 0.0
+        self.joules_high += high or 0.0
+        self.grams += grams or 0.0
+        self.usd += usd or 0.0
+        self.unranged += low is None or high is None
+        self.unweighed += grams is None
+        self.unpriced += usd is None
+
     def copied(self) -> "Used":
         """The same, which no longer changes."""
         return replace(self, joules=dict(self.joules))
@@ -112,7 +134,7 @@ class Used:
 class Meter:
     """What one request used, for a caller who asks; the steps of a pipeline count on the same one."""
 
-    __slots__ = ("cpu_seconds", "is_measured", "trace")
+    __slots__ = ("cpu_seconds", "is_measured", "told", "trace")
 
     def __init__(self, trace: object = None) -> None:
         self.trace = trace
@@ -120,6 +142,8 @@ class Meter:
         self.cpu_seconds = 0.0
         self.is_measured = True
         """Whether all of it was work of the CPU, which alone is measured."""
+        self.told: list[Mapping[str, Any]] = []
+        """What other gateways tell of their parts."""
 
     def count(self, cpu_seconds: float, *, is_measured: bool) -> None:
         """Add its part of a run."""
@@ -188,13 +212,19 @@ class Sharing:
         return Shared(run_scale=max(0.0, 1.0 + rest / moment.run_seconds))
 
 
-def footprint(rate: Rate | None, cpu_seconds: float, *, is_measured: bool) -> Mapping[str, Any]:
-    """What so much CPU time used, as an answer tells it: the figures that are known, how they came to be, and from what."""
+def footprint(
+    rate: Rate | None, cpu_seconds: float, *, is_measured: bool, elsewhere: Sequence[Mapping[str, Any]] = ()
+) -> Mapping[str, Any]:
+    """What so much CPU time used, and what others tell of their parts, as an answer tells it: the figures that are known, how
+    they came to be, and from what."""
     used = Used()
     used.add(cpu_seconds, rate if is_measured else None)
+    for part in elsewhere:
+        used.add_told(part)
     told = used.figures()
     if told["energy_method"] == NOT_MEASURED:
         source = "nothing tells what a CPU-second of this host uses" if is_measured else "it ran on an accelerator"
     else:
         source = f"estimate by CPU time; {rate.source}" if rate is not None else ""
-    return told | {"energy_source": source}
+    others = [str(part.get("energy_source", "it tells nothing")) for part in elsewhere]
+    return told | {"energy_source": "; in another gateway: ".join((source, *others))}

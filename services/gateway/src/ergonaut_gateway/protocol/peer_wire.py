@@ -1,10 +1,14 @@
 """Requests that go on to another gateway and what comes back, in the messages of the Open Inference Protocol."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ergonaut.api.openinference.v2 import open_inference_pb2 as pb
 from ergonaut.errors import Refused
 from ergonaut_gateway.domain.inference import InferenceAnswer
 from ergonaut_gateway.domain.peers import Errand, PeerAway
 from ergonaut_gateway.domain.tensors import Tensor, datatype_of, from_raw, to_raw
+from ergonaut_gateway.protocol.grpc_wire import parameter_value
 
 
 def encode_request(errand: Errand) -> pb.ModelInferRequest:
@@ -22,6 +26,11 @@ def encode_request(errand: Errand) -> pb.ModelInferRequest:
     if errand.priority:
         request.parameters["priority"].int64_param = errand.priority
     return request
+
+
+def told_by(response: pb.ModelInferResponse) -> Mapping[str, Any]:
+    """What an answer tells of what it used, as `tell` wrote it."""
+    return {name: parameter_value(parameter) for name, parameter in response.parameters.items()}
 
 
 def decode_answer(response: pb.ModelInferResponse, errand: Errand) -> InferenceAnswer:

@@ -93,7 +93,8 @@ class Energy(Collector):
 
     def footprint(self, meter: Meter) -> Mapping[str, Any]:
         """What a request used: its part of runs, and what requests used lately beside."""
-        return footprint(self.rate(), meter.cpu_seconds + self._request_seconds, is_measured=meter.is_measured)
+        seconds = meter.cpu_seconds + self._request_seconds
+        return footprint(self.rate(), seconds, is_measured=meter.is_measured, elsewhere=meter.told)
 
     def collect(self) -> Iterator[Metric]:
         """The figures at the moment of a scrape."""

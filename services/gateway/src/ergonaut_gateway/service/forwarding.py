@@ -263,9 +263,6 @@ class Sent:
         finally:
             # Nothing where it was told already how that ended.
             self._let_go(peer.given_up)
-        if self._request.meter is not None:
-            # It is counted where it ran; here nothing is known of it.
-            self._request.meter.count(0.0, is_measured=False)
         return answer
 
     def _handed_to(self, peer: Peer) -> PeerLink:
