@@ -38,7 +38,7 @@ def text_site(nats_url: str, folder: Path) -> Site:
     site = made_site(nats_url, folder / "one", key_ring_file(folder, ("default",)), "default")
     _, tokenizer = encoder_files(folder / "encoder")
     vectors = {"kind": "onnx", "tokenizer": str(tokenizer)}
-    answers = {"kind": "onnx", "folder": str(decoder_folder(folder / "decoder", genai=True))}
+    answers = {"kind": "onnx", "folder": str(decoder_folder(folder / "decoder", genai=True, shares=True))}
     routes = folder / "routes.json"
     routes.write_text(json.dumps({"models": {"minilm": {"upstreams": [vectors]}, "tiny": {"upstreams": [answers]}}}))
     site.process.environment["ERGONAUT_GATEWAY_OPENAI_ROUTES"] = str(routes)

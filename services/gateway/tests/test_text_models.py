@@ -32,7 +32,11 @@ def of_genai(folder: Path) -> LanguageModel:
     return FolderModel(decoder_folder(folder, genai=True), threads=1)
 
 
-@pytest.fixture(params=[fake, plain, of_genai])
+def of_genai_shared(folder: Path) -> LanguageModel:
+    return FolderModel(decoder_folder(folder, genai=True, shares=True), threads=1)
+
+
+@pytest.fixture(params=[fake, plain, of_genai, of_genai_shared])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> LanguageModel:
     return request.param(tmp_path)
 
@@ -49,8 +53,8 @@ def test_a_text_comes_back_from_its_tokens_whole_and_piece_by_piece(model: Langu
 
 def test_what_is_next_does_not_depend_on_how_a_text_was_cut_or_what_else_is_read(model: LanguageModel) -> None:
     tokens = model.tokenizer.tokens("joules and grams", special=False)
-    at_once = model.decoder.begin().feed(tokens)
-    one, parts, other = (model.decoder.begin() for _ in range(3))
+    at_once = model.decoder.begin(64).feed(tokens)
+    one, parts, other = (model.decoder.begin(64) for _ in range(3))
     for at, token in enumerate(tokens):
         last = one.feed([token])
         other.feed([token, token])
@@ -62,18 +66,20 @@ def test_what_is_next_does_not_depend_on_how_a_text_was_cut_or_what_else_is_read
 
 
 def test_a_text_that_was_stopped_is_gone_on_with_no_more(model: LanguageModel) -> None:
-    stopped, other = model.decoder.begin(), model.decoder.begin()
+    stopped, other = model.decoder.begin(4), model.decoder.begin(4)
     stopped.stop()
     with pytest.raises(Unavailable):
         stopped.feed([1])
     other.feed([1])
 
 
-@pytest.mark.parametrize("genai", [False, True])
-def test_a_decoder_is_continued_as_numpy_computes_it_without_a_past(tmp_path: Path, genai: bool) -> None:
-    model, reference = FolderModel(decoder_folder(tmp_path, genai=genai), threads=1), DecoderModel()
+@pytest.mark.parametrize(("genai", "shares"), [(False, False), (True, False), (True, True)])
+def test_a_decoder_is_continued_as_numpy_computes_it_without_a_past(tmp_path: Path, genai: bool, shares: bool) -> None:
+    model = FolderModel(decoder_folder(tmp_path, genai=genai, shares=shares), threads=1)
+    assert model.decoder.shares == shares
+    reference = DecoderModel()
     tokens = model.tokenizer.tokens("What does a run use?", special=False)
-    continuation = model.decoder.begin()
+    continuation = model.decoder.begin(len(tokens) + 12)
     logits = continuation.feed(tokens)
     told = list(tokens)
     for _ in range(12):
@@ -168,6 +174,20 @@ def test_a_text_that_is_cut_keeps_the_mark_of_its_end(tmp_path: Path) -> None:
     whole = FileTokenizer(path).tokens("joules and grams and dollars")
     cut = FileTokenizer(path, truncated_to=4).tokens("joules and grams and dollars")
     assert cut == [*whole[:3], whole[-1]]
+
+
+def test_a_folder_that_says_too_much_of_its_graph_is_served_without_what_it_cannot(tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path, genai=True, shares=True)
+    config = json.loads((folder / "genai_config.json").read_text())
+    for part in ("key", "value"):
+        config["model"]["decoder"]["inputs"][f"past_{part}_names"] = f"past_key_values.%d.{part}"
+    config["model"]["decoder"]["inputs"]["position_ids"] = "position_ids"
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    (folder / "model.onnx").write_bytes(DecoderModel().file())
+    model = FolderModel(folder, threads=1)
+    assert not model.decoder.shares
+    logits = model.decoder.begin(8).feed([5, 6, 7])
+    assert logits == pytest.approx(DecoderModel().logits([5, 6, 7]), abs=2e-4)
 
 
 def test_the_names_of_a_graph_are_those_that_its_configuration_tells(tmp_path: Path) -> None:

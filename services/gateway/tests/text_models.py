@@ -190,7 +190,7 @@ def encoder_files(folder: Path) -> tuple[Path, Path]:
     return model, tokenizer
 
 
-def decoder_folder(folder: Path, *, genai: bool = False, template: bool = True) -> Path:
+def decoder_folder(folder: Path, *, genai: bool = False, shares: bool = False, template: bool = True) -> Path:
     """A folder as exporters write it, for onnxruntime-genai or as Hugging Face has it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(DecoderModel(genai=genai).file())
@@ -206,7 +206,8 @@ def decoder_folder(folder: Path, *, genai: bool = False, template: bool = True) 
             "eos_token_id": end,
             "decoder": {"filename": "model.onnx", "inputs": inputs},
         }
-        (folder / "genai_config.json").write_text(json.dumps({"model": model}))
+        search = {"past_present_share_buffer": shares}
+        (folder / "genai_config.json").write_text(json.dumps({"model": model, "search": search}))
     else:
         (folder / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "eos_token_id": [end]}))
     return folder

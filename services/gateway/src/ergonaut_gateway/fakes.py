@@ -382,7 +382,8 @@ class FakeDecoder:
         self.breaks_at: frozenset[int] = frozenset()
         self.likely = 9.0
 
-    def begin(self) -> "FakeContinuation":
+    def begin(self, tokens_max: int) -> "FakeContinuation":
+        assert tokens_max <= self.context_tokens_max
         return FakeContinuation(self)
 
 

@@ -108,6 +108,11 @@ class Runner(Protocol):
         """What was found out about it."""
         ...
 
+    def crew_seconds(self) -> float | None:
+        """CPU time of the threads that it has of its own beside those that call it, since it was loaded; None where it has none,
+        or where that is not known."""
+        ...
+
     def stop(self) -> Stop:
         """Something that can end one run."""
         ...
@@ -273,8 +278,8 @@ class Decoder(Protocol):
     end_tokens: frozenset[int]
     """Each ends an answer."""
 
-    def begin(self) -> Continuation:
-        """A text of no tokens yet."""
+    def begin(self, tokens_max: int) -> Continuation:
+        """A text of no tokens yet that will have at most so many."""
         ...
 
 

@@ -250,7 +250,8 @@ class _Active:
         continuation, spelling = self.answering.continuation, self._spelling
         if continuation is None or spelling is None:
             self._begin(model)
-            continuation, spelling = model.decoder.begin(), model.tokenizer.spelling(self._unread)
+            continuation = model.decoder.begin(self.tokens_in + self._tokens_max)
+            spelling = model.tokenizer.spelling(self._unread)
             self.answering.continuation, self._spelling = continuation, spelling
             if self.answering.given_up:
                 raise Unavailable("the caller wants no answer any more")

@@ -39,6 +39,8 @@ class Folder:
     context_tokens_max: int
     end_tokens: frozenset[int]
     names: Names = field(default_factory=Names)
+    shares: bool = False
+    """Whether the graph can write keys and values on where those of the past are, as genai's fused attention does."""
 
 
 def folder_of(path: Path) -> Folder:
@@ -67,7 +69,9 @@ def _genai(path: Path, config: Mapping[str, Any]) -> Folder:
     names = Names(**{name: text for name, text in told.items() if isinstance(text, str) and text})
     file = path / _text(decoder.get("filename"), "model.onnx")
     context = _whole(model.get("context_length"), path / GENAI, "model.context_length")
-    return Folder(file, path / "tokenizer.json", context, _ends(path / GENAI, model.get("eos_token_id")), names)
+    ends = _ends(path / GENAI, model.get("eos_token_id"))
+    shares = _object(config, "search").get("past_present_share_buffer") is True
+    return Folder(file, path / "tokenizer.json", context, ends, names, shares)
 
 
 def _plain(path: Path) -> Folder:
