@@ -45,7 +45,7 @@ def engine(client: Client, executor: ThreadPoolExecutor) -> Engine:
 def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "fake":
         return FakeStore()
-    return ClickHouseStore(request.getfixturevalue("engine"), insert_seconds=20, query_seconds=8)
+    return ClickHouseStore(request.getfixturevalue("engine"), insert_seconds=60, query_seconds=60)
 
 
 @pytest.fixture

@@ -73,13 +73,13 @@ class Site:
 
     def __init__(self, engine: Engine, now: datetime) -> None:
         self.clock = FakeClock(now)
-        self.ages = ClickHouseAges(engine, seconds=20)
+        self.ages = ClickHouseAges(engine, seconds=60)
         self.aging = Aging(self.ages, self.clock, samples_days=30, minutes_days=60)
-        self.store = ClickHouseStore(engine, insert_seconds=20, query_seconds=8)
-        self.analysis = ClickHouseAnalysisBooks(engine, query_seconds=8)
+        self.store = ClickHouseStore(engine, insert_seconds=60, query_seconds=60)
+        self.analysis = ClickHouseAnalysisBooks(engine, query_seconds=60)
         self.keeping = Keeping(self.store, not_before=self.aging.not_before)
-        self.rolling = Rolling(ClickHouseRollUps(engine, seconds=20), self.clock)
-        self.using = Using(ClickHouseUsage(engine, query_seconds=8))
+        self.rolling = Rolling(ClickHouseRollUps(engine, seconds=60), self.clock)
+        self.using = Using(ClickHouseUsage(engine, query_seconds=60))
 
     async def told(self, tenant: str, run: str) -> Told:
         coverage = await self.store.coverage(tenant, run)
@@ -225,7 +225,7 @@ def figures_of(part: ComponentSum) -> list[float]:
 async def test_messages_that_were_missing_in_a_dropped_month_are_told_of_it_still(
     books: Callable[[], Engine], tenant: str
 ) -> None:
-    site, statements = Site(books(), MAY), ClickHouseStatementBooks(books(), query_seconds=8)
+    site, statements = Site(books(), MAY), ClickHouseStatementBooks(books(), query_seconds=60)
     facts = [
         reading(tenant, n, cpu_sample(n * 600.0), occurred_at=T0 + timedelta(seconds=n * 600)) for n in (1, 2, 5, 9, 10)
     ]
@@ -258,7 +258,7 @@ async def test_a_run_of_the_months_that_are_kept_is_proved_without_a_gap(
 @pytest.fixture(params=["fake", "clickhouse"])
 def ages(request: pytest.FixtureRequest, books: Callable[[], Engine]) -> Ages:
     """The port as the fake fills it and as ClickHouse does, of books in which nothing was kept."""
-    return FakeAges() if request.param == "fake" else ClickHouseAges(books(), seconds=20)
+    return FakeAges() if request.param == "fake" else ClickHouseAges(books(), seconds=60)
 
 
 async def test_a_seal_never_moves_back(ages: Ages) -> None:

@@ -31,7 +31,7 @@ HOUR = Stretch(T0 - timedelta(minutes=30), T0 + timedelta(hours=1))
 def books(store: Store, request: pytest.FixtureRequest) -> AnalysisBooks:
     if isinstance(store, FakeStore):
         return FakeAnalysisBooks(store)
-    return ClickHouseAnalysisBooks(request.getfixturevalue("engine"), query_seconds=8)
+    return ClickHouseAnalysisBooks(request.getfixturevalue("engine"), query_seconds=60)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def summed(store: Store, request: pytest.FixtureRequest) -> Summed:
 
     async def roll() -> None:
         if not isinstance(store, FakeStore):
-            rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=20)
+            rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=60)
             await Rolling(rollups, FakeClock(T0 + timedelta(days=2))).catch_up()
 
     return roll

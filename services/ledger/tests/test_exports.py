@@ -43,7 +43,7 @@ MARCH = Span(T0.replace(day=1, hour=0, minute=0), T0.replace(month=4, day=1, hou
 
 @pytest.fixture
 def exporting(engine: Engine) -> Exporting:
-    return Exporting(ClickHouseExportBooks(engine, seconds=20))
+    return Exporting(ClickHouseExportBooks(engine, seconds=60))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def told(engine: Engine, tenant: str) -> str:
     ]
     span = PhaseSpan(phase="epoch", step=3, started_at=T0, ended_at=T0 + timedelta(seconds=9), metrics={"loss": 0.5})
     phases = PhasesFinished(tenant=tenant, event_id="event-phases", occurred_at=T0, run_id=RUN, phases=(span,))
-    store = ClickHouseStore(engine, insert_seconds=20, query_seconds=8)
+    store = ClickHouseStore(engine, insert_seconds=60, query_seconds=60)
     asked = RequestsLogged(
         tenant=tenant,
         event_id="event-logged",
@@ -69,7 +69,7 @@ async def told(engine: Engine, tenant: str) -> str:
     )
     await store.keep(batch_of(started(tenant, project="apollo"), finished(tenant), phases, asked, *readings))
     await store.keep(batch_of(*readings[:40], first=500))
-    await Rolling(ClickHouseRollUps(engine, seconds=20), FakeClock(T0 + timedelta(days=9))).catch_up()
+    await Rolling(ClickHouseRollUps(engine, seconds=60), FakeClock(T0 + timedelta(days=9))).catch_up()
     return tenant
 
 
@@ -96,7 +96,7 @@ async def test_every_sample_is_in_the_file_once_in_slices_of_any_size(
 async def test_rows_of_two_months_come_once_by_month_run_and_time_however_they_are_cut(
     exporting: Exporting, engine: Engine, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, facts = ClickHouseStore(engine, insert_seconds=20, query_seconds=8), []
+    store, facts = ClickHouseStore(engine, insert_seconds=60, query_seconds=60), []
     for n in range(1, 60):
         second = 31 * 86_400 + (n - 30) * 40_000.25
         mine = [cpu_sample(second, n / 7, run_id=f"run-{run}") for run in range(3)]
@@ -104,7 +104,7 @@ async def test_rows_of_two_months_come_once_by_month_run_and_time_however_they_a
         facts.append(reading(tenant, n, *mine, *same, host=f"host-{n % 3}"))
     await store.keep(batch_of(*facts))
     await store.keep(batch_of(*facts[20:40], first=900))
-    await Rolling(ClickHouseRollUps(engine, seconds=20), FakeClock(T0 + timedelta(days=90))).catch_up()
+    await Rolling(ClickHouseRollUps(engine, seconds=60), FakeClock(T0 + timedelta(days=90))).catch_up()
     spring = Span(MARCH.starts_at, MARCH.ends_at + timedelta(days=30))
     for table, at in (("samples", "started_at"), ("minutes", "at"), ("hours", "at"), ("days", "at")):
         export = Export(tenant, table, spring)
@@ -168,9 +168,9 @@ async def test_an_anonymous_file_holds_no_name_and_can_be_joined(
     [run] = files["runs"]["run_id"].to_pylist()
     assert run.startswith("run-")
     assert set(files["samples"]["run_id"].to_pylist()) == {run} == set(files["days"]["run_id"].to_pylist())
-    other = Exporting(ClickHouseExportBooks(engine, seconds=20))
+    other = Exporting(ClickHouseExportBooks(engine, seconds=60))
     assert (await exported(other, told, "runs", anonymous=True))["run_id"].to_pylist() == [run]
-    keys = {await ClickHouseExportBooks(engine, seconds=20).key(tenant) for tenant in (told, f"{told}-other")}
+    keys = {await ClickHouseExportBooks(engine, seconds=60).key(tenant) for tenant in (told, f"{told}-other")}
     assert len(keys) == 2
 
 
@@ -212,6 +212,6 @@ async def test_a_time_that_ends_before_it_begins_is_refused(visitor: Connection)
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_an_export_of_nothing_is_a_file_with_all_its_columns(table: str, tenant: str, engine: Engine) -> None:
-    for books in (FakeExportBooks({}), ClickHouseExportBooks(engine, seconds=20)):
+    for books in (FakeExportBooks({}), ClickHouseExportBooks(engine, seconds=60)):
         empty = await exported(Exporting(books), tenant, table)
         assert (empty.num_rows, empty.num_columns) == (0, len(columns_of(table)))

@@ -50,7 +50,7 @@ def books(store: Store) -> ModelBooks:
     if isinstance(store, FakeStore):
         return FakeModelBooks(store)
     assert isinstance(store, ClickHouseStore)
-    return ClickHouseModelBooks(store.engine, query_seconds=8)
+    return ClickHouseModelBooks(store.engine, query_seconds=60)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ async def test_logged_requests_are_exported_each_once_in_slices(
     monkeypatch.setattr(exports, "REQUEST_ROWS", 3)
     await store.keep(batch_of(*(logged(tenant, number) for number in range(4)), logged(tenant, 9, model="other")))
     await store.keep(batch_of(logged(tenant, 1), first=50))
-    exporting = Exporting(ClickHouseExportBooks(store.engine, seconds=20))
+    exporting = Exporting(ClickHouseExportBooks(store.engine, seconds=60))
 
     whole = b"".join([piece async for piece in exporting.file(Export(tenant, "requests", DAY))])
 

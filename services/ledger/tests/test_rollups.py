@@ -34,16 +34,16 @@ FIGURES = ("energy_joules", "energy_joules_range", "carbon_grams_co2e", "embodie
 
 @pytest.fixture
 def store(engine: Engine) -> ClickHouseStore:
-    return ClickHouseStore(engine, insert_seconds=20, query_seconds=8)
+    return ClickHouseStore(engine, insert_seconds=60, query_seconds=60)
 
 
 @pytest.fixture
 def using(engine: Engine) -> Using:
-    return Using(ClickHouseUsage(engine, query_seconds=8))
+    return Using(ClickHouseUsage(engine, query_seconds=60))
 
 
 def rolling(engine: Engine, now: datetime) -> Rolling:
-    return Rolling(ClickHouseRollUps(engine, seconds=20), FakeClock(now))
+    return Rolling(ClickHouseRollUps(engine, seconds=60), FakeClock(now))
 
 
 def told(tenant: str, chance: random.Random, count: int) -> list[Message]:
@@ -80,7 +80,7 @@ async def by_samples(engine: Engine, question: UsageQuestion) -> list[Usage]:
         "SELECT * FROM power_samples FINAL WHERE tenant = {tenant:String}",
         {"tenant": question.tenant},
         what="reading samples",
-        seconds=20,
+        seconds=60,
     )
     groups: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
     columns = {"run": "run_id", "job": "job_id"}
@@ -152,7 +152,7 @@ async def test_roll_ups_say_what_the_samples_say_at_every_moment(
     for question in questions(tenant, chance):
         assert_alike(await using.usage(question), await by_samples(engine, question))
         assert_alike(await by_fake(question, messages), await by_samples(engine, question))
-    books = ClickHouseUsage(engine, query_seconds=8)
+    books = ClickHouseUsage(engine, query_seconds=60)
     assert await books.touched_minutes(tenant, SPAN.starts_at, SPAN.ends_at) == []
 
 
@@ -178,10 +178,10 @@ class _Killed:
 async def test_a_roll_that_is_killed_after_any_statement_changes_no_answer(
     store: ClickHouseStore, engine: Engine, client: Client, executor: ThreadPoolExecutor, tenant: str, statements: int
 ) -> None:
-    using = Using(ClickHouseUsage(engine, query_seconds=8))
+    using = Using(ClickHouseUsage(engine, query_seconds=60))
     chance = random.Random(statements)
     await store.keep(batch(*told(tenant, chance, 20)))
-    touches = [touch for touch in await ClickHouseRollUps(engine, seconds=20).touched(10_000) if touch.tenant == tenant]
+    touches = [touch for touch in await ClickHouseRollUps(engine, seconds=60).touched(10_000) if touch.tenant == tenant]
     for portion in portions(touches, MIDNIGHT + 9 * DAY):
         killed: Any = _Killed(client, statements)
         try:
@@ -204,7 +204,7 @@ async def test_once_rolled_up_a_month_is_answered_without_its_samples(
     question = UsageQuestion(tenant, SPAN, Step.DAY, ("host",))
     before = await using.usage(question)
     delete = "ALTER TABLE power_samples DELETE WHERE tenant = {tenant:String} SETTINGS mutations_sync = 2"
-    await engine.do(lambda client: client.query(delete, parameters={"tenant": tenant}), what="deleting", seconds=20)
+    await engine.do(lambda client: client.query(delete, parameters={"tenant": tenant}), what="deleting", seconds=60)
     assert_alike(await using.usage(question), [*before])
     assert before
 

@@ -35,14 +35,14 @@ TODAY = Period(T0.replace(hour=0, minute=0), T0.replace(hour=0, minute=0) + time
 def books(store: Store, request: pytest.FixtureRequest) -> StatementBooks:
     if isinstance(store, FakeStore):
         return FakeStatementBooks(store)
-    return ClickHouseStatementBooks(request.getfixturevalue("engine"), query_seconds=8)
+    return ClickHouseStatementBooks(request.getfixturevalue("engine"), query_seconds=60)
 
 
 @pytest.fixture
 def certificates(store: Store, request: pytest.FixtureRequest) -> CertificateBook:
     if isinstance(store, FakeStore):
         return FakeCertificateBook()
-    return ClickHouseCertificateBook(request.getfixturevalue("engine"), insert_seconds=20, query_seconds=8)
+    return ClickHouseCertificateBook(request.getfixturevalue("engine"), insert_seconds=60, query_seconds=60)
 
 
 @pytest.fixture
@@ -368,9 +368,9 @@ async def test_a_statement_is_the_same_from_roll_ups_and_from_samples(
     asked = Asked(tenant, Period(TODAY.starts_at - timedelta(days=2), TODAY.ends_at))
     days, units = await books.grid_days(asked), await books.functional_units(asked, "tokens")
     sums, unmeasured = await books.sums(asked, "run", 10), await books.unmeasured(asked)
-    rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=20)
+    rollups = ClickHouseRollUps(request.getfixturevalue("engine"), seconds=60)
     await Rolling(rollups, FakeClock(TODAY.ends_at + timedelta(days=1))).catch_up()
-    usage = ClickHouseUsage(request.getfixturevalue("engine"), query_seconds=8)
+    usage = ClickHouseUsage(request.getfixturevalue("engine"), query_seconds=60)
     assert await usage.touched_minutes(tenant, asked.period.starts_at, asked.period.ends_at) == []
     assert flattened(await books.sums(asked, "run", 10)) == pytest.approx(flattened(sums))
     assert await books.unmeasured(asked) == unmeasured
