@@ -278,8 +278,8 @@ class Decoder(Protocol):
     end_tokens: frozenset[int]
     """Each ends an answer."""
 
-    def begin(self) -> Continuation:
-        """A text of no tokens yet."""
+    def begin(self, tokens_max: int) -> Continuation:
+        """A text of no tokens yet that will have at most so many."""
         ...
 
 
