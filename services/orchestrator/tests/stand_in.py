@@ -8,18 +8,25 @@ import grpc
 
 from ergonaut.api.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from ergonaut.api.scheduling.v1 import scheduling_pb2, scheduling_pb2_grpc
-from ergonaut.jobs import Plan
+from ergonaut.jobs import Plan, source_digest
 from ergonaut.jobs_proto import plan_to_proto
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import caller, serving
 
 
 class Scheduler(scheduling_pb2_grpc.SchedulingServiceServicer):
-    """Remembers what it was asked, by which tenant, and answers what the test says."""
+    """Remembers what it was asked and the files that it was given, by which tenant, and answers what the test says."""
 
     def __init__(self, answer: Callable[[], Plan]) -> None:
         self.asked: list[tuple[str, Any]] = []
         self.answer = answer
+        self.sources: dict[tuple[str, str], bytes] = {}
+        """By tenant and digest."""
+
+    async def UploadSource(self, requests: Any, context: Any) -> Any:
+        packed = b"".join([request.chunk async for request in requests])
+        self.sources[caller().tenant, source_digest(packed)] = packed
+        return scheduling_pb2.UploadSourceResponse(source=source_digest(packed))
 
     async def PlanJob(self, request: Any, context: Any) -> Any:
         self.asked.append((caller().tenant, request))

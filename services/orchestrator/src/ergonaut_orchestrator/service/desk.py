@@ -1,10 +1,11 @@
 """What people ask of rollouts and retrainings: start, look, stop. The workflows do the work. Called by `rpc`."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ergonaut.errors import NotFound, Refused
+from ergonaut.errors import Conflict, NotFound, Refused
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut.retraining import (
     RETRAINING,
@@ -39,8 +40,17 @@ class Desk:
 
     async def start_rollout(self, wish: RolloutInput) -> RolloutProgress:
         """Begin a rollout. Raises Refused and NotFound for what cannot be rolled out, Conflict where one is under way."""
-        await self._rolling_out.course(wish)
-        await self._workflows.start(ROLLOUT, rollout_workflow_id(wish.tenant, wish.endpoint), wish)
+        workflow_id = rollout_workflow_id(wish.tenant, wish.endpoint)
+        try:
+            await self._rolling_out.course(wish)
+        except Refused as error:
+            # Whoever is told of the routes that another rollout has set would be led astray.
+            if await self._is_under_way(workflow_id):
+                raise Conflict(
+                    f"a rollout of {wish.endpoint} runs already; wait until it has ended, or abort it"
+                ) from error
+            raise
+        await self._workflows.start(ROLLOUT, workflow_id, wish)
         return begun_progress(wish)
 
     async def rollout(self, tenant: str, endpoint: str) -> RolloutProgress:
@@ -115,6 +125,11 @@ class Desk:
         _check_name(model, "model")
         if not await self._workflows.signal(retraining_workflow_id(tenant, model), signal, Asked(because=because)):
             raise NotFound(f"model {model} has no recipe; set one")
+
+    async def _is_under_way(self, workflow_id: str) -> bool:
+        with contextlib.suppress(NotFound):
+            return (await self._workflows.progress(workflow_id, RolloutProgress))[1] is Standing.RUNNING
+        return False
 
     async def _of(self, workflow_id: str, kind: type[Found], missing: str) -> tuple[Found, Standing]:
         try:
