@@ -165,6 +165,7 @@ def test_one_that_lives_long_ends_the_pauses() -> None:
 def test_a_replica_that_is_silent_while_others_are_heard_is_replaced() -> None:
     story = settled(replicas_min=1, replicas_max=1)
     story.mute = {"replica-1"}
+    assert story.look(3600) == Moves(), "that nobody looked for an hour is not its fault"
     assert story.look(SILENT_MAX.total_seconds()) == Moves()
     made = story.look(1)
     assert (made.start, [job_id for job_id, _ in made.leave]) == (1, ["replica-1"])
@@ -174,6 +175,7 @@ def test_a_replica_that_is_silent_while_others_are_heard_is_replaced() -> None:
 def test_where_none_is_heard_at_all_more_time_is_given_since_the_bus_may_be_at_fault() -> None:
     story = settled(replicas_min=2, replicas_max=2)
     story.mute, story.others = {"replica-1", "replica-2"}, ()
+    story.look()
     assert story.look(ALL_SILENT_MAX.total_seconds()) == Moves()
     assert len(story.look(1).leave) == 2
 
@@ -186,6 +188,7 @@ def test_nobody_is_replaced_while_nobody_can_say_who_is_heard() -> None:
 def test_a_replica_whose_job_begins_anew_is_given_the_time_of_a_start() -> None:
     story = settled(replicas_min=1, replicas_max=1, ready_within_seconds=180)
     story.mute = {"replica-1"}
+    story.look()
     assert story.look(170, not_running=("replica-1",)) == Moves()
     assert [job_id for job_id, _ in story.look(20, not_running=("replica-1",)).leave] == ["replica-1"]
 

@@ -56,6 +56,8 @@ class Replica:
     heard_at: datetime | None = None
     """When its gateway was last heard to serve; None before."""
     served_from: datetime | None = None
+    silent_from: datetime | None = None
+    """Since when looks do not find it; None where the last one did. What nobody looked at was not silent."""
     address: str = ""
     leaving_because: str = ""
     """Why it was asked to end; empty where it was not."""
@@ -269,8 +271,9 @@ def _lived_long(replica: Replica, now: datetime) -> bool:
 
 def _heard(replica: Replica, heard: Heard | None, now: datetime) -> Replica:
     if heard is None:
-        return replica
-    return replace(replica, heard_at=now, served_from=replica.served_from or now, address=heard.address)
+        return replace(replica, silent_from=replica.silent_from or now)
+    served_from = replica.served_from or now
+    return replace(replica, heard_at=now, served_from=served_from, silent_from=None, address=heard.address)
 
 
 def _with_wanted(fleet: Fleet, forecast: int | None, *, others: int, now: datetime) -> Fleet:
@@ -291,12 +294,12 @@ def _gone(fleet: Fleet, seen: Seen, now: datetime) -> tuple[tuple[str, str], ...
     ready = timedelta(seconds=fleet.spec.ready_within_seconds)
     found = []
     for each in live(fleet):
-        since = now - (each.heard_at or each.began_at)
-        if each.heard_at is None or each.job_id in seen.not_running:
-            if since > ready:
-                found.append((each.job_id, f"it did not announce itself within {ready.total_seconds():g} s"))
-        elif since > silence:
-            found.append((each.job_id, f"it is silent for {since.total_seconds():.0f} s"))
+        begins = each.heard_at is None or each.job_id in seen.not_running
+        since = each.began_at if each.heard_at is None else each.silent_from
+        if since is None or now - since <= (ready if begins else silence):
+            continue
+        late = f"it did not announce itself within {ready.total_seconds():g} s"
+        found.append((each.job_id, late if begins else f"it is silent for {(now - since).total_seconds():.0f} s"))
     return tuple(found)
 
 
