@@ -68,11 +68,11 @@ class Callings:
         for _ in range(2):
             await self.ask([body_of([1, 2, 3])] * count)
 
-    async def ask(self, bodies: Sequence[bytes], path: str = PATH) -> list[bytes]:
+    async def ask(self, bodies: Sequence[bytes], path: str = PATH, *, json_bytes: int | None = None) -> list[bytes]:
         """What each is answered, who all ask within one turn."""
         before = [len(transport.written) for _, transport in self.connections]
         for (connection, _), body in zip(self.connections, bodies, strict=False):
-            connection.data_received(self.request(body, path))
+            connection.data_received(self.request(body, path, json_bytes))
         await self.answered(before[: len(bodies)])
         return [transport.written[at:] for at, (_, transport) in zip(before, self.connections, strict=True)][
             : len(bodies)
@@ -83,9 +83,11 @@ class Callings:
             while any(len(t.written) == at for at, (_, t) in zip(before, self.connections, strict=False)):
                 await asyncio.sleep(0)
 
-    def request(self, body: bytes, path: str = PATH) -> bytes:
-        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self.key}\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
+    def request(self, body: bytes, path: str = PATH, json_bytes: int | None = None) -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self.key}\r\nContent-Length: {len(body)}\r\n"
+        if json_bytes is not None:
+            head += f"Inference-Header-Content-Length: {json_bytes}\r\n"
+        return head.encode() + b"\r\n" + body
 
 
 def body_of(numbers: Sequence[float], request_id: str = "r", **other: Any) -> bytes:
@@ -150,6 +152,56 @@ async def test_like_requests_of_a_turn_run_as_one_and_each_has_its_own_answer(tm
         assert callings.door.room.held_bytes == 0
 
 
+def raw_of(numbers: Sequence[float], request_id: str = "r", *, binary: bool = True) -> tuple[bytes, int]:
+    """A request with a binary tensor, and the length of its JSON."""
+    given_input = {"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}
+    parameters = {"parameters": {"binary_data_output": True}} if binary else {}
+    head = json.dumps({"id": request_id, "inputs": [given_input], **parameters}).encode()
+    return head + np.array(numbers, dtype="<f4").tobytes(), len(head)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+async def test_like_requests_with_binary_tensors_run_as_one_too(
+    tmp_path: Path, ways: list[str], monkeypatch: pytest.MonkeyPatch, *, binary: bool
+) -> None:
+    bodies = [raw_of([at, -at, 0.1], f"id {at}", binary=binary)[0] for at in range(5)]
+    json_bytes = raw_of([], "id 0", binary=binary)[1]
+    runner = FakeRunner(SHORT)
+    async with calling(tmp_path, 5, Loader(runner)) as callings:
+        callings.door.date = b""
+        for _ in range(3):
+            runner.batches.clear()
+            ways.clear()
+            answers = await callings.ask(bodies, json_bytes=json_bytes)
+        assert (runner.batches, ways) == ([5], ["at once"])
+        monkeypatch.setattr(gathering_module.Gathering, "_took", lambda *_: False)
+        assert await callings.ask(bodies, json_bytes=json_bytes) == answers
+        assert (b"Inference-Header-Content-Length" in answers[0]) == binary
+
+
+_RAW_BODIES = st.one_of(
+    st.builds(
+        lambda numbers, name: raw_of(numbers, name)[0],
+        st.lists(st.floats(width=32), min_size=2, max_size=4),
+        st.just("s"),
+    ),
+    st.builds(lambda numbers: raw_of(numbers, "longer")[0], st.lists(st.floats(width=32), min_size=3, max_size=3)),
+    st.sampled_from([b"", raw_of([1, 2, 3])[0].replace(b"x", b"z"), raw_of([1, 2, 3], "\\")[0]]),
+)
+
+
+@given(st.lists(st.lists(_RAW_BODIES, min_size=1, max_size=6), min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None)
+async def test_whatever_comes_together_as_binary_tensors_is_answered_as_by_itself(rounds: list[list[bytes]]) -> None:
+    usual, json_bytes = raw_of([1, 2, 3])
+    asked = [[usual] * 6, [usual] * 6, *rounds]
+    with pytest.MonkeyPatch.context() as patch:
+        together = await _answers(asked, json_bytes)
+        patch.setattr(gathering_module.Gathering, "_took", lambda *_: False)
+        apart = await _answers(asked, json_bytes)
+    assert together == apart
+
+
 async def test_a_lone_request_needs_no_more_turns_than_others(tmp_path: Path, ways: list[str]) -> None:
     async with calling(tmp_path, 1) as callings:
         ways.clear()
@@ -187,11 +239,11 @@ async def test_whatever_comes_together_is_answered_as_by_itself(rounds: list[lis
     assert together == apart
 
 
-async def _answers(rounds: list[list[bytes]]) -> list[list[bytes]]:
+async def _answers(rounds: list[list[bytes]], json_bytes: int | None = None) -> list[list[bytes]]:
     with TemporaryDirectory() as folder:
         async with calling(Path(folder), 6, OnnxLoader(), doubling()) as callings:
             callings.door.date = b""
-            return [await callings.ask(bodies) for bodies in rounds]
+            return [await callings.ask(bodies, json_bytes=json_bytes) for bodies in rounds]
 
 
 async def test_one_at_fault_is_told_so_and_its_neighbours_are_answered(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 JSON = "application/json"
+OCTETS = "application/octet-stream"
 
 Headers = Sequence[tuple[str, str]]
 """Headers of an answer beside its type and length, which are written for it."""

@@ -1,4 +1,4 @@
-"""JSON requests that come within one turn of the event loop and are of one form: read in one go, run as one, answered together.
+"""Requests that come within one turn of the event loop and are of one form: read in one go, run as one, answered together.
 
 Most requests for predictions come again and again with the same head and the same form of body. Of such a head it is noted who
 asks which model by which form; then a request is cut into its id and its numbers and put with its like, and nothing else is done
@@ -13,9 +13,9 @@ from typing import Protocol
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.inference import InferenceAnswer, InferenceRequest
 from ergonaut_gateway.http.answers import answer_error
-from ergonaut_gateway.http.exchange import Exchange
-from ergonaut_gateway.protocol.forms import Form, form_of, rows_of
-from ergonaut_gateway.protocol.http_wire import encode_rows
+from ergonaut_gateway.http.exchange import OCTETS, Exchange
+from ergonaut_gateway.protocol.forms import Form, form_of
+from ergonaut_gateway.protocol.http_wire import BINARY, HEADER_LENGTH, USUAL, Terms, encode_raw_rows, encode_rows
 from ergonaut_gateway.service import Predictions, Wish
 from ergonaut_gateway.service.joint import Joint, Ran
 
@@ -24,6 +24,8 @@ SHEAVES_MAX = 1_024
 
 LEARN_EVERY = 16
 """A caller whose requests are never of one form costs the learning of one in so many."""
+
+_HEADER_LENGTH = HEADER_LENGTH.lower()
 
 log = get_logger(__name__)
 
@@ -35,12 +37,12 @@ class Ways(Protocol):
         """Read a request and have it answered."""
         ...
 
-    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest) -> None:
-        """Have a usual request answered that was read."""
+    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest, terms: Terms) -> None:
+        """Have a request answered that was read."""
         ...
 
-    def answer(self, exchange: Exchange, answer: InferenceAnswer) -> None:
-        """Answer a usual request."""
+    def answer(self, exchange: Exchange, terms: Terms, answer: InferenceAnswer) -> None:
+        """Answer a request."""
         ...
 
 
@@ -111,7 +113,7 @@ class Gathering:
         sheaf.cuts.append(cut)
         return True
 
-    def note(self, exchange: Exchange, wish: Wish, until_seconds: float) -> None:
+    def note(self, exchange: Exchange, wish: Wish, terms: Terms, until_seconds: float) -> None:
         """Take into account that a head came with a usual request, by a caller who is known until then."""
         memo, body = exchange.request.memo, exchange.request.body
         if memo is None or not isinstance(body, bytes):
@@ -125,11 +127,13 @@ class Gathering:
             asker.sheaf = self._sheaf(wish, asker.form)
             return
         asker.misses += 1
-        if asker.misses % LEARN_EVERY == 1 and (form := form_of(body)) is not None:
+        length = exchange.request.headers.get(_HEADER_LENGTH)
+        json_bytes = int(length) if length is not None else None
+        if asker.misses % LEARN_EVERY == 1 and (form := form_of(body, json_bytes, terms)) is not None:
             asker.form, asker.sheaf = form, self._sheaf(wish, form)
 
     def _sheaf(self, wish: Wish, form: Form) -> _Sheaf:
-        key = (wish.tenant, wish.model, wish.version, form.name, form.shape)
+        key = (wish.tenant, wish.model, wish.version, form.key)
         sheaf = self._sheaves.get(key)
         if sheaf is None:
             if len(self._sheaves) >= SHEAVES_MAX:
@@ -156,35 +160,42 @@ class Gathering:
         self, sheaf: _Sheaf, exchanges: list[Exchange], cuts: Sequence[tuple[bytes, bytes]], *, at_once: bool
     ) -> None:
         form, wish = sheaf.form, sheaf.wish
-        rows = rows_of([numbers for _, numbers in cuts], form.count)
+        rows = form.rows([numbers for _, numbers in cuts])
         if rows is None:
             # Some are wrong, or odd. Which ones, and what to tell their callers, shows when each is read with care.
             for exchange in exchanges:
                 _tried(exchange, partial(self._ways.singly, exchange))
             return
         ids = [request_id for request_id, _ in cuts]
-        joint = Joint(form.name, rows.reshape(len(rows), *form.shape), sheaf.began_seconds)
+        joint = Joint(form.name, rows, sheaf.began_seconds)
         ran = self._predictions.at_once(wish, joint) if at_once else None
         if ran is not None:
-            self._answer_ran(wish, exchanges, ran, ids)
+            self._answer_ran(sheaf, exchanges, ran, ids)
             ran.watched(joint, ids)
             return
         for at, exchange in enumerate(exchanges):
             wanted = InferenceRequest(ids[at].decode(), {form.name: joint.rows[at : at + 1]})
-            _tried(exchange, partial(self._ways.submit, exchange, wish, wanted))
+            _tried(exchange, partial(self._ways.submit, exchange, wish, wanted, form.terms))
 
-    def _answer_ran(self, wish: Wish, exchanges: Sequence[Exchange], ran: Ran, ids: Sequence[bytes]) -> None:
-        bodies = encode_rows(wish.model, ran.version, ran.outputs, ids)
-        if bodies is not None:
+    def _answer_ran(self, sheaf: _Sheaf, exchanges: Sequence[Exchange], ran: Ran, ids: Sequence[bytes]) -> None:
+        model, terms = sheaf.wish.model, sheaf.form.terms
+        if terms is BINARY and (raws := encode_raw_rows(model, ran.version, ran.outputs, ids)) is not None:
+            for exchange, (body, json_bytes) in zip(exchanges, raws, strict=True):
+                headers = ((HEADER_LENGTH, str(json_bytes)),)
+                try:
+                    exchange.answer(200, body, OCTETS, headers)
+                except Exception as error:
+                    _told(exchange, error)
+        elif terms is USUAL and (bodies := encode_rows(model, ran.version, ran.outputs, ids)) is not None:
             for exchange, body in zip(exchanges, bodies, strict=True):
                 try:
                     exchange.answer(200, body)
                 except Exception as error:
                     _told(exchange, error)
-            return
-        for at, exchange in enumerate(exchanges):
-            outputs = {name: tensor[at : at + 1] for name, tensor in ran.outputs.items()}
-            self._ways.answer(exchange, InferenceAnswer(ids[at].decode(), wish.model, ran.version, outputs))
+        else:
+            for at, exchange in enumerate(exchanges):
+                outputs = {name: tensor[at : at + 1] for name, tensor in ran.outputs.items()}
+                self._ways.answer(exchange, terms, InferenceAnswer(ids[at].decode(), model, ran.version, outputs))
 
 
 def _tried(exchange: Exchange, answer: Callable[[], None]) -> None:

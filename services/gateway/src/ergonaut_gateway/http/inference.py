@@ -19,11 +19,11 @@ from ergonaut_gateway.domain.tensors import BYTES
 from ergonaut_gateway.http.answers import answer_error, answer_json
 from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
-from ergonaut_gateway.http.exchange import JSON, Exchange, Headers
+from ergonaut_gateway.http.exchange import JSON, OCTETS, Exchange, Headers
 from ergonaut_gateway.http.gathering import Gathering
 from ergonaut_gateway.http.router import Router
 from ergonaut_gateway.http.unoffered import Unoffered
-from ergonaut_gateway.protocol.http_wire import HEADER_LENGTH, USUAL, Terms, decode_request, encode_answer
+from ergonaut_gateway.protocol.http_wire import BINARY, HEADER_LENGTH, USUAL, Terms, decode_request, encode_answer
 from ergonaut_gateway.protocol.repository import indexed, ready_versions
 from ergonaut_gateway.protocol.server import EXTENSIONS, SERVER_NAME, platform_of
 from ergonaut_gateway.service import Catalogue, Models, Predictions
@@ -143,17 +143,17 @@ class InferenceDoor:
         span = opened_span("infer", headers, model=wish.model)
         if span is not None and span.context is not None:
             wanted = traced(wanted, span.context)
-        if terms is USUAL and span is None and footprint is None:
-            self._gathering.note(exchange, wish, self._callers.known_until(headers))
+        if (terms is USUAL or terms is BINARY) and span is None and footprint is None:
+            self._gathering.note(exchange, wish, terms, self._callers.known_until(headers))
         self._submit(exchange, wish, wanted, partial(_answer, exchange, terms, span, footprint))
 
-    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest) -> None:
-        """Predict for a usual request that was read."""
-        self._submit(exchange, wish, wanted, partial(self.answer, exchange))
+    def submit(self, exchange: Exchange, wish: Wish, wanted: InferenceRequest, terms: Terms) -> None:
+        """Predict for a request that was read."""
+        self._submit(exchange, wish, wanted, partial(self.answer, exchange, terms))
 
-    def answer(self, exchange: Exchange, outcome: InferenceAnswer | BaseException) -> None:
-        """Answer a usual request."""
-        _answer(exchange, USUAL, None, None, outcome)
+    def answer(self, exchange: Exchange, terms: Terms, outcome: InferenceAnswer | BaseException) -> None:
+        """Answer a request that nobody traces or weighs."""
+        _answer(exchange, terms, None, None, outcome)
 
     def index(self, exchange: Exchange) -> None:
         """The models of the caller's tenant, each with its versions; only those that are ready where that is asked for."""
@@ -239,7 +239,7 @@ def _answer(
         exchange.answer(200, content, JSON, headers)
     else:
         headers = ((HEADER_LENGTH, str(json_bytes)), *headers)
-        exchange.answer(200, content, "application/octet-stream", headers)
+        exchange.answer(200, content, OCTETS, headers)
     if span is not None:
         span(None)
 

@@ -56,7 +56,7 @@ USUAL = Terms(by_default=False, by_output={})
 """Of whoever says nothing of outputs and has no parameters."""
 
 _BINARY_ONLY = {"binary_data_output": True}
-_BINARY = Terms(by_default=True, by_output={})
+BINARY = Terms(by_default=True, by_output={})
 """Of whoever has only this to say, as Triton's client does by default."""
 
 
@@ -204,6 +204,24 @@ def encode_rows(model: str, version: int, outputs: Mapping[str, Tensor], ids: Se
     return list(map(b"".join, zip(*columns, strict=False)))
 
 
+def encode_raw_rows(
+    model: str, version: int, outputs: Mapping[str, Tensor], ids: Sequence[bytes]
+) -> list[tuple[bytes, int]] | None:
+    """The same for requests that want all as binary tensors: each with the length of its JSON."""
+    described, columns = [], []
+    for name, tensor in outputs.items():
+        if tensor.dtype.kind not in "biuf" or not tensor.size:
+            return None
+        size_bytes = tensor.nbytes // len(tensor)
+        shape, raw = (1, *tensor.shape[1:]), to_raw(tensor)
+        parameters = {"binary_data_size": size_bytes}
+        described.append({"name": name, "datatype": datatype_of(tensor), "shape": shape, "parameters": parameters})
+        columns.append([raw[at : at + size_bytes] for at in range(0, len(raw), size_bytes)])
+    plain = dump({"model_name": model, "model_version": str(version), "outputs": described})
+    heads = [b'%b,"id":"%b"}' % (plain[:-1], request_id) if request_id else plain for request_id in ids]
+    return [(b"".join(pieces), len(pieces[0])) for pieces in zip(heads, *columns, strict=True)]
+
+
 def _rows_of(model: str, version: int, outputs: Mapping[str, Tensor]) -> list[bytes] | None:
     """The answer of each row, up to the end of its last number. None where an output has no numbers."""
     columns = _columns_of(model, version, outputs)
@@ -294,6 +312,6 @@ def _terms(document: _Request[_Input] | _Request[_FlatInput]) -> Terms:
     if not parameters:
         return Terms(by_default=False, by_output=by_output)
     if not by_output and parameters == _BINARY_ONLY and parameters["binary_data_output"] is True:
-        return _BINARY
+        return BINARY
     wish = asked(parameters)
     return Terms(wish.binary, by_output, wish.priority, wish.timeout_seconds, parameters, wish.energy)
