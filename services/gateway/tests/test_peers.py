@@ -142,6 +142,28 @@ async def test_who_is_silent_is_forgotten_and_found_again(pair: tuple[Node, Node
     assert len(two.taken) == 1
 
 
+async def test_while_nobody_is_heard_at_all_nobody_is_forgotten_and_what_was_told_counts_no_longer(
+    pair: tuple[Node, Node], town: Town
+) -> None:
+    one, two = pair
+    await occupied(two)
+    await town.tell()
+    assert one.peers.standings()[Standing.FULL] == 1
+    two.loader.gate.set()
+    await town.pass_time(60, one, two)
+    await one.answer(request())
+    assert len(two.taken) == 1
+    del town.links.there["two:7405"]
+    for _ in range(5):
+        with pytest.raises(Busy):
+            await one.answer(request())
+    assert one.forwarding.counts.failed == 3
+    await town.pass_time(1, two)
+    assert len(one.peers) == 1, "it has not been silent for long since NATS is back"
+    await town.pass_time(SILENT_SECONDS + 1, two)
+    assert len(one.peers) == 0
+
+
 async def test_a_dead_gateway_costs_nobody_an_answer_and_is_soon_left_alone(town: Town) -> None:
     one, two, three = [await town.add(name, waiting=50) for name in ("one", "two", "three")]
     await town.open()

@@ -57,6 +57,11 @@ def test_who_failed_or_had_no_room_is_left_in_peace() -> None:
     assert standing_of(WELL, full=True, left_alone=False) is Standing.FULL
 
 
+def test_that_somebody_was_full_long_ago_says_nothing() -> None:
+    told = WELL.model_copy(update={"at_work": 4})
+    assert standing_of(told, full=False, left_alone=False, lately=False) is Standing.READY
+
+
 def test_where_nobody_has_much_to_do_shares_follow_the_weights() -> None:
     weights, draws = [1.0, 2.0, 5.0], 20_000
     chance = random.Random(7).random

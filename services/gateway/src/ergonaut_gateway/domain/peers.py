@@ -78,15 +78,15 @@ def seen_from(told: GatewayAnnounced, host: str) -> GatewayAnnounced:
     return told.model_copy(update={"address": ""}) if is_loopback and told.host != host else told
 
 
-def standing_of(told: GatewayAnnounced, *, full: bool, left_alone: bool) -> Standing:
-    """How a gateway stands that has told this last."""
+def standing_of(told: GatewayAnnounced, *, full: bool, left_alone: bool, lately: bool = True) -> Standing:
+    """How a gateway stands that has told this last; whether that was lately, or nobody has been heard since."""
     if not told.address or told.protocol != PROTOCOL:
         return Standing.TAKES_NONE
     if told.draining:
         return Standing.DRAINING
     if left_alone:
         return Standing.LEFT_ALONE
-    return Standing.FULL if full or told.at_work >= told.at_work_max else Standing.READY
+    return Standing.FULL if full or (lately and told.at_work >= told.at_work_max) else Standing.READY
 
 
 def hop_pays(traits: Traits, cost: Cost) -> bool:

@@ -61,14 +61,19 @@ class Peer:
     @property
     def at_work(self) -> int:
         """What it has to do: what others had given it when it told last, and what we have."""
-        return self._others + self.outstanding
+        return self.outstanding + (self._others if self._told_lately else 0)
 
     @property
     def standing(self) -> Standing:
         """Whether it may be sent requests."""
         now = self._clock.monotonic()
         full = now < self._full_until_seconds
-        return standing_of(self.told, full=full, left_alone=not self._breaker.would_admit(now))
+        left_alone = not self._breaker.would_admit(now)
+        return standing_of(self.told, full=full, left_alone=left_alone, lately=self._told_lately)
+
+    @property
+    def _told_lately(self) -> bool:
+        return self._clock.monotonic() - self.heard_seconds <= SILENT_SECONDS
 
     def begin(self) -> PeerLink:
         """It is sent a request over this link; one of the four below tells how that ended."""
@@ -123,6 +128,7 @@ class Peers:
         self._links = links
         self._clock = clock
         self._known: dict[str, Peer] = {}
+        self._heard_seconds = self._hearing_since_seconds = clock.monotonic()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._known.values())
@@ -131,7 +137,11 @@ class Peers:
         return len(self._known)
 
     def hear(self, told: GatewayAnnounced) -> None:
-        """Somebody told how it stands."""
+        """Somebody told how it stands, maybe this process itself."""
+        now = self._clock.monotonic()
+        if now - self._heard_seconds > SILENT_SECONDS:
+            self._hearing_since_seconds = now
+        self._heard_seconds = now
         if self._is_own(told):
             return
         told = seen_from(told, self.own.host)
@@ -148,9 +158,10 @@ class Peers:
         self.when_changed()
 
     def sweep(self) -> None:
-        """Forget those who tell nothing any more."""
-        now = self._clock.monotonic()
-        silent = [peer for peer in self._known.values() if now - peer.heard_seconds > SILENT_SECONDS]
+        """Forget those who tell nothing any more. While nobody is heard at all, not even this process, it is NATS that is silent:
+        then they are kept, and whoever does not answer is left alone."""
+        heard, since = self._heard_seconds, self._hearing_since_seconds
+        silent = [peer for peer in self._known.values() if heard - max(peer.heard_seconds, since) > SILENT_SECONDS]
         for peer in silent:
             del self._known[peer.told.process]
             peer.close()
