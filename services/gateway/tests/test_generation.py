@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
@@ -198,6 +199,22 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def test_threads_that_a_model_has_of_its_own_count_with_its_answer(site: Site) -> None:
+    class Crewed(FakeDecoder):
+        def crew_seconds(self) -> float:
+            return 3.0 * sum(map(len, self.read))
+
+    site.decoder = Crewed("7 joules")
+    _, ended = await whole(site.generation(Bounds(threads=4)).submit(wanted("12345")))
+    assert ended.cpu_seconds == pytest.approx(3.0 * (5 + 8), abs=1.0)
+
+
+async def test_threads_of_which_nothing_is_known_count_as_no_more_than_they_can_have_had(site: Site) -> None:
+    begun = time.monotonic()
+    _, ended = await whole(site.generation(Bounds(threads=2)).submit(wanted()))
+    assert 0.0 < ended.cpu_seconds <= 2 * (time.monotonic() - begun)
 
 
 async def test_the_time_of_answers_is_theirs_and_no_request_s_for_a_prediction(gateway: Gateway) -> None:

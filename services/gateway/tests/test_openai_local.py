@@ -398,11 +398,13 @@ async def test_a_caller_who_gives_up_before_the_answer_ends_the_work_for_it(site
 async def test_the_model_here_answers_while_a_server_elsewhere_fails(site: Site) -> None:
     site.elsewhere.behaviour = "500"
     async with site.opened({**site.server, "weight": 1}, site.answers(weight=0)) as client:
-        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
-        stream = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, stream=True)
+        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, temperature=0)
+        stream = await client.chat.completions.create(
+            model="small", messages=ASKED, max_tokens=4, temperature=0, stream=True
+        )
         assert len([chunk async for chunk in stream]) > 1
         site.elsewhere.behaviour = "well"
-        there = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+        there = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, temperature=0)
     assert (here.usage.completion_tokens, there.choices[0].message.content) == (4, "watts")
 
 
@@ -411,8 +413,8 @@ async def test_a_server_elsewhere_answers_while_there_is_no_room_here_and_this_d
 ) -> None:
     async with site.opened(site.answers(at_once=1, waiting_max=0), site.server) as client:
         async with no_room(site):
-            busy = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
-        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+            busy = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, temperature=0)
+        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, temperature=0)
     assert busy.choices[0].message.content == "watts"
     assert here.usage.completion_tokens == 4
 
@@ -424,7 +426,7 @@ async def test_a_model_without_room_says_when_to_come_back_and_is_not_left_alone
                 with pytest.raises(openai.RateLimitError, match="busy") as busy:
                     await client.chat.completions.create(model="small", messages=ASKED)
                 assert int(busy.value.response.headers["retry-after"]) >= 1
-        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4)
+        here = await client.chat.completions.create(model="small", messages=ASKED, max_tokens=4, temperature=0)
     assert here.usage.completion_tokens == 4
 
 

@@ -88,6 +88,14 @@ def test_a_decoder_is_continued_as_numpy_computes_it_without_a_past(tmp_path: Pa
         logits = continuation.feed(told[-1:])
 
 
+def test_a_model_of_several_threads_gives_the_same_and_knows_their_time(tmp_path: Path) -> None:
+    model = FolderModel(decoder_folder(tmp_path, genai=True, shares=True), threads=3)
+    logits = model.decoder.begin(64).feed([5, 6, 7] * 20)
+    assert logits == pytest.approx(DecoderModel().logits([5, 6, 7] * 20), abs=2e-4)
+    assert model.decoder.crew_seconds() is not None
+    assert FolderModel(tmp_path, threads=1).decoder.crew_seconds() is None
+
+
 def test_a_conversation_is_written_down_by_the_template_with_its_marks(tmp_path: Path) -> None:
     model = FolderModel(decoder_folder(tmp_path), threads=1)
     tokens = model.conversation([{"role": "system", "content": "be brief"}, {"role": "user", "content": "joules?"}])

@@ -381,6 +381,10 @@ class FakeDecoder:
         self.goes_on.set()
         self.breaks_at: frozenset[int] = frozenset()
         self.likely = 9.0
+        self.crew: float | None = None
+
+    def crew_seconds(self) -> float | None:
+        return self.crew
 
     def begin(self, tokens_max: int) -> "FakeContinuation":
         assert tokens_max <= self.context_tokens_max

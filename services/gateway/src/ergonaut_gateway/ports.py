@@ -278,6 +278,11 @@ class Decoder(Protocol):
     end_tokens: frozenset[int]
     """Each ends an answer."""
 
+    def crew_seconds(self) -> float | None:
+        """CPU time of the threads that it has of its own beside the one that calls it; None where it has none, or where that is
+        not known."""
+        ...
+
     def begin(self, tokens_max: int) -> Continuation:
         """A text of no tokens yet that will have at most so many."""
         ...

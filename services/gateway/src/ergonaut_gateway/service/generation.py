@@ -203,12 +203,15 @@ class Generation:
 
     def _stepped(self, active: "_Active", model: LanguageModel) -> str | None:
         """Why an answer ended with this step, if it did; its CPU time is counted. Loading is not in it, which is nobody's."""
-        begun = self._clock()
+        begun = self._clock(model)
         self._running_since = time.monotonic()
         try:
             return active.step(model)
         finally:
-            seconds = self._used(begun)
+            seconds = self._clock(model) - begun
+            if self._has_unknown_threads(model):
+                # The whole process's, but no more than so many threads can have had.
+                seconds = min(seconds, (time.monotonic() - self._running_since) * self._bounds.threads)
             active.cpu_seconds += seconds
             self._cpu_seconds += seconds
             self._running_since = None
@@ -222,13 +225,14 @@ class Generation:
                 raise Unavailable(f"{self._name} could not be loaded: {error}") from error
         return self._model
 
-    def _clock(self) -> tuple[float, float]:
-        return (time.thread_time() if self._bounds.threads == 1 else time.process_time()), time.monotonic()
+    def _has_unknown_threads(self, model: LanguageModel) -> bool:
+        return self._bounds.threads > 1 and model.decoder.crew_seconds() is None
 
-    def _used(self, begun: tuple[float, float]) -> float:
-        """CPU time since; of several threads the process's, but no more than so many can have had."""
-        now = self._clock()
-        return min(now[0] - begun[0], (now[1] - begun[1]) * self._bounds.threads)
+    def _clock(self, model: LanguageModel) -> float:
+        """CPU time of all that makes tokens."""
+        if self._has_unknown_threads(model):
+            return time.process_time()
+        return time.thread_time() + (model.decoder.crew_seconds() or 0.0)
 
 
 class _Active:

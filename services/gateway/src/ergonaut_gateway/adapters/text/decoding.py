@@ -11,16 +11,13 @@ import onnxruntime
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_common.observe import get_logger
+from ergonaut_gateway.adapters.crews import Crew, beginning
+from ergonaut_gateway.adapters.sessions import PROVIDERS, QUIET, first_line, opened
 from ergonaut_gateway.adapters.text.folders import Folder, Names
 from ergonaut_gateway.domain.tensors import Tensor
 
-QUIET = 4
-"""onnxruntime's log level for fatal errors only; all others come as exceptions."""
-
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 """What keys and values may be kept as."""
-
-REASON_CHARACTERS_MAX = 300
 
 log = get_logger(__name__)
 
@@ -32,10 +29,13 @@ class OnnxDecoder:
         """Load the model. Raises Refused where it is no decoder that can be continued."""
         self.context_tokens_max = folder.context_tokens_max
         self.end_tokens = folder.end_tokens
-        self._session = _session(folder.model, threads)
+        self._session, self._crew = _opened(folder.model, threads)
         self._wiring = _Wiring(self._session, folder.names, folder.model)
         self.shares = folder.shares and self._can_share()
         """Whether keys and values stay where they are from run to run, rather than being copied into larger ones."""
+
+    def crew_seconds(self) -> float | None:
+        return self._crew.cpu_seconds() if self._crew else None
 
     def begin(self, tokens_max: int) -> "OnnxContinuation":
         return self._begun(tokens_max, shares=self.shares)
@@ -73,7 +73,7 @@ class OnnxContinuation:
             if self._options.terminate:
                 raise Unavailable("the run was stopped") from error
             # Tokens were looked at before, so this is the model's or the machine's fault and not the caller's.
-            raise Unavailable(f"the model cannot compute this: {_first_line(error)}") from error
+            raise Unavailable(f"the model cannot compute this: {first_line(error)}") from error
         self._tokens += len(tokens)
         last: Tensor = given.reshape(-1, given.shape[-1])[-1]
         return last.astype(np.float32)
@@ -180,22 +180,12 @@ def _form(argument: Any, path: Path) -> tuple[int, int, type]:
     return shape[1], shape[3], kind
 
 
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = QUIET
-    # As with other models: an arena would keep the memory of the longest answer for ever.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    # Threads that wait for work by turning in circles would use, and be charged, time of which nobody has anything.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+def _opened(path: Path, threads: int) -> tuple[Any, Crew | None]:
+    """A session of a file, and the threads that it has of its own."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime raises a dozen unrelated types here; whichever it is, the file is at fault.
-        raise Refused(f"{path} is not an ONNX model: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:REASON_CHARACTERS_MAX]
+        if threads == 1:
+            return opened(path, [PROVIDERS["cpu"]], threads), None
+        with beginning() as crew:
+            return opened(path, [PROVIDERS["cpu"]], threads), crew
+    except Refused as error:
+        raise Refused(f"{path} {str(error).removeprefix(f'{error.field}: ')}") from error
