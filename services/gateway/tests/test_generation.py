@@ -153,6 +153,7 @@ async def test_an_answer_that_nobody_wants_any_more_is_broken_off_within_its_run
     unwanted = generation.submit(wanted())
     await until(lambda: len(site.decoder.read) == 1)
     unwanted.cancel()
+    site.decoder.goes_on.set()
     assert (await whole(generation.submit(wanted())))[0] == "7 joules and 2 grams"
     assert site.decoder.read[0] == [], "it never ran to its end"
 
