@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_gateway.adapters.text.models import FolderModel
+from ergonaut_gateway.adapters.text.templates import ChatTemplate
 from ergonaut_gateway.adapters.text.tokens import FileTokenizer
 from ergonaut_gateway.fakes import FakeDecoder, FakeLanguageModel
 from ergonaut_gateway.ports import LanguageModel
@@ -102,6 +103,27 @@ def test_a_conversation_is_written_down_by_the_template_with_its_marks(tmp_path:
     text = "<|system|>be brief\n<|user|>joules?\n<|assistant|>"
     assert tokens == decoder_tokenizer().encode(text).ids
     assert decoder_tokenizer().decode(tokens, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (
+            "{% if tools is not none %}{{ tools | tojson }}{% endif %}{{ bos_token }}{{ messages[0].content }}",
+            "<s>é<x>",
+        ),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "é<x>"),
+        ("{{ messages[0] | tojson(indent=None, sort_keys=True) }}", '{"content": "é<x>", "role": "user"}'),
+        (
+            "{% for m in messages * 3 %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.role | trim }} {% endfor %}",
+            "user user ",
+        ),
+        ("{% set ns = namespace(n=0) %}{% set ns.n = 5 %}{{ ns.n }}{{ strftime_now('%Y') | length }}", "54"),
+    ],
+)
+def test_what_templates_of_models_use_is_there(template: str, written: str) -> None:
+    told = ChatTemplate(template, {"bos_token": "<s>"}).written([{"role": "user", "content": "é<x>"}])
+    assert told == written
 
 
 @pytest.mark.parametrize(

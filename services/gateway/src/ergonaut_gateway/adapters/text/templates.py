@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ergonaut.errors import Refused
@@ -24,7 +25,7 @@ class ChatTemplate:
     def __init__(self, source: str, special: Mapping[str, str]) -> None:
         # Templates come with models, so they get no more of Python than values; white space is as templates are written for.
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], autoescape=False
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationMarks], autoescape=False
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
@@ -39,7 +40,10 @@ class ChatTemplate:
     def written(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The conversation as text, up to where the model's answer begins. Raises Refused where the template cannot."""
         try:
-            return self._template.render(messages=list(messages), add_generation_prompt=True, **self._special)
+            # What there is none of is None, and not undefined, for templates that tell these apart.
+            return self._template.render(
+                messages=list(messages), tools=None, documents=None, add_generation_prompt=True, **self._special
+            )
         except TemplateError as error:
             raise Refused(f"the model's chat template refuses this conversation: {error}", field="messages") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
@@ -81,9 +85,19 @@ def _special(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _to_json(value: object, indent: int | None = None) -> str:
+def _to_json(value: object, **how: Any) -> str:
     # Jinja's own escapes for HTML, which would change what the model reads.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, **{"ensure_ascii": False, **how})
+
+
+class _GenerationMarks(Extension):
+    """Marks around what the model said itself, which training looks at; for writing a conversation down they mean nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _refuse(message: str) -> NoReturn:
