@@ -104,7 +104,34 @@ async def test_equal_keys_go_the_same_way_and_only_some_of_them_to_the_canary(si
     assert versions == {user: (await site.ask(user=user)).version for user in range(100)}
     assert min(Counter(versions.values()).values()) > 30
     figures = await site.counted()
-    assert [counts.drawn for counts in figures.values()] == [0, 0], "keys say nothing of the split"
+    assert [counts.drawn for counts in figures.values()] == [0, 0], "what was drawn is the key"
+    ways = Counter(versions.values())
+    assert [(counts.keys, counts.key_counters) for counts in figures.values()] == [(ways[1], 1), (ways[2], 1)]
+
+
+async def test_a_key_is_counted_once_by_each_process_that_answers_it_and_the_sum_says_by_how_many(
+    site: Site, another: Open
+) -> None:
+    await site.endpoints.apply("default", split(100, 0, key_parameter="user"), BY)
+    second = another("p-2")
+    await second.gateway.catalogue.load_all()
+    await second.endpoints.load_all()
+    for each in (site, site, second):
+        await each.ask(user="ada")
+    await second.ask(user="grace")
+    await second.endpoints.tell_figures()
+    champion = (await site.counted())["champion"]
+    assert (champion.requests, champion.keys, champion.key_counters) == (4, 3, 2)
+
+
+async def test_keys_that_are_remembered_are_bounded_and_those_beyond_are_left_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "KEYS_MAX", 5)
+    await site.endpoints.apply("default", split(50, 50, key_parameter="user"), BY)
+    for user in range(20):
+        await site.ask(user=user)
+    assert sum(counts.keys for counts in (await site.counted()).values()) == 5
 
 
 async def test_a_request_without_the_key_goes_by_chance(site: Site) -> None:

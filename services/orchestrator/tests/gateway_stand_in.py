@@ -75,6 +75,8 @@ class Endpoints(endpoints_pb2_grpc.EndpointServiceServicer):
                 slow=each.slow,
                 labelled=each.labelled,
                 wrong=each.wrong,
+                keys=each.keys,
+                key_counters=each.key_counters,
             )
             for name, each in figures.routes.items()
         ]

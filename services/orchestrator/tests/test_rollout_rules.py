@@ -1,5 +1,6 @@
 """How a new version takes over: which routes each step sets, and what a look at the figures leads to."""
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -137,9 +138,40 @@ def test_without_labels_a_version_whose_labels_are_asked_does_not_take_over_and_
     assert looked(asked, so_far(1), figures(good, bad), LATER).next is Next.ROLL_BACK
 
 
-def test_requests_that_follow_a_key_say_nothing_of_the_split() -> None:
-    keyed = figures(RouteFigures(requests=9_990), RouteFigures(requests=10))
-    assert looked(request(), so_far(), keyed, NOW).next is Next.WAIT
+def test_of_requests_that_follow_keys_only_the_keys_say_something_of_the_split() -> None:
+    """One user of ten thousand requests is one draw."""
+    keyed = replace(ENDPOINT, key_parameter="user")
+    busy = figures(
+        RouteFigures(requests=9_990, keys=90, key_counters=1), RouteFigures(requests=10, keys=10, key_counters=1)
+    )
+    assert looked(request(), so_far(endpoint=keyed), busy, NOW).next is Next.WAIT
+    lost = figures(
+        RouteFigures(requests=3_000, keys=2_000, key_counters=1), RouteFigures(requests=3_000, keys=20, key_counters=1)
+    )
+    seen = looked(request(), so_far(endpoint=keyed), lost, NOW)
+    assert seen.next is Next.ROLL_BACK
+    assert "20 of 2020 keys went to the new version, 10.00% should" in seen.because
+
+
+def test_keys_that_several_processes_count_are_believed_as_if_each_had_counted_all() -> None:
+    """Four processes that all answered the same 40 users, of whom one in ten goes to the new version."""
+    keyed = replace(ENDPOINT, key_parameter="user")
+    rng = random.Random(1)
+    alarms = 0
+    for _ in range(200):
+        canaries = sum(rng.random() < 0.1 for _ in range(40))
+        seen = figures(
+            RouteFigures(requests=500, keys=4 * (40 - canaries), key_counters=4),
+            RouteFigures(requests=500, keys=4 * canaries, key_counters=4 if canaries else 0),
+        )
+        alarms += looked(request(rule={"split_error": 0.05}), so_far(endpoint=keyed), seen, NOW).next is Next.ROLL_BACK
+    assert alarms <= 5
+
+
+def test_requests_without_a_key_are_asked_about_beside_the_keys() -> None:
+    keyed = replace(ENDPOINT, key_parameter="user")
+    off = figures(RouteFigures(requests=5_000, drawn=4_990), RouteFigures(requests=10, drawn=10))
+    assert looked(request(), so_far(endpoint=keyed), off, NOW).next is Next.ROLL_BACK
 
 
 def test_it_goes_on_in_a_new_history_where_it_was() -> None:

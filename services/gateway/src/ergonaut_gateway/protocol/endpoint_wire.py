@@ -51,6 +51,8 @@ def told_figures(record: EndpointRecord, figures: Mapping[str, RouteFigures]) ->
             labelled=each.labelled,
             wrong=each.wrong,
             seconds=each.seconds,
+            keys=each.keys,
+            key_counters=each.key_counters,
         )
         for name, each in figures.items()
     ]

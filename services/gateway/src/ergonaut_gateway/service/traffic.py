@@ -33,6 +33,10 @@ took the change has. Then it follows anyway: a version that cannot be loaded her
 COMING_MAX = 20
 """Revisions of an endpoint that wait for their versions; more in so short a time is nothing that anybody needs one by one."""
 
+KEYS_MAX = 10_000
+"""Keys that a process remembers of an endpoint's revision, some 100 bytes each: as many say enough of a split, and those that
+come later are left out as if nobody had looked any more."""
+
 Submit = Callable[[Wish, InferenceRequest, Done], Cancellable]
 Find = Callable[[str, str, str], ModelRecord]
 """The version that a tenant's wish for a model leads to. Raises NotFound, Unavailable."""
@@ -85,6 +89,7 @@ class EndpointPlan:
         self.traffic = traffic
         self.monotonic = traffic.clock.monotonic
         self._key = endpoint.key_parameter
+        self._keys: set[float] = set()
         self._chance = traffic.chance
 
     @property
@@ -111,11 +116,19 @@ class EndpointPlan:
         """Answer a request; `done` is called exactly once, maybe before this returns."""
         key = wish.parameters.get(self._key) if self._key and wish.parameters else None
         point = self._chance() if key is None else point_of(self.tenant, self.name, key)
-        asked = _Asked(self, wish, request, done)
+        asked = _Asked(self, wish, request, done, None if key is None else point)
         asked.ask(self.split.at(point), drawn=key is None)
         for mirror in self.mirrors:
             self._mirror(mirror, wish, request)
         return asked
+
+    def count_key(self, point: float, counts: RouteFigures) -> None:
+        """Count a key's first answer: keys are drawn once, however many requests follow them."""
+        if point in self._keys or len(self._keys) >= KEYS_MAX:
+            return
+        self._keys.add(point)
+        counts.keys += 1
+        counts.key_counters = 1
 
     def _found(self) -> ModelRecord:
         heaviest = max(range(len(self.routes)), key=lambda at: self.routes[at].weight)
@@ -199,13 +212,28 @@ class ComingPlan:
 class _Asked:
     """A request on its way."""
 
-    __slots__ = ("_asking", "_at", "_begun", "_done", "_drawn", "_left", "_plan", "_request", "_ticket", "_wish")
+    __slots__ = (
+        "_asking",
+        "_at",
+        "_begun",
+        "_done",
+        "_drawn",
+        "_left",
+        "_plan",
+        "_point",
+        "_request",
+        "_ticket",
+        "_wish",
+    )
 
-    def __init__(self, plan: EndpointPlan, wish: Wish, request: InferenceRequest, done: Done) -> None:
+    def __init__(
+        self, plan: EndpointPlan, wish: Wish, request: InferenceRequest, done: Done, point: float | None
+    ) -> None:
         self._plan = plan
         self._wish = wish
         self._request = request
         self._done: Done | None = done
+        self._point = point
         self._left: list[int] | None = None
         self._ticket: Cancellable | None = None
         self._begun = plan.monotonic()
@@ -250,6 +278,9 @@ class _Asked:
         seconds = self._plan.monotonic() - self._begun
         counts.requests += 1
         counts.drawn += self._drawn
+        if self._point is not None:
+            self._plan.count_key(self._point, counts)
+            self._point = None
         counts.seconds += seconds
         counts.slow += seconds > self._plan.slow_seconds
         if isinstance(outcome, BaseException) and _is_routes_fault(outcome, ran=asked_at_all):

@@ -177,6 +177,8 @@ def _figures_of(told: endpoints_pb2.RouteFigures) -> RouteFigures:
         slow=told.slow,
         labelled=told.labelled,
         wrong=told.wrong,
+        keys=told.keys,
+        key_counters=told.key_counters,
     )
 
 

@@ -126,7 +126,7 @@ def bounds(outcomes: Outcomes, error: float) -> tuple[float, float]:
 def split_is_off(counts: Mapping[str, int], weights: Mapping[str, float], error: float) -> bool:
     """Whether requests did not go where the weights send them; looking again and again is allowed.
 
-    Each count is of requests that were drawn independently: those that follow a key do not count.
+    Each count is of what was drawn independently: requests, or keys that requests follow.
 
     >>> split_is_off({"a": 9_000, "b": 1_000}, {"a": 0.9, "b": 0.1}, 1e-4)
     False

@@ -57,7 +57,8 @@ def _compared(endpoint: Endpoint) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class RouteFigures:
-    """What one route did under one revision. `drawn` are the requests that were sent there by chance."""
+    """What one route did under one revision. `drawn` are the requests that were sent there by chance; `keys` the different keys
+    that requests followed there, each counted by `key_counters` processes at most."""
 
     requests: int = 0
     drawn: int = 0
@@ -65,6 +66,8 @@ class RouteFigures:
     slow: int = 0
     labelled: int = 0
     wrong: int = 0
+    keys: int = 0
+    key_counters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +245,14 @@ def _weighed(request: RolloutInput, so_far: RolloutSoFar, figures: Figures, now:
     champion = figures.routes.get(course.champion, RouteFigures())
     canary = figures.routes.get(CANARY, RouteFigures())
     weights = {route.name: route.weight for route in at_step(request, course, so_far.step).routes}
-    drawn = {name: route.drawn for name, route in figures.routes.items()}
 
     def told(what: Next, because: str) -> Looked:
         return Looked(what, because, arm_of(champion), arm_of(canary))
 
     # The steps share what may go wrong: whichever verdict is given in whichever step, it is wrong no more often than was asked.
-    if split_is_off(drawn, weights, request.rule.split_error / steps):
-        shares = f"{drawn.get(CANARY, 0)} of {sum(drawn.values())} drawn requests went to the new version"
+    # Of an endpoint with a key two questions are asked, of keys and of what comes without one.
+    error = request.rule.split_error / steps / (2 if course.before.key_parameter else 1)
+    if shares := _shares_that_are_off(figures, weights, error):
         return told(Next.ROLL_BACK, f"requests are not split as set: {shares}, {request.steps[so_far.step]:.2%} should")
     rule = Rule(error=request.rule.error / steps, requests_min=request.rule.requests_min)
     judgement = judged(guards_of(request, course, champion, canary), rule)
@@ -266,6 +269,20 @@ def _weighed(request: RolloutInput, so_far: RolloutSoFar, figures: Figures, now:
             Next.WAIT, f"the new version answered {canary.requests} of {request.rule.requests_step_min} requests"
         )
     return told(Next.GO_ON, judgement.because)
+
+
+def _shares_that_are_off(figures: Figures, weights: Mapping[str, float], error: float) -> str:
+    """What went to the new version where that is not what was set; empty where it may be."""
+    drawn = {name: route.drawn for name, route in figures.routes.items()}
+    if split_is_off(drawn, weights, error):
+        return f"{drawn.get(CANARY, 0)} of {sum(drawn.values())} drawn requests went to the new version"
+    # Requests that follow a key go where all of that key go: what is drawn, once for all of them, is the key. Several processes
+    # may have counted the same one; as if each had counted all, too little is believed rather than too much.
+    counters = max((route.key_counters for route in figures.routes.values()), default=0)
+    keys = {name: route.keys // max(counters, 1) for name, route in figures.routes.items()}
+    if split_is_off(keys, weights, error):
+        return f"{keys.get(CANARY, 0)} of {sum(keys.values())} keys went to the new version"
+    return ""
 
 
 def arm_of(figures: RouteFigures) -> ArmFigures:

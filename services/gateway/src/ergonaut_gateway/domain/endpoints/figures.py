@@ -33,6 +33,10 @@ class RouteFigures:
     labelled: int = 0
     wrong: int = 0
     seconds: float = 0.0
+    keys: int = 0
+    """Different keys that were answered by this route first, as far as a process remembers keys."""
+    key_counters: int = 0
+    """Processes that counted any: so often at most is one key in the sum."""
 
     def add(self, more: "RouteFigures") -> None:
         """Count what another process counted."""
