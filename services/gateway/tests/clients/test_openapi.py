@@ -1,6 +1,7 @@
 """schemathesis asks whatever the gateway's own OpenAPI documents allow, and what they do not, of a real gateway process."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from ergonaut_common.testing import key_ring_file
 from services.gateway.tests.onnx_models import doubling, identity
+from services.gateway.tests.openai_upstream import fake_models
 from services.gateway.tests.test_people import HOSTILE, classifying, of_columns
-from services.gateway.tests.test_process import Site, deploy, healthy, made_site
+from services.gateway.tests.test_process import Site, X, deploy, healthy, made_site
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -40,18 +42,25 @@ fits one may be refused; but for named fields, whose requests are looked at here
 UNSAID = (" rows, ", "`int`, got `float`", "must be a whole number")
 """All that is refused though it fits: columns that differ in length, and 2.0 for 2, which to a schema are one number."""
 
+EXTRAS, OF_QUALITY = ("/v1/", "/openai/"), ("/labels", "/quality")
+"""Paths that are answered only where a setting says so."""
+
 PROMISED = [f"/v2/models/{model}/predict" for model in MODELS]
+
+
+def made(nats_url: str, folder: Path) -> Site:
+    tenant = f"t-{uuid4().hex[:8]}"
+    return made_site(nats_url, folder / "one", key_ring_file(folder, (tenant,)), tenant)
 
 
 @pytest.fixture
 async def site(nats_url: str, tmp_path: Path) -> AsyncIterator[Site]:
-    tenant = f"t-{uuid4().hex[:8]}"
-    made = made_site(nats_url, tmp_path / "one", key_ring_file(tmp_path, (tenant,)), tenant)
-    with made.process.running():
-        async with healthy(made) as stub:
+    plain = made(nats_url, tmp_path)
+    with plain.process.running():
+        async with healthy(plain) as stub:
             for name, content in MODELS.items():
-                await deploy(stub, made, content, name)
-        yield made
+                await deploy(stub, plain, content, name)
+        yield plain
 
 
 async def documents(site: Site, *paths: str) -> list[dict[str, Any]]:
@@ -112,3 +121,40 @@ async def test_the_doors_document_is_kept_to_whatever_is_asked(site: Site) -> No
     seen = await asyncio.to_thread(answers, site, document, {"model": "doubling", "version": "1"})
     assert min(seen[200], seen[404]) > EXAMPLES, f"not much was asked: {seen}"
     assert "Traceback" not in site.process.log.read_text()
+
+
+async def test_doors_that_are_shut_are_not_described(site: Site) -> None:
+    [document] = await documents(site, "/openapi.json")
+    assert not [path for path in document["paths"] if path.startswith(EXTRAS) or path.endswith(OF_QUALITY)]
+
+
+async def test_doors_that_a_setting_opens_are_described_and_kept_to(nats_url: str, tmp_path: Path) -> None:
+    every = made(nats_url, tmp_path)
+    routes = tmp_path / "routes.json"
+    every.process.environment |= {
+        "ERGONAUT_GATEWAY_LABELS_WAITING_MAX": "100",
+        "ERGONAUT_GATEWAY_OPENAI_ROUTES": str(routes),
+    }
+    async with fake_models() as upstream:
+        routes.write_text(
+            json.dumps({"models": {"small": {"upstreams": [{"url": f"http://127.0.0.1:{upstream.port}/v1"}]}}})
+        )
+        with every.process.running():
+            async with healthy(every) as stub, every.http as http:
+                await deploy(stub, every, doubling(), "doubling")
+                asked = {"id": "a", "inputs": [X]}
+                (await http.post("/v2/models/doubling/infer", json=asked)).raise_for_status()
+            [document] = await documents(every, "/openapi.json")
+            paths = {
+                path: told
+                for path, told in document["paths"].items()
+                if path.startswith(EXTRAS) or path.endswith(OF_QUALITY)
+            }
+            assert len(paths) == 2 * 5 + 2
+            # Which models there are is no secret of the document's: it knows none.
+            for name in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
+                document["components"]["schemas"][name]["properties"]["model"] = {"enum": ["small"]}
+            names = {"model": "doubling"}
+            seen = await asyncio.to_thread(answers, every, document | {"paths": paths}, names)
+    assert min(seen[200], seen[400], seen[404]) > EXAMPLES / 4, f"not much was asked: {seen}"
+    assert "Traceback" not in every.process.log.read_text()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
@@ -33,12 +33,14 @@ class PeopleDoor:
         self._catalogue = catalogue
         self._predictions = predictions
         self._callers = callers
+        self._answered: Set[tuple[str, str]] = frozenset()
 
     def add_to(self, router: Router) -> None:
         """Have a router send these paths here."""
         for prefix in PREFIXES:
             router.add("POST", f"{prefix}/predict", self.predict, admit=self._admit)
             router.add("GET", f"{prefix}/openapi.json", self.describe)
+        self._answered = router.patterns
         router.add("GET", "/openapi.json", self.describe_door)
 
     def predict(self, exchange: Exchange) -> None:
@@ -82,7 +84,10 @@ class PeopleDoor:
 
     def describe_door(self, exchange: Exchange) -> None:
         """The OpenAPI document of all that this port answers; it tells of no model, and needs no key."""
-        answer_json(exchange, door_document())
+        # Doors may be added after this one.
+        quality = ("GET", "/v2/models/{model}/quality") in self._answered
+        texts = ("GET", "/v1/models") in self._answered
+        answer_json(exchange, door_document(quality=quality, texts=texts))
 
     def _form(self, record: ModelRecord) -> PlainForm:
         return plain_form(record.signature, self._notes(record))

@@ -12,11 +12,8 @@ from ergonaut_gateway.http.asking import decoded
 from ergonaut_gateway.http.callers import Callers
 from ergonaut_gateway.http.exchange import Exchange
 from ergonaut_gateway.http.router import Router
+from ergonaut_gateway.protocol.openapi_extras import LABELS_MAX
 from ergonaut_gateway.service.quality import Quality
-
-LABELS_MAX = 10_000
-"""Labels of one call: some tens of milliseconds of the event loop. More come in several calls."""
-
 
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """JSON's numbers have no end; a class has none beyond this, and a float cannot be as large as all of them."""

@@ -54,6 +54,8 @@ class Router:
     """Hands exchanges to handlers. A handler is a function, or a coroutine function, which then runs as a task."""
 
     def __init__(self) -> None:
+        self.patterns: set[tuple[str, str]] = set()
+        """By method: the paths that are answered, as they were added."""
         self._root = _Node()
         self._found: dict[str, _Found] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,6 +85,7 @@ class Router:
                 names.append(segment[1:-1])
                 node.value = node = node.value or _Node()
         assert method not in node.routes, f"{method} {pattern} is answered already"
+        self.patterns.add((method, pattern))
         node.routes[method] = _Route(handler, inspect.iscoroutinefunction(handler), failed, tuple(names), admit)
         self._found.clear()
 

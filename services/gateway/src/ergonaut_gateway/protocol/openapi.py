@@ -8,6 +8,7 @@ from ergonaut.ids import NAME_PATTERN
 from ergonaut.openapi.documents import OPENAPI, bearer, described, error_schema, operation, refusals
 from ergonaut.openapi.schemas import PARAMETERS_SCHEMA
 from ergonaut_gateway.domain.tensors import AXIS_MAX, DTYPES, RANK_MAX
+from ergonaut_gateway.protocol.openapi_extras import quality_paths, quality_schemas, text_paths, text_schemas
 
 READING = ("401", "403", "404", "503")
 CHANGING = ("400", "401", "403", "404", "409", "503")
@@ -17,8 +18,14 @@ _NUMBERS = {"type": "array", "items": {"type": "integer"}}
 
 
 @cache
-def door_document() -> dict[str, Any]:
-    """The document, without a server's address."""
+def door_document(*, quality: bool = False, texts: bool = False) -> dict[str, Any]:
+    """The document, without a server's address. `quality` and `texts` are whether those doors are open."""
+    paths = _server() | _models("") | _models("/versions/{version}") | _repository()
+    schemas = _schemas()
+    if quality:
+        paths, schemas = paths | quality_paths(), schemas | quality_schemas()
+    if texts:
+        paths, schemas = paths | text_paths(), schemas | text_schemas()
     return {
         "openapi": OPENAPI,
         "info": {
@@ -28,8 +35,8 @@ def door_document() -> dict[str, Any]:
             "a document of its own, typed by what it takes and gives: /v2/models/{model}/openapi.json.",
         },
         "security": [{"key": []}],
-        "paths": _server() | _models("") | _models("/versions/{version}") | _repository(),
-        "components": {"securitySchemes": bearer(), "schemas": _schemas()},
+        "paths": paths,
+        "components": {"securitySchemes": bearer(), "schemas": schemas},
     }
 
 
