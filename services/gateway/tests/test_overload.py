@@ -99,7 +99,12 @@ class Site:
 
             async def ask() -> str:
                 call = stub.ModelInfer(request(), metadata=metadata, timeout=PATIENCE_SECONDS)
-                code = await call.code()
+                try:
+                    code = await call.code()
+                except asyncio.CancelledError:
+                    # Who waits for the code alone gives up the waiting alone.
+                    call.cancel()
+                    raise
                 if code == grpc.StatusCode.OK:
                     return "answered"
                 assert code == grpc.StatusCode.RESOURCE_EXHAUSTED, await call.details()
