@@ -42,10 +42,12 @@ fits one may be refused; but for named fields, whose requests are looked at here
 UNSAID = (" rows, ", "`int`, got `float`", "must be a whole number")
 """All that is refused though it fits: columns that differ in length, and 2.0 for 2, which to a schema are one number."""
 
-EXTRAS, OF_QUALITY = ("/v1/", "/openai/"), ("/labels", "/quality")
-"""Paths that are answered only where a setting says so."""
-
 PROMISED = [f"/v2/models/{model}/predict" for model in MODELS]
+
+
+def is_extra(path: str) -> bool:
+    """Whether a path is answered only where a setting says so."""
+    return path.startswith(("/v1/", "/openai/")) or path.endswith(("/labels", "/quality"))
 
 
 def made(nats_url: str, folder: Path) -> Site:
@@ -125,7 +127,7 @@ async def test_the_doors_document_is_kept_to_whatever_is_asked(site: Site) -> No
 
 async def test_doors_that_are_shut_are_not_described(site: Site) -> None:
     [document] = await documents(site, "/openapi.json")
-    assert not [path for path in document["paths"] if path.startswith(EXTRAS) or path.endswith(OF_QUALITY)]
+    assert not [path for path in document["paths"] if is_extra(path)]
 
 
 async def test_doors_that_a_setting_opens_are_described_and_kept_to(nats_url: str, tmp_path: Path) -> None:
@@ -145,13 +147,9 @@ async def test_doors_that_a_setting_opens_are_described_and_kept_to(nats_url: st
                 asked = {"id": "a", "inputs": [X]}
                 (await http.post("/v2/models/doubling/infer", json=asked)).raise_for_status()
             [document] = await documents(every, "/openapi.json")
-            paths = {
-                path: told
-                for path, told in document["paths"].items()
-                if path.startswith(EXTRAS) or path.endswith(OF_QUALITY)
-            }
+            paths = {path: told for path, told in document["paths"].items() if is_extra(path)}
             assert len(paths) == 2 * 5 + 2
-            # Which models there are is no secret of the document's: it knows none.
+            # It needs no key, so it names no models.
             for name in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
                 document["components"]["schemas"][name]["properties"]["model"] = {"enum": ["small"]}
             names = {"model": "doubling"}
