@@ -250,7 +250,7 @@ async def test_a_refusal_on_resuming_is_told_and_asked_about_again(
 
 
 async def test_a_deadline_that_passed_meanwhile_fails_the_job(client: Client, queue: str, fakes: FakeWorld) -> None:
-    deadline = datetime.now(UTC) + timedelta(seconds=3)
+    deadline = datetime.now(UTC) + timedelta(seconds=6)
     handle = await running(client, queue, deadline=deadline.isoformat())
     await handle.signal("pause")
     await paused(handle)

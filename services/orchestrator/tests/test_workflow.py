@@ -214,11 +214,11 @@ async def test_a_job_starts_no_earlier_than_placed(client: Client, queue: str, f
 async def test_a_machine_that_came_late_leaves_its_program_all_its_time(
     client: Client, queue: str, fakes: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ergonaut_orchestrator.domain.attempts.OVERRUN_SECONDS_MIN", 2.0)
+    monkeypatch.setattr("ergonaut_orchestrator.domain.attempts.OVERRUN_SECONDS_MIN", 4.0)
     provision = fakes.provider.provision
 
     async def late(*arguments: Any) -> Any:
-        await asyncio.sleep(3)
+        await asyncio.sleep(5)
         return await provision(*arguments)
 
     monkeypatch.setattr(fakes.provider, "provision", late)
