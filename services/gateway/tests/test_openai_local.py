@@ -3,9 +3,11 @@
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -203,6 +205,65 @@ async def test_wrong_input_is_told_by_its_field(site: Site, body: dict[str, Any]
     error = answer.json()["error"]
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert told in error["message"]
+
+
+async def test_no_body_makes_models_that_run_here_fail(site: Site) -> None:
+    random = Random(7)
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        3,
+        2**70,
+        1e300,
+        "",
+        "joules",
+        "\x00",
+        [],
+        [""],
+        ["a", "b"],
+        [1, 2],
+        [[1], [2]],
+        [[]],
+    ]
+    values += [
+        [[]],
+        [None],
+        {},
+        {"a": 1},
+        "float",
+        "base64",
+        [ASKED[0]],
+        [{"role": "user", "content": [{"type": "text"}]}],
+    ]
+    names = [
+        "input",
+        "messages",
+        "prompt",
+        "stop",
+        "temperature",
+        "top_p",
+        "seed",
+        "n",
+        "dimensions",
+        "stream",
+        "logprobs",
+    ]
+    names += ["encoding_format", "stream_options", "presence_penalty", "tools", "response_format", "echo"]
+    told: Counter[int] = Counter()
+    for upstream in (site.vectors(), site.answers()):
+        async with site.opened(upstream) as client, httpx.AsyncClient() as http:
+            headers = {"authorization": f"Bearer {client.api_key}"}
+            for _ in range(150):
+                body = {"model": "small", "input": "x", "messages": ASKED, "prompt": "x", "max_tokens": 3}
+                body |= {name: random.choice(values) for name in random.sample(names, random.randint(0, 3))}
+                path = random.choice(["embeddings", "chat/completions", "completions"])
+                answer = await http.post(f"{client.base_url}{path}", json=body, headers=headers)
+                told[answer.status_code] += 1
+                assert answer.status_code in (200, 400), (path, body, answer.text)
+    assert min(told[200], told[400]) > 20
 
 
 async def test_a_model_is_asked_for_what_it_is_for(site: Site) -> None:
