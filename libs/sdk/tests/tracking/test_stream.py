@@ -265,7 +265,7 @@ async def asked_to_stop(url: str, tell: Callable[[str], events.BudgetExceeded], 
         connection = await nats.connect(url, **dict(zip(("user", "password"), user, strict=False)))
         await asyncio.to_thread(program.begun.wait)
         assert program.run is not None
-        for _ in range(50):
+        for _ in range(300):
             event = tell(program.run.run_id)
             await connection.publish(event.subject, event.model_dump_json().encode())
             await asyncio.wait([working], timeout=0.1)
