@@ -280,6 +280,10 @@ async def test_no_more_is_away_than_a_bound_allows(pair: tuple[Node, Node], monk
     with pytest.raises(Busy):
         await one.answer(request())
     monkeypatch.setattr(forwarding, "AWAY_MAX", 9)
+    monkeypatch.setattr(forwarding, "AWAY_TENANT_MAX", 1)
+    with pytest.raises(Busy):
+        await one.answer(request())
+    monkeypatch.setattr(forwarding, "AWAY_TENANT_MAX", 9)
     monkeypatch.setattr(forwarding, "AWAY_BYTES_MAX", one.forwarding.away_bytes)
     with pytest.raises(Busy):
         await one.answer(request())

@@ -5,6 +5,7 @@ once, for who gets it answers it. To predict changes nothing, so that a request 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -26,6 +27,9 @@ from ergonaut_gateway.service.predictions import Wish
 
 AWAY_MAX = 256
 """Requests that other gateways have at once; each costs some 10 kB here, and who sends more is no gateway but a proxy."""
+
+AWAY_TENANT_MAX = AWAY_MAX // 2
+"""Of one tenant, so that the others' may go too."""
 
 AWAY_BYTES_MAX = 64 * 2**20
 """Of their tensors, which are held until the answer is there, should they have to be sent again."""
@@ -65,6 +69,7 @@ class Forwarding(Collector):
         self.counts = Counts()
         self.away: set[Sent] = set()
         self.away_bytes = 0
+        self._away_of: Counter[str] = Counter()
         self.spreads = balancing is Balancing.EVEN
         """Whether others are asked in turn, as this one is."""
         self._here = 0
@@ -124,6 +129,9 @@ class Forwarding(Collector):
     def over(self, sent: "Sent") -> None:
         """A request is not away any more."""
         self.away.discard(sent)
+        self._away_of[sent.tenant] -= 1
+        if not self._away_of[sent.tenant]:
+            del self._away_of[sent.tenant]
         self.away_bytes -= sent.size_bytes
         if not self.away:
             self._idle.set()
@@ -160,10 +168,11 @@ class Forwarding(Collector):
 
     def _begin(self, sent: "Sent", peer: Peer, because: Because) -> Cancellable | None:
         size_bytes = sent.size_bytes
-        too_much = len(self.away) >= AWAY_MAX or self.away_bytes + size_bytes > AWAY_BYTES_MAX
-        if too_much or size_bytes > ERRAND_BYTES_MAX:
+        too_many = len(self.away) >= AWAY_MAX or self._away_of[sent.tenant] >= AWAY_TENANT_MAX
+        if too_many or self.away_bytes + size_bytes > AWAY_BYTES_MAX or size_bytes > ERRAND_BYTES_MAX:
             return None
         self.away.add(sent)
+        self._away_of[sent.tenant] += 1
         self.away_bytes += size_bytes
         self.counts.sent[because] += 1
         sent.begin(peer)
@@ -181,7 +190,7 @@ class Sent:
     """A request that was sent on, until it is answered."""
 
     __slots__ = ("_began_seconds", "_came_back", "_done", "_forwarding", "_request", "_task", "_version", "_wish", "_with",
-                 "print_", "size_bytes", "tried")  # fmt: skip
+                 "print_", "size_bytes", "tenant", "tried")  # fmt: skip
 
     def __init__(self, forwarding: Forwarding, wish: Wish, version: int, request: InferenceRequest, done: Done) -> None:
         self._forwarding = forwarding
@@ -192,6 +201,7 @@ class Sent:
         self._task: asyncio.Task[None] | None = None
         self._came_back: Cancellable | None = None
         self._began_seconds = forwarding.clock.monotonic()
+        self.tenant = wish.tenant
         self.print_ = fingerprint(wish.tenant, wish.model, version)
         self.size_bytes = sum(map(size_bytes_of, request.inputs.values()))
         self.tried: list[Peer] = []
