@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import ssl
 import subprocess
@@ -222,3 +223,35 @@ async def test_gateways_send_each_other_requests_over_tls(
         link.close()
         await links.closed()
     assert answer.outputs["y"].tolist() == [[2, 4, 6]]
+
+
+async def test_a_gateway_leaves_in_order_while_callers_say_nothing(secure: Secure) -> None:
+    process = secure.site.process
+    with process.running():
+        async with secure.healthy():
+            host, _, port = secure.site.http_address.rpartition(":")
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+        assert await process.stopped(within_seconds=20) == 0
+    for _, writer in silent:
+        writer.close()
+    assert "Traceback" not in process.log.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_callers_that_speak_garbage_do_no_harm_and_fill_no_log(secure: Secure, workers: int) -> None:
+    process = secure.site.process
+    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(workers)
+    chance = random.Random(7)
+    with process.running():
+        async with secure.healthy(), secure.http() as http:
+            host, _, port = secure.site.http_address.rpartition(":")
+            for _ in range(300):
+                _, writer = await asyncio.open_connection(host, int(port))
+                hello = b"\x16\x03\x01" if chance.random() < 0.5 else b""
+                writer.write(hello + chance.randbytes(chance.randrange(2_000)))
+                writer.close()
+            assert (await http.get("/v2/health/live")).status_code == 200
+        assert await process.stopped(within_seconds=20) == 0
+    told = process.log.read_text()
+    assert told.count("connections not begun") <= 2 * workers
+    assert "Traceback" not in told

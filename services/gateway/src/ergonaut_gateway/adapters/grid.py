@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from ergonaut.carbon import Intensity, hourly_intensity, with_newly_told, zone_code
 from ergonaut.errors import Unavailable
 from ergonaut.events import PUBLIC_TENANT, IntensityChanged
-from ergonaut_common.bus import Bus, Listeners, following
+from ergonaut_common.bus import Bus, following
 from ergonaut_common.clock import Clock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
+
+if TYPE_CHECKING:
+    from ergonaut_common.bus import Listeners
 
 ZONES_MAX = 1_000
 """Zones that are remembered, 24 hours each: several times as many as there are; more would be a mistake of whoever tells."""
@@ -51,8 +55,7 @@ async def following_hours(bus: Bus, clock: Clock) -> AsyncIterator[GridHours]:
 
 
 async def _follow(hours: GridHours, bus: Bus, clock: Clock) -> None:
-    listeners = Listeners("gateway")
-    listeners.on(IntensityChanged)(hours.hear)
+    listeners = await asyncio.to_thread(_listeners, hours)
     while True:
         try:
             async with following(listeners, bus):
@@ -60,3 +63,12 @@ async def _follow(hours: GridHours, bus: Bus, clock: Clock) -> None:
         except Unavailable as error:
             log.warning("the grid's hours are not known yet", error=str(error))
         await clock.sleep(ASK_AGAIN_SECONDS)
+
+
+def _listeners(hours: GridHours) -> "Listeners":
+    # What this loads takes a tenth of a second, for which neither the start nor the loop need wait.
+    from ergonaut_common.bus import Listeners
+
+    listeners = Listeners("gateway")
+    listeners.on(IntensityChanged)(hours.hear)
+    return listeners
