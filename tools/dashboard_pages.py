@@ -393,13 +393,6 @@ GATEWAY = Page(
             limits=(0.01, 0.05),
         ),
         Panel(
-            "Sent to other gateways",
-            "sum by (because) (rate(ergonaut_gateway_forwarded_requests_total[$__rate_interval]))",
-            "reqps",
-            "Requests for which a gateway had no room, or whose turn it was elsewhere; steady `busy` asks for another replica.",
-            legend="{{because}}",
-        ),
-        Panel(
             "Steps of pipelines, mean time",
             "sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_seconds_total[$__rate_interval]))"
             " / sum by (pipeline, node, step) (rate(ergonaut_pipeline_step_requests_total[$__rate_interval]))",
