@@ -1,4 +1,4 @@
-"""Replicas of the gateway as jobs of the whole system: kept, found by their announcements, replaced when killed, gone when stopped."""
+"""Replicas of the gateway as jobs of the whole system: kept, found by announcements, replaced when killed, gone when stopped."""
 
 import contextlib
 import os

@@ -147,6 +147,20 @@ async def provider(leases_folder: Path) -> AsyncIterator[LocalProvider]:
         await made.tear_down(held.lease_id)
 
 
+async def test_a_machine_is_given_back_when_its_program_has_had_its_grace(
+    provider: LocalProvider, leases_folder: Path, tmp_path: Path
+) -> None:
+    ours = lease()
+    script = SLOW_TO_END.replace('"ended"', repr(str(tmp_path / "ended")))
+    await provider.provision(ours, archive_of({"program.py": script.encode()}))
+    made = program("python", "program.py", run_id=ours.run_id)
+    await provider.start(ours.lease_id, type(made)(made.command, made.environment, made.context, 20.0))
+    await until((leases_folder / ours.lease_id / "job" / "ready").exists)
+    await provider.tear_down(ours.lease_id)
+    assert (tmp_path / "ended").exists()
+    assert (await provider.observe(ours.lease_id)).state is LeaseState.ABSENT
+
+
 @pytest.mark.parametrize(
     ("reason", "exit_code"), [(StopReason.CANCELLED, 0), (StopReason.PREEMPTED, None)], ids=["asked", "taken down"]
 )

@@ -192,10 +192,10 @@ class LeaseFolder:
             part.unlink(missing_ok=True)
 
     def _grace_seconds(self, reason: StopReason) -> float:
-        """How long the program may take to end. Who takes the machine back, or the platform down, cannot wait for longer."""
+        """How long the program may take to end; where the platform is taken down, no longer than any."""
         if reason is StopReason.PAUSED:
             return self._limits.pause_grace_seconds
-        if reason is StopReason.CANCELLED:
+        if reason in {StopReason.CANCELLED, StopReason.TORN_DOWN}:
             with contextlib.suppress(FileNotFoundError):
                 return float(json.loads((self.path / runner.PROGRAM_FILE).read_text())["stop_grace_seconds"])
         return self._limits.stop_grace_seconds
@@ -251,7 +251,8 @@ class LeaseFolder:
         """The runner's last word, having asked it to stop and, where it would not, killed it."""
         if self._is_locked():
             self.ask_to_stop(StopReason.TORN_DOWN)
-        give_up_at = time.monotonic() + self._limits.stop_grace_seconds + STOP_SLACK_SECONDS
+        # Also where it was asked by somebody before, as of a job that was cancelled while nobody watched.
+        give_up_at = time.monotonic() + self._grace_seconds(StopReason.TORN_DOWN) + STOP_SLACK_SECONDS
         while self._is_locked() and time.monotonic() < give_up_at:
             time.sleep(0.05)
         status = self._status() or {}
