@@ -153,6 +153,9 @@ async def test_a_model_of_one_length_and_one_text_at_a_time_gives_the_same(site:
         vectors = await embedded(client, TEXTS[:2])
         with pytest.raises(openai.BadRequestError, match="the model takes 32"):
             await embedded(client, TEXTS[2])
+    async with site.opened(site.vectors(model="fixed", tokens_max=33)) as client:
+        with pytest.raises(openai.BadRequestError, match="fixed takes texts of 32 tokens; set tokens_max"):
+            await embedded(client, TEXTS[0])
     for text, vector in zip(TEXTS, vectors, strict=False):
         assert vector == pytest.approx(reference(text), abs=1e-5)
 

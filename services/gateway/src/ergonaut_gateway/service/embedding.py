@@ -92,8 +92,18 @@ class Embedding:
         rows = await self._tokens(texts)
         meter = Meter()
         wish = Wish(tenant, told.model, told.version, deadline_seconds)
-        vectors: list[Tensor | None] = [None] * len(rows)
-        groups = grouped([len(row) for row in rows], told.tokens_max, plan.length)
+        vectors = await self._vectors(rows, plan, wish, meter)
+        if dimensions is not None and dimensions > vectors.shape[1]:
+            raise Refused(f"the model's vectors have {vectors.shape[1]} numbers", field="dimensions")
+        if not np.isfinite(vectors).all():
+            raise Unavailable(f"{told.model} gave vectors that are no numbers")
+        made = shortened(vectors, dimensions, normalized=told.normalized)
+        return Embedded(made, sum(map(len, rows)), self._predictions.energy.footprint(meter))
+
+    async def _vectors(self, rows: Sequence[Sequence[int]], plan: "_Plan", wish: Wish, meter: Meter) -> Tensor:
+        """One vector a text, as the model gives it."""
+        vectors: dict[int, Tensor] = {}
+        groups = grouped([len(row) for row in rows], self._model.tokens_max, plan.length)
         for at in range(0, len(groups), GROUPS_AT_ONCE):
             places = [(place, group.length) for group in groups[at : at + GROUPS_AT_ONCE] for place in group.places]
             read = [filled([rows[place]], length) for place, length in places]
@@ -101,13 +111,7 @@ class Embedding:
             requests = [InferenceRequest("", plan.inputs(*each), (plan.output,), meter) for each in read]
             for (place, _), (_, mask), answer in zip(places, read, await self._run(wish, requests), strict=True):
                 [vectors[place]] = plan.vectors(answer.outputs[plan.output], mask)
-        together = np.stack([vector for vector in vectors if vector is not None])
-        if dimensions is not None and dimensions > together.shape[1]:
-            raise Refused(f"the model's vectors have {together.shape[1]} numbers", field="dimensions")
-        if not np.isfinite(together).all():
-            raise Unavailable(f"{told.model} gave vectors that are no numbers")
-        made = shortened(together, dimensions, normalized=told.normalized)
-        return Embedded(made, sum(map(len, rows)), self._predictions.energy.footprint(meter))
+        return np.stack([vectors[place] for place in range(len(rows))])
 
     async def _tokens(self, texts: Sequence[Text]) -> list[Sequence[int]]:
         characters = sum(len(text) for text in texts if isinstance(text, str))
@@ -190,6 +194,9 @@ class _Plan:
         self._width = spec.shape[-1]
         self.length = max(self._inputs[TOKENS].shape[1], 0)
         """Tokens that each text is filled up to where the model takes no other length; 0 where it takes any."""
+        if 0 < self.length < told.tokens_max:
+            sentence = f"{told.model} takes texts of {self.length} tokens; set tokens_max of its route to that"
+            raise Refused(sentence, field="model")
 
     def check(self, dimensions: int | None) -> None:
         """Raise Refused for more numbers than a vector has, where that is known beforehand."""

@@ -15,7 +15,7 @@ run together. The length depends on the text alone, so that no answer depends on
 GROUP_ROWS_MAX = 16
 """Texts that may run together. More save little, and others would wait behind them."""
 
-GROUP_TOKENS_MAX = 8_192
+GROUP_TOKENS_MAX = 4_096
 """Tokens that may run together, filling included: what lies between layers takes some kB a token."""
 
 
