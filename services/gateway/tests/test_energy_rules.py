@@ -170,6 +170,51 @@ def test_the_hosts_rate_comes_with_its_range_and_what_a_joule_weighs_and_costs()
     assert "RAPL" in rate.source
 
 
+def host_told(**message: object) -> bytes:
+    intensity = {
+        "zone": "DE",
+        "intensity_grams_per_kwh": 300.0,
+        "intensity_kind": "measured",
+        "intensity_source": "the grid",
+    }
+    building = {"pue": 1.5, "pue_source": "settings", "intensity_boundary": "direct"}
+    whole = json.loads(body(cost_usd=10.0 * 1.5 * 0.2 / 3_600_000))
+    return json.dumps({**whole, **intensity, **building, **message}).encode()
+
+
+def test_what_a_host_draws_comes_with_its_rate_place_building_and_price() -> None:
+    rate = rate_of(host_told())
+
+    assert rate is not None
+    drawn = rate.electricity
+    assert drawn is not None
+    assert (drawn.intensity.zone, drawn.intensity.grams_per_kwh, drawn.intensity.kind) == ("DE", 300.0, "measured")
+    assert drawn.intensity.boundary == "direct"
+    assert (drawn.pue, drawn.pue_source, drawn.usd_per_kwh) == (1.5, "settings", 0.2)
+
+
+def test_seconds_of_one_price_and_place_are_told_alike() -> None:
+    def told(joules: float) -> object:
+        whole = json.loads(host_told())
+        whole["samples"][1] |= {"energy_joules": joules, "cost_usd": joules * 1.5 * 0.2 / 3_600_000}
+        rate = rate_of(json.dumps(whole).encode())
+        assert rate is not None
+        return rate.electricity
+
+    assert len({told(joules / 7) for joules in range(1, 100)}) == 1
+
+
+@pytest.mark.parametrize(
+    "message", [{"intensity_signal": "unheard of"}, {"pue": 0.0}, {"intensity_grams_per_kwh": 0.0}]
+)
+def test_a_place_that_cannot_be_understood_leaves_the_rate_as_it_is(message: dict[str, object]) -> None:
+    rate = rate_of(host_told(**message))
+
+    assert rate is not None
+    assert rate.electricity is None
+    assert rate.joules_per_cpu_second == 3.0
+
+
 @pytest.mark.parametrize("message", [body(None), body(energy_joules=None), b'{"samples": []}'])
 def test_a_message_without_a_rate_changes_nothing(message: bytes) -> None:
     assert rate_of(message) is None

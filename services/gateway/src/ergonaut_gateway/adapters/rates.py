@@ -49,9 +49,9 @@ class _Told(msgspec.Struct):
     intensity_grams_per_kwh: float = 0.0
     intensity_kind: str = ""
     intensity_source: str = ""
-    intensity_signal: Signal = Signal.AVERAGE
-    intensity_accounting: Accounting = Accounting.LOCATION_BASED
-    intensity_boundary: Boundary = Boundary.UNKNOWN
+    intensity_signal: str = Signal.AVERAGE
+    intensity_accounting: str = Accounting.LOCATION_BASED
+    intensity_boundary: str = Boundary.UNKNOWN
     pue: float = PUE_NOT_TOLD
     pue_source: str = ""
 
@@ -78,18 +78,23 @@ def rate_of(body: bytes) -> Rate | None:
 
 
 def _electricity(told: _Told, usd_per_joule: float | None) -> Electricity | None:
-    """What the host draws as the agent weighs it; the intensity's range is not among what it tells."""
-    if told.intensity_grams_per_kwh <= 0.0:
+    """What the host draws as the agent weighs it, None where that cannot be understood. The intensity's range is not among what
+    it tells."""
+    if told.intensity_grams_per_kwh <= 0.0 or told.pue < 1.0:
         return None
-    intensity = Intensity(
-        told.zone,
-        told.intensity_grams_per_kwh,
-        told.intensity_kind,
-        told.intensity_source,
-        told.intensity_signal,
-        told.intensity_accounting,
-        told.intensity_boundary,
-    )
+    try:
+        intensity = Intensity(
+            told.zone,
+            told.intensity_grams_per_kwh,
+            told.intensity_kind,
+            told.intensity_source,
+            Signal(told.intensity_signal),
+            Accounting(told.intensity_accounting),
+            Boundary(told.intensity_boundary),
+        )
+    except ValueError:
+        # An agent of a later day tells of kinds that are not known here; what a CPU-second is charged holds all the same.
+        return None
     # Prices are whole micro-dollars; of what was divided out, the last digits would make a new price of each second.
     usd_per_kwh = None if usd_per_joule is None else round(usd_per_joule * JOULES_PER_KWH / told.pue, 6)
     return Electricity(intensity, told.pue, told.pue_source or PueSource.NOT_TOLD.value, usd_per_kwh)
