@@ -145,6 +145,15 @@ def growing(at: str) -> bytes:
     return _model(nodes, {"x": shape}, {"y": shape}, at, [row, column, nought])
 
 
+def filling() -> bytes:
+    """y = the largest of so many noughts."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["count"], ["noughts"]),
+        helper.make_node("ReduceMax", ["noughts"], ["y"], keepdims=0),
+    ]
+    return _model(nodes, {"count": (TensorProto.INT64, [1])}, {"y": (TensorProto.FLOAT, [])}, "filling")
+
+
 def giving_a_map() -> bytes:
     """What scikit-learn classifiers become without zipmap=False: an output that is no tensor."""
     nodes = [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])]

@@ -14,8 +14,9 @@ from ergonaut.errors import Refused
 from ergonaut_gateway import memory
 from ergonaut_gateway.adapters import apart, trials
 from ergonaut_gateway.adapters.declared import declared
-from ergonaut_gateway.adapters.onnx import OnnxLoader
+from ergonaut_gateway.adapters.onnx import OnnxLoader, Sessions
 from ergonaut_gateway.adapters.trials import TriedFirst
+from ergonaut_gateway.fakes import FakeModelLoader
 
 from .onnx_models import (
     NUMPY_TO_ONNX,
@@ -23,6 +24,7 @@ from .onnx_models import (
     comparing,
     counting,
     doubling,
+    filling,
     giving_a_map,
     growing,
     identity,
@@ -73,6 +75,18 @@ async def test_what_cannot_be_served_is_refused_in_one_sentence(tmp_path: Path, 
         await tried(tmp_path, content)
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+
+
+async def test_where_there_are_accelerators_files_are_refused_for_their_memory_only(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    trial = TriedFirst(FakeModelLoader(), memory_bytes_max=MEMORY_BYTES_MAX, for_memory_only=True)
+    # onnxruntime knows no such operator; the fake loader, which stands for an accelerator, is asked all the same.
+    path.write_bytes(doubling().replace(b"Add", b"Odd"))
+    with pytest.raises(Refused, match="it does not begin as one"):
+        await trial.load(path)
+    path.write_bytes(weighing([300_000, 300_000]))
+    with pytest.raises(Refused, match="declares constants"):
+        await trial.load(path)
 
 
 async def test_no_more_is_taken_than_the_machine_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +155,20 @@ def test_what_is_no_file_of_fields_is_refused_whatever_it_is(content: bytes, dep
 def test_how_much_memory_is_left_is_known_here() -> None:
     left = memory.available_bytes()
     assert left is None or left > 1024**2
+
+
+async def test_a_run_that_wants_more_memory_than_all_may_take_is_refused_and_others_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(filling())
+    runner = await OnnxLoader(Sessions(memory_bytes_max=MEMORY_BYTES_MAX)).load(path)
+
+    def filled(count: int) -> list[float]:
+        inputs = {"count": np.array([count], dtype="<i8")}
+        return [float(runner.compute(inputs, ["y"], stop)["y"]) for stop in (runner.stop(), None)]
+
+    assert filled(10_000_000) == [0.0, 0.0]
+    with pytest.raises(
+        Refused, match=r"^inputs: the model wants more memory for this than all such may take, 0\.5 GiB; "
+    ):
+        filled(1_000_000_000)
+    assert filled(10_000_000) == [0.0, 0.0]

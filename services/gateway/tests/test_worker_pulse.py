@@ -48,6 +48,12 @@ def test_a_worker_whose_run_goes_on_for_longer_than_it_may_is_stuck_though_it_be
     assert pulse.look(2, STUCK_SECONDS + 0.1) is Because.OVERDUE
 
 
+def test_that_a_run_goes_on_is_told_again_after_a_while_and_not_at_each_look() -> None:
+    pulse = Pulse(STUCK_SECONDS)
+    told = [pulse.look(beats, STUCK_SECONDS + 1) for beats in range(1, 2 * LOOKS + 4)]
+    assert [at for at, because in enumerate(told) if because] == [0, LOOKS + 1, 2 * LOOKS + 2]
+
+
 @pytest.mark.parametrize("stuck_seconds", [0.5, 30.0, 3600.0])
 def test_a_worker_beats_at_least_twice_between_two_looks(stuck_seconds: float) -> None:
     assert 2 * beat_seconds(stuck_seconds) <= look_seconds(stuck_seconds)

@@ -39,7 +39,10 @@ async def asked(program: str, request: Mapping[str, Any], *, doing: str, seconds
         last = said.decode(errors="replace").strip().splitlines()[-1:]
         words = f": {last[0][:SAID_CHARACTERS_MAX]}" if last else ""
         raise Refused(f"{doing} ended with {_in_words(process.returncode)}{words}")
-    answer: dict[str, Any] = json.loads(answered)
+    try:
+        answer: dict[str, Any] = json.loads(answered)
+    except ValueError as error:
+        raise Refused(f"{doing} gave no answer that can be read") from error
     if refused := answer.get("refused"):
         raise Refused(refused, field=answer.get("field", ""))
     return answer

@@ -14,8 +14,8 @@ from ergonaut.openapi import CLASSES, FEATURES
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.adapters import bf16
 from ergonaut_gateway.adapters.crews import Crew, beginning
-from ergonaut_gateway.adapters.probes import Probe, is_steady
-from ergonaut_gateway.adapters.sessions import PROVIDERS, first_line, from_onnx, opened, signature_of, to_onnx
+from ergonaut_gateway.adapters.probes import GROWING, Probe, is_steady, names_one_of
+from ergonaut_gateway.adapters.sessions import PROVIDERS, Arena, first_line, from_onnx, opened, signature_of, to_onnx
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.domain.models import Signature
 from ergonaut_gateway.domain.tensors import BF16, BYTES, Tensor
@@ -23,6 +23,9 @@ from ergonaut_gateway.ports import Stop
 
 log = get_logger(__name__)
 
+
+_NO_ROOM = "Available memory of"
+"""What the arena says where a run asks for more than is left of its bound."""
 
 NOTE_CHARACTERS_MAX = 1 << 20
 """A list of names that is longer is not read."""
@@ -34,6 +37,8 @@ class Sessions:
 
     providers: tuple[str, ...] = ("cpu",)
     intra_op_threads: int = 1
+    memory_bytes_max: int = 0
+    """That all runs together may take of models whose memory depends on values; 0 is any."""
 
 
 class OnnxLoader:
@@ -48,12 +53,16 @@ class OnnxLoader:
 
     def _load(self, path: Path) -> "OnnxRunner":
         threads, crew = self._sessions.intra_op_threads, None
+        in_arena = self._sessions.memory_bytes_max > 0 and names_one_of(GROWING, path)
+        if in_arena:
+            Arena.make(self._sessions.memory_bytes_max)
         if threads == 1:
-            session = opened(path, self._providers, threads)
+            session = opened(path, self._providers, threads, in_arena=in_arena)
         else:
             with beginning() as crew:
-                session = opened(path, self._providers, threads)
-        runner = OnnxRunner(session, signature_of(session), steady=is_steady(path), threads=threads, crew=crew)
+                session = opened(path, self._providers, threads, in_arena=in_arena)
+        steady, signature = is_steady(path), signature_of(session)
+        runner = OnnxRunner(session, signature, steady=steady, threads=threads, crew=crew, in_arena=in_arena)
         runner.try_out()
         return runner
 
@@ -62,9 +71,17 @@ class OnnxRunner:
     """Fills `Runner`."""
 
     def __init__(
-        self, session: Any, signature: Signature, *, steady: bool, threads: int = 1, crew: Crew | None = None
+        self,
+        session: Any,
+        signature: Signature,
+        *,
+        steady: bool,
+        threads: int = 1,
+        crew: Crew | None = None,
+        in_arena: bool = False,
     ) -> None:
         self._session = session
+        self._in_arena = in_arena
         self._crew = crew
         self._signature = signature
         providers = tuple(session.get_providers())
@@ -89,7 +106,7 @@ class OnnxRunner:
         return self._crew.cpu_seconds() if self._crew else None
 
     def stop(self) -> Stop:
-        options: Stop = onnxruntime.RunOptions()
+        options: Stop = Arena.run_options() if self._in_arena else onnxruntime.RunOptions()
         return options
 
     def compute(self, inputs: Mapping[str, Tensor], outputs: Sequence[str], stop: Stop | None) -> dict[str, Tensor]:
@@ -101,6 +118,11 @@ class OnnxRunner:
         except Exception as error:
             if stop is not None and stop.terminate:
                 raise Unavailable("the run was stopped") from error
+            if self._in_arena and _NO_ROOM in str(error):
+                told = (
+                    f"the model wants more memory for this than all such may take, {Arena.bytes_max / 1024**3:,.1f} GiB"
+                )
+                raise Refused(f"{told}; ask for less, or raise MODEL_MEMORY_BYTES_MAX", field="inputs") from error
             # The inputs fit the signature, so this is a mismatch that only the graph knows, such as two axes that must agree.
             raise Refused(f"the model cannot compute this: {first_line(error)}", field="inputs") from error
         if self._gives_texts:

@@ -36,6 +36,9 @@ TOLERANCE = 1e-5
 UNSTEADY = (b"Loop", b"Scan", b"Range", b"ConstantOfShape")
 """Operators whose work may depend on values and not on shapes alone."""
 
+GROWING = (*UNSTEADY, b"Expand", b"Tile", b"Pad", b"Resize", b"Upsample", b"OneHot")
+"""Operators that may take as much memory as values say, whatever the size of what comes."""
+
 REASON_CHARACTERS_MAX = 300
 """Of a reason in the log."""
 
@@ -122,17 +125,22 @@ def _in_words(error: Exception) -> str:
 
 
 def is_steady(path: Path) -> bool:
-    """Whether nothing in a model's file names an operator that works for as long as its inputs say. Read as bytes, since
-    names stand in the file as they are; one too many found costs a little speed, none too few is missed."""
-    longest = max(len(name) for name in UNSTEADY)
+    """Whether nothing in a model's file names an operator that works for as long as its inputs say."""
+    return not names_one_of(UNSTEADY, path)
+
+
+def names_one_of(operators: Sequence[bytes], path: Path) -> bool:
+    """Whether a model's file names one of these operators. Read as bytes, since names stand in the file as they are; one too many
+    found costs a little speed, none too few is missed."""
+    longest = max(len(name) for name in operators)
     with path.open("rb") as file:
         tail = b""
         while chunk := file.read(1 << 20):
             window = tail + chunk
-            if any(name in window for name in UNSTEADY):
-                return False
+            if any(name in window for name in operators):
+                return True
             tail = window[-longest:]
-    return True
+    return False
 
 
 def _same(together: Tensor, parts: Sequence[Tensor]) -> bool:

@@ -3,6 +3,7 @@
 Nothing here needs more than numpy and onnxruntime, since a program that tries a file imports it at each deployment.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,36 @@ PROVIDERS = {
 """What a model may run on, as settings and as onnxruntime name it."""
 
 
-def opened(path: Path, providers: Sequence[str], intra_op_threads: int) -> Any:
-    """A session of a file. Raises Refused where it is none that can be loaded."""
+class Arena:
+    """One heap for the runs of all models that may ask for any amount, with a bound on all of it. Weights are not in it, and it
+    keeps nothing between runs. onnxruntime has one a process."""
+
+    _made = threading.Lock()
+    bytes_max = 0
+    """Of the process's; 0 until it is made."""
+
+    @classmethod
+    def make(cls, bytes_max: int) -> None:
+        """Make it, where there is none yet."""
+        with cls._made:
+            if not cls.bytes_max:
+                kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+                info = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory)
+                # Each time by as much as is asked for: with doubled steps half of the bound could lie idle.
+                wish = {"max_mem": bytes_max, "arena_extend_strategy": 1}
+                onnxruntime.create_and_register_allocator(info, onnxruntime.OrtArenaCfg(wish))
+                cls.bytes_max = bytes_max
+
+    @staticmethod
+    def run_options() -> Any:
+        """Options of a run after which the heap gives back what is free."""
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
+
+
+def opened(path: Path, providers: Sequence[str], intra_op_threads: int, *, in_arena: bool = False) -> Any:
+    """A session of a file, whose runs may be held to the memory of `Arena`. Raises Refused where it cannot be loaded."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
@@ -53,6 +82,8 @@ def opened(path: Path, providers: Sequence[str], intra_op_threads: int) -> Any:
     # The arena and its plans keep the memory of the largest batch for ever, and save nothing measurable for small models.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
+    if in_arena:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:

@@ -19,8 +19,10 @@ _PROGRAM = "ergonaut_gateway.adapters.trying"
 class TriedFirst:
     """Fills `ModelLoader` by another that does."""
 
-    def __init__(self, loader: ModelLoader, *, memory_bytes_max: int) -> None:
+    def __init__(self, loader: ModelLoader, *, memory_bytes_max: int, for_memory_only: bool = False) -> None:
+        """`for_memory_only`: refuse nothing else, as for a file that only an accelerator can run, which the trial has not."""
         self._loader = loader
+        self._for_memory_only = for_memory_only
         self._memory_bytes_max = memory_bytes_max
 
     async def load(self, path: Path) -> Runner:
@@ -32,7 +34,12 @@ class TriedFirst:
         """Raise Refused for a file that cannot be served, or takes more memory than it may have or there is."""
         there_bytes = memory.available_bytes()
         memory_bytes = min(self._memory_bytes_max, there_bytes or self._memory_bytes_max)
-        request = {"path": str(path), "memory_bytes": memory_bytes, "seconds": math.ceil(SECONDS_MAX)}
+        request = {
+            "path": str(path),
+            "memory_bytes": memory_bytes,
+            "seconds": math.ceil(SECONDS_MAX),
+            "for_memory_only": self._for_memory_only,
+        }
         answer = await asked(_PROGRAM, request, doing="trying the file in a process of its own", seconds=SECONDS_MAX)
         # What an operator takes whose work depends on values is known when somebody sends them.
         if answer["runs_out"] and is_steady(path):

@@ -39,7 +39,7 @@ def main() -> None:
     _confine(memory_bytes, request["seconds"])
     answer: dict[str, Any] = {}
     try:
-        answer["runs_out"] = not tried(Path(request["path"]), memory_bytes)
+        answer["runs_out"] = not tried(Path(request["path"]), memory_bytes, for_memory_only=request["for_memory_only"])
     except Refused as error:
         answer = {"refused": str(error).removeprefix(f"{error.field}: "), "field": error.field}
     except (MemoryError, _TakesTooMuch):
@@ -48,9 +48,9 @@ def main() -> None:
     json.dump(answer, sys.stdout)
 
 
-def tried(path: Path, memory_bytes: int) -> bool:
-    """Whether the memory is enough to run a file. Raises Refused for one that cannot be served, _TakesTooMuch for one that it is
-    too little to load."""
+def tried(path: Path, memory_bytes: int, *, for_memory_only: bool) -> bool:
+    """Whether the memory is enough to run a file. Raises Refused for one that cannot be served, unless only its memory matters,
+    and _TakesTooMuch for one that it is too little to load."""
     said = declared(path)
     if said.external:
         told = (
@@ -65,6 +65,8 @@ def tried(path: Path, memory_bytes: int) -> bool:
     except Refused as error:
         if _WANTS_MEMORY.search(str(error)):
             raise _TakesTooMuch from error
+        if for_memory_only:
+            return True
         raise
     signature = signature_of(session)
     stop = onnxruntime.RunOptions()

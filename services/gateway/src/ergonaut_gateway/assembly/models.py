@@ -16,7 +16,7 @@ from ergonaut_gateway.service.loading import LoadLimits
 from ergonaut_gateway.service.models import Limits, World
 from ergonaut_gateway.service.spool import Spool
 from ergonaut_gateway.service.trust import Trust
-from ergonaut_gateway.settings import Settings, cores
+from ergonaut_gateway.settings import Provider, Settings, cores
 from ergonaut_gateway.workers.place import Place
 
 
@@ -31,7 +31,8 @@ async def open_models(
     loader = model_loader(settings)
     catalogue = Catalogue(registry, files, loader, spool, trust, dozers)
     await catalogue.load_all(_load_limits(settings))
-    tried = TriedFirst(loader, memory_bytes_max=settings.model_memory_bytes_max)
+    has_accelerators = settings.providers != (Provider.CPU,)
+    tried = TriedFirst(loader, memory_bytes_max=settings.model_memory_bytes_max, for_memory_only=has_accelerators)
     world = World(registry, files, shared, tried, announcer=bus, clock=SystemClock(), trust=trust)
     limits = Limits(deployments=settings.deployments_max, models=settings.models_max, versions=settings.versions_max)
     return Models(world, catalogue, spool, limits), catalogue
@@ -50,4 +51,9 @@ def model_spool(settings: Settings, platform: PlatformSettings) -> Spool:
 
 def model_loader(settings: Settings) -> OnnxLoader:
     """What makes runners of files."""
-    return OnnxLoader(Sessions(settings.providers, settings.intra_op_threads))
+    return OnnxLoader(Sessions(settings.providers, settings.intra_op_threads, _memory_bytes_max(settings)))
+
+
+def _memory_bytes_max(settings: Settings) -> int:
+    """What runs may take whose memory depends on values: no more than there is when the gateway starts; 0 is any."""
+    return min(settings.model_memory_bytes_max, memory.available_bytes() or settings.model_memory_bytes_max)

@@ -55,6 +55,7 @@ class Pulse:
         self._stuck_seconds = stuck_seconds
         self._beats = 0
         self._silent_looks = 0
+        self._looks_until_told_again = 0
 
     def look(self, beats: int, overdue_seconds: float) -> Because | None:
         """Why the worker is to be replaced, by its beats until now; nothing where it is well."""
@@ -62,11 +63,20 @@ class Pulse:
         self._beats = beats
         if self._silent_looks > LOOKS:
             return Because.SILENT
-        return Because.OVERDUE if overdue_seconds > self._stuck_seconds else None
+        if self._looks_until_told_again:
+            # Another is on its way, or could not take its place, which is tried again after a while.
+            self._looks_until_told_again -= 1
+        elif overdue_seconds > self._stuck_seconds:
+            self._looks_until_told_again = LOOKS
+            return Because.OVERDUE
+        return None
 
 
 def stack_file() -> IO[bytes]:
     """Where a worker writes down where it stands when it is asked to; both it and its parent have it open."""
+    if hasattr(os, "memfd_create"):
+        # Where no folder may be written to there is none for it either.
+        return os.fdopen(os.memfd_create("ergonaut-gateway-stack"), "wb+")
     return tempfile.TemporaryFile(prefix="ergonaut-gateway-")
 
 
