@@ -229,6 +229,9 @@ async def test_a_deadline_that_passes_elsewhere_is_told_as_such_and_is_nobodys_f
         with pytest.raises(DeadlineExceeded):
             await one.answer(request(), deadline_seconds=town.clock.monotonic() + 1)
     assert one.peers.standings()[Standing.READY] == 1
+    with pytest.raises(Unavailable, match="within 30 s; ask again") as timed_out:
+        await one.answer(request())
+    assert not isinstance(timed_out.value, DeadlineExceeded), "he set none"
 
 
 async def test_what_is_wrong_with_a_request_is_told_and_nobody_else_is_asked(pair: tuple[Node, Node]) -> None:

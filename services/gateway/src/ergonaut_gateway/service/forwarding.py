@@ -249,14 +249,14 @@ class Sent:
         peer, counts = self.tried[-1], self._forwarding.counts
         errand = self._errand()
         if errand is None:
-            return DeadlineExceeded("the deadline passed before another gateway had answered")
+            return self._late()
         try:
             answer = await link.ask(errand)
-        except DeadlineExceeded as error:
+        except DeadlineExceeded:
             if self._wish.deadline_seconds is None:
                 # The time is ours, by which whoever is still silent has failed.
                 self._let_go(peer.failed)
-            return error
+            return self._late()
         except Busy as error:
             counts.refused += 1
             self._let_go(partial(peer.refused, error.retry_after_seconds))
@@ -300,6 +300,14 @@ class Sent:
         if left_seconds <= 0:
             return None
         return Errand(wish.tenant, wish.model, self._version, self._request, left_seconds, wish.priority)
+
+    def _late(self) -> Unavailable:
+        """Why there is no answer: the caller's time is over, or ours."""
+        if self._wish.deadline_seconds is not None:
+            return DeadlineExceeded("the deadline passed before another gateway had answered")
+        return Unavailable(
+            f"no other gateway had answered within {self._forwarding.run_timeout_seconds:g} s; ask again"
+        )
 
     def _leave(self) -> None:
         forwarding = self._forwarding
