@@ -112,10 +112,9 @@ def told_models(versions: Iterable[tuple[str, str, int]]) -> tuple[str, bool]:
 class Held:
     """The versions that another gateway holds, as it told."""
 
-    __slots__ = ("_prints", "told")
+    __slots__ = ("_prints",)
 
     def __init__(self, told: str, *, are_all: bool) -> None:
-        self.told = told
         self._prints = _read(told) if are_all else None
 
     def may_hold(self, print_: bytes) -> bool:

@@ -171,11 +171,11 @@ class Forwarding(Collector):
         too_many = len(self.away) >= AWAY_MAX or self._away_of[sent.tenant] >= AWAY_TENANT_MAX
         if too_many or self.away_bytes + size_bytes > AWAY_BYTES_MAX or size_bytes > ERRAND_BYTES_MAX:
             return None
+        sent.begin(peer)
         self.away.add(sent)
         self._away_of[sent.tenant] += 1
         self.away_bytes += size_bytes
         self.counts.sent[because] += 1
-        sent.begin(peer)
         return sent
 
     def _done_here(self, done: Done) -> Done:

@@ -49,14 +49,17 @@ class Peer:
         self._others = 0
         self.outstanding = 0
         """Requests of ours that it has."""
+        self.told = told
+        self.held = Held(told.models, are_all=told.models_told)
         self.hear(told)
 
     def hear(self, told: GatewayAnnounced) -> None:
         """It is there, and stands so."""
+        if (told.models, told.models_told) != (self.told.models, self.told.models_told):
+            self.held = Held(told.models, are_all=told.models_told)
         self.told = told
         self.heard_seconds = self._clock.monotonic()
         self._others = max(0, told.at_work - self.outstanding)
-        self.held = Held(told.models, are_all=told.models_told)
 
     @property
     def at_work(self) -> int:
@@ -77,11 +80,11 @@ class Peer:
 
     def begin(self) -> PeerLink:
         """It is sent a request over this link; one of the four below tells how that ended."""
+        if self._link is None:
+            self._link = self._links.open(self.told.address, tls=self.told.tls)
         admitted = self._breaker.admits(self._clock.monotonic())
         assert admitted, "only who is ready is chosen"
         self.outstanding += 1
-        if self._link is None:
-            self._link = self._links.open(self.told.address, tls=self.told.tls)
         return self._link
 
     def answered(self) -> None:
