@@ -26,7 +26,7 @@ from ergonaut_gateway.service.generation import (
 
 from .conftest import Gateway
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 def wanted(prompt: str = "how much?", *, tokens_max: int | None = None, stops: Sequence[str] = ()) -> Wanted:
