@@ -21,6 +21,8 @@ import typer
 from typer.testing import CliRunner
 
 from ergonaut.api.inference.v1.inference_pb2_grpc import ModelServiceStub
+from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
+from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from ergonaut.cli import models
 from ergonaut.client import AsyncClient
 from ergonaut.local.home import SERVICES
@@ -32,6 +34,7 @@ from ergonaut_gateway.domain.peers import Errand
 from .certificates import Authority, Certificate
 from .onnx_models import NUMPY_TO_ONNX, doubling, identity
 from .test_process import PATIENCE_SECONDS, Site, X, deploy, made_site
+from .test_workers_process import until, workers
 
 pytestmark = pytest.mark.integration
 
@@ -59,10 +62,12 @@ class Secure:
             while not await self._ready(own):
                 assert self.site.process.lives, self.site.process.log.read_text()[-2000:]
                 await asyncio.sleep(0.02)
-        pair = (own.key.read_bytes(), own.certificate.read_bytes()) if own is not None else (None, None)
-        credentials = grpc.ssl_channel_credentials(self.authority.file.read_bytes(), *pair)
-        async with grpc.aio.secure_channel(self.site.process.address, credentials) as channel:
+        async with grpc.aio.secure_channel(self.site.process.address, self.credentials(own)) as channel:
             yield ModelServiceStub(channel)
+
+    def credentials(self, own: Certificate | None = None) -> grpc.ChannelCredentials:
+        pair = (own.key.read_bytes(), own.certificate.read_bytes()) if own is not None else (None, None)
+        return grpc.ssl_channel_credentials(self.authority.file.read_bytes(), *pair)
 
     async def _ready(self, own: Certificate | None) -> bool:
         async with self.http(own) as http:
@@ -134,10 +139,10 @@ async def test_callers_need_a_certificate_where_the_setting_says_so(secure: Secu
                 await http.get("/v2/health/live")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_at_sighup_a_renewed_certificate_is_shown_and_connections_go_on(secure: Secure, workers: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_at_sighup_a_renewed_certificate_is_shown_and_connections_go_on(secure: Secure, count: int) -> None:
     process = secure.site.process
-    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(workers)
+    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(count)
     with process.running():
         async with secure.healthy(), secure.http() as http:
             await secure.shows(secure.own.serial)
@@ -237,10 +242,10 @@ async def test_a_gateway_leaves_in_order_while_callers_say_nothing(secure: Secur
     assert "Traceback" not in process.log.read_text()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-async def test_callers_that_speak_garbage_do_no_harm_and_fill_no_log(secure: Secure, workers: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_callers_that_speak_garbage_do_no_harm_and_fill_no_log(secure: Secure, count: int) -> None:
     process = secure.site.process
-    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(workers)
+    process.environment["ERGONAUT_GATEWAY_WORKERS"] = str(count)
     chance = random.Random(7)
     with process.running():
         async with secure.healthy(), secure.http() as http:
@@ -253,5 +258,50 @@ async def test_callers_that_speak_garbage_do_no_harm_and_fill_no_log(secure: Sec
             assert (await http.get("/v2/health/live")).status_code == 200
         assert await process.stopped(within_seconds=20) == 0
     told = process.log.read_text()
-    assert told.count("connections not begun") <= 2 * workers
+    assert told.count("connections not begun") <= 2 * count
     assert "Traceback" not in told
+
+
+async def test_workers_are_replaced_without_a_failed_request_over_tls(secure: Secure) -> None:
+    process, answers, over = secure.site.process, [0] * 6, False
+    process.environment["ERGONAUT_GATEWAY_WORKERS"] = "2"
+
+    async def ask_http(number: int) -> None:
+        async with secure.http() as http:
+            while not over:
+                (await http.post("/v2/models/doubling/infer", json={"inputs": [X]})).raise_for_status()
+                answers[number] += 1
+
+    async def ask_grpc(number: int) -> None:
+        asked = oip.ModelInferRequest(model_name="doubling")
+        asked.inputs.add(name="x", datatype="FP32", shape=[1, 3]).contents.fp32_contents.extend([1, 2, 3])
+        metadata, credentials = process.metadata(secure.site.tenant), secure.credentials()
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.secure_channel(process.address, credentials, options=options) as channel:
+            infer = GRPCInferenceServiceStub(channel).ModelInfer
+            while not over:
+                await infer(asked, metadata=metadata, timeout=PATIENCE_SECONDS, wait_for_ready=True)
+                answers[number] += 1
+
+    async def answered_again() -> None:
+        before = list(answers)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while any(now < had + 2 for now, had in zip(answers, before, strict=True)):
+                await asyncio.sleep(0.01)
+
+    with process.running():
+        async with secure.healthy() as stub:
+            await deploy(stub, secure.site, doubling())
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(ask_http(number))
+            for number in (4, 5):
+                group.create_task(ask_grpc(number))
+            await answered_again()
+            renewed = secure.authority.signed("gateway").serial
+            first = {worker.pid for worker in workers(secure.site)}
+            os.kill(process.pid, signal.SIGHUP)
+            await until(lambda: len(workers(secure.site)) == 2 and not first & {w.pid for w in workers(secure.site)})
+            await answered_again()
+            over = True
+        assert await secure.serial() == renewed
