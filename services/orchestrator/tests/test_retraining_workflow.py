@@ -123,6 +123,18 @@ async def test_a_version_that_fails_among_the_requests_is_rolled_back(serving: S
     assert serving.models.models["default", "digits"].aliases == {"champion": 1}
 
 
+async def test_a_version_that_is_better_on_its_rows_and_wrong_by_the_labels_that_come_later_is_rolled_back(
+    serving: Serving,
+) -> None:
+    serving.traffic.labelled_share = 0.2
+    serving.traffic.rates["digits", 2] = Rates(wrong=0.3)
+    handle = await serving.retrain(rollout=ROLLOUT | {"guards": {"wrong": 0.05}})
+    await handle.signal(TRAIN_NOW_SIGNAL)
+    [end] = await ended(serving, handle)
+    assert (end.state, end.challenger, serving.routes()) == ("rolled-back", 0.98, [("main", "1", 1.0)])
+    assert "wrong 30.00%" in end.because
+
+
 async def test_an_endpoint_that_has_a_rollout_under_way_is_left_alone(serving: Serving) -> None:
     serving.models.models["default", "digits"] = Versions((1, 2), {"champion": 1}, default=1)
     theirs = await serving.roll_out(hold_seconds=1e5, deadline_seconds=1e6, look_seconds=3600)
