@@ -1,6 +1,7 @@
 """A loader that has each file tried in a process of its own first, so that one that asks for much memory, or ends the process
 that loads it, harms nobody but who sent it. For files that come from outside; those that were deployed were tried then."""
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -42,6 +43,6 @@ class TriedFirst:
         }
         answer = await asked(_PROGRAM, request, doing="trying the file in a process of its own", seconds=SECONDS_MAX)
         # What an operator takes whose work depends on values is known when somebody sends them.
-        if answer["runs_out"] and is_steady(path):
+        if answer["runs_out"] and await asyncio.to_thread(is_steady, path):
             told = f"takes more than {memory_bytes / 1024**3:,.1f} GiB of memory to compute a few rows"
             raise Refused(told, field="chunk")

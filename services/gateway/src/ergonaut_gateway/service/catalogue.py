@@ -150,9 +150,10 @@ class Catalogue:
             async with room.taken(_largest_bytes(entry)):
                 await self.apply(entry)
 
+        # The largest first, or at last everybody would wait for one that nothing else is left to be loaded beside.
+        entries = sorted(await self._registry.entries(), key=_largest_bytes, reverse=True)
         async with asyncio.TaskGroup() as group:
-            # The largest first, or at last everybody would wait for one that nothing else is left to be loaded beside.
-            for entry in sorted(await self._registry.entries(), key=_largest_bytes, reverse=True):
+            for entry in entries:
                 group.create_task(load(entry))
 
     async def follow(self, clock: Clock, *, resync_seconds: float) -> None:

@@ -156,6 +156,7 @@ class Parent:
             pid = os.fork()
         except OSError as error:
             ours.close()
+            stack.close()
             pid = -1
             log.error("worker not started", worker=wish.number, error=str(error))
             self._loop.call_later(LAST_PAUSE_SECONDS, self._wishes.put_nowait, wish)
@@ -186,6 +187,7 @@ class Parent:
         for worker in self._workers:
             # Were this end held by a worker too, its neighbour would not notice the parent's death.
             worker.line.close()
+            worker.stack.close()
 
     # Looking after.
 
@@ -257,8 +259,9 @@ class Parent:
 
     async def _end_silent(self, worker: Worker) -> None:
         """End a worker whose loop stands still, and tell where; its callers are cut off, and may ask again."""
-        os.kill(worker.pid, signal.SIGUSR1)
-        await asyncio.sleep(STACK_SECONDS)
+        if not worker.has_ended:
+            os.kill(worker.pid, signal.SIGUSR1)
+            await asyncio.sleep(STACK_SECONDS)
         if not worker.has_ended:
             log.error(
                 "worker stuck",
