@@ -93,6 +93,10 @@ async def test_replicas_are_kept_found_replaced_when_killed_and_gone_when_stoppe
     until(lambda: not processes(system), REPLICA_PATIENCE_SECONDS, "no replica is left of a set of none")
     system.cli("replicas", "set", "edge", "--min", "1", "--max", "1")
     until(lambda: len(serving(system)) == 1, REPLICA_PATIENCE_SECONDS, "one replica serves again")
+    system.cli("down")
+    assert processes(system) == {}, "what is taken down leaves nothing behind"
+    system.cli("up")
+    until(lambda: len(serving(system)) == 1, REPLICA_PATIENCE_SECONDS, "after a restart the replica serves again")
     system.cli("replicas", "stop", "edge")
     assert processes(system) == {}
     assert system.cli_json("replicas", "list") == []
