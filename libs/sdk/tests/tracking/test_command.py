@@ -27,6 +27,12 @@ app()
 """
 
 
+def _heed_signals() -> None:
+    """Who runs the tests in the background of a shell ignores SIGINT, under nohup SIGHUP, and so would all that they start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(home: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", CLI, *arguments],
@@ -36,8 +42,7 @@ def start(home: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Whoever runs the tests in the background of a shell ignores SIGINT, and so would all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - the parent has no threads
+        preexec_fn=_heed_signals,  # noqa: PLW1509 - the parent has no threads
     )
 
 
