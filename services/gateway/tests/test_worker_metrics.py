@@ -12,6 +12,7 @@ import ergonaut_gateway
 from ergonaut_gateway.workers.merging import NOT_SUMMED, Family, Merged, growing, merged, told
 
 SUMMED = {
+    "ergonaut_gateway_forwarded_in_flight",
     "ergonaut_inference_queue",
     "ergonaut_inference_in_flight",
     "ergonaut_drift_rows_compared",
