@@ -15,7 +15,7 @@ TELL_ENVIRONMENT = "import os; print(dict(os.environ), file=open('environment.tx
 @pytest.fixture
 def secrets(system: Installation) -> list[str]:
     found = [path.read_text().strip() for path in system.home.secrets.iterdir() if path.suffix in (".key", ".password")]
-    assert len(found) == 4
+    assert len(found) == 5
     return found
 
 
