@@ -172,14 +172,19 @@ async def test_parts_of_a_message_that_are_text_are_read_as_one(site: Site) -> N
     assert of_parts.usage.prompt_tokens == of_text.usage.prompt_tokens
 
 
-async def test_a_caller_that_goes_ends_the_work_for_it(site: Site) -> None:
+async def test_a_caller_that_goes_ends_the_work_for_it_and_what_it_took_is_told(site: Site) -> None:
     async with site.opened(site.answers()) as client:
-        stream = await client.chat.completions.create(model="small", messages=ASKED, stream=True)
+        stream = await client.chat.completions.create(model="small", messages=ASKED, stream=True, temperature=0)
         await anext(stream)
         await stream.close()
         assert site.local is not None
         [generation] = site.local._generations
         await idle(generation)
+    [event] = [event for event in site.gateway.announcer.told if isinstance(event, CompletionsServed)]
+    assert (event.requests, event.failed, event.untold, event.tokens_in) == (1, 0, 0, 9)
+    assert event.tokens_out > 0
+    assert event.energy_joules is not None
+    assert event.energy_joules > 0
 
 
 async def test_a_caller_who_gives_up_before_the_answer_ends_the_work_for_it(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.counting import Counting
 from ergonaut_gateway.openai.domain.choice import order, pause_seconds
-from ergonaut_gateway.openai.domain.usage import Figures, Rates
+from ergonaut_gateway.openai.domain.usage import Figures, Rates, weighed
 from ergonaut_gateway.openai.errors import OpenAiError, crowded, no_model, no_upstream, too_late, wrong
 from ergonaut_gateway.openai.limits import RateLimits
 from ergonaut_gateway.openai.routes import AnyUpstream, RouteConfig, RoutesConfig
@@ -111,8 +111,10 @@ class Routing:
             try:
                 yield served
             finally:
-                self._count(tenant, served)
-                await reply.close()
+                try:
+                    await reply.close()
+                finally:
+                    self._count(tenant, served)
         finally:
             route.at_work -= 1
 
@@ -131,6 +133,9 @@ class Routing:
     def _count(self, tenant: str, served: Served) -> None:
         """Take what was used from the tenant's limits, and add it up."""
         used, route = served.used, served.route
+        if used is None and (part := served.reply.broken_off()) is not None:
+            told = part.measured
+            used = weighed(served.rates, part.tokens_in, part.tokens_out, told.energy_joules, told.method)
         if used is not None:
             route.limits.spent(tenant, used.tokens, self._clock.monotonic())
         self.counting.served(tenant, route.name, used, failed=served.failed)

@@ -12,7 +12,7 @@ import orjson
 
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.openai.domain.breaker import Breaker
-from ergonaut_gateway.openai.domain.measured import Measuring, elsewhere
+from ergonaut_gateway.openai.domain.measured import Breaking, Measuring, elsewhere
 from ergonaut_gateway.openai.routes import AnyUpstream, RouteConfig, UpstreamConfig, key_of
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -75,6 +75,8 @@ class Reply:
     key: bytes = b""
     measured: Measuring = elsewhere
     """What the answer used, where it is made here and once it is whole."""
+    broken_off: Breaking = elsewhere
+    """What it used where it is made here and was let go of before it was whole."""
 
     async def each(self) -> AsyncIterator[bytes]:
         """The body piece by piece as it comes. Raises UpstreamFailed where it ends too soon."""

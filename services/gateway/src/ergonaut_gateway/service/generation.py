@@ -81,6 +81,9 @@ class Answering:
         self.given_up = False
         self.began_seconds = time.monotonic()
         self.continuation: Continuation | None = None
+        self.by_now = Ended("", 0, 0, 0.0)
+        """What it took so far, for an answer that is broken off."""
+        self.is_whole = False
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Heard] = asyncio.Queue()
         """At most one a token of the context, some bytes each."""
@@ -90,6 +93,7 @@ class Answering:
         heard = await self._pieces.get()
         if isinstance(heard, BaseException):
             raise heard
+        self.is_whole = isinstance(heard, Ended)
         return heard
 
     def cancel(self) -> None:
@@ -213,6 +217,7 @@ class Generation:
                 # The whole process's, but no more than so many threads can have had.
                 seconds = min(seconds, (time.monotonic() - self._running_since) * self._bounds.threads)
             active.cpu_seconds += seconds
+            active.answering.by_now = Ended("", active.tokens_in, active.tokens_out, active.cpu_seconds)
             self._cpu_seconds += seconds
             self._running_since = None
 

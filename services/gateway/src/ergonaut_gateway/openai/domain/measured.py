@@ -16,6 +16,18 @@ class Measured:
     method: str
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenOff:
+    """What an answer that was not made whole took until then."""
+
+    tokens_in: int
+    tokens_out: int
+    measured: Measured
+
+
+Breaking = Callable[[], BrokenOff | None]
+"""Tells it once the answer was let go of; None of one that is whole, or is made elsewhere."""
+
 Measuring = Callable[[], Measured | None]
 """Tells it once the answer is whole; None of one that is made elsewhere."""
 

@@ -6,7 +6,7 @@ from ergonaut.errors import Refused
 from ergonaut.ids import new_id
 from ergonaut_common.clock import Clock
 from ergonaut_gateway.domain.text.sampling import Sampling
-from ergonaut_gateway.openai.domain.measured import measured_of
+from ergonaut_gateway.openai.domain.measured import BrokenOff, measured_of
 from ergonaut_gateway.openai.errors import wrong
 from ergonaut_gateway.openai.local.forms import ChatForm, CompletionForm, EmbeddingsForm, read, texts_of
 from ergonaut_gateway.openai.local.models import LocalModels
@@ -16,7 +16,7 @@ from ergonaut_gateway.openai.routes import OnnxConfig, RouteConfig
 from ergonaut_gateway.openai.upstream import Asked
 from ergonaut_gateway.ports import LanguageModel
 from ergonaut_gateway.service.embedding import EmbeddingModel
-from ergonaut_gateway.service.generation import Bounds, Ended, Wanted
+from ergonaut_gateway.service.generation import Answering, Bounds, Ended, Wanted
 
 EMBEDDINGS, CHAT, COMPLETIONS = "embeddings", "chat/completions", "completions"
 
@@ -95,6 +95,15 @@ class Answers:
                 yield writing.ended(heard) if begun else writing.begun() + writing.ended(heard)
         finally:
             answering.cancel()
+            answer.part = self._part(answering)
+
+    def _part(self, answering: Answering) -> BrokenOff | None:
+        """What an answer took that is let go of before its end."""
+        taken = answering.by_now
+        if answering.is_whole or not taken.tokens_in:
+            return None
+        measured = measured_of(self._models.footprint(taken.cpu_seconds))
+        return BrokenOff(taken.tokens_in, taken.tokens_out, measured)
 
 
 def wanted_of(form: ChatForm | CompletionForm) -> Wanted:

@@ -12,7 +12,7 @@ from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.inference import Busy
 from ergonaut_gateway.openai.domain.breaker import Breaker
-from ergonaut_gateway.openai.domain.measured import Measured
+from ergonaut_gateway.openai.domain.measured import BrokenOff, Measured
 from ergonaut_gateway.openai.domain.usage import NOT_MEASURED
 from ergonaut_gateway.openai.errors import OpenAiError, too_long, wrong
 from ergonaut_gateway.openai.routes import OnnxConfig, RouteConfig
@@ -31,6 +31,11 @@ class Answer:
 
     def __init__(self) -> None:
         self.used = Measured(None, NOT_MEASURED)
+        self.part: BrokenOff | None = None
+
+    def broken_off(self) -> BrokenOff | None:
+        """What it took, where it was not made whole."""
+        return self.part
 
     def measured(self) -> Measured:
         """What it used; not measured before it is whole."""
@@ -84,6 +89,7 @@ class LocalUpstream:
             self._clock,
             close=pieces.aclose,
             measured=answer.measured,
+            broken_off=answer.broken_off,
         )
 
     async def _guarded(self, pieces: Pieces) -> Pieces:
