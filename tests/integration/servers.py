@@ -1,5 +1,6 @@
 """Starts the real system, as a person would, in a folder of its own and on free ports; used by the integration tests."""
 
+import asyncio
 import json
 import os
 import signal
@@ -107,6 +108,23 @@ def write_job(folder: Path, script: str, **fields: Any) -> Path:
     job = {"name": "story", "command": ["python", "work.py"], "duration_seconds_expected": 5} | fields
     (folder / "job.yaml").write_text(json.dumps(job))
     return folder
+
+
+def accounted(system: Installation, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The report of a run that has ended, and its samples on the bus, once the ledger has kept them all."""
+    found: list[Any] = []
+
+    def is_all_kept() -> bool:
+        samples = asyncio.run(acknowledged_samples(system, run_id))
+        report = system.cli_json("report", run_id)
+        # The agent may tell of the run's last moments after its end.
+        still = len(asyncio.run(acknowledged_samples(system, run_id)))
+        found[:] = [report, samples]
+        return report["ended_at"] is not None and report["samples"] == len(samples) == still > 0
+
+    until(is_all_kept, 60, f"the ledger has all samples of {run_id}")
+    report, samples = found
+    return report, samples
 
 
 async def acknowledged_samples(system: Installation, run_id: str) -> list[dict[str, Any]]:

@@ -1,10 +1,9 @@
 """A run's report is the sum of its samples, and says how each figure came to be."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
-from servers import Installation, acknowledged_samples, write_job
+from servers import Installation, accounted, write_job
 
 SPIN = "import time\nwhile time.process_time() < 3: pass"
 
@@ -12,14 +11,14 @@ SPIN = "import time\nwhile time.process_time() < 3: pass"
 @pytest.fixture(scope="module")
 def run_id(system: Installation, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = write_job(tmp_path_factory.mktemp("accounts") / "job", SPIN)
-    return str(system.cli_json("submit", str(folder))["run_id"])
+    run_id = str(system.cli_json("submit", str(folder))["run_id"])
+    accounted(system, run_id)
+    return run_id
 
 
 def test_energy_carbon_and_cost_are_the_sums_of_the_samples(system: Installation, run_id: str) -> None:
-    report = system.cli_json("report", run_id)
-    samples = asyncio.run(acknowledged_samples(system, run_id))
-    assert samples
-    assert (report["samples"], report["samples_missing"]) == (len(samples), 0)
+    report, samples = accounted(system, run_id)
+    assert report["samples_missing"] == 0
     for figure in ("energy_joules", "carbon_grams_co2e", "cost_usd"):
         assert report[figure] == pytest.approx(sum(sample.get(figure) or 0 for sample in samples), rel=1e-9)
         assert report[figure] > 0
@@ -56,6 +55,7 @@ def test_the_html_report_needs_nothing_else(system: Installation, run_id: str, t
 
 def test_two_runs_are_compared(system: Installation, run_id: str, tmp_path: Path) -> None:
     other = system.cli_json("submit", str(write_job(tmp_path / "job", SPIN)))["run_id"]
+    accounted(system, other)
     rows = {row["name"]: row for row in system.cli_json("compare", run_id, other)["rows"]}
     assert [cell["run_id"] for cell in rows["Energy"]["runs"]] == [run_id, other]
 

@@ -10,7 +10,7 @@ import grpc
 import nats
 from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from servers import Installation, write_job
+from servers import Installation, until, write_job
 
 from ergonaut_common.testing import binary
 
@@ -70,8 +70,10 @@ async def test_a_tenants_nats_user_may_not_overhear_or_pretend(system: Installat
 def test_the_temporal_cli_starts_a_job_with_json(system: Installation) -> None:
     result = _temporal(system, "start-and-wait", HELLO)
     assert result["state"] == "succeeded"
-    report = system.cli_json("report", str(result["run_id"]))
-    assert (report["run_id"], report["state"]) == (result["run_id"], "succeeded")
+    run_id = str(result["run_id"])
+    until(
+        lambda: system.cli_json("report", run_id)["state"] == "succeeded", 60, "the ledger has heard of the run's end"
+    )
 
 
 def test_tritonclient_predicts_over_http_and_grpc(system: Installation, tmp_path: Path) -> None:

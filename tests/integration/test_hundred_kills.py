@@ -123,10 +123,10 @@ def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -
         for service in (stream.agent, stream.ledger):
             until(lambda: asyncio.run(service.health()) == "SERVING", 60, f"{service.name} is back")  # noqa: B023
         # Told to leave, the agent takes no more samples; what it has not sent by then it sends when it is back.
-        until(lambda: asyncio.run(_caught_up(stream.bus.url)), 120, "the ledger has kept what the bus holds")
+        until(lambda: asyncio.run(_caught_up(stream.bus.url)), 300, "the ledger has kept what the bus holds")
         stream.agent.terminate()
         stream.agent.exit_code()
-        until(lambda: asyncio.run(_caught_up(stream.bus.url)), 120, "the ledger has kept the last samples")
+        until(lambda: asyncio.run(_caught_up(stream.bus.url)), 300, "the ledger has kept the last samples")
         told = asyncio.run(_told(stream.bus.url))
         stream.ledger.terminate()
         stream.ledger.exit_code()
