@@ -88,10 +88,12 @@ async def phases_told(system: Installation, *run_ids: str) -> list[dict[str, Any
     for run_id in run_ids:
         subject = f"ergonaut.v1.default.runs.phase.finished.{run_id}"
         subscription = await connection.jetstream().subscribe(subject, ordered_consumer=True)
-        with contextlib.suppress(TimeoutError, nats.errors.TimeoutError):
-            while True:
-                event = json.loads((await subscription.next_msg(timeout=2)).data)
-                spans[event["event_id"]] = event["phases"]
+        pending = True
+        while pending:
+            message = await subscription.next_msg(timeout=30)
+            event = json.loads(message.data)
+            spans[event["event_id"]] = event["phases"]
+            pending = message.metadata.num_pending > 0
     await connection.close()
     return [span for batch in spans.values() for span in batch]
 
