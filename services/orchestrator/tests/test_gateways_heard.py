@@ -1,6 +1,5 @@
 """Who announces itself, as the orchestrator hears it: the fake and the listener on a real NATS keep the same promises."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -161,7 +160,9 @@ async def test_what_is_remembered_of_announcements_is_bounded(bus: Bus, monkeypa
     async with real(bus) as listened:
         for number in range(10):
             await listened.tell(told("many", f"many-{number}"))
-        await asyncio.sleep(0.2)
+        # Announcements come in their order, so that all before this one have been heard.
+        await listened.tell(told("many", "many-0", at_work=9))
+        await until(lambda: _has(listened, at_work=9))
         assert len(await listened.gateways.heard()) == 3
 
 
@@ -173,6 +174,10 @@ def test_the_workers_of_one_gateway_are_one_that_leaves_when_all_of_them_do() ->
 
 async def _is_heard(listened: Listened, replica: str) -> bool:
     return replica in await replicas(listened)
+
+
+async def _has(listened: Listened, *, at_work: int) -> bool:
+    return any(each.at_work == at_work for each in await listened.gateways.heard())
 
 
 async def _opened(url: str) -> Bus:

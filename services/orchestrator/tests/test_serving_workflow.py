@@ -219,6 +219,15 @@ async def test_cancelled_it_lets_all_end_as_if_it_were_stopped(kept: Kept) -> No
     assert (end.replicas, kept.gatehouse.there()) == ((), [])
 
 
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.2])
+async def test_whenever_it_is_cancelled_nothing_is_left(kept: Kept, seconds: float) -> None:
+    handle = await kept.keep(replicas_min=3, replicas_max=3)
+    await asyncio.sleep(seconds)
+    await handle.cancel()
+    end = await asyncio.wait_for(handle.result(), 30)
+    assert (end.replicas, end.stopping, kept.gatehouse.there()) == ((), True, [])
+
+
 async def test_a_set_that_is_set_again_while_it_stops_goes_on(kept: Kept) -> None:
     handle = await kept.keep(replicas_min=1, replicas_max=1)
     await kept.until(lambda: len(kept.gatehouse.there()) == 1)

@@ -64,7 +64,7 @@ class Settings(DoorSettings):
         pattern=r"^(\S+:[0-9]{1,5})?$",
         max_length=256,
         description="Where other gateways reach this one's gRPC, host:port, and send it requests that they have no room for; "
-        "empty takes none. It is never guessed.",
+        "empty takes none, port 0 is the one that was picked. It is never guessed.",
     )
     replica: str = Field(
         default="",

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from ergonaut.replicas import (
@@ -92,7 +92,7 @@ class Serving:
         self._name, self._known = request.name, fleet_of(request)
         try:
             if request.so_far is None:
-                await self._clear(request)
+                await surely(self._clear(request))
             while self._stop is None or not await surely(self._end(request)):
                 self._begin_anew_when_long(request)
                 await self._keep(request)
@@ -104,9 +104,12 @@ class Serving:
 
     async def _keep(self, request: ServingInput) -> None:
         """One look, what follows from it, and a pause until the next."""
+        if steps.is_cancelled():
+            # It came while something was done that had to come to its end.
+            raise asyncio.CancelledError
         if self._spec is not None:
             self._known, self._spec = with_spec(self._fleet, self._spec), None
-        seen = await self._look(request)
+        seen = await surely(self._look(request))
         if seen is not None:
             self._known = looked(self._fleet, seen, workflow.now())
             # What was begun is remembered whatever is asked meanwhile: a replica that nobody knows of would never end.
@@ -134,8 +137,6 @@ class Serving:
         try:
             return await workflow.execute_activity_method(ServingActivities.look_at_replicas, args=arguments, **LOOKING)
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise asyncio.CancelledError from error
             workflow.logger.warning("replicas of %s are not looked at: %s", self._name, message_of(error))
             return None
 
