@@ -25,6 +25,7 @@ _OPTIONS = (
     # A peer that was killed must be noticed within seconds, and tried again soon after it is back.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
     # A watch may be silent for hours, and its peer may die at the end of them.
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
