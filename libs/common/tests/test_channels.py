@@ -47,9 +47,8 @@ async def carried(port: int) -> AsyncIterator[tuple[Line, int]]:
 
 async def test_a_watch_over_a_line_that_was_cut_ends_within_seconds(tmp_path: Path) -> None:
     path, _ = key_ring_file(tmp_path, ("default",))
-    add = lambda server: None
     async with (
-        serving("127.0.0.1:0", service="test", add=add, keys=KeyRing.load(path), names=[]) as server,
+        serving("127.0.0.1:0", service="test", add=lambda _: None, keys=KeyRing.load(path), names=[]) as server,
         carried(server.port) as (line, port),
         open_channel(f"127.0.0.1:{port}", dict, agent="test") as opened,
     ):
