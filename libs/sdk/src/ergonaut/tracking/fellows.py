@@ -137,20 +137,35 @@ class Announcement:
 
     def leave(self) -> bool:
         """Say that the rank's part in the run has ended; says whether any first rank has had its word."""
-        notes = self._folder.notes()
-        has_first = any(note.state is _State.FIRST and note.lives(self._table) for note in notes)
-        metered, ended = replace(self._note, state=_State.METERED), self._as_it_is()
+        has_first = self._has_first()
+        ended = self._as_it_is()
+        missed, metered, left = (
+            replace(self._note, state=_State.MISSED, ended=ended),
+            replace(self._note, state=_State.METERED),
+            replace(self._note, state=_State.LEFT, ended=ended),
+        )
         # The first rank may take its word at this very moment, so the second look comes last.
-        if has_first and self._folder.turn(self._note, replace(self._note, state=_State.MISSED, ended=ended)):
-            return True
+        if has_first and self._folder.turn(self._note, missed):
+            return not self._is_in_vain(missed)
         was_missed = not has_first and self._folder.take(self._note)
-        if has_first and self._is_root:
-            self._folder.turn(metered, replace(self._note, state=_State.LEFT, ended=ended))
-        else:
+        if not (has_first and self._is_root):
             self._folder.take(metered)
-        if not has_first:
-            self._folder.leave()
+        elif self._folder.turn(metered, left):
+            self._is_in_vain(left)
+        self._folder.leave()
         return not was_missed
+
+    def _has_first(self) -> bool:
+        return any(note.state is _State.FIRST and note.lives(self._table) for note in self._folder.notes())
+
+    def _is_in_vain(self, note: _Note) -> bool:
+        """Take a word back that nobody is there to hear any more, since the first rank left while it was written; says whether
+        that is so."""
+        if self._has_first():
+            return False
+        is_unheard = self._folder.take(note)
+        self._folder.leave()
+        return is_unheard
 
     def _as_it_is(self) -> ProcessStat:
         root = self._table.read(self._rank.root.pid) or self._rank.root
