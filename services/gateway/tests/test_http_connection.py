@@ -208,7 +208,7 @@ async def test_what_does_not_come_in_time_is_given_up(site: Site, sent: bytes, w
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word(site: Site) -> None:
-    limits = replace(LIMITS, idle_seconds=0.2)
+    limits = replace(LIMITS, idle_seconds=0.2, head_seconds=0.3)
     async with (
         serving_http("127.0.0.1:0", site.router, limits) as port,
         connected(port) as silent,
