@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ergonaut.errors import Broken, NotFound
+from ergonaut.errors import Broken, NotFound, Refused
 from ergonaut.keys import KeyRecord, Scope, digest
-from ergonaut.local.control import is_running
+from ergonaut.local.control import is_running, up
 from ergonaut.local.home import Home, write_json, write_whole
 from ergonaut.local.parts import OTHER_PORTS, PORTS, Part, ensure_addresses, parts, service_environment
 from ergonaut.local.secrets import ensure_secrets, write_nats_config
@@ -197,6 +197,15 @@ def test_an_address_in_the_environment_replaces_the_embedded_engine(
     assert addresses.nats == "10.0.0.5:4222"
     assert stat.S_IMODE(home.addresses_file.stat().st_mode) == 0o600
     assert "ERGONAUT_NATS_USER" not in service_environment(home, addresses)
+
+
+def test_a_gateway_that_is_to_speak_tls_is_not_started_only_to_be_waited_for(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ERGONAUT_GATEWAY_TLS_CERTIFICATE", "cert.pem")
+    with pytest.raises(Refused, match=r"^ERGONAUT_GATEWAY_TLS_CERTIFICATE: is not for `ergonaut up`"):
+        up(home, lambda _: None)
+    assert not is_running(home)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ergonaut.errors import Unavailable
 from ergonaut.local.home import Home
-from ergonaut.local.parts import Part, ensure_addresses, parts
+from ergonaut.local.parts import Part, ensure_addresses, ensure_plain, parts
 from ergonaut.local.probes import health_of, is_on_offer
 from ergonaut.local.secrets import ensure_secrets
 from ergonaut.local.state import read_state, stop_leftovers
@@ -47,7 +47,7 @@ class PartStatus:
 def up(home: Home, told: Callable[[list[PartStatus]], None], timeout_seconds: float = HEALTHY_TIMEOUT_SECONDS) -> None:
     """Start the system where it does not run, and wait until all of it is healthy.
 
-    Raises Unavailable naming what is not healthy, Refused where the home cannot be written.
+    Raises Unavailable naming what is not healthy, Refused where the home cannot be written or a setting is not for here.
     """
     try:
         supervisor = _started(home)
@@ -108,6 +108,7 @@ def _started(home: Home) -> "subprocess.Popen[bytes] | None":
     ensure_secrets(home)
     if is_running(home):
         return None
+    ensure_plain()
     # What a killed supervisor left holds the ports that this start wants back.
     stop_leftovers(home)
     ensure_addresses(home)

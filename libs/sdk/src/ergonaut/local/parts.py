@@ -21,6 +21,8 @@ PORTS = {"nats": 4222, "temporal": 7233, "temporal_ui": 8233, "gateway_http": 74
 TEMPORAL_FRONT_END = "temporal.api.workflowservice.v1.WorkflowService"
 """The name under which Temporal answers health checks."""
 
+TLS_SETTING = "ERGONAUT_GATEWAY_TLS_CERTIFICATE"
+
 FIRST_SERVICE_PORT = 7401
 FIRST_METRICS_PORT = 7501
 
@@ -44,6 +46,15 @@ class Part:
     """What grpc.health.v1 is asked about; empty for the whole process."""
     stops_last: bool = False
     """Engines outlive the services that need them to stop well."""
+
+
+def ensure_plain() -> None:
+    """Raise Refused where the gateway is to speak TLS: here all doors are on loopback, and are asked without."""
+    if _outside(TLS_SETTING):
+        raise Refused(
+            "is not for `ergonaut up`, whose doors are on this machine alone; unset it, or start the gateway by itself",
+            field=TLS_SETTING,
+        )
 
 
 def ensure_addresses(home: Home) -> Addresses:
