@@ -29,6 +29,9 @@ BUSY_SECONDS_FIRST = 1.0
 REMEMBERED = 0.8
 """How much an answer's time counts against the next one's; the last five or so are remembered."""
 
+LET_GO_SECONDS = 2.0
+"""How long who leaves waits to be told what was used; a run that is stopped ends within milliseconds, a model's loading does not."""
+
 log = get_logger(__name__)
 
 
@@ -84,6 +87,9 @@ class Answering:
         self.by_now = Ended("", 0, 0, 0.0)
         """What it took so far, for an answer that is broken off."""
         self.is_whole = False
+        self.begun = False
+        """Whether the model's thread has it, until it says that it is over."""
+        self._over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Heard] = asyncio.Queue()
         """At most one a token of the context, some bytes each."""
@@ -102,11 +108,27 @@ class Answering:
         if (continuation := self.continuation) is not None:
             continuation.stop()
 
+    async def let_go(self) -> Ended:
+        """Want no more of it; gives what it took, also in the step that was at work."""
+        self.cancel()
+        if self.begun and not self.is_whole:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LET_GO_SECONDS):
+                    await self._over.wait()
+        return self.by_now
+
     def tell(self, heard: Heard) -> None:
         """Tell the reader, from any thread."""
+        self._soon(lambda: self._pieces.put_nowait(heard))
+
+    def end(self) -> None:
+        """Say that nothing is done for it any more, from any thread."""
+        self._soon(self._over.set)
+
+    def _soon(self, act: Callable[[], None]) -> None:
         # The loop may have ended meanwhile, and nobody waits then.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, heard)
+            self._loop.call_soon_threadsafe(act)
 
 
 class Generation:
@@ -171,6 +193,9 @@ class Generation:
                 if not self._goes_on(active):
                     with self._changed:
                         self._active.remove(active)
+                    active.answering.end()
+        for active in self._active:
+            active.answering.end()
 
     def _take(self) -> bool:
         """Begin with those that waited, as many as there is room for; wait where there is nothing to do. False at the end."""
@@ -246,6 +271,7 @@ class _Active:
     def __init__(self, answering: Answering) -> None:
         wanted = answering.wanted
         self.answering = answering
+        answering.begun = True
         self.tokens_in = self.tokens_out = 0
         self.cpu_seconds = 0.0
         self._unread: Sequence[int] = ()

@@ -18,7 +18,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BrokenOff:
-    """What an answer that was not made whole took until then."""
+    """What an answer took that was let go of, whole or not."""
 
     tokens_in: int
     tokens_out: int
@@ -26,7 +26,7 @@ class BrokenOff:
 
 
 Breaking = Callable[[], BrokenOff | None]
-"""Tells it once the answer was let go of; None of one that is whole, or is made elsewhere."""
+"""Tells it once the answer was let go of; None of one that was never begun, or is made elsewhere."""
 
 Measuring = Callable[[], Measured | None]
 """Tells it once the answer is whole; None of one that is made elsewhere."""

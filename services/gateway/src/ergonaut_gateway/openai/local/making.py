@@ -16,7 +16,7 @@ from ergonaut_gateway.openai.routes import OnnxConfig, RouteConfig
 from ergonaut_gateway.openai.upstream import Asked
 from ergonaut_gateway.ports import LanguageModel
 from ergonaut_gateway.service.embedding import EmbeddingModel
-from ergonaut_gateway.service.generation import Answering, Bounds, Ended, Wanted
+from ergonaut_gateway.service.generation import Bounds, Ended, Wanted
 
 EMBEDDINGS, CHAT, COMPLETIONS = "embeddings", "chat/completions", "completions"
 
@@ -94,13 +94,11 @@ class Answers:
             else:
                 yield writing.ended(heard) if begun else writing.begun() + writing.ended(heard)
         finally:
-            answering.cancel()
-            answer.part = self._part(answering)
+            answer.part = self._part(await answering.let_go())
 
-    def _part(self, answering: Answering) -> BrokenOff | None:
-        """What an answer took that is let go of before its end."""
-        taken = answering.by_now
-        if answering.is_whole or not taken.tokens_in:
+    def _part(self, taken: Ended) -> BrokenOff | None:
+        """What an answer took of which its reader may not have come to know."""
+        if not taken.tokens_in:
             return None
         measured = measured_of(self._models.footprint(taken.cpu_seconds))
         return BrokenOff(taken.tokens_in, taken.tokens_out, measured)

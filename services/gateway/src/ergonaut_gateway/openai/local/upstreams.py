@@ -34,7 +34,7 @@ class Answer:
         self.part: BrokenOff | None = None
 
     def broken_off(self) -> BrokenOff | None:
-        """What it took, where it was not made whole."""
+        """What it took, once it was let go of, whole or not."""
         return self.part
 
     def measured(self) -> Measured:
