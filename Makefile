@@ -37,9 +37,9 @@ types: setup
 tidy: setup
 	$(RUN) pytest tools
 
-# Those that start the whole system take longest and come first; one of the two processes has all of them.
+# Those that start the whole system take longest and come first; one of the three processes has all of them.
 test: setup ## All tests, with the real servers, on free ports
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
+	$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration

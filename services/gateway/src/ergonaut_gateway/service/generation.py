@@ -30,7 +30,7 @@ REMEMBERED = 0.8
 """How much an answer's time counts against the next one's; the last five or so are remembered."""
 
 LET_GO_SECONDS = 2.0
-"""How long who leaves waits to be told what was used; a run that is stopped ends in milliseconds, the loading of a model may not."""
+"""How long who leaves waits to be told what was used: a run that is stopped ends in milliseconds, a model that loads may not."""
 
 log = get_logger(__name__)
 
