@@ -174,6 +174,7 @@ class Upstream(FakeModels):
         try:
             await super()._behave(body, reader, writer)
         except Exception:
+            # It is no door of ours: whatever it cannot read, it answers as a server elsewhere would.
             writer.write(b"HTTP/1.1 400 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
 
 

@@ -63,6 +63,7 @@ def run_at_once(
     try:
         outputs = lane.runner.compute(joint.inputs, wanted, None)
     except Exception:
+        # As in `lanes`: one of them is at fault, and which one shows when each runs by itself and is told its own error.
         return None
     seconds = monotonic() - begun
     if not all(tensor.ndim and len(tensor) == count for tensor in outputs.values()):
