@@ -39,7 +39,7 @@ tidy: setup
 
 # Those that start the whole system take longest and come first; one of the three processes has all of them.
 test: setup ## All tests, with the real servers, on free ports
-	$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
+	$(RUN) python tools/tests.py -n 3 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration

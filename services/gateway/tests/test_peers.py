@@ -45,6 +45,13 @@ async def occupied(node: Node) -> None:
     await asyncio.sleep(0)
 
 
+async def until_free(node: Node) -> None:
+    """Wait for its thread, which ends its work at a time of its own."""
+    async with asyncio.timeout(5):
+        while node.predictions.at_work:
+            await asyncio.sleep(0)
+
+
 async def until_away(node: Node, count: int = 1) -> None:
     async with asyncio.timeout(5):
         while len(node.forwarding.away) != count:
@@ -150,6 +157,7 @@ async def test_while_nobody_is_heard_at_all_nobody_is_forgotten_and_what_was_tol
     await town.tell()
     assert one.peers.standings()[Standing.FULL] == 1
     two.loader.gate.set()
+    await until_free(two)
     await town.pass_time(60, one, two)
     await one.answer(request())
     assert len(two.taken) == 1
@@ -390,7 +398,7 @@ async def test_requests_spread_beforehand_go_to_who_has_less_of_ours_to_do(town:
     answered: list[object] = []
     for _ in range(20):
         one.ask(request(), answered.append)
-        await asyncio.sleep(0.005)
+        await until_free(one)
     assert len(two.taken) < 8
     two.loader.gate.set()
     async with asyncio.timeout(10):
