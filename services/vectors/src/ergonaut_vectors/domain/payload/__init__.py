@@ -1,0 +1,1 @@
+"""What comes with a vector: typed fields, filters over them as bitmaps, words and their ranks."""

@@ -1,0 +1,1 @@
+"""Immutable segments, the head before them, and the shard that is both."""
