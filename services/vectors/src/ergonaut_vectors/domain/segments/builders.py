@@ -1,0 +1,14 @@
+"""Which builder builds and opens which kind of index. Indexes are imported when the first of their kind is needed."""
+
+from typing import cast
+
+from ergonaut.errors import Broken
+from ergonaut_vectors.domain.indexes.port import Builder, Kind
+from ergonaut_vectors.domain.segments.exact import ExactBuilder
+
+
+def builder_of(kind: Kind) -> Builder:
+    """The builder of a kind; Broken where there is none, as for a file of a newer version."""
+    if kind is not Kind.FLAT:
+        raise Broken(f"an index of kind {kind} cannot be built or opened by this version")
+    return cast(Builder, ExactBuilder())

@@ -1,0 +1,104 @@
+"""Work on a shard's segments that takes long: sealing a head, merging segments, indexing one anew. Planned and installed by the
+shard's writer, done by `done` in another thread meanwhile.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ergonaut_vectors.domain.indexes.port import Plan, Progress
+from ergonaut_vectors.domain.payload import bits
+from ergonaut_vectors.domain.payload.fields import Fields
+from ergonaut_vectors.domain.segments.segment import Origin, Segment, Source, built
+from ergonaut_vectors.domain.segments.view import Part
+from ergonaut_vectors.domain.space import Space, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When work is due, and on how much."""
+
+    head_rows_max: int = 8192
+    """Rows of a head before it is sealed: all of them are compared with every query."""
+    head_bytes_max: int = 32 * 1024 * 1024
+    """The same in bytes of vectors."""
+    replay_max: int = 20_000
+    """Messages that a restart may have to replay; a head is sealed for their sake however small it is."""
+    merged_together: int = 8
+    """Segments of about one size before they become one; fewer means more writing, more means slower searches."""
+    segment_rows_max: int = 2_000_000
+    """Rows that are merged into one segment; a larger one takes too long to build again."""
+    dead_fraction_max: float = 0.2
+    """The part of a segment's rows that may be dead before it is built anew."""
+    graph_rows_min: int = 20_000
+    """Fewer rows are not worth a graph."""
+
+
+class Job(StrEnum):
+    """What kind of work; a shard does one of each kind at a time."""
+
+    SEAL = "seal"
+    """Make a head a segment; the state as of its end can then be written down."""
+    MERGE = "merge"
+    """Make several segments one, or one anew."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What is to be done, on which state."""
+
+    job: Job
+    name: str
+    """Of the segment that will come of it."""
+    space: Space
+    fields: Fields
+    parts: tuple[Part, ...]
+    """What becomes one segment, as of a position before or at that of every state it will be put into."""
+    plan: Plan
+
+    @property
+    def rows(self) -> int:
+        """Living rows to be written."""
+        return sum(part.count for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """Work that was done; its segment is None where nothing lives."""
+
+    work: Work
+    segment: Segment | None
+    origin: Origin
+
+    def part_in(self, parts: tuple[Part, ...]) -> Part | None:
+        """The segment with its living rows, in a state where its sources are these parts: deaths meanwhile are carried over."""
+        if self.segment is None:
+            return None
+        if all(now.count == planned.count for now, planned in zip(parts, self.work.parts, strict=True)):
+            return Part(self.segment, bits.all_of(self.segment.count), self.segment.count)
+        lives = np.empty(self.segment.count, np.bool_)
+        for at, part in enumerate(parts):
+            mine = self.origin.part == at
+            lives[mine] = _mask(part.live, part.store.count)[self.origin.row[mine]]
+        words = bits.of_mask(lives)
+        return Part(self.segment, words, bits.counted(words))
+
+
+def done(work: Work, progress: Progress | None = None) -> Done:
+    """Do the work; takes long, changes nothing, may be done in any thread or process and may be given up at any moment."""
+    parts = [part for part in work.parts if part.count]
+    if not parts:
+        return Done(work, None, Origin(np.empty(0, np.int32), np.empty(0, np.int64)))
+    sources = [_source(part) for part in work.parts]
+    segment, origin = built(work.name, work.space, sources, work.fields, (work.plan, progress))
+    return Done(work, segment, origin)
+
+
+def _source(part: Part) -> Source:
+    store = part.store
+    return Source(store.rows, store.table, store.sequences, store.columns, bits.rows_of(part.live, store.count))
+
+
+def _mask(live: Words, count: int) -> bits.Mask:
+    return bits.mask_of(live, count)
