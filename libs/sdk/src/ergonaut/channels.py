@@ -39,7 +39,8 @@ def open_channel(address: str, headers: Headers, *, agent: str) -> aio.Channel:
     """A channel whose every call carries what `headers` gives at that moment; `agent` tells who calls. By TLS where the address
     begins with https://. Raises Refused where what that needs is wrong."""
     options = (*_OPTIONS, ("grpc.primary_user_agent", agent))
-    interceptors: Sequence[aio.ClientInterceptor] = [_UnaryUnary(headers), _UnaryStream(headers), _StreamUnary(headers)]
+    kinds = (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
+    interceptors: Sequence[aio.ClientInterceptor] = [kind(headers) for kind in kinds]
     if is_secure(address):
         return aio.secure_channel(bare(address), channel_credentials(), options=options, interceptors=interceptors)
     return aio.insecure_channel(address, options=options, interceptors=interceptors)
@@ -79,3 +80,11 @@ class _StreamUnary(_Carrying, aio.StreamUnaryClientInterceptor):
         self, continuation: Callable[..., Any], client_call_details: aio.ClientCallDetails, request_iterator: Any
     ) -> Any:
         return await continuation(self._details(client_call_details, TRANSFER_TIMEOUT_SECONDS), request_iterator)
+
+
+class _StreamStream(_Carrying, aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: aio.ClientCallDetails, request_iterator: Any
+    ) -> Any:
+        # Its caller says how long it may take; it ends when its requests do.
+        return await continuation(self._details(client_call_details, None), request_iterator)
