@@ -121,6 +121,10 @@ class Readable(Protocol):
         """A payload's bytes; see `documents.py`."""
         ...
 
+    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+        """The bytes of many payloads."""
+        ...
+
     def payload(self, row: int) -> dict[str, Any]:
         """A payload as it was written."""
         ...
@@ -177,6 +181,12 @@ class Columns:
         if self._offsets is None:
             return b""
         return bytes(self._documents[int(self._offsets[row]) : int(self._offsets[row + 1])])
+
+    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+        if self._offsets is None:
+            return [b""] * len(rows)
+        starts, ends = self._offsets[:-1][rows].tolist(), self._offsets[1:][rows].tolist()
+        return [bytes(self._documents[start:end]) for start, end in zip(starts, ends, strict=True)]
 
     def payload(self, row: int) -> dict[str, Any]:
         return decoded(self.document(row))

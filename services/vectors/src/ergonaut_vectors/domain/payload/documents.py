@@ -21,11 +21,14 @@ NUMBER_MAX = 1e308
 """Integers of JSON have no bound, floats do; beyond this a number could not be compared with one."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def encoded(payload: Payload) -> bytes:
     """The payload's bytes; none for an empty one."""
     if not payload:
         return b""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(payload).encode()
 
 
 def decoded(document: bytes) -> dict[str, Any]:

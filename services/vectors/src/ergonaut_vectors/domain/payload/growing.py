@@ -109,10 +109,9 @@ class _GrowingTexts:
         words: dict[int, Counter[str]] = {}
         for row, text in zip(rows, texts, strict=True):
             words.setdefault(row, Counter()).update(stemmed(words_of(text), self.language))
-        for row, counter in words.items():
-            self.codes.extend([self.terms.add(word) for word in counter])
-            self.counts.extend([min(times, _COUNT_MAX) for times in counter.values()])
-            self.posting_rows.extend([row] * len(counter))
+        self.codes.extend([self.terms.add(word) for counter in words.values() for word in counter])
+        self.counts.extend([min(times, _COUNT_MAX) for counter in words.values() for times in counter.values()])
+        self.posting_rows.extend([row for row, counter in words.items() for _ in counter])
         self.lengths.extend([counter.total() for counter in words.values()])
         self.rows.extend(list(words))
 
@@ -140,16 +139,19 @@ class GrowingColumns:
         """Rows there are; for the writer."""
         return len(self._offsets) - 1
 
-    def append(self, payloads: Sequence[Payload]) -> None:
-        """Add a row for each payload, in order. For the one writer."""
+    def append(self, payloads: Sequence[Payload], documents: Sequence[bytes] | None = None) -> None:
+        """Add a row for each payload, in order. For the one writer; who has the payloads' documents saves it making them."""
         found: dict[tuple[str, FieldType], tuple[list[int], list[Any]]] = {}
         for row, payload in enumerate(payloads, self.count):
-            self._documents += encoded(payload)
-            self._offsets.append(len(self._documents))
             for name, kind, value in leaves_of(payload, self.fields) if payload else ():
-                rows, values = found.setdefault((name, kind), ([], []))
-                rows.append(row)
-                values.append(value)
+                column = found.get((name, kind))
+                if column is None:
+                    column = found[name, kind] = ([], [])
+                column[0].append(row)
+                column[1].append(value)
+        for document in map(encoded, payloads) if documents is None else documents:
+            self._documents += document
+            self._offsets.append(len(self._documents))
         for (name, kind), (rows, values) in found.items():
             column = self._column(name, kind)
             if column is not None:
@@ -176,6 +178,9 @@ class GrowingColumns:
 
     def document(self, row: int) -> bytes:
         return bytes(self._documents[self._offsets[row] : self._offsets[row + 1]])
+
+    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+        return [self.document(row) for row in rows.tolist()]
 
     def payload(self, row: int) -> dict[str, Any]:
         return decoded(self.document(row))

@@ -57,7 +57,7 @@ def _placed(columns: Readable, rows: RowNumbers, first: int) -> _Part:
 
 
 def _documents(parts: Sequence[tuple[Readable, RowNumbers]]) -> Named:
-    documents = [columns.document(row) for columns, rows in parts for row in rows.tolist()]
+    documents = [document for columns, rows in parts for document in columns.documents(rows)]
     blob = b"".join(documents)
     if not blob:
         return {}
