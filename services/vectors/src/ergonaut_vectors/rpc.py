@@ -16,11 +16,11 @@ from ergonaut_vectors.domain.schema import (
     CANDIDATES_BUILD_DEFAULT,
     LINKS_DEFAULT,
     Hit,
-    Metric,
     Point,
     Schema,
     checked_ask,
 )
+from ergonaut_vectors.domain.space import Metric
 from ergonaut_vectors.live import LiveCollection
 from ergonaut_vectors.service import Vectors
 from ergonaut_vectors.workers import Workers

@@ -13,7 +13,6 @@ from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import (
     Ask,
-    Floats,
     Hit,
     Point,
     Schema,
@@ -21,6 +20,7 @@ from ergonaut_vectors.domain.schema import (
     checked_queries,
     checked_upserts,
 )
+from ergonaut_vectors.domain.space import Floats
 from ergonaut_vectors.live import Limits, LiveCollection
 from ergonaut_vectors.ports import Announcer, CollectionBook, Log
 from ergonaut_vectors.workers import Workers

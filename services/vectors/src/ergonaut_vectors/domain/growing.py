@@ -22,7 +22,8 @@ from ergonaut_vectors.domain.kernels import (
     search_all,
     search_graph,
 )
-from ergonaut_vectors.domain.schema import Metric, Schema
+from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.space import Metric
 
 CAPACITY_FIRST = 64
 """Slots of a new graph: a tenant with a hundred tiny collections should not pay for big ones."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from ergonaut_vectors.domain.growing import GrowingGraph
 from ergonaut_vectors.domain.kernels import NONE, Floats, Found, Graph, View
-from ergonaut_vectors.domain.schema import Ask, Batch, Deletes, Hit, Metric, Schema, Upserts
+from ergonaut_vectors.domain.schema import Ask, Batch, Deletes, Hit, Schema, Upserts
+from ergonaut_vectors.domain.space import Metric
 
 DEAD_MIN = 1024
 """Below this many dead slots the graph is never built anew: it would save little and happen often."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import chain
 
 import numpy as np
@@ -10,8 +9,9 @@ import numpy.typing as npt
 
 from ergonaut.errors import Refused
 from ergonaut.ids import NAME_RULE, is_name
-
-Floats = npt.NDArray[np.float32]
+from ergonaut_vectors.domain.indexes.port import Kind
+from ergonaut_vectors.domain.payload.fields import Field
+from ergonaut_vectors.domain.space import Element, Floats, Metric, Space
 
 DIMENSION_MAX = 4096
 BATCH_MAX = 1024
@@ -33,27 +33,57 @@ CANDIDATES_DEFAULT = 64
 LINKS_DEFAULT = 16
 CANDIDATES_BUILD_DEFAULT = 100
 
+RECALL_DEFAULT = 0.95
+SHARDS_MAX = 1024
+REPLICAS_MAX = 3
+"""Of three, one may be lost while another is mended; more only cost."""
 
-class Metric(StrEnum):
-    """What "near" means."""
 
-    L2 = "l2"
-    COSINE = "cosine"
-    INNER_PRODUCT = "inner-product"
+@dataclass(frozen=True, slots=True)
+class IndexWish:
+    """Which index a collection should have; the one part of a schema that may change."""
+
+    kind: Kind | None = None
+    """None leaves the choice to size, dimension and recall, again whenever the collection has grown."""
+    recall: float = RECALL_DEFAULT
+    """Of the ten nearest, the part that a search of no told effort should find."""
+    small: bool = False
+    """Rather little memory than speed."""
+
+    def check(self) -> None:
+        """Raise Refused unless every part is within its bounds."""
+        if not 0.5 <= self.recall <= 1:
+            raise Refused(f"is {self.recall:g}, but must be 0.5 to 1", field="collection.index.recall")
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a collection is; fixed when it is made."""
+    """What a collection is; fixed when it is made, but for the index that is wished for."""
 
     name: str
     dimension: int
     metric: Metric = Metric.L2
     links: int = LINKS_DEFAULT
     candidates_build: int = CANDIDATES_BUILD_DEFAULT
+    element: Element = Element.FLOAT32
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    """Of payloads, as declared."""
+    index: IndexWish = field(default_factory=IndexWish)
+    shards: int = 1
+    replicas: int = 1
+
+    @property
+    def space(self) -> Space:
+        """What its vectors are."""
+        return Space(self.dimension, self.metric, self.element)
 
     def check(self) -> None:
         """Raise Refused unless every part is within its bounds."""
+        if (self.metric is Metric.HAMMING) != (self.element is Element.BINARY):
+            raise Refused("hamming and binary go together, and with nothing else", field="collection.metric")
+        self.index.check()
+        _check_within(self.shards, 1, SHARDS_MAX, "collection.shards")
+        _check_within(self.replicas, 1, REPLICAS_MAX, "collection.replicas")
         if not is_name(self.name):
             raise Refused(f"{self.name!r} cannot name a collection; it must be {NAME_RULE}", field="collection.name")
         _check_within(self.dimension, 1, DIMENSION_MAX, "collection.dimension")
