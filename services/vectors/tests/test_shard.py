@@ -1,6 +1,8 @@
 """A shard: that every state agrees with a dictionary searched exactly, through seals, merges, restarts, and for many threads."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -252,3 +254,32 @@ class Writes(RuleBasedStateMachine):
 
 Writes.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 TestWrites = Writes.TestCase
+
+
+def test_readers_beside_the_writer_and_its_work_see_whole_batches_only() -> None:
+    """Each batch moves all 64 ids to a new place and labels them with its number; a mixture would show two labels."""
+    shard, torn, ended = Shard(SPACE, policy=Policy(head_rows_max=256, merged_together=3)), [], threading.Event()
+    names, places = [str(i) for i in range(64)], np.random.default_rng(8).normal(size=(64, 4)).astype(np.float32)
+    shard.apply(written(names, places, *[{"batch": 1}] * 64), 1)
+
+    def read() -> None:
+        while not ended.is_set():
+            view = shard.view
+            hits = view.search(places[:1], Question(100))[0]
+            labels = {view.payload(hit.place)["batch"] for hit in hits}
+            stored = [each for each in view.get(names) if each]
+            filtered = view.counted(OneOf("batch", (view.position,)))
+            if len(hits) != 64 or labels != {view.position} or filtered != 64:
+                torn.append((len(hits), labels, view.position, filtered))
+            if {each.sequence for each in stored} != {view.position} or len(stored) != 64:
+                torn.append(stored)
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(read) for _ in range(2)]
+        for position in range(2, 200):
+            shard.apply(written(names, places + position / 100, *[{"batch": position}] * 64), position)
+            finish(shard)
+        ended.set()
+        for reader in readers:
+            reader.result()
+    assert torn == []

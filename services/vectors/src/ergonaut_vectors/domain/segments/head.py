@@ -3,23 +3,24 @@
 Arrays grow by doubling into new ones, and what a view was given never changes: rows behind its count are not its business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
 from ergonaut_vectors.domain.indexes.port import Asked, Found
-from ergonaut_vectors.domain.payload.columns import Readable
-from ergonaut_vectors.domain.payload.fields import Fields, Payload
+from ergonaut_vectors.domain.payload.columns import Readable, Texts, Values
+from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.segments import ids
 from ergonaut_vectors.domain.segments.exact import exactly
 from ergonaut_vectors.domain.segments.segment import Sequences
 from ergonaut_vectors.domain.space import Rows, Space
 
-CAPACITY_FIRST = 16
-"""Rows of a new head: a tenant with a hundred tiny collections should not pay for big ones."""
+NO_SEQUENCES: Sequences = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +29,20 @@ class HeadRows:
 
     space: Space
     count: int
-    rows: Rows
     table: IdTable
-    sequences: Sequences
     columns: Readable
+    arrays: tuple[Rows, Sequences]
+    """Vectors and sequences, with room behind the last row."""
+
+    @property
+    def rows(self) -> Rows:
+        """The vectors, prepared."""
+        return self.arrays[0][: self.count]
+
+    @property
+    def sequences(self) -> Sequences:
+        """The position of the message that wrote each row."""
+        return self.arrays[1][: self.count]
 
     def search(self, queries: Rows, asked: Asked) -> Found:
         """The nearest allowed rows."""
@@ -42,15 +53,47 @@ class HeadRows:
         return exactly(self.space, self.rows, queries, asked)
 
 
+class NoPayloads:
+    """Columns of rows that came without anything: a head that has no payloads at all keeps none."""
+
+    __slots__ = ("fields", "whole")
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = fields
+        self.whole = True
+
+    def types(self, name: str) -> Sequence[FieldType]:  # noqa: ARG002
+        return ()
+
+    def names(self) -> Iterable[str]:
+        return ()
+
+    def values(self, name: str, kind: FieldType, count: int) -> Values | None:  # noqa: ARG002
+        return None
+
+    def texts(self, name: str, count: int) -> Texts | None:  # noqa: ARG002
+        return None
+
+    def document(self, row: int) -> bytes:  # noqa: ARG002
+        return b""
+
+    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+        return [b""] * len(rows)
+
+    def payload(self, row: int) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+
 class Head:
     """Appends rows; `taken` gives those there are."""
+
+    __slots__ = ("_arrays", "_columns", "_ids", "_space")
 
     def __init__(self, space: Space, fields: Fields) -> None:
         self._space = space
         self._ids = ids.GrowingIds()
-        self._rows: Rows = np.empty((0, space.width), space.dtype)
-        self._sequences: Sequences = np.empty(0, np.int64)
-        self._columns = GrowingColumns(fields)
+        self._arrays: tuple[Rows, Sequences] = (np.empty((0, space.width), space.dtype), NO_SEQUENCES)
+        self._columns: GrowingColumns | NoPayloads = NoPayloads(fields)
 
     @property
     def count(self) -> int:
@@ -60,21 +103,24 @@ class Head:
     def append(self, names: ids.Asked, rows: Rows, payloads: Sequence[Payload], position: int) -> None:
         """Add prepared rows, written by the message at this position."""
         first, after = self.count, self.count + len(rows)
-        if after > len(self._sequences):
-            self._grow(first, max(CAPACITY_FIRST, after, 2 * len(self._sequences)))
-        self._rows[first:after] = rows
-        self._sequences[first:after] = position
-        self._columns.append(payloads)
+        if after > len(self._arrays[1]):
+            self._grow(first, max(after, 2 * first))
+        vectors, sequences = self._arrays
+        vectors[first:after] = rows
+        sequences[first:after] = position
+        if any(payloads) and isinstance(self._columns, NoPayloads):
+            self._columns = GrowingColumns(self._columns.fields)
+            self._columns.append([{}] * first)
+        if isinstance(self._columns, GrowingColumns):
+            self._columns.append(payloads)
         self._ids.append(names)
 
     def taken(self) -> HeadRows:
         """The rows there are now."""
-        count = self.count
-        return HeadRows(self._space, count, self._rows[:count], self._ids.table, self._sequences[:count], self._columns)
+        return HeadRows(self._space, self.count, self._ids.table, self._columns, self._arrays)
 
     def _grow(self, used: int, capacity: int) -> None:
         rows = np.empty((capacity, self._space.width), self._space.dtype)
-        rows[:used] = self._rows[:used]
         sequences = np.empty(capacity, np.int64)
-        sequences[:used] = self._sequences[:used]
-        self._rows, self._sequences = rows, sequences
+        rows[:used], sequences[:used] = self._arrays[0][:used], self._arrays[1][:used]
+        self._arrays = (rows, sequences)

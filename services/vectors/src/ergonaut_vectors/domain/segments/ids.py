@@ -17,9 +17,15 @@ from ergonaut_vectors.domain.compute.cpu.id_table import (
 )
 from ergonaut_vectors.domain.space import Words
 
-ENTRIES_MIN = 16
-FILLED_MAX = 0.75
+TABLE_MIN = 128
+"""Fewer ids have no table: all are compared, which takes no longer than a look-up in Python, and most tenants are small."""
+
+FILLED_MAX = 0.8
 """The part of a table's entries that may be in use; beyond, looking for what is not there takes many steps."""
+
+NO_ENTRIES = np.empty(0, np.uint64)
+NO_IDS = IdTable(np.empty(0, np.uint8), np.zeros(1, np.int64), NO_ENTRIES)
+"""What every new head has in common, so that a tenant with a hundred tiny collections pays for none of it; never written to."""
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -47,7 +53,7 @@ def asked(ids: Sequence[str]) -> Asked:
     np.cumsum([len(name) for name in encoded], out=offsets[1:])
     # One byte too many, for an array of none cannot be made of a buffer.
     blob = np.frombuffer(bytearray(b"".join(encoded) + b"\0"), np.uint8)[:-1]
-    return Asked(IdTable(blob, offsets, _no_entries()), hashed(blob, offsets, len(ids)))
+    return Asked(IdTable(blob, offsets, NO_ENTRIES), hashed(blob, offsets, len(ids)))
 
 
 def hashed(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], count: int) -> Hashes:
@@ -60,13 +66,16 @@ def hashed(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], count: i
 def table_of(ids: Asked) -> IdTable:
     """A table that finds the rows that have these ids, in their order."""
     entries = np.zeros(entries_for(len(ids.hashes)), np.uint64)
-    insert_rows(entries, ids.hashes, 0)
+    if len(entries):
+        insert_rows(entries, ids.hashes, 0)
     return IdTable(ids.table.blob, ids.table.offsets, entries)
 
 
 def entries_for(count: int) -> int:
-    """How many entries a table of this many ids has: a power of two, of which at most `FILLED_MAX` are filled."""
-    entries = ENTRIES_MIN
+    """How many entries a table of this many ids has: a power of two, of which at most `FILLED_MAX` are filled; or none."""
+    if count < TABLE_MIN:
+        return 0
+    entries = TABLE_MIN
     while count > entries * FILLED_MAX:
         entries *= 2
     return entries
@@ -91,7 +100,7 @@ def gathered(parts: Sequence[tuple[IdTable, RowNumbers]]) -> Asked:
     lengths = [np.diff(piece.table.offsets) for piece in pieces]
     offsets = np.zeros(1 + sum(map(len, lengths)), np.int64)
     np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]), out=offsets[1:])
-    return Asked(IdTable(blob, offsets, _no_entries()), hashed(blob, offsets, len(offsets) - 1))
+    return Asked(IdTable(blob, offsets, NO_ENTRIES), hashed(blob, offsets, len(offsets) - 1))
 
 
 class Digest(NamedTuple):
@@ -113,9 +122,11 @@ class Digest(NamedTuple):
 class GrowingIds:
     """The ids of a head: one writer appends, any thread uses the table that its view was given."""
 
+    __slots__ = ("count", "table")
+
     def __init__(self) -> None:
         self.count = 0
-        self.table = IdTable(np.empty(0, np.uint8), np.zeros(1, np.int64), _no_entries())
+        self.table = NO_IDS
 
     def append(self, ids: Asked) -> None:
         """Add these ids as the next rows."""
@@ -126,10 +137,10 @@ class GrowingIds:
         blob[used:bytes_after] = ids.table.blob
         offsets[self.count : after + 1] = used + ids.table.offsets
         entries = self.table.entries
-        if after > len(entries) * FILLED_MAX:
+        if entries_for(after) > len(entries):
             entries = np.zeros(entries_for(after), np.uint64)
             insert_rows(entries, hashed(blob, offsets, after), 0)
-        else:
+        elif len(entries):
             insert_rows(entries, ids.hashes, self.count)
         self.table = IdTable(blob, offsets, entries)
         self.count = after
@@ -142,7 +153,3 @@ def _grown(array: npt.NDArray[_Number], used: int, needed: int) -> npt.NDArray[_
     grown = np.zeros(max(needed, 2 * len(array)), array.dtype)
     grown[:used] = array[:used]
     return grown
-
-
-def _no_entries() -> npt.NDArray[np.uint64]:
-    return np.zeros(ENTRIES_MIN, np.uint64)

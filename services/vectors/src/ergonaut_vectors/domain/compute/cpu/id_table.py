@@ -40,6 +40,7 @@ class IdTable(NamedTuple):
     """The ids as UTF-8, one behind the other."""
     offsets: npt.NDArray[np.int64]  # [rows + 1] or longer
     entries: npt.NDArray[np.uint64]  # [a power of two]; 0 or the upper half of an id's hash beside its row plus one
+    """Of length 0 where the rows are so few that all are compared."""
 
 
 def _kernel(function: _Function) -> _Function:
@@ -88,26 +89,31 @@ def _same(table: IdTable, row: Any, asked: IdTable, at: int) -> bool:
 
 
 @_kernel
-def find_rows(table: IdTable, live: Words, asked: IdTable, hashes: Hashes, found: RowNumbers) -> int:
-    """For each id asked for the living row that has it, or NONE; gives how many were found. `asked` needs no entries."""
+def _lives(live: Words, row: Any) -> bool:
+    return bool(row >> 6 < live.shape[0] and (live[row >> 6] >> (np.uint64(row) & _WORD_LAST)) & _ONE != _NOTHING)
+
+
+@_kernel
+def find_rows(table: IdTable, live: Words, asked: IdTable, hashes: Hashes, found: RowNumbers) -> None:
+    """For each id asked for the living row that has it, or NONE. `asked` needs no entries, nor does a table of a few rows."""
     last = np.uint64(table.entries.shape[0] - 1)
-    count = 0
     for i in range(hashes.shape[0]):
         found[i] = NONE
+        if table.entries.shape[0] == 0:
+            for each in range(min(table.offsets.shape[0] - 1, live.shape[0] << 6)):
+                if _lives(live, each) and _same(table, each, asked, i):
+                    found[i] = each
+                    break
+            continue
         at = hashes[i] & last
         while table.entries[at] != _NOTHING:
             entry = table.entries[at]
             if entry >> np.uint64(32) == hashes[i] >> np.uint64(32):
                 row = np.int64(entry & _LOW) - 1
-                lives = (
-                    row >> 6 < live.shape[0] and (live[row >> 6] >> (np.uint64(row) & _WORD_LAST)) & _ONE != _NOTHING
-                )
-                if lives and _same(table, row, asked, i):
+                if _lives(live, row) and _same(table, row, asked, i):
                     found[i] = row
-                    count += 1
                     break
             at = (at + _ONE) & last
-    return count
 
 
 @_kernel
