@@ -144,11 +144,11 @@ class GrowingColumns:
         found: dict[tuple[str, FieldType], tuple[list[int], list[Any]]] = {}
         for row, payload in enumerate(payloads, self.count):
             for name, kind, value in leaves_of(payload, self.fields) if payload else ():
-                column = found.get((name, kind))
-                if column is None:
-                    column = found[name, kind] = ([], [])
-                column[0].append(row)
-                column[1].append(value)
+                entries = found.get((name, kind))
+                if entries is None:
+                    entries = found[name, kind] = ([], [])
+                entries[0].append(row)
+                entries[1].append(value)
         for document in map(encoded, payloads) if documents is None else documents:
             self._documents += document
             self._offsets.append(len(self._documents))
