@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut.errors import Broken
-from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
+from ergonaut_vectors.adapters.segment_files import MANIFEST, READ_BYTES_MAX, SegmentFiles
 from ergonaut_vectors.domain.segments import layout
 from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.view import Question
@@ -64,6 +64,50 @@ def test_a_new_folder_has_no_state_and_sweeping_leaves_what_counts(tmp_path: Pat
     files.sweep()
     assert not stray.exists()
     assert files.load() is not None
+
+
+def test_what_a_new_state_does_not_need_is_removed_once_nobody_holds_it(tmp_path: Path) -> None:
+    files = SegmentFiles(tmp_path)
+    shard = filled(files)
+    with files.held() as manifest:
+        assert manifest is not None
+        shard.apply(Deletes([f"1-{i}" for i in range(20)]), 5)
+        sealed(shard, files)
+        work = shard.plan_work()
+        assert work is not None
+        assert shard.install(files.kept(done(work)))
+        sealed(shard, files)
+        saved = files.save(shard.checkpoint(), b"later")
+        assert set(saved.segments) < set(manifest.segments)
+        assert all(files.path(name).exists() for name in manifest.segments)
+    assert {path.stem for path in tmp_path.iterdir()} == {MANIFEST, *saved.segments}
+
+
+def test_a_process_that_dies_before_its_manifest_leaves_the_state_before(tmp_path: Path) -> None:
+    files = SegmentFiles(tmp_path)
+    shard = filled(files)
+    before = {path.name for path in tmp_path.iterdir()}
+    shard.apply(Upserts(["new"], np.ones((1, 8), np.float32)), 5)
+    sealed(shard, files)
+    (tmp_path / f"{MANIFEST}.unfinished").write_bytes(b"half of a manifest")
+    again = SegmentFiles(tmp_path)
+    again.sweep()
+    checkpoint = again.load()
+    assert checkpoint is not None
+    assert checkpoint.view.position == 4
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_large_segment_is_mapped_and_found_as_a_small_one(tmp_path: Path) -> None:
+    shard, files = Shard(SPACE), SegmentFiles(tmp_path)
+    rows = np.random.default_rng(5).normal(size=(40_000, 8)).astype(np.float32)
+    shard.apply(Upserts([str(i) for i in range(len(rows))], rows), 1)
+    sealed(shard, files)
+    files.save(shard.checkpoint(), b"")
+    assert files.path("00000000").stat().st_size > READ_BYTES_MAX
+    checkpoint = SegmentFiles(tmp_path).load()
+    assert checkpoint is not None
+    assert [hits[0].id for hits in checkpoint.view.search(rows[[7, 39_999]], Question(1))] == ["7", "39999"]
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,21 @@ A segment is written whole before a manifest names it; a manifest takes the plac
 moment a process dies at, the folder holds one state that is whole, and perhaps files that nobody needs, which `sweep` removes.
 """
 
+import contextlib
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ergonaut.errors import Broken, Unavailable
-from ergonaut_vectors.domain.segments.layout import Contents, opened, pieces, verify
+from ergonaut_vectors.domain.segments.layout import ALIGNMENT, Contents, opened, pieces, verify
 from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Checkpoint
@@ -22,6 +26,9 @@ from ergonaut_vectors.domain.segments.work import Done
 from ergonaut_vectors.domain.space import Space
 
 MANIFEST = "manifest"
+READ_BYTES_MAX = 1024 * 1024
+"""Files up to this size are read, not mapped: a mapped one costs an open file and a page table, and tenants are many."""
+
 _SEGMENT, _UNFINISHED = ".segment", ".unfinished"
 
 
@@ -31,6 +38,9 @@ class SegmentFiles:
     def __init__(self, folder: Path, *, verified: bool = True) -> None:
         self._folder = folder
         self._verified = verified
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._outdated: set[str] = set()
 
     def kept(self, result: Done) -> Done:
         """The result with its segment on disk and mapped from there. Blocks; for the thread that did the work."""
@@ -44,10 +54,26 @@ class SegmentFiles:
         return self._segment(segment.name, space, verified=False)
 
     def save(self, checkpoint: Checkpoint, mark: bytes) -> Manifest:
-        """Let this be what the next start comes back to; it is on disk when this returns."""
+        """Let this be what the next start comes back to; it is on disk when this returns. What it replaces is removed."""
+        before = self.manifest()
         manifest = Manifest.of(checkpoint, mark)
         self._write(MANIFEST, manifest.about, manifest.arrays)
+        with self._lock:
+            self._outdated |= set(before.segments if before else ()) - set(manifest.segments)
+            self._remove_outdated()
         return manifest
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Manifest | None]:
+        """What was saved last; none of its files is removed while the block runs, as a copy to elsewhere needs it."""
+        with self._lock:
+            self._holders += 1
+        try:
+            yield self.manifest()
+        finally:
+            with self._lock:
+                self._holders -= 1
+                self._remove_outdated()
 
     def manifest(self) -> Manifest | None:
         """What was saved last; None in a new folder. Broken where it cannot be read."""
@@ -68,10 +94,10 @@ class SegmentFiles:
             path = self.path(name)
             verify(_map(path), str(path))
 
-    def sweep(self, keep: Iterable[str] = ()) -> None:
-        """Remove files that neither the manifest nor `keep` names; readers of mapped ones are not disturbed."""
+    def sweep(self) -> None:
+        """Remove what a process left behind that died; for a start, before there is any work that writes."""
         manifest = self.manifest()
-        wanted = {name + _SEGMENT for name in (*(manifest.segments if manifest else ()), *keep)} | {MANIFEST}
+        wanted = {name + _SEGMENT for name in (manifest.segments if manifest else ())} | {MANIFEST}
         if self._folder.exists():
             for path in self._folder.iterdir():
                 if path.name not in wanted:
@@ -80,6 +106,13 @@ class SegmentFiles:
     def path(self, name: str) -> Path:
         """Where a segment's file is."""
         return self._folder / (name + _SEGMENT)
+
+    def _remove_outdated(self) -> None:
+        """Unless somebody holds them. Readers that have them mapped are not disturbed."""
+        if not self._holders:
+            for name in self._outdated:
+                self.path(name).unlink(missing_ok=True)
+            self._outdated.clear()
 
     def _segment(self, name: str, space: Space, *, verified: bool) -> Segment:
         contents = _mapped(self.path(name), verified=verified)
@@ -108,13 +141,25 @@ def _map(path: Path) -> memoryview:
     """The file in memory: private pages, so that arrays over it are of the type that kernels are compiled for."""
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
                 raise Broken(f"{path} is empty and was cut off")
+            if size <= READ_BYTES_MAX:
+                return _read(file, size)
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except FileNotFoundError as error:
         raise Broken(f"{path} is missing, though it was written") from error
     except OSError as error:
         raise Unavailable(f"{path} could not be read: {error}") from error
+
+
+def _read(file: BufferedReader, size: int) -> memoryview:
+    """The bytes of a file, beginning at a cache line as a mapped one does."""
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    place = memoryview(room)[first : first + size]  # type: ignore[arg-type]
+    taken = file.readinto(place)
+    return place[:taken]
 
 
 def _sync_folder(folder: Path) -> None:

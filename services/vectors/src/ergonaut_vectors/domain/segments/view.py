@@ -123,7 +123,7 @@ class View:
             return [[] for _ in queries]
         if len(found) == 1:
             part, rows, distances = found[0]
-            return [self._hits(np.full(len(row), part), row, far) for row, far in zip(rows, distances, strict=True)]
+            return [self._hits_of(part, row.tolist(), far.tolist()) for row, far in zip(rows, distances, strict=True)]
         rows = np.concatenate([each.rows for each in found], axis=1)
         distances = np.concatenate([each.distances for each in found], axis=1)
         parts = np.repeat([each.part for each in found], [each.rows.shape[1] for each in found])
@@ -190,6 +190,15 @@ class View:
         asked = Asked(min(question.limit, count), question.effort, allowed, count)
         search = part.store.search_exactly if question.exact else part.store.search
         return _Found(at, *search(queries, asked))
+
+    def _hits_of(self, part: int, rows: list[int], distances: list[float]) -> list[Hit]:
+        """Hits of one part alone, as most searches have them."""
+        if NONE in rows:
+            rows = rows[: rows.index(NONE)]
+        names = ids.ids_at(self.parts[part].store.table, rows)
+        return [
+            Hit(name, far, Place(part, row)) for name, far, row in zip(names, distances[: len(rows)], rows, strict=True)
+        ]
 
     def _hits(self, parts: npt.NDArray[Any], rows: npt.NDArray[Any], distances: Floats) -> list[Hit]:
         triples = zip(parts.tolist(), rows.tolist(), distances.tolist(), strict=True)
