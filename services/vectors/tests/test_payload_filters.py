@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from ergonaut.errors import Refused
 from ergonaut_vectors.domain.payload import bits
+from ergonaut_vectors.domain.payload.columns import COLUMNS_MAX
 from ergonaut_vectors.domain.payload.fields import Field, FieldType
 from ergonaut_vectors.domain.payload.filters import parsed
-from ergonaut_vectors.domain.payload.growing import COLUMNS_MAX, GrowingColumns
-from ergonaut_vectors.domain.payload.making import columns_of
+from ergonaut_vectors.domain.payload.growing import GrowingColumns
+from ergonaut_vectors.domain.payload.making import columns_of, joined
 from ergonaut_vectors.domain.payload.matching import matching
 from ergonaut_vectors.domain.payload.plain import matches
 
@@ -105,6 +106,20 @@ def test_fields_beyond_the_most_that_have_columns_are_found_all_the_same() -> No
     crowd = {f"crowd-{number}": number for number in range(COLUMNS_MAX)}
     for told, expected in CASES[::3]:
         assert rows(told, [crowd, *PAYLOADS])[-len(expected) :] == [row + 1 for row in expected]
+
+
+def test_a_field_that_one_part_has_in_its_documents_alone_is_found_after_a_merge() -> None:
+    full = columns_of([{f"crowd-{number}": number for number in range(COLUMNS_MAX)}, {"price": 1, "crowd-0": 7}])
+    merged = joined([(full, np.arange(2)), (columns_of(PAYLOADS), np.arange(5))])
+    for told, expected in (({"field": "price", "eq": 1}, [1, 4]), ({"field": "crowd-0", "range": {"gt": 0}}, [1])):
+        assert bits.rows_of(matching(parsed(told), merged, 7), 7).tolist() == expected
+
+
+def test_parts_that_have_more_fields_together_than_have_columns_are_searched_in_full() -> None:
+    many = [columns_of([{f"{part}-{number}": number for number in range(200)}]) for part in "ab"]
+    merged = joined([(columns, np.arange(1)) for columns in many])
+    assert len(list(merged.names())) == COLUMNS_MAX
+    assert bits.rows_of(matching(parsed({"field": "b-199", "eq": 199}), merged, 2), 2).tolist() == [1]
 
 
 WRONG: list[tuple[Any, str]] = [

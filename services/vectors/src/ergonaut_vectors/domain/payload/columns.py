@@ -20,6 +20,10 @@ from ergonaut_vectors.domain.payload.terms import FrozenTerms, Terms
 Arrays = Mapping[str, npt.NDArray[Any]]
 Rows = npt.NDArray[np.int32]
 
+COLUMNS_MAX = 256
+"""Fields that have columns without being declared. Payloads whose names are data (ids, dates) would make one of each; beyond
+this many the rest stays in the documents, where filters find it, slowly."""
+
 VALUE_TYPES: dict[FieldType, "np.dtype[Any]"] = {
     FieldType.BOOLEAN: np.dtype(np.bool_),
     FieldType.INTEGER: np.dtype(np.int64),

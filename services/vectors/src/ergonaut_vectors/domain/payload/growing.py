@@ -13,16 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.payload.columns import VALUE_TYPES, Columns, Rows, Texts, Values
+from ergonaut_vectors.domain.payload.columns import COLUMNS_MAX, VALUE_TYPES, Columns, Rows, Texts, Values
 from ergonaut_vectors.domain.payload.documents import decoded, encoded
 from ergonaut_vectors.domain.payload.fields import Field, Fields, FieldType, Payload, leaves_of
 from ergonaut_vectors.domain.payload.joining import joined_alike
 from ergonaut_vectors.domain.payload.stems import stemmed
 from ergonaut_vectors.domain.payload.terms import GrowingTerms, Terms, words_of
-
-COLUMNS_MAX = 256
-"""Columns that are made of values nobody declared. Payloads whose names are data (ids, dates) would make one of each; beyond
-this many the rest stays in the documents, where filters find it, slowly."""
 
 _CAPACITY_FIRST = 16
 _COUNT_MAX = np.iinfo(np.uint16).max

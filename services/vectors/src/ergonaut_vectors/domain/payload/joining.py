@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.payload.columns import VALUE_TYPES, Columns, Readable, Texts, Values, directory_of
+from ergonaut_vectors.domain.payload.columns import (
+    COLUMNS_MAX,
+    VALUE_TYPES,
+    Columns,
+    Readable,
+    Texts,
+    Values,
+    directory_of,
+)
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType
 from ergonaut_vectors.domain.payload.terms import FrozenTerms, Terms
 
@@ -35,16 +43,29 @@ def joined_alike(parts: Sequence[tuple[Readable, RowNumbers]], fields: Fields) -
     placed = [_placed(columns, rows, int(first)) for (columns, rows), first in zip(parts, ends, strict=False)]
     arrays = _documents(parts)
     kinds: dict[str, list[FieldType]] = {}
-    for name in dict.fromkeys(name for part in placed for name in part.columns.names()):
+    names, whole = _names(parts, fields)
+    for name in names:
         for kind in FieldType:
             column = _joined(placed, name, kind, int(ends[-1]))
             if column:
                 kinds.setdefault(name, []).append(kind)
                 prefix = f"field_{len(kinds) - 1}_{kind}"
                 arrays |= {f"{prefix}_{part}": each for part, each in column.items()}
-    whole = all(columns.whole for columns, _ in parts)
     directory = directory_of(int(ends[-1]), fields, kinds, whole=whole)
     return Columns(arrays | {"directory": np.frombuffer(directory, np.uint8)})
+
+
+def _names(parts: Sequence[tuple[Readable, RowNumbers]], fields: Fields) -> tuple[list[str], bool]:
+    """The fields that get columns, and whether no others have values.
+
+    A field that a part has in its documents alone has no column here either: it would hold a part of the values for all of them.
+    """
+    names = list(dict.fromkeys(name for columns, _ in parts for name in columns.names()))
+    partly = [set(columns.names()) for columns, _ in parts if not columns.whole]
+    kept = [name for name in names if name in fields or all(name in known for known in partly)]
+    declared = [name for name in kept if name in fields]
+    kept = declared + [name for name in kept if name not in fields][:COLUMNS_MAX]
+    return kept, not partly and len(kept) == len(names)
 
 
 def _placed(columns: Readable, rows: RowNumbers, first: int) -> _Part:
