@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from ergonaut_vectors.adapters.segment_files import SegmentFiles
 from ergonaut_vectors.domain.payload.filters import Not, OneOf
-from ergonaut_vectors.domain.segments.shard import Shard
+from ergonaut_vectors.domain.segments.shard import Checkpoint, Shard
 from ergonaut_vectors.domain.segments.view import Cursor, Question, View
-from ergonaut_vectors.domain.segments.work import Policy, Work, done
+from ergonaut_vectors.domain.segments.work import Done, Policy, Work, done
 from ergonaut_vectors.domain.segments.writes import Changes, Deletes, Upserts
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
 SPACE = Space(4)
-SMALL = Policy(head_rows_max=4, merged_together=2, dead_fraction_max=0.3, replay_max=12)
+SMALL = Policy(head_rows_max=4, merged_together=2, dead_fraction_max=0.3, replay_max=12, tidied_head_rows_min=2)
 
 
 def written(names: Sequence[str], rows: Any, *payloads: dict[str, Any], space: Space = SPACE) -> Upserts:
@@ -36,8 +39,8 @@ def content(view: View) -> dict[str, tuple[bytes, dict[str, Any], int]]:
     }
 
 
-def finish(shard: Shard) -> None:
-    while work := shard.plan_work():
+def finish(shard: Shard, *, idle: bool = False) -> None:
+    while work := shard.plan_work(idle=idle):
         assert shard.install(done(work))
 
 
@@ -150,6 +153,31 @@ def test_a_scroll_gives_every_vector_once_in_the_order_of_writing() -> None:
         assert all_of_them is None or {each.id for each in seen} == set(all_of_them)
 
 
+def test_segments_become_one_while_nobody_writes_but_for_small_ones_beside_a_large_one() -> None:
+    policy = Policy(head_rows_max=100, merged_together=4, tidied_head_rows_min=10, tidied_ratio_max=8)
+    shard = Shard(SPACE, policy=policy)
+    for position, count in enumerate((100, 100, 60, 20), 1):
+        shard.apply(written([f"{position}-{i}" for i in range(count)], np.ones((count, 4))), position)
+        finish(shard)
+    assert [part.count for part in shard.view.parts] == [100, 100, 80]
+    finish(shard, idle=True)
+    assert [part.count for part in shard.view.parts] == [280]
+    shard.apply(written([f"5-{i}" for i in range(30)], np.ones((30, 4))), 5)
+    finish(shard, idle=True)
+    assert [part.count for part in shard.view.parts] == [280, 30]
+
+
+def test_as_many_segments_as_came_meanwhile_become_one() -> None:
+    shard = Shard(SPACE, policy=Policy(head_rows_max=4, merged_together=2, segment_rows_max=30))
+    for position in range(1, 9):
+        shard.apply(written([f"{position}-{i}" for i in range(4)], np.ones((4, 4))), position)
+        work = shard.plan_seal()
+        assert work is not None
+        assert shard.install(done(work))
+    finish(shard)
+    assert [part.count for part in shard.view.parts] == [28, 4]
+
+
 @pytest.mark.parametrize(
     ("space", "rows"),
     [
@@ -203,9 +231,9 @@ class Writes(RuleBasedStateMachine):
             self.truth[name] = row, (before | payload if merged else payload)
         self._apply(Changes(sorted(names), [payload] * len(names), merged))
 
-    @rule()
-    def plan(self) -> None:
-        while work := self.shard.plan_work():
+    @rule(idle=st.booleans())
+    def plan(self, idle: bool) -> None:
+        while work := self.shard.plan_work(idle=idle):
             self.under_way.append(work)
 
     @precondition(lambda self: self.under_way)
@@ -215,12 +243,18 @@ class Writes(RuleBasedStateMachine):
         if fails:
             self.shard.abandon(work)
         else:
-            assert self.shard.install(done(work))
+            assert self.shard.install(self.kept(done(work)))
+
+    def kept(self, result: Done) -> Done:
+        return result
+
+    def reopened(self) -> Checkpoint:
+        return self.shard.checkpoint()
 
     @rule()
     def restart(self) -> None:
         digest, self.under_way = self.shard.view.digest, []
-        self.shard = Shard.open(SPACE, None, self.shard.checkpoint(), SMALL)
+        self.shard = Shard.open(SPACE, None, self.reopened(), SMALL)
         for position in range(self.shard.position, len(self.log)):
             self.shard.apply(self.log[position], position + 1)
         assert self.shard.view.digest == digest
@@ -254,6 +288,35 @@ class Writes(RuleBasedStateMachine):
 
 Writes.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 TestWrites = Writes.TestCase
+
+
+class WritesInFiles(Writes):
+    """The same with every segment mapped from its file, and restarts from what was saved before the process died."""
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        self.folder = TemporaryDirectory()
+        self.files = SegmentFiles(Path(self.folder.name))
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    def kept(self, result: Done) -> Done:
+        return self.files.kept(result)
+
+    @rule()
+    def save(self) -> None:
+        self.files.save(self.shard.checkpoint(), b"mark")
+
+    def reopened(self) -> Checkpoint:
+        self.files = SegmentFiles(Path(self.folder.name))
+        self.files.sweep()
+        return self.files.load() or Shard(SPACE).checkpoint()
+
+
+WritesInFiles.TestCase.settings = settings(max_examples=15, stateful_step_count=40, deadline=None, derandomize=True)
+TestWritesInFiles = WritesInFiles.TestCase
 
 
 def test_readers_beside_the_writer_and_its_work_see_whole_batches_only() -> None:

@@ -1,6 +1,7 @@
 """Decides which work is due on a shard's segments, from what they are like. Used by the shard's writer, after each message."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
@@ -26,13 +27,27 @@ def parts_to_merge(policy: Policy, view: View) -> Sequence[Part]:
     for part in segments:
         if part.store.count - part.count > policy.dead_fraction_max * part.store.count:
             return [part]
-    tiers: dict[int, list[Part]] = {}
+    tiers = Counter(_tier(policy, part.count) for part in segments)
+    crowded = [tier for tier, times in tiers.items() if times >= policy.merged_together]
+    if not crowded:
+        return ()
+    # Those that are smaller go with them, and all that came while another merge was under way: each row is moved less often.
+    return _fitting(policy, [part for part in segments if _tier(policy, part.count) <= min(crowded)])
+
+
+def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
+    """The segments that are to become one while nobody writes, so that fewer have to be searched; none where it would not pay.
+
+    The small ones are merged, and each larger one too for which they are worth the building: an eighth of it or more.
+    """
+    segments = [part for part in view.parts if isinstance(part.store, Segment)]
+    segments.sort(key=lambda part: part.count)
+    together, rows = 0, 0
     for part in segments:
-        mates = tiers.setdefault(_tier(policy, part.count), [])
-        mates.append(part)
-        if len(mates) == policy.merged_together and sum(mate.count for mate in mates) <= policy.segment_rows_max:
-            return mates
-    return []
+        if together >= 1 and part.count > policy.tidied_ratio_max * rows:
+            break
+        together, rows = together + 1, rows + part.count
+    return _fitting(policy, segments[:together]) if together > 1 else ()
 
 
 def plan_for(*_: Policy | Space | int) -> Plan:
@@ -43,3 +58,15 @@ def plan_for(*_: Policy | Space | int) -> Plan:
 def _tier(policy: Policy, rows: int) -> int:
     """Segments of one tier are of about one size; those no larger than a head are all in the first."""
     return max(0, math.floor(math.log(max(rows, 1) / policy.head_rows_max, policy.merged_together) + 0.5))
+
+
+def _fitting(policy: Policy, parts: Sequence[Part]) -> Sequence[Part]:
+    """Of these, the smallest that one segment may hold; none where that is not even two."""
+    chosen: list[Part] = []
+    rows = 0
+    for part in sorted(parts, key=lambda part: part.count):
+        rows += part.count
+        if rows > policy.segment_rows_max:
+            break
+        chosen.append(part)
+    return chosen if len(chosen) > 1 else ()

@@ -5,7 +5,7 @@ Whoever follows the log is the writer, and calls these, one at a time:
     shard = Shard(space, fields)            # or Shard.open(space, fields, checkpoint), see adapters/segment_files.py
     shard.apply(write, position, mark)      # all of a message or nothing is seen; False where it was applied before
     shard.pass_over(position, mark)         # a message that changes nothing
-    work = shard.plan_work()                # None, or work that is due; ask again until None, each kind is under way once
+    work = shard.plan_work(idle=False)      # None, or work that is due; ask again until None, each kind is under way once
     shard.install(result)                   # short; or shard.abandon(work), after which it is planned again
     shard.checkpoint()                      # the newest state that is in segments alone, ready to be written down
 
@@ -126,14 +126,21 @@ class Shard:
         """The newest state that is in segments alone."""
         return Checkpoint(self._durable, self._serial)
 
-    def plan_work(self) -> Work | None:
-        """Work that is due and not under way; none of a kind of which some is under way already. For the one writer."""
+    def plan_work(self, *, idle: bool = False) -> Work | None:
+        """Work that is due and not under way; none of a kind of which some is under way already. For the one writer.
+
+        With `idle`, told where nothing was written for a while, also what makes searches faster: a head of some size is sealed,
+        and segments that need not be apart become one.
+        """
         if Job.SEAL not in self._under_way and planning.seal_due(self.policy, self.view, self._durable):
             work = self.plan_seal()
             if work is not None:
                 return work
         if Job.MERGE not in self._under_way:
-            return self._plan_merge()
+            work = self._plan_merge()
+            if work is None and idle and Job.SEAL not in self._under_way:
+                return self._plan_tidying()
+            return work
         return None
 
     def plan_seal(self) -> Work | None:
@@ -178,6 +185,12 @@ class Shard:
         if planning.parts_to_merge(self.policy, self.view) and self._durable.position < self.view.position:
             return self.plan_seal()
         return None
+
+    def _plan_tidying(self) -> Work | None:
+        if self._head.count >= self.policy.tidied_head_rows_min:
+            return self.plan_seal()
+        parts = planning.parts_to_tidy(self.policy, self._durable)
+        return self._planned(Job.MERGE, parts) if parts else None
 
     def _planned(self, job: Job, parts: Sequence[Part]) -> Work:
         rows = sum(part.count for part in parts)

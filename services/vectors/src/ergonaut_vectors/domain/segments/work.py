@@ -25,8 +25,12 @@ class Policy:
     """The same in bytes of vectors."""
     replay_max: int = 20_000
     """Messages that a restart may have to replay; a head is sealed for their sake however small it is."""
-    merged_together: int = 8
-    """Segments of about one size before they become one; fewer means more writing, more means slower searches."""
+    merged_together: int = 4
+    """Segments of about one size before they become one; fewer means more building, more means slower searches."""
+    tidied_ratio_max: int = 8
+    """How much larger than all smaller ones together a segment may be to be built anew with them while nobody writes."""
+    tidied_head_rows_min: int = 1024
+    """Rows of a head that are worth a segment while nobody writes; fewer are searched and replayed as fast."""
     segment_rows_max: int = 2_000_000
     """Rows that are merged into one segment; a larger one takes too long to build again."""
     dead_fraction_max: float = 0.2
