@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.payload.columns import Columns
-from ergonaut_vectors.domain.payload.fields import Field, FieldType
+from ergonaut_vectors.domain.payload.columns import Columns, Readable
+from ergonaut_vectors.domain.payload.fields import Field, Fields, FieldType
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.payload.making import columns_of, joined
-from ergonaut_vectors.domain.payload.ranking import best, combined, query_words, scores_of, statistics_of
+from ergonaut_vectors.domain.payload.ranking import Statistics, best, combined, query_words, scores_of, statistics_of
 from ergonaut_vectors.domain.payload.terms import words_of
 
 TEXT = {"body": Field(FieldType.TEXT)}
@@ -18,19 +18,24 @@ QUERIES = ["word1 word2 word30", "word7", "word0 word0 absent", "WORD3, word4!"]
 
 def texts(count: int, *, seed: int) -> list[str]:
     random = np.random.default_rng(seed)
-    return [" ".join(f"word{number}" for number in random.zipf(1.4, random.integers(1, 30)) % 50) for _ in range(count)]
+    return [" ".join(f"word{number}" for number in random.zipf(1.4, random.integers(1, 50)) % 50) for _ in range(count)]
 
 
 def column(bodies: list[str]) -> Columns:
     return columns_of([{"body": body} for body in bodies], TEXT)
 
 
+@pytest.mark.parametrize("fields", [TEXT, {}], ids=["declared", "not"])
 @pytest.mark.parametrize("query", QUERIES)
-def test_scores_over_several_parts_are_those_of_bm25s_over_all(query: str) -> None:
+def test_scores_over_several_parts_are_those_of_bm25s_over_all(query: str, fields: Fields) -> None:
+    """Strings that nobody declared are keywords or texts, by their length, and rank all the same."""
     bodies, words = texts(300, seed=1), query_words(query)
-    head = GrowingColumns(TEXT)
+    head = GrowingColumns(fields)
     head.append([{"body": body} for body in bodies[200:]])
-    parts = [column(bodies[:50]), column(bodies[50:200]), head]
+    parts: list[Readable] = [
+        columns_of([{"body": body} for body in part], fields) for part in (bodies[:50], bodies[50:200])
+    ]
+    parts.append(head)
     known = combined(statistics_of(part, "body", words, part.count) for part in parts)
     scores = np.concatenate([scores_of(part, "body", words, known, part.count) for part in parts])
 
@@ -65,6 +70,16 @@ def test_texts_rank_the_same_after_a_merge() -> None:
     assert known == statistics_of(merged, "body", words, 60)
     scores = [scores_of(part, "body", words, known, part.count) for part in (one, other)]
     assert np.concatenate(scores).tolist() == scores_of(merged, "body", words, known, 60).tolist()
+
+
+def test_a_row_with_several_strings_is_one_text() -> None:
+    long = "word1 " * 60
+    columns = columns_of([{"body": ["word1 word2", "word2", long]}, {"body": "word2"}])
+    known = statistics_of(columns, "body", ("word1", "word2"), 2)
+    assert known == Statistics(2, 64, {"word1": 1, "word2": 2})
+    joined_up = column([long + "word1 word2 word2", "word2"])
+    expected = scores_of(joined_up, "body", ("word1", "word2"), known, 2)
+    np.testing.assert_allclose(scores_of(columns, "body", ("word1", "word2"), known, 2), expected)
 
 
 def test_a_field_without_texts_ranks_nothing() -> None:

@@ -6,8 +6,9 @@ kept by word instead: for each word the rows that have it, and how often.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from ergonaut_vectors.domain.payload.documents import decoded
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType, fields_of, told_of
+from ergonaut_vectors.domain.payload.keyword_words import KeywordWords
 from ergonaut_vectors.domain.payload.terms import FrozenTerms, Terms
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -42,6 +44,8 @@ class Values(NamedTuple):
     values: npt.NDArray[Any]
     terms: Terms | None = None
     """What the codes of keywords mean."""
+    words: Callable[[], KeywordWords] | None = None
+    """Which keywords have which words; made when it is first asked for."""
 
     def rows_of(self, chosen: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The rows of the values at these places."""
@@ -145,6 +149,7 @@ class Columns:
         self.whole: bool = directory["whole"]
         self._columns: dict[str, list[str]] = directory["columns"]
         self._place = {name: at for at, name in enumerate(self._columns)}
+        self._words: dict[str, KeywordWords] = {}
         self._offsets = arrays.get("document_offsets")
         self._documents = arrays["documents"].data if "documents" in arrays else memoryview(b"")
 
@@ -163,12 +168,15 @@ class Columns:
         prefix = self._prefix(name, kind)
         if prefix is None:
             return None
-        terms = self._terms(prefix) if kind is FieldType.KEYWORD else None
+        terms, words = None, None
+        if kind is FieldType.KEYWORD:
+            terms = self._terms(prefix)
+            words = partial(self._words_of, prefix, terms)
         values, rows = self.arrays[f"{prefix}_values"], self.arrays.get(f"{prefix}_rows")
         if count < self.count:
             end = count if rows is None else int(np.searchsorted(rows, count))
             values, rows = values[:end], None if rows is None else rows[:end]
-        return Values(rows, values, terms)
+        return Values(rows, values, terms, words)
 
     def texts(self, name: str, count: int) -> Texts | None:
         assert count == self.count, "texts of a segment are read whole"
@@ -194,6 +202,9 @@ class Columns:
 
     def payload(self, row: int) -> dict[str, Any]:
         return decoded(self.document(row))
+
+    def _words_of(self, prefix: str, terms: FrozenTerms) -> KeywordWords:
+        return self._words.setdefault(prefix, KeywordWords(terms))
 
     def _prefix(self, name: str, kind: FieldType) -> str | None:
         return f"field_{self._place[name]}_{kind}" if kind in self._columns.get(name, ()) else None

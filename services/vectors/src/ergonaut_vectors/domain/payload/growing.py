@@ -13,39 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.payload.arrays import GrowingArray
 from ergonaut_vectors.domain.payload.columns import COLUMNS_MAX, VALUE_TYPES, Columns, Rows, Texts, Values
 from ergonaut_vectors.domain.payload.documents import decoded, encoded
 from ergonaut_vectors.domain.payload.fields import Field, Fields, FieldType, Payload, leaves_of
 from ergonaut_vectors.domain.payload.joining import joined_alike
+from ergonaut_vectors.domain.payload.keyword_words import COUNT_MAX, KeywordWords
 from ergonaut_vectors.domain.payload.stems import stemmed
 from ergonaut_vectors.domain.payload.terms import GrowingTerms, Terms, words_of
-
-_CAPACITY_FIRST = 16
-_COUNT_MAX = np.iinfo(np.uint16).max
-
-
-class GrowingArray:
-    """Entries that are appended by one writer; `taken` gives any thread those that were complete."""
-
-    def __init__(self, dtype: "np.dtype[Any]") -> None:
-        self._state: tuple[npt.NDArray[Any], int] = (np.empty(0, dtype), 0)
-        self._dtype = dtype
-
-    def extend(self, entries: Sequence[Any]) -> None:
-        """Append entries."""
-        filled, used = self._state
-        after = used + len(entries)
-        if after > len(filled):
-            grown = np.empty(max(after, _CAPACITY_FIRST, 2 * len(filled)), self._dtype)
-            grown[:used] = filled[:used]
-            filled = grown
-        filled[used:after] = entries
-        self._state = (filled, after)  # in one step, for readers
-
-    def taken(self, count: int | None = None) -> npt.NDArray[Any]:
-        """The first entries, or all there are now."""
-        filled, used = self._state
-        return filled[: used if count is None else min(count, used)]
 
 
 @dataclass(slots=True)
@@ -55,6 +30,7 @@ class _GrowingValues:
     rows: GrowingArray
     values: GrowingArray
     terms: GrowingTerms | None
+    words: KeywordWords | None = None
 
     def extend(self, rows: Sequence[int], values: Sequence[Any]) -> None:
         if self.terms is not None:
@@ -65,7 +41,15 @@ class _GrowingValues:
     def until(self, count: int) -> Values:
         rows = self.rows.taken()
         end = int(np.searchsorted(rows, count))
-        return Values(rows[:end], self.values.taken(end), self.terms)
+        return Values(rows[:end], self.values.taken(end), self.terms, self._words if self.terms is not None else None)
+
+    def _words(self) -> KeywordWords:
+        if self.words is None:
+            assert self.terms is not None, "keywords have terms"
+            self.words = KeywordWords(
+                self.terms
+            )  # of two threads one makes it in vain, and the next question finds one
+        return self.words
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +90,7 @@ class _GrowingTexts:
         for row, text in zip(rows, texts, strict=True):
             words.setdefault(row, Counter()).update(stemmed(words_of(text), self.language))
         self.codes.extend([self.terms.add(word) for counter in words.values() for word in counter])
-        self.counts.extend([min(times, _COUNT_MAX) for counter in words.values() for times in counter.values()])
+        self.counts.extend([min(times, COUNT_MAX) for counter in words.values() for times in counter.values()])
         self.posting_rows.extend([row for row, counter in words.items() for _ in counter])
         self.lengths.extend([counter.total() for counter in words.values()])
         self.rows.extend(list(words))

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -113,10 +114,20 @@ def _mask(condition: Condition, kind: FieldType, column: Values) -> bits.Mask | 
     if isinstance(condition, Near | Box | Polygon):
         return geo.within(column.values, condition) if kind is FieldType.GEO else None
     if isinstance(condition, Text) and kind is FieldType.KEYWORD:
-        assert column.terms is not None, "keywords have terms"
-        codes = [code for code, term in enumerate(column.terms) if plain.has_words(condition, words_of(term))]
-        return _any_of(column.values, codes, len(column.terms))
+        return _with_words(condition, column)
     return None
+
+
+def _with_words(condition: Text, column: Values) -> bits.Mask:
+    """Keywords are searched by whole words, all of which one of them has."""
+    assert column.terms is not None, "keywords have terms"
+    assert column.words is not None, "keywords have words"
+    words, terms = column.words(), len(column.terms)
+    join = np.union1d if condition.any else np.intersect1d
+    codes = reduce(join, (words.having(word)[0] for word in condition.words))
+    return _any_of(
+        column.values, codes[codes < terms].tolist(), terms
+    )  # others came after the rows that are asked about
 
 
 def _one_of(condition: OneOf, kind: FieldType, column: Values) -> bits.Mask | None:

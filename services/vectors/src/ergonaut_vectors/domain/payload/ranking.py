@@ -1,4 +1,4 @@
-"""Ranks texts by BM25, as Lucene computes it, over the words of a text column. For hybrid search; the shard calls.
+"""Ranks texts by BM25, as Lucene computes it, over the words of a field's texts and keywords. For hybrid search.
 
 A collection's texts lie in many segments and shards, so what is rare is only known to all of them together: each tells its
 statistics of the words asked for, these are added up, and each ranks by the sum. That is why no search library does it here:
@@ -7,13 +7,14 @@ those bake the statistics of one set of texts into their scores. Tests hold the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.payload.columns import Readable, Texts
+from ergonaut_vectors.domain.payload.columns import Readable, Values
+from ergonaut_vectors.domain.payload.fields import FieldType
 from ergonaut_vectors.domain.payload.stems import stemmed
 from ergonaut_vectors.domain.payload.terms import UNKNOWN, words_of
 from ergonaut_vectors.domain.space import Words
@@ -55,12 +56,12 @@ def query_words(text: str) -> tuple[str, ...]:
 
 def statistics_of(columns: Readable, name: str, words: Sequence[str], count: int) -> Statistics:
     """What the first rows know of these words. Rows that were deleted are counted until they are merged away."""
-    texts = columns.texts(name, count)
-    if texts is None:
-        return Statistics()
-    stems = stemmed(words, texts.language)
-    holding = {word: len(_postings(texts, stem)[0]) for word, stem in zip(words, stems, strict=True)}
-    return Statistics(len(texts.rows), int(texts.lengths.sum()), holding)
+    lengths = _lengths(columns, name, count)
+    holding = {
+        word: len(_occurrences(columns, name, stem, count)[0])
+        for word, stem in zip(words, _stems(columns, name, words), strict=True)
+    }
+    return Statistics(int(np.count_nonzero(lengths >= 0)), int(np.maximum(lengths, 0).sum()), holding)
 
 
 def combined(parts: Iterable[Statistics]) -> Statistics:
@@ -78,18 +79,14 @@ def combined(parts: Iterable[Statistics]) -> Statistics:
 def scores_of(columns: Readable, name: str, words: Sequence[str], known: Statistics, count: int) -> Scores:
     """The score of each of the first rows for these words; 0 for those that have none of them."""
     scores = np.zeros(count, np.float32)
-    texts = columns.texts(name, count)
-    if texts is None or not known.words:
+    if not known.words:
         return scores
-    lengths = np.zeros(count, np.float32)
-    lengths[texts.rows] = texts.lengths
-    mean = known.words / known.texts
-    stems: dict[str, str] = {}
-    for word, stem in zip(words, stemmed(words, texts.language), strict=True):
-        stems.setdefault(stem, word)  # two words of one stem are asked for once
-    for stem, word in stems.items():
-        rows, times = _postings(texts, stem)
-        shortened = REPEATS_K1 * (1 - LENGTH_B + LENGTH_B * lengths[rows] / mean)
+    lengths = _lengths(columns, name, count)
+    mean = np.float32(known.words / known.texts)
+    # Two words of one stem are asked for once.
+    for stem, word in dict(zip(_stems(columns, name, words), words, strict=True)).items():
+        rows, times = _occurrences(columns, name, stem, count)
+        shortened = np.float32(REPEATS_K1) * (1 - LENGTH_B + LENGTH_B * lengths[rows] / mean)
         scores[rows] += _rarity(known, word) * times / (times + shortened)
     return scores
 
@@ -108,12 +105,56 @@ def best(scores: Scores, limit: int, allowed: Words | None = None) -> Ranked:
     return Ranked(rows[order], scores[rows[order]])
 
 
-def _postings(texts: Texts, stem: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    code = texts.postings.terms.code_of(stem)
-    if code == UNKNOWN:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    rows, times = texts.postings.of(code)
-    return rows, times.astype(np.float32)
+def _stems(columns: Readable, name: str, words: Sequence[str]) -> Sequence[str]:
+    declared = columns.fields.get(name)
+    return stemmed(words, declared.language if declared else "")
+
+
+def _lengths(columns: Readable, name: str, count: int) -> Scores:
+    """How many words each of the first rows has; -1 for those without a text or keyword."""
+    lengths = np.full(count, -1, np.float32)
+    texts = columns.texts(name, count)
+    if texts is not None:
+        lengths[texts.rows] = texts.lengths
+    keywords = columns.values(name, FieldType.KEYWORD, count)
+    if keywords is not None and keywords.words is not None:
+        rows = keywords.rows_of(np.arange(len(keywords.values)))
+        of_rows = np.bincount(rows, keywords.words().lengths()[keywords.values], minlength=count)
+        some = np.zeros(count, np.bool_)
+        some[rows] = True
+        lengths[some] = np.maximum(lengths[some], 0) + of_rows[some]
+    return lengths
+
+
+def _occurrences(columns: Readable, name: str, stem: str, count: int) -> tuple[npt.NDArray[np.int64], Scores]:
+    """The rows that have a word, ascending, and how often, in texts and keywords together."""
+    found = []
+    texts = columns.texts(name, count)
+    if texts is not None:
+        code = texts.postings.terms.code_of(stem)
+        if code != UNKNOWN:
+            found.append(texts.postings.of(code))
+    keywords = columns.values(name, FieldType.KEYWORD, count)
+    if keywords is not None and keywords.words is not None:
+        found.append(_in_keywords(keywords, *keywords.words().having(stem)))
+    rows = np.concatenate([np.empty(0, np.int64), *(each[0] for each in found)]).astype(np.int64)
+    times = np.concatenate([np.empty(0, np.float32), *(each[1] for each in found)]).astype(np.float32)
+    if (rows[:-1] < rows[1:]).all():
+        return rows, times
+    rows, places = np.unique(rows, return_inverse=True)
+    return rows, np.bincount(places, times).astype(np.float32)
+
+
+def _in_keywords(
+    column: Values, codes: npt.NDArray[np.int32], times: npt.NDArray[np.uint16]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint16]]:
+    assert column.terms is not None, "keywords have terms"
+    table = np.zeros(len(column.terms), np.uint16)
+    known = codes < len(table)  # others came after the rows that are asked about
+    table[codes[known]] = times[known]
+    of_values = table[column.values]
+    chosen = np.flatnonzero(of_values)
+    return column.rows_of(chosen), of_values[chosen]
 
 
 def _rarity(known: Statistics, word: str) -> np.float32:
