@@ -1,6 +1,6 @@
 """The ids of rows: a table of those of a segment, one that grows with a head, and those of a batch. Used within this folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -88,16 +88,19 @@ def rows_with(table: IdTable, live: Words, ids: Asked) -> RowNumbers:
     return found
 
 
+def reader(table: IdTable) -> Callable[[int], str]:
+    """Gives the id of a row; made once for many rows, as a search needs the id of every hit."""
+    offset, blob = table.offsets.item, table.blob.data
+
+    def read(row: int) -> str:
+        return str(blob[offset(row) : offset(row + 1)], "utf-8")
+
+    return read
+
+
 def id_at(table: IdTable, row: int) -> str:
     """The id of a row."""
-    return ids_at(table, [row])[0]
-
-
-def ids_at(table: IdTable, rows: Sequence[int]) -> list[str]:
-    """The ids of several rows."""
-    # The quickest of the ways to cut a few strings out of an array; a search does it for every hit.
-    offset, blob = table.offsets.item, table.blob.data
-    return [str(blob[offset(row) : offset(row + 1)], "utf-8") for row in rows]
+    return reader(table)(row)
 
 
 def gathered(parts: Sequence[tuple[IdTable, RowNumbers]]) -> Asked:

@@ -121,16 +121,11 @@ class View:
         found = [each for at in range(len(self.parts)) if (each := self._searched(at, queries, question))]
         if not found:
             return [[] for _ in queries]
-        if len(found) == 1:
-            part, rows, distances = found[0]
-            return [self._hits_of(part, row.tolist(), far.tolist()) for row, far in zip(rows, distances, strict=True)]
-        rows = np.concatenate([each.rows for each in found], axis=1)
-        distances = np.concatenate([each.distances for each in found], axis=1)
-        parts = np.repeat([each.part for each in found], [each.rows.shape[1] for each in found])
-        best = np.argsort(distances, axis=1, kind="stable")[:, : question.limit]
+        parts, rows, distances = _joined(found, question.limit)
+        names = [ids.reader(part.store.table) for part in self.parts]
         return [
-            self._hits(parts[chosen], row[chosen], far[chosen])
-            for row, far, chosen in zip(rows, distances, best, strict=True)
+            [Hit(names[part](row), far, Place(part, row)) for part, row, far in triples if row != NONE]
+            for triples in map(zip, parts, rows, distances)
         ]
 
     def counted(self, wanted: Filter | None = None) -> int:
@@ -191,20 +186,6 @@ class View:
         search = part.store.search_exactly if question.exact else part.store.search
         return _Found(at, *search(queries, asked))
 
-    def _hits_of(self, part: int, rows: list[int], distances: list[float]) -> list[Hit]:
-        """Hits of one part alone, as most searches have them."""
-        if NONE in rows:
-            rows = rows[: rows.index(NONE)]
-        names = ids.ids_at(self.parts[part].store.table, rows)
-        return [
-            Hit(name, far, Place(part, row)) for name, far, row in zip(names, distances[: len(rows)], rows, strict=True)
-        ]
-
-    def _hits(self, parts: npt.NDArray[Any], rows: npt.NDArray[Any], distances: Floats) -> list[Hit]:
-        triples = zip(parts.tolist(), rows.tolist(), distances.tolist(), strict=True)
-        places = [(Place(part, row), far) for part, row, far in triples if row != NONE]
-        return [Hit(self.id_at(place), far, place) for place, far in places]
-
     def _first(self, at: int, rows: npt.NDArray[np.int64], after: Cursor, limit: int) -> list[Stored]:
         """The first rows of a part behind the cursor; those of the cursor's own message are told apart by id."""
         table, sequences = self.parts[at].store.table, self.parts[at].store.sequences[rows]
@@ -213,8 +194,22 @@ class View:
             behind = int((sequences == after.sequence).sum())
             last = np.partition(sequences, min(limit + behind, len(rows)) - 1)[min(limit + behind, len(rows)) - 1]
             rows, sequences = rows[sequences <= last], sequences[sequences <= last]
+        name = ids.reader(table)
         found = [
-            Stored(ids.id_at(table, row), sequence, Place(at, row))
+            Stored(name(row), sequence, Place(at, row))
             for row, sequence in zip(rows.tolist(), sequences.tolist(), strict=True)
         ]
         return [each for each in found if (each.sequence, each.id) > after]
+
+
+def _joined(found: Sequence[_Found], limit: int) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
+    """Of each query the parts, rows and distances of the nearest in all parts, as lists: hits are made of them one by one."""
+    if len(found) == 1:
+        part, rows, distances = found[0]
+        return [[part] * rows.shape[1]] * len(rows), rows.tolist(), distances.tolist()
+    rows = np.concatenate([each.rows for each in found], axis=1)
+    distances = np.concatenate([each.distances for each in found], axis=1)
+    parts = np.array([each.part for each in found for _ in range(each.rows.shape[1])])
+    best = np.argsort(distances, axis=1, kind="stable")[:, :limit]
+    query = np.arange(len(rows))[:, None]
+    return parts[best].tolist(), rows[query, best].tolist(), distances[query, best].tolist()

@@ -45,6 +45,7 @@ def prepared(space: Space, rows: Rows) -> Rows:
     if space.metric is not Metric.COSINE or space.element not in (Element.FLOAT32, Element.FLOAT16):
         return np.ascontiguousarray(rows, space.dtype)
     wide = rows.astype(np.float64)
-    lengths = np.sqrt(np.square(wide).sum(axis=1, keepdims=True))
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
     # A query of length zero has no direction; it is as far from everything.
-    return np.ascontiguousarray((wide / np.where(lengths > 0, lengths, 1.0)).astype(space.dtype))
+    lengths[lengths == 0] = 1.0
+    return np.ascontiguousarray(wide / lengths, space.dtype)
