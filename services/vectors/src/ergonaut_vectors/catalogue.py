@@ -63,7 +63,10 @@ class Opened(Protocol):
         ...
 
     async def write(self, write: Write, *, batch_id: str = "") -> Positions:
-        """Write; gives the positions from which on it is seen, of each shard that was written to, when it is seen."""
+        """Write; gives the positions from which on it is seen, of each shard that was written to, when it is seen.
+
+        Writes that are begun one after the other stand in the log in that order, also where none waits for the one before.
+        """
         ...
 
     def states(self) -> Sequence[ShardState]:

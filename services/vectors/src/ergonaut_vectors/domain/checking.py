@@ -5,6 +5,7 @@ Every rule on input that is not told in `schema.py` is here, and names the field
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,25 +51,26 @@ def rows_of(schema: Schema, content: bytes, told: Element | None, where: str) ->
     return checked_rows(schema, rows, where)
 
 
-def checked_rows(schema: Schema, rows: npt.NDArray[Any], where: str) -> Rows:
-    """Vectors of numbers, as the collection keeps them, or Refused naming the first that is wrong."""
+def checked_rows(schema: Schema, rows: npt.NDArray[Any], where: str, *, each: str = "") -> Rows:
+    """Vectors of numbers, as the collection keeps them, or Refused naming the first that is wrong: `<where>[<row>]<each>`."""
     space = schema.space
+    check = partial(_check_each, where=where, each=each)
     if rows.shape[1] != space.width:
         raise Refused(f"has {rows.shape[1]} numbers, the collection needs {space.width}", field=f"{where}[0]")
     if rows.dtype.kind == "f":
-        _check_each(np.isfinite(rows).all(axis=1), where, "holds a number that is not finite")
+        check(np.isfinite(rows).all(axis=1), "holds a number that is not finite")
         low, high = _bounds(space.element)
         message = f"holds a number beyond {low:g} to {high:g}, which {space.element} cannot keep; scale the vectors"
         # At float32, for as float16 the bounds would be infinite.
         wide = rows.astype(np.float32, copy=False)
-        _check_each(((wide >= low) & (wide <= high)).all(axis=1), where, message)
+        check(((wide >= low) & (wide <= high)).all(axis=1), message)
         if space.element in (Element.UINT8, Element.INT8):
             rows = np.rint(rows)
     if space.metric is Metric.COSINE:
-        _check_each(rows.any(axis=1), where, "has length zero; the cosine needs a direction")
+        check(rows.any(axis=1), "has length zero; the cosine needs a direction")
     if space.element is Element.BINARY and space.dimension % 8:
         spare = rows[:, -1] >> (space.dimension % 8)
-        _check_each(spare == 0, where, "has bits set behind its last dimension")
+        check(spare == 0, "has bits set behind its last dimension")
     return np.ascontiguousarray(rows, space.dtype)
 
 
@@ -160,7 +162,7 @@ def _bounds(element: Element) -> tuple[float, float]:
     return (-HALF_MAX, HALF_MAX) if element is Element.FLOAT16 else (-NUMBER_MAX, NUMBER_MAX)
 
 
-def _check_each(good: npt.ArrayLike, where: str, message: str) -> None:
+def _check_each(good: npt.ArrayLike, message: str, *, where: str, each: str) -> None:
     bad = np.flatnonzero(~np.asarray(good, np.bool_))
     if len(bad):
-        raise Refused(message, field=f"{where}[{bad[0]}]")
+        raise Refused(message, field=f"{where}[{bad[0]}]{each}")

@@ -147,7 +147,7 @@ def checked_upserts(schema: Schema, points: Sequence[Point]) -> Upserts:
         if ids.setdefault(point.id, at) != at:
             message = f"{point.id!r} is the id of points[{ids[point.id]}] already; a request writes an id once"
             raise Refused(message, field=f"{where}.id")
-        _check_attributes(point.attributes, f"{where}.attributes")
+        check_attributes(point.attributes, f"{where}.attributes")
     vectors = _matrix(schema, [point.vector for point in points], "points")
     return Upserts(tuple(ids), vectors, tuple(point.attributes for point in points))
 
@@ -212,7 +212,8 @@ def _check_id(name: str, where: str) -> None:
         raise Refused(f"has {len(name)} characters; 1 to {ID_CHARACTERS_MAX} are taken", field=where)
 
 
-def _check_attributes(attributes: Mapping[str, str], where: str) -> None:
+def check_attributes(attributes: Mapping[str, str], where: str) -> None:
+    """Raise Refused unless these may be the attributes of a point."""
     if len(attributes) > ATTRIBUTES_MAX:
         raise Refused(f"has {len(attributes)} entries; at most {ATTRIBUTES_MAX} are taken", field=where)
     for key in attributes:

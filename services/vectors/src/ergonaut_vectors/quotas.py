@@ -1,0 +1,77 @@
+"""Holds tenants to what they may have. The doors ask before each call, and before each write for what it would add."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from prometheus_client import Counter
+
+from ergonaut.errors import Unavailable
+from ergonaut_vectors.catalogue import Opened
+from ergonaut_vectors.domain.quotas import BURST_SECONDS, Calls, Quota, Usage, called, check_room, rate_of
+
+TENANTS_MAX = 100_000
+"""Tenants whose calls are remembered, 200 bytes each; who has not called for longest is forgotten, and may begin anew."""
+
+_held_up = Counter(
+    "ergonaut_vectors_calls_held_up_total", "Calls that were sent away because a tenant called too often."
+)
+
+
+class Quotas:
+    """What each tenant may have: its own quota, or everybody's."""
+
+    def __init__(
+        self, everybody: Quota, own: Mapping[str, Quota] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._everybody = everybody
+        self._own = dict(own or {})
+        self._clock = clock
+        self._calls: OrderedDict[str, Calls] = OrderedDict()
+
+    def of(self, tenant: str) -> Quota:
+        """What a tenant may have."""
+        return self._own.get(tenant, self._everybody)
+
+    def enter(self, tenant: str) -> None:
+        """Count a call. Raises Unavailable where there were too many just now."""
+        per_second = self.of(tenant).calls_per_second
+        if not per_second:
+            return
+        now = self._clock()
+        before = self._calls.get(tenant) or Calls(per_second * BURST_SECONDS, now)
+        self._calls[tenant], wait_seconds = called(before, now, per_second)
+        self._calls.move_to_end(tenant)
+        if len(self._calls) > TENANTS_MAX:
+            self._calls.popitem(last=False)
+        if wait_seconds:
+            _held_up.inc()
+            message = (
+                f"tenant {tenant} calls more than {per_second:g} times a second; try again in {wait_seconds:.2f} s"
+            )
+            raise Unavailable(message)
+
+    def calls_per_second(self, tenant: str) -> float:
+        """How often it called, over the last seconds; 0 where that is not bounded, and so not counted."""
+        quota, calls = self.of(tenant), self._calls.get(tenant)
+        if not quota.calls_per_second or calls is None:
+            return 0.0
+        return rate_of(calls, self._clock(), quota.calls_per_second)
+
+    def check_room(self, tenant: str, collections: Sequence[Opened], more: Usage) -> None:
+        """Raise Refused where a tenant with these collections may not have so much more.
+
+        What is written anew counts as more until it is written, so that a tenant at its end may have to delete first.
+        """
+        quota = self.of(tenant)
+        if quota.vectors or quota.vector_bytes or (more.collections and quota.collections):
+            check_room(quota, usage_of(collections), more)
+
+
+def usage_of(collections: Sequence[Opened]) -> Usage:
+    """What there is in these collections."""
+    return Usage(
+        len(collections),
+        sum(opened.count for opened in collections),
+        sum(opened.count * opened.schema.space.row_bytes for opened in collections),
+    )

@@ -1,0 +1,54 @@
+"""What the methods of the door share: the service behind it, and who calls. Used within this folder."""
+
+from dataclasses import dataclass
+
+from ergonaut.errors import Refused
+from ergonaut_common.rpc import caller
+from ergonaut_vectors.asking import Asking
+from ergonaut_vectors.catalogue import Catalogue, Opened, Seen, Snapshots
+from ergonaut_vectors.quotas import Quotas
+from ergonaut_vectors.rpc.asked import Reading
+from ergonaut_vectors.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What answers behind the door."""
+
+    catalogue: Catalogue
+    asking: Asking
+    quotas: Quotas
+    translating: Workers
+    """Large messages are read and written in a thread."""
+    snapshots: Snapshots | None = None
+
+
+class Door:
+    """Methods of the door."""
+
+    def __init__(self, behind: Behind) -> None:
+        self._behind = behind
+
+    @property
+    def _asking(self) -> Asking:
+        return self._behind.asking
+
+    def _enter(self) -> str:
+        """The tenant who calls. Raises Unavailable where it calls too often."""
+        tenant = caller().tenant
+        self._behind.quotas.enter(tenant)
+        return tenant
+
+    async def _open(self, name: str) -> Opened:
+        return await self._behind.catalogue.open(self._enter(), name)
+
+    @property
+    def _snapshots(self) -> Snapshots:
+        if self._behind.snapshots is None:
+            raise Refused("this system keeps no snapshots; it has been given no store for them", field="collection")
+        return self._behind.snapshots
+
+
+async def seen_as(opened: Opened, reading: Reading) -> Seen:
+    """The collection as of when the reading wants it."""
+    return await opened.seen(reading.at_least, partial=reading.partial)
