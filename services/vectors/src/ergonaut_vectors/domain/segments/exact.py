@@ -1,4 +1,4 @@
-"""Exact search in NumPy: what every index is measured by, and an index itself where nothing faster is at hand."""
+"""Exact search: what every index is measured by, how a head is searched, and an index itself where nothing faster is at hand."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -6,6 +6,16 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.exact_rows import (
+    COSINE,
+    HAMMING,
+    INNER,
+    SQUARED_L2,
+    UNIT_COSINE,
+    Nearest,
+    scan_floats,
+    scan_integers,
+)
 from ergonaut_vectors.domain.indexes.port import (
     NONE,
     Arrays,
@@ -17,12 +27,16 @@ from ergonaut_vectors.domain.indexes.port import (
     Plan,
     Progress,
 )
-from ergonaut_vectors.domain.payload.bits import rows_of
-from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
+from ergonaut_vectors.domain.space import Element, Floats, Metric, Rows, Space
+
+WIDENED_ROWS = 1024
+"""Rows of half precision that are widened at once; a multiple of 64, so that words of those allowed are not cut."""
+
+NO_WORDS = np.empty(0, np.uint64)
 
 
 def distances(space: Space, rows: Rows, query: npt.NDArray[np.generic]) -> Floats:
-    """From one prepared query to each row."""
+    """From one prepared query to each row, in NumPy."""
     if space.metric is Metric.HAMMING:
         return cast(Floats, np.bitwise_count(rows ^ query).sum(axis=1).astype(np.float32))
     wide, asked = rows.astype(np.float32), query.astype(np.float32)
@@ -37,21 +51,25 @@ def distances(space: Space, rows: Rows, query: npt.NDArray[np.generic]) -> Float
 
 def exactly(space: Space, rows: Rows, queries: Rows, asked: Asked) -> Found:
     """The nearest allowed rows to each query, by comparing all."""
-    allowed = np.arange(len(rows)) if asked.allowed is None else rows_of(asked.allowed, len(rows))
-    among = rows if asked.allowed is None else rows[allowed]
-    found = Found(
-        np.full((len(queries), asked.limit), NONE, np.int32), np.full((len(queries), asked.limit), np.inf, np.float32)
-    )
-    count = min(asked.limit, len(allowed))
-    if not count:
-        return found
-    for at, query in enumerate(queries):
-        far = distances(space, among, query)
-        near = np.flatnonzero(far <= np.partition(far, count - 1)[count - 1])
-        best = near[np.argsort(far[near], kind="stable")][:count]
-        found.rows[at, :count] = allowed[best]
-        found.distances[at, :count] = far[best]
+    shape = (len(queries), asked.limit)
+    found = Found(np.full(shape, NONE, np.int32), np.full(shape, np.inf, np.float32))
+    nearest = Nearest(*found, np.zeros(len(queries), np.int64))
+    allowed = NO_WORDS if asked.allowed is None else asked.allowed
+    kind = _distance_of(space)
+    if space.element is Element.FLOAT16:
+        wide = queries.astype(np.float32)
+        for first in range(0, len(rows), WIDENED_ROWS):
+            scan_floats(kind, rows[first : first + WIDENED_ROWS].astype(np.float32), first, wide, allowed, nearest)
+    else:
+        scan = scan_floats if space.element is Element.FLOAT32 else scan_integers
+        scan(kind, rows, 0, queries, allowed, nearest)
     return found
+
+
+def _distance_of(space: Space) -> int:
+    if space.metric is Metric.COSINE:
+        return UNIT_COSINE if space.element in (Element.FLOAT32, Element.FLOAT16) else COSINE
+    return {Metric.L2: SQUARED_L2, Metric.INNER_PRODUCT: INNER, Metric.HAMMING: HAMMING}[space.metric]
 
 
 @dataclass(frozen=True, slots=True)
