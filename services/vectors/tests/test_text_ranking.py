@@ -1,5 +1,7 @@
 """Ranking by words: the scores are those of a library that we did not write, however the texts are parted."""
 
+from collections.abc import Sequence
+
 import bm25s
 import numpy as np
 import pytest
@@ -9,8 +11,25 @@ from ergonaut_vectors.domain.payload.columns import Columns, Readable
 from ergonaut_vectors.domain.payload.fields import Field, Fields, FieldType
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.payload.making import columns_of, joined
-from ergonaut_vectors.domain.payload.ranking import Statistics, best, combined, query_words, scores_of, statistics_of
+from ergonaut_vectors.domain.payload.ranking import (
+    Ranked,
+    Statistics,
+    best,
+    combined,
+    query_words,
+    scores_of,
+    statistics_of,
+)
 from ergonaut_vectors.domain.payload.terms import words_of
+
+
+def every(columns: Readable, words: Sequence[str], known: Statistics, count: int) -> np.ndarray:
+    """A score for each row."""
+    scores = np.zeros(count, np.float32)
+    found = scores_of(columns, "body", words, known, count)
+    scores[found.rows] = found.scores
+    return scores
+
 
 TEXT = {"body": Field(FieldType.TEXT)}
 QUERIES = ["word1 word2 word30", "word7", "word0 word0 absent", "WORD3, word4!"]
@@ -37,7 +56,7 @@ def test_scores_over_several_parts_are_those_of_bm25s_over_all(query: str, field
     ]
     parts.append(head)
     known = combined(statistics_of(part, "body", words, part.count) for part in parts)
-    scores = np.concatenate([scores_of(part, "body", words, known, part.count) for part in parts])
+    scores = np.concatenate([every(part, words, known, part.count) for part in parts])
 
     peer = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
     peer.index([words_of(body) for body in bodies], show_progress=False)
@@ -45,7 +64,7 @@ def test_scores_over_several_parts_are_those_of_bm25s_over_all(query: str, field
 
 
 def test_the_best_are_taken_of_those_allowed_and_equal_ones_by_row() -> None:
-    scores = np.array([0, 2, 1, 2, 3, 2], np.float32)
+    scores = Ranked(np.arange(1, 6), np.array([2, 1, 2, 3, 2], np.float32))
     assert best(scores, 3).rows.tolist() == [4, 1, 3]
     assert best(scores, 9).rows.tolist() == [4, 1, 3, 5, 2]
     assert best(scores, 2, bits.of_rows(np.array([0, 2, 3]), 6)).rows.tolist() == [3, 2]
@@ -57,9 +76,9 @@ def test_words_of_one_stem_are_asked_for_once() -> None:
     words = query_words("run running")
     known = statistics_of(english, "body", words, 2)
     once = statistics_of(english, "body", ("run",), 2)
-    scores = scores_of(english, "body", words, known, 2)
+    scores = every(english, words, known, 2)
     assert scores[1] == 0
-    assert scores.tolist() == scores_of(english, "body", ("run",), once, 2).tolist()
+    assert scores.tolist() == every(english, ("run",), once, 2).tolist()
 
 
 def test_texts_rank_the_same_after_a_merge() -> None:
@@ -68,8 +87,8 @@ def test_texts_rank_the_same_after_a_merge() -> None:
     merged = joined([(one, np.arange(20)), (other, np.arange(40))], TEXT)
     known = combined(statistics_of(part, "body", words, part.count) for part in (one, other))
     assert known == statistics_of(merged, "body", words, 60)
-    scores = [scores_of(part, "body", words, known, part.count) for part in (one, other)]
-    assert np.concatenate(scores).tolist() == scores_of(merged, "body", words, known, 60).tolist()
+    scores = [every(part, words, known, part.count) for part in (one, other)]
+    assert np.concatenate(scores).tolist() == every(merged, words, known, 60).tolist()
 
 
 def test_a_row_with_several_strings_is_one_text() -> None:
@@ -78,8 +97,8 @@ def test_a_row_with_several_strings_is_one_text() -> None:
     known = statistics_of(columns, "body", ("word1", "word2"), 2)
     assert known == Statistics(2, 64, {"word1": 1, "word2": 2})
     joined_up = column([long + "word1 word2 word2", "word2"])
-    expected = scores_of(joined_up, "body", ("word1", "word2"), known, 2)
-    np.testing.assert_allclose(scores_of(columns, "body", ("word1", "word2"), known, 2), expected)
+    expected = every(joined_up, ("word1", "word2"), known, 2)
+    np.testing.assert_allclose(every(columns, ("word1", "word2"), known, 2), expected)
 
 
 def test_a_field_without_texts_ranks_nothing() -> None:

@@ -57,6 +57,13 @@ def rows_of(words: Words, count: int) -> npt.NDArray[np.int64]:
     return np.flatnonzero(mask_of(words, count))
 
 
+def among(words: Words, rows: RowNumbers) -> Mask:
+    """Which of these rows are in the set."""
+    places = rows.astype(np.int64, copy=False)
+    inside: Mask = (words[places >> 6] >> (places & 63).astype(np.uint64) & np.uint64(1)).astype(np.bool_)
+    return inside
+
+
 def counted(words: Words) -> int:
     """How many rows are in the set."""
     return int(np.bitwise_count(words).sum())

@@ -28,6 +28,9 @@ REPEATS_K1 = 1.2
 LENGTH_B = 0.75
 """How much a long text has to say a word more often than a short one; likewise."""
 
+DENSE_SHARE = 8
+"""Where words are in more than one of so many rows, adding up all rows is faster than sorting those."""
+
 Scores = npt.NDArray[np.float32]
 
 
@@ -43,7 +46,7 @@ class Statistics:
 
 
 class Ranked(NamedTuple):
-    """Rows by how well they fit, the best first, equal ones by row."""
+    """Rows, and how well each fits."""
 
     rows: npt.NDArray[np.int64]
     scores: Scores
@@ -56,12 +59,12 @@ def query_words(text: str) -> tuple[str, ...]:
 
 def statistics_of(columns: Readable, name: str, words: Sequence[str], count: int) -> Statistics:
     """What the first rows know of these words. Rows that were deleted are counted until they are merged away."""
-    lengths = _lengths(columns, name, count)
     holding = {
         word: len(_occurrences(columns, name, stem, count)[0])
         for word, stem in zip(words, _stems(columns, name, words), strict=True)
     }
-    return Statistics(int(np.count_nonzero(lengths >= 0)), int(np.maximum(lengths, 0).sum()), holding)
+    _, lengths = _texts_of(columns, name, count)
+    return Statistics(len(lengths), int(lengths.sum(dtype=np.int64)), holding)
 
 
 def combined(parts: Iterable[Statistics]) -> Statistics:
@@ -76,33 +79,50 @@ def combined(parts: Iterable[Statistics]) -> Statistics:
     return Statistics(texts, words, holding)
 
 
-def scores_of(columns: Readable, name: str, words: Sequence[str], known: Statistics, count: int) -> Scores:
-    """The score of each of the first rows for these words; 0 for those that have none of them."""
-    scores = np.zeros(count, np.float32)
-    if not known.words:
-        return scores
-    lengths = _lengths(columns, name, count)
-    mean = np.float32(known.words / known.texts)
+def scores_of(columns: Readable, name: str, words: Sequence[str], known: Statistics, count: int) -> Ranked:
+    """Those of the first rows that have any of these words, ascending, with their scores; `best` ranks them."""
+    rows_with_any, lengths = _texts_of(columns, name, count)
+    mean = known.words / known.texts if known.words else 1.0
+    parts = [Ranked(np.empty(0, np.int64), np.empty(0, np.float32))]
     # Two words of one stem are asked for once.
     for stem, word in dict(zip(_stems(columns, name, words), words, strict=True)).items():
         rows, times = _occurrences(columns, name, stem, count)
-        shortened = np.float32(REPEATS_K1) * (1 - LENGTH_B + LENGTH_B * lengths[rows] / mean)
-        scores[rows] += _rarity(known, word) * times / (times + shortened)
-    return scores
+        of_rows = lengths[rows] if len(lengths) == count else lengths[np.searchsorted(rows_with_any, rows)]
+        shortened = (of_rows * (REPEATS_K1 * LENGTH_B / mean) + REPEATS_K1 * (1 - LENGTH_B)).astype(np.float32)
+        often = times.astype(np.float32)
+        parts.append(Ranked(rows, (_rarity(known, word) * often / (often + shortened)).astype(np.float32)))
+    return _summed(parts, count)
 
 
-def best(scores: Scores, limit: int, allowed: Words | None = None) -> Ranked:
-    """The rows with the highest scores above 0, of those allowed."""
-    counts = scores > 0
+def best(scores: Ranked, limit: int, allowed: Words | None = None) -> Ranked:
+    """The rows with the highest scores, of those allowed; equal ones by row."""
     if allowed is not None:
-        counts &= bits.mask_of(allowed, len(scores))
-    rows = np.flatnonzero(counts)
-    if len(rows) > limit:
+        scores = _only(scores, bits.among(allowed, scores.rows))
+    if len(scores.rows) > limit:
         # All that tie with the last one stay, so that which of them is taken does not depend on how they were parted.
-        least = np.partition(scores[rows], len(rows) - limit)[len(rows) - limit]
-        rows = rows[scores[rows] >= least]
-    order = np.lexsort((rows, -scores[rows]))[:limit]
-    return Ranked(rows[order], scores[rows[order]])
+        least = np.partition(scores.scores, len(scores.rows) - limit)[len(scores.rows) - limit]
+        scores = _only(scores, scores.scores >= least)
+    return _only(scores, np.lexsort((scores.rows, -scores.scores))[:limit])
+
+
+def _only(scores: Ranked, chosen: npt.NDArray[Any]) -> Ranked:
+    return Ranked(scores.rows[chosen], scores.scores[chosen])
+
+
+def _summed(parts: Sequence[Ranked], count: int) -> Ranked:
+    """The scores of all words together."""
+    filled = [part for part in parts if len(part.rows)]
+    if len(filled) <= 1:
+        return filled[0] if filled else parts[0]
+    rows = np.concatenate([part.rows for part in filled])
+    if DENSE_SHARE * len(rows) < count:
+        rows, places = np.unique(rows, return_inverse=True)
+        return Ranked(rows, np.bincount(places, np.concatenate([part.scores for part in filled])).astype(np.float32))
+    scores = np.zeros(count, np.float32)
+    for part in filled:
+        scores[part.rows] += part.scores
+    rows = np.flatnonzero(scores)
+    return Ranked(rows, scores[rows])
 
 
 def _stems(columns: Readable, name: str, words: Sequence[str]) -> Sequence[str]:
@@ -110,39 +130,31 @@ def _stems(columns: Readable, name: str, words: Sequence[str]) -> Sequence[str]:
     return stemmed(words, declared.language if declared else "")
 
 
-def _lengths(columns: Readable, name: str, count: int) -> Scores:
-    """How many words each of the first rows has; -1 for those without a text or keyword."""
-    lengths = np.full(count, -1, np.float32)
-    texts = columns.texts(name, count)
+def _texts_of(columns: Readable, name: str, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The rows that have a text or keyword, ascending, and how many words each of them has in all."""
+    texts, keywords = columns.texts(name, count), columns.values(name, FieldType.KEYWORD, count)
+    if keywords is None or keywords.words is None:
+        return (texts.rows, texts.lengths) if texts is not None else (np.empty(0, np.int32), np.empty(0, np.int32))
+    lengths, some = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    rows = keywords.rows_of(np.arange(len(keywords.values)))
+    lengths += np.bincount(rows, keywords.words().lengths()[keywords.values], minlength=count).astype(np.int64)
+    some[rows] = True
     if texts is not None:
-        lengths[texts.rows] = texts.lengths
-    keywords = columns.values(name, FieldType.KEYWORD, count)
-    if keywords is not None and keywords.words is not None:
-        rows = keywords.rows_of(np.arange(len(keywords.values)))
-        of_rows = np.bincount(rows, keywords.words().lengths()[keywords.values], minlength=count)
-        some = np.zeros(count, np.bool_)
-        some[rows] = True
-        lengths[some] = np.maximum(lengths[some], 0) + of_rows[some]
-    return lengths
+        lengths[texts.rows] += texts.lengths
+        some[texts.rows] = True
+    return np.flatnonzero(some), lengths[some]
 
 
-def _occurrences(columns: Readable, name: str, stem: str, count: int) -> tuple[npt.NDArray[np.int64], Scores]:
+def _occurrences(columns: Readable, name: str, stem: str, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """The rows that have a word, ascending, and how often, in texts and keywords together."""
-    found = []
-    texts = columns.texts(name, count)
-    if texts is not None:
-        code = texts.postings.terms.code_of(stem)
-        if code != UNKNOWN:
-            found.append(texts.postings.of(code))
-    keywords = columns.values(name, FieldType.KEYWORD, count)
-    if keywords is not None and keywords.words is not None:
-        found.append(_in_keywords(keywords, *keywords.words().having(stem)))
-    rows = np.concatenate([np.empty(0, np.int64), *(each[0] for each in found)]).astype(np.int64)
-    times = np.concatenate([np.empty(0, np.float32), *(each[1] for each in found)]).astype(np.float32)
-    if (rows[:-1] < rows[1:]).all():
-        return rows, times
-    rows, places = np.unique(rows, return_inverse=True)
-    return rows, np.bincount(places, times).astype(np.float32)
+    texts, keywords = columns.texts(name, count), columns.values(name, FieldType.KEYWORD, count)
+    code = texts.postings.terms.code_of(stem) if texts is not None else UNKNOWN
+    found = [texts.postings.of(code)] if texts is not None and code != UNKNOWN else []
+    if keywords is None or keywords.words is None:
+        return found[0] if found else (np.empty(0, np.int32), np.empty(0, np.uint16))
+    found.append(_in_keywords(keywords, *keywords.words().having(stem)))
+    rows, places = np.unique(np.concatenate([each[0] for each in found]), return_inverse=True)
+    return rows, np.bincount(places, np.concatenate([each[1] for each in found]))
 
 
 def _in_keywords(
