@@ -15,6 +15,7 @@ from ergonaut_vectors.domain.payload.documents import checked, decoded
 from ergonaut_vectors.domain.payload.fields import (
     Field,
     FieldType,
+    declared,
     fields_of,
     inferred,
     leaves_of,
@@ -163,14 +164,14 @@ def test_a_reader_of_a_head_sees_the_rows_it_was_told_of_while_others_are_added(
     ],
 )
 def test_what_a_field_cannot_hold_is_refused_by_its_path(payload: Any, field: str) -> None:
-    declared = {"price": "float", "count": "integer", "at": "time", "place": "geo", "maker.name": "keyword"}
+    told = {"price": "float", "count": "integer", "at": "time", "place": "geo", "maker.name": "keyword"}
     with pytest.raises(Refused) as refused:
-        checked(payload, fields_of(declared), "p")
+        checked(payload, fields_of(told), "p")
     assert refused.value.field == field
 
 
 def test_what_its_fields_can_hold_is_taken() -> None:
-    declared = fields_of(
+    fields = fields_of(
         {"price": "float", "count": "integer", "place": "geo", "title": {"type": "text", "language": "english"}}
     )
     payload = {
@@ -180,8 +181,8 @@ def test_what_its_fields_can_hold_is_taken() -> None:
         "title": "Red fox",
         "more": {"a": []},
     }
-    assert decoded(checked(payload, declared, "p")) == payload
-    assert told_of(fields_of(told_of(declared))) == told_of(declared)
+    assert decoded(checked(payload, fields, "p")) == payload
+    assert told_of(fields_of(told_of(fields))) == told_of(fields)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,12 @@ def test_what_its_fields_can_hold_is_taken() -> None:
 def test_a_declaration_that_is_wrong_is_refused(told: Any) -> None:
     with pytest.raises(Refused, match=r"fields\."):
         fields_of(told)
+
+
+def test_a_language_without_known_stems_is_refused_when_it_is_declared() -> None:
+    with pytest.raises(Refused, match=r"fields\.title\.language: is 'klingon'"):
+        declared({"title": {"type": "text", "language": "klingon"}})
+    assert declared({"title": "text"}) == {"title": Field(FieldType.TEXT)}
 
 
 def test_fields_seen_before_tell_which_value_contradicts_them() -> None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from ergonaut.errors import Refused
+from ergonaut_vectors.domain.payload.stems import check_language
 
 Payload = Mapping[str, Any]
 """What comes with a vector: a JSON object."""
@@ -151,8 +152,16 @@ def _typed_string(value: str, declared: FieldType | None) -> tuple[FieldType, An
     return (FieldType.KEYWORD if len(value) <= KEYWORD_CHARACTERS_MAX else FieldType.TEXT), value
 
 
+def declared(told: Mapping[str, Any], *, where: str = "fields") -> dict[str, Field]:
+    """Fields that somebody declares now, or Refused: as `fields_of` reads them, and of languages whose stems are known here."""
+    fields = fields_of(told, where=where)
+    for name, field in fields.items():
+        check_language(field.language, f"{where}.{name}.language")
+    return fields
+
+
 def fields_of(told: Mapping[str, Any], *, where: str = "fields") -> dict[str, Field]:
-    """Fields as declared in JSON, {"title": {"type": "text", "language": "english"}, "price": "float"}, or Refused."""
+    """Fields as they are written in JSON, {"title": {"type": "text", "language": "english"}, "price": "float"}, or Refused."""
     if len(told) > FIELDS_DECLARED_MAX:
         raise Refused(f"has {len(told)} fields; at most {FIELDS_DECLARED_MAX} can be declared", field=where)
     return {name: _declared(name, each, f"{where}.{name}") for name, each in told.items()}
