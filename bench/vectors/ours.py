@@ -1,0 +1,93 @@
+"""Our indexes as one more engine of the comparison, by the port that segments use too. Called by `worker.py`."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from engines import CANDIDATES_BUILT, LINKS, Array, Engine, Given, lists_of
+
+from ergonaut_vectors.domain.indexes.port import Asked, Index, Kind, Plan
+from ergonaut_vectors.domain.segments.builders import builder_of
+from ergonaut_vectors.domain.space import Element, Metric, Space
+
+GRAPH_EFFORTS = Engine.efforts
+LISTS_EFFORTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+
+
+class Ours(Engine):
+    """An index of ours; `options` tell its kind and parameters."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        metric = Metric.INNER_PRODUCT if given.metric == "ip" else Metric.L2
+        self._kind = Kind(given.options["kind"])
+        self._space = Space(given.dimension, metric, Element(given.element))
+        self._allowed: Array | None = None
+        self._allowed_count = -1
+        if self._kind is Kind.FLAT:
+            self.efforts = (0,)
+        elif self._kind is not Kind.GRAPH:
+            self.efforts = LISTS_EFFORTS
+
+    def build(self, base: Array, threads: int) -> None:
+        parameters = dict(self.given.options.get("parameters", {}))
+        if self._kind is Kind.GRAPH:
+            parameters = {"links": LINKS, "candidates": CANDIDATES_BUILT} | parameters
+        elif self._kind is not Kind.FLAT:
+            parameters = {"lists": lists_of(len(base))} | parameters
+        rows = np.ascontiguousarray(base, dtype=self._space.dtype)
+        built = builder_of(self._kind).build(self._space, rows, Plan(self._kind, parameters, threads, seed=1))
+        self._take(built.index, np.arange(len(rows)) if built.order is None else np.asarray(built.order))
+
+    def _take(self, index: Index, order: Array) -> None:
+        # One more entry, so that the row -1 of a short answer becomes the id -1.
+        self._index, self._order = index, order
+        self._ids = np.append(order, -1)
+
+    def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:
+        asked = Asked(limit, int(effort), self._allowed, self._allowed_count)
+        wanted = queries if queries.dtype == self._space.dtype else queries.astype(self._space.dtype)
+        if threads == 1:
+            found = self._index.search(wanted, asked).rows
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = pool.map(lambda part: self._index.search(part, asked).rows, np.array_split(wanted, threads))
+                found = np.concatenate(list(parts))
+        ids: Array = self._ids[found]
+        return ids
+
+    def allow(self, allowed: Array | None) -> None:
+        if allowed is None:
+            self._allowed, self._allowed_count = None, -1
+            return
+        bits = np.packbits(allowed[self._order], bitorder="little")
+        padded = np.zeros(-(-len(allowed) // 64) * 8, np.uint8)
+        padded[: len(bits)] = bits
+        self._allowed, self._allowed_count = padded.view(np.uint64), int(allowed.sum())
+
+    def save(self, folder: Path) -> None:
+        arrays = {**self._index.arrays, "_rows": self._index.rows, "_order": self._order}
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", np.asarray(array))
+        parameters = {name: _plain(value) for name, value in self._index.parameters.items()}
+        (folder / "parameters.json").write_text(json.dumps(parameters))
+
+    def load(self, folder: Path) -> None:
+        # As a segment does: mapped, so that nothing is read before it is needed.
+        arrays = {path.stem: np.load(path, mmap_mode="r").view(np.ndarray) for path in folder.glob("*.npy")}
+        rows, order = arrays.pop("_rows"), arrays.pop("_order")
+        parameters = json.loads((folder / "parameters.json").read_text())
+        self._take(builder_of(self._kind).open(self._space, rows, arrays, parameters), np.array(order))
+
+    def told(self) -> dict[str, Any]:
+        arrays = {name: int(np.asarray(each).nbytes) for name, each in self._index.arrays.items()}
+        return {
+            "parameters": {name: _plain(value) for name, value in self._index.parameters.items()},
+            "array_bytes": arrays,
+        }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,162 @@
+"""The service as its callers have it: vectors taken in over gRPC, single queries, a start with vectors there. Called by `run.py`.
+
+One nats-server that writes to the disk before it acknowledges (`sync_interval: always`), one vectors service and one client share
+the machine. Timed is by the clock; a write counts once it was acknowledged.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from curves import Wish
+from sets import Array, Set
+from telling import bar, failures, progress, tell
+
+from ergonaut.client import AsyncClient
+from ergonaut.client.connection import Connection
+from ergonaut.client.vectors import Ask
+from ergonaut.errors import ErgonautError
+from ergonaut_common.testing import ServiceProcess, binary, free_port, running
+
+INGEST_PER_SECOND_MIN = 30_000
+VISIBLE_MS_P99_MAX = 200.0
+GRPC_MS_P50_MAX = 1.5
+READY_SECONDS_MAX = 1.0
+FIRST_QUERY_MS_MAX = 50.0
+
+BATCH = 256
+"""Vectors of one batch that is told; the service cuts it into messages of its log."""
+
+WRITES_WATCHED = 300
+SINGLES = 1_000
+SETTLE_SECONDS_MAX = 300.0
+"""How long a run waits until indexes are built."""
+
+NAME = "bench"
+
+
+@contextmanager
+def bus(folder: Path) -> Iterator[str]:
+    """A nats-server that writes through; gives its address."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "nats.conf"
+    storage = {"store_dir": str(folder), "sync_interval": "always"}
+    config.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "max_payload": 8 * 1024 * 1024, "jetstream": storage}))
+    with running([binary("nats-server"), "-c", str(config)], folder / "nats.log", port):
+        yield f"nats://127.0.0.1:{port}"
+
+
+def service_part(of: Set, wish: Wish) -> None:
+    """All that is asked of the service over one set."""
+    try:
+        asyncio.run(_service(of, wish))
+    except (ErgonautError, AssertionError, TimeoutError, OSError) as error:
+        failures.append(f"service: {error}")
+        tell(f"  the service failed: {str(error)[:300]}")
+
+
+async def _service(of: Set, wish: Wish) -> None:
+    rows, queries = np.array(of.base()), of.queries()
+    with TemporaryDirectory() as folder, bus(Path(folder) / "nats") as address:
+        settings = {"ERGONAUT_NATS_URL": address, "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(4 << 30)}
+        process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=60)
+        with process.running():
+            await process.wait_healthy()
+            async with _client(process) as client:
+                await client.vectors.create(NAME, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
+                await _ingest(client, of, rows)
+                await _visible(client, of, rows)
+                await _settled(client)
+                await _singles(client, of, queries, wish)
+            await process.stopped(60)
+        await _started(process, of, queries)
+
+
+@asynccontextmanager
+async def _client(process: ServiceProcess) -> AsyncIterator[AsyncClient]:
+    connection = Connection({"vectors": process.address}, process.keys["default"])
+    async with AsyncClient(connection) as client:
+        yield client
+
+
+async def _ingest(client: AsyncClient, of: Set, rows: Array) -> None:
+    """Tell all rows, and time until the last is acknowledged."""
+    progress(f"{of.name}: the service takes {len(rows):,} vectors")
+    parts = [
+        ([f"p{row}" for row in range(first, min(first + BATCH, len(rows)))], rows[first : first + BATCH])
+        for first in range(0, len(rows), BATCH)
+    ]
+    begun, count = time.perf_counter(), 0
+    async for written in client.vectors.write_many(NAME, parts):
+        count += written.count
+    seconds = time.perf_counter() - begun
+    tell(f"  {count:,} vectors of {of.dimension} acknowledged in {seconds:.1f} s")
+    bar(f"{of.name}_ingest_vectors_per_second", count / seconds, INGEST_PER_SECOND_MIN)
+
+
+async def _visible(client: AsyncClient, of: Set, rows: Array) -> None:
+    """From an acknowledgement to a search that had to see the write, and found it."""
+    seconds = []
+    for at in range(WRITES_WATCHED):
+        row = rows[at : at + 1] * np.float32(1.001)
+        written = await client.vectors.write(NAME, [f"seen-{at}"], row)
+        begun = time.perf_counter()
+        found = await client.vectors.nearest(NAME, row, 10, Ask(sequences_min=written.sequences))
+        seconds.append(time.perf_counter() - begun)
+        assert found.ids
+    p50, p99 = np.percentile(np.array(seconds) * 1e3, [50, 99])
+    tell(f"  a write is seen {p50:.1f} ms after it was acknowledged (p50), {p99:.1f} ms (p99)")
+    bar(f"{of.name}_visible_ms_p99", float(p99), VISIBLE_MS_P99_MAX, least=False)
+
+
+async def _settled(client: AsyncClient) -> None:
+    """Wait until nothing is built or merged any more: two looks at a distance are the same."""
+    before, give_up_at = b"", time.monotonic() + SETTLE_SECONDS_MAX
+    while time.monotonic() < give_up_at:
+        now = (await client.vectors.describe(NAME)).SerializeToString(deterministic=True)
+        if now == before:
+            return
+        before = now
+        await asyncio.sleep(5)
+    tell(f"  indexes were still built after {SETTLE_SECONDS_MAX:.0f} s")
+
+
+async def _singles(client: AsyncClient, of: Set, queries: Array, wish: Wish) -> None:
+    """One query a call, one caller."""
+    truth, medians = np.load(of.folder / "truth.npy")[:, :10], []
+    for _ in range(wish.rounds):
+        seconds, hits = [], 0
+        for at in range(min(SINGLES, len(queries))):
+            begun = time.perf_counter()
+            found = await client.vectors.nearest(NAME, queries[at : at + 1], 10)
+            seconds.append(time.perf_counter() - begun)
+            hits += len(set(found.ids[0]) & {f"p{row}" for row in truth[at]})
+        medians.append((np.percentile(np.array(seconds) * 1e3, [50, 99]), hits / (10 * len(seconds))))
+    (p50, p99), recall = sorted(medians, key=lambda seen: seen[0][0])[len(medians) // 2]
+    tell(
+        f"  a query over gRPC: p50 {p50:.2f} ms, p99 {p99:.2f} ms at recall {recall:.3f}, rows written twice among them"
+    )
+    bar(f"{of.name}_grpc_query_ms_p50", float(p50), GRPC_MS_P50_MAX, least=False)
+
+
+async def _started(process: ServiceProcess, of: Set, queries: Array) -> None:
+    """From the start of a new process until it serves, and its first query."""
+    begun = time.perf_counter()
+    with process.running():
+        await process.wait_healthy()
+        ready = time.perf_counter() - begun
+        async with _client(process) as client:
+            await client.vectors.collections()
+            asked = time.perf_counter()
+            await client.vectors.nearest(NAME, queries[:1], 10)
+            first = (time.perf_counter() - asked) * 1e3
+        await process.stopped(60)
+    tell(f"  {of.count:,} vectors served {ready:.2f} s after the process was started; first query {first:.1f} ms")
+    bar(f"{of.name}_ready_seconds", ready, READY_SECONDS_MAX, least=False)
+    bar(f"{of.name}_first_query_ms", first, FIRST_QUERY_MS_MAX, least=False)
