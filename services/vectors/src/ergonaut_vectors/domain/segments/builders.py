@@ -1,5 +1,6 @@
 """Which builder builds and opens which kind of index. Indexes are imported when the first of their kind is needed."""
 
+from collections.abc import Callable
 from typing import cast
 
 from ergonaut.errors import Broken
@@ -7,8 +8,16 @@ from ergonaut_vectors.domain.indexes.port import Builder, Kind
 from ergonaut_vectors.domain.segments.exact import ExactBuilder
 
 
+def _exact() -> Builder:
+    return cast(Builder, ExactBuilder())
+
+
+BUILDERS: dict[Kind, Callable[[], Builder]] = {Kind.FLAT: _exact}
+"""The kinds that can be built here."""
+
+
 def builder_of(kind: Kind) -> Builder:
     """The builder of a kind; Broken where there is none, as for a file of a newer version."""
-    if kind is not Kind.FLAT:
+    if kind not in BUILDERS:
         raise Broken(f"an index of kind {kind} cannot be built or opened by this version")
-    return cast(Builder, ExactBuilder())
+    return BUILDERS[kind]()

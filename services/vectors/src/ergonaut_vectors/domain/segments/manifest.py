@@ -5,7 +5,7 @@ The adapter writes it after the segments it names, in one step; a restore and a 
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ergonaut_vectors.domain.segments.ids import Digest
 from ergonaut_vectors.domain.segments.layout import Contents
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Checkpoint
-from ergonaut_vectors.domain.segments.view import Part, View
+from ergonaut_vectors.domain.segments.view import Part, Tuned, View
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
 
@@ -34,18 +34,22 @@ class Manifest:
     segments: Mapping[str, int]
     """Rows of each segment, by name."""
     live: Mapping[str, npt.NDArray[np.uint64]]
+    tuned: Mapping[str, Tuned]
+    """How the indexes of segments were found to be."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, mark: bytes) -> "Manifest":
         """What has to be written down of a checkpoint."""
         view = checkpoint.view
-        segments, live = {}, {}
+        segments, live, tuned = {}, {}, {}
         for part in view.parts:
             assert isinstance(part.store, Segment), "a checkpoint has segments alone"
             segments[part.store.name] = part.store.count
             if part.count < part.store.count:
                 live[part.store.name] = part.live
-        return cls(view.position, mark, checkpoint.serial, view.digest, view.space, segments, live)
+            if part.tuned is not None:
+                tuned[part.store.name] = part.tuned
+        return cls(view.position, mark, checkpoint.serial, view.digest, view.space, segments, live, tuned)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -58,6 +62,7 @@ class Manifest:
             "digest": list(self.digest),
             "space": space,
             "segments": dict(self.segments),
+            "tuned": {name: astuple(each) for name, each in self.tuned.items()},
         }
 
     @property
@@ -72,7 +77,8 @@ class Manifest:
         space = Space(told["space"]["dimension"], Metric(told["space"]["metric"]), Element(told["space"]["element"]))
         live = {name.removeprefix("live_"): np.array(words) for name, words in contents.arrays.items()}
         mark, digest = base64.b64decode(told["mark"]), Digest(*told["digest"])
-        return cls(told["position"], mark, told["serial"], digest, space, told["segments"], live)
+        tuned = {name: Tuned(*each) for name, each in told["tuned"].items()}
+        return cls(told["position"], mark, told["serial"], digest, space, told["segments"], live, tuned)
 
     def checkpoint(self, opened: Callable[[str], Segment]) -> Checkpoint:
         """The state again, of segments that are opened by name."""
@@ -83,5 +89,5 @@ class Manifest:
                 raise Broken(f"segment {name} has {segment.count} rows, but the manifest says {count}")
             live = self.live.get(name)
             words = bits.all_of(count) if live is None else live
-            parts.append(Part(segment, words, bits.counted(words)))
+            parts.append(Part(segment, words, bits.counted(words), self.tuned.get(name)))
         return Checkpoint(View(self.space, self.position, self.mark, tuple(parts), self.digest), self.serial)

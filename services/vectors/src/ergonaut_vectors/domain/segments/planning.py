@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
+from ergonaut_vectors.domain.segments.builders import BUILDERS
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
-from ergonaut_vectors.domain.space import Space
+from ergonaut_vectors.domain.space import Metric, Space
 
 
 def seal_due(policy: Policy, view: View, durable: View) -> bool:
@@ -25,7 +26,7 @@ def parts_to_merge(policy: Policy, view: View) -> Sequence[Part]:
     """The segments that are to become one; none where all is well."""
     segments = [part for part in view.parts if isinstance(part.store, Segment)]
     for part in segments:
-        if part.store.count - part.count > policy.dead_fraction_max * part.store.count:
+        if _outworn(policy, view.space, part):
             return [part]
     tiers = Counter(_tier(policy, part.count) for part in segments)
     crowded = [tier for tier, times in tiers.items() if times >= policy.merged_together]
@@ -50,9 +51,35 @@ def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
     return _fitting(policy, segments[:together]) if together > 1 else ()
 
 
-def plan_for(*_: Policy | Space | int) -> Plan:
+def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
     """Which index a segment of so many rows is to have."""
-    return Plan(Kind.FLAT)
+    kind = policy.wish.kind or (Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT)
+    if kind not in BUILDERS or (space.metric is Metric.HAMMING and kind is not Kind.GRAPH):
+        kind = Kind.FLAT
+    return Plan(kind)
+
+
+def part_to_check(policy: Policy, view: View) -> Part | None:
+    """A segment of whose index is not known how well it finds what is near, as it is now and for what is wished."""
+    for part in view.parts:
+        if not isinstance(part.store, Segment) or part.store.index.kind is Kind.FLAT or not part.count:
+            continue
+        seen = part.tuned
+        if seen is None or seen.wanted != policy.wish.recall or part.count < policy.checked_fraction_min * seen.count:
+            return part
+    return None
+
+
+def _outworn(policy: Policy, space: Space, part: Part) -> bool:
+    """Whether a segment is to be built anew: too many rows have died, or it has not the index that it should have."""
+    assert isinstance(part.store, Segment), "heads are sealed"
+    dead = part.store.count - part.count
+    if dead > policy.dead_fraction_max * part.store.count:
+        return True
+    if part.count and plan_for(policy, space, part.count).kind is not part.store.planned:
+        return True
+    seen = part.tuned
+    return dead > 0 and seen is not None and seen.recall < seen.wanted - policy.recall_slack
 
 
 def _tier(policy: Policy, rows: int) -> int:

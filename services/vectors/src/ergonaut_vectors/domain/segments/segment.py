@@ -34,6 +34,8 @@ class Segment:
     """The position of the message that wrote each row."""
     columns: Columns
     index: Index
+    planned: Kind
+    """The index it was to have; a builder may have seen that another does better."""
 
     @property
     def rows(self) -> Rows:
@@ -61,7 +63,8 @@ class Segment:
     @property
     def about(self) -> dict[str, Any]:
         """What a file says beside the arrays; JSON."""
-        return {"index": {"kind": str(self.index.kind), "parameters": dict(self.index.parameters)}}
+        index = {"kind": str(self.index.kind), "parameters": dict(self.index.parameters), "planned": str(self.planned)}
+        return {"index": index}
 
     def search(self, queries: Rows, asked: Asked) -> Found:
         """By the index."""
@@ -77,7 +80,8 @@ class Segment:
         told = about["index"]
         index = builder_of(Kind(told["kind"])).open(space, arrays["rows"], _named(arrays, _INDEX), told["parameters"])
         table = IdTable(arrays["ids_blob"], arrays["ids_offsets"], arrays["ids_entries"])
-        return cls(name, table, arrays["sequences"], Columns.open(_named(arrays, _PAYLOAD)), index)
+        columns, planned = Columns.open(_named(arrays, _PAYLOAD)), Kind(told["planned"])
+        return cls(name, table, arrays["sequences"], columns, index, planned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,7 @@ def built(
         names = names.only(made.order)
         sequences, columns = sequences[made.order], reordered(columns, made.order)
         origin = Origin(part[made.order], origin.row[made.order])
-    return Segment(name, ids.table_of(names), sequences, columns, made.index), origin
+    return Segment(name, ids.table_of(names), sequences, columns, made.index, plan.kind), origin
 
 
 def _named(arrays: Arrays, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -139,9 +139,11 @@ class Shard:
         if Job.MERGE not in self._under_way:
             work = self._plan_merge()
             if work is None and idle and Job.SEAL not in self._under_way:
-                return self._plan_tidying()
-            return work
-        return None
+                work = self._plan_tidying()
+            if work is not None:
+                return work
+        part = planning.part_to_check(self.policy, self._durable) if Job.CHECK not in self._under_way else None
+        return self._planned(Job.CHECK, [part]) if part else None
 
     def plan_seal(self) -> Work | None:
         """Seal the head now, as before a snapshot or an end; None where one is under way or nothing has to be built."""
@@ -159,6 +161,10 @@ class Shard:
         if self._under_way.get(work.job) is not work:
             return False
         del self._under_way[work.job]
+        if work.job is Job.CHECK:
+            self.view, self._durable = _seen(self.view, result), _seen(self._durable, result)
+            self._frozen = _seen(self._frozen, result) if self._frozen else None
+            return True
         self.view = _with(self.view, result)
         if self._frozen is not None:
             self._frozen = _with(self._frozen, result)
@@ -179,12 +185,15 @@ class Shard:
 
     def _plan_merge(self) -> Work | None:
         parts = planning.parts_to_merge(self.policy, self._durable)
-        if parts:
-            return self._planned(Job.MERGE, parts)
-        # Deaths since the last seal are not in the state that is merged; sealing brings them there.
-        if planning.parts_to_merge(self.policy, self.view) and self._durable.position < self.view.position:
-            return self.plan_seal()
-        return None
+        if not parts and self._durable.position < self.view.position:
+            # Deaths since the last seal are not in the state that is merged; sealing brings them there.
+            if not planning.parts_to_merge(self.policy, self.view):
+                return None
+            work = self.plan_seal()
+            if work is not None:
+                return work
+            parts = planning.parts_to_merge(self.policy, self._durable)
+        return self._planned(Job.MERGE, parts) if parts else None
 
     def _plan_tidying(self) -> Work | None:
         if self._head.count >= self.policy.tidied_head_rows_min:
@@ -195,7 +204,8 @@ class Shard:
     def _planned(self, job: Job, parts: Sequence[Part]) -> Work:
         rows = sum(part.count for part in parts)
         plan = planning.plan_for(self.policy, self.space, rows)
-        work = Work(job, f"{self._serial:08d}", self.space, self.fields, tuple(parts), plan)
+        wanted = self.policy.wish.recall
+        work = Work(job, f"{self._serial:08d}", self.space, self.fields, tuple(parts), plan, wanted)
         self._serial += 1
         self._under_way[job] = work
         return work
@@ -305,7 +315,7 @@ class Shard:
             rows = found.row[gone[found.part[gone] == at]]
             live = parts[at].live.copy()
             take_out(live, rows)
-            parts[at] = Part(parts[at].store, live, parts[at].count - len(rows))
+            parts[at] = replace(parts[at], live=live, count=parts[at].count - len(rows))
         return tuple(parts)
 
     def _digest_without(self, names: ids.Asked, found: _Found, gone: Numbers) -> ids.Digest:
@@ -326,3 +336,11 @@ def _with(view: View, result: Done) -> View:
     others = [part for part in view.parts if id(part.store) not in sources]
     made = result.part_in(tuple(mine))
     return replace(view, parts=(*others[:first], *([made] if made else []), *others[first:]))
+
+
+def _seen(view: View, result: Done) -> View:
+    """The view with what a check found, where the segment is still in it."""
+    store = result.work.parts[0].store
+    return replace(
+        view, parts=tuple(replace(part, tuned=result.tuned) if part.store is store else part for part in view.parts)
+    )

@@ -67,6 +67,20 @@ class Cursor(NamedTuple):
     id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How a segment's index was found to be when it was looked at."""
+
+    effort: int
+    """How hard it has to look; 0 leaves it to the index."""
+    recall: float
+    """The part of the nearest that it finds then."""
+    count: int
+    """How many rows lived."""
+    wanted: float
+    """The recall that was to be reached."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """Rows that are searched together, and which of them live."""
@@ -75,6 +89,7 @@ class Part:
     live: Words
     count: int
     """How many live."""
+    tuned: Tuned | None = None
 
     def allowed(self, wanted: Filter | None) -> tuple[Words | None, int]:
         """The living rows that fulfil the filter, None for all rows there are; and how many."""
@@ -182,7 +197,8 @@ class View:
         allowed, count = part.allowed(question.filter)
         if not count:
             return None
-        asked = Asked(min(question.limit, count), question.effort, allowed, count)
+        effort = question.effort or (part.tuned.effort if part.tuned else 0)
+        asked = Asked(min(question.limit, count), effort, allowed, count)
         search = part.store.search_exactly if question.exact else part.store.search
         return _Found(at, *search(queries, asked))
 

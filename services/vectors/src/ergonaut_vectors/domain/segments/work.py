@@ -2,7 +2,7 @@
 shard's writer, done by `done` in another thread meanwhile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from ergonaut_vectors.domain.indexes.port import Plan, Progress
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.fields import Fields
+from ergonaut_vectors.domain.schema import IndexWish
+from ergonaut_vectors.domain.segments.recall import tuned
 from ergonaut_vectors.domain.segments.segment import Origin, Segment, Source, built
-from ergonaut_vectors.domain.segments.view import Part
+from ergonaut_vectors.domain.segments.view import Part, Tuned
 from ergonaut_vectors.domain.space import Space, Words
 
 
@@ -35,8 +37,14 @@ class Policy:
     """Rows that are merged into one segment; a larger one takes too long to build again."""
     dead_fraction_max: float = 0.2
     """The part of a segment's rows that may be dead before it is built anew."""
-    graph_rows_min: int = 20_000
-    """Fewer rows are not worth a graph."""
+    recall_slack: float = 0.02
+    """How far below what is wished for recall may be found before a segment from which rows have died is built anew."""
+    checked_fraction_min: float = 0.9
+    """Where fewer than this part of the rows that lived then live now, an index is checked again."""
+    graph_rows_min: int = 10_000
+    """Fewer rows are compared one by one as fast as a graph is walked."""
+    wish: IndexWish = field(default_factory=IndexWish)
+    """Which index, how good; a shard whose policy is replaced by one with another wish works towards it."""
 
 
 class Job(StrEnum):
@@ -46,6 +54,8 @@ class Job(StrEnum):
     """Make a head a segment; the state as of its end can then be written down."""
     MERGE = "merge"
     """Make several segments one, or one anew."""
+    CHECK = "check"
+    """See how well a segment's index finds what is near, and how hard it has to look."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +70,8 @@ class Work:
     parts: tuple[Part, ...]
     """What becomes one segment, as of a position before or at that of every state it will be put into."""
     plan: Plan
+    wanted: float = 0.0
+    """The recall that a check is to reach."""
 
     @property
     def rows(self) -> int:
@@ -74,6 +86,8 @@ class Done:
     work: Work
     segment: Segment | None
     origin: Origin
+    tuned: Tuned | None = None
+    """What a check found."""
 
     def part_in(self, parts: tuple[Part, ...]) -> Part | None:
         """The segment with its living rows, in a state where its sources are these parts: deaths meanwhile are carried over."""
@@ -92,8 +106,9 @@ class Done:
 def done(work: Work, progress: Progress | None = None) -> Done:
     """Do the work; takes long, changes nothing, may be done in any thread or process and may be given up at any moment."""
     parts = [part for part in work.parts if part.count]
-    if not parts:
-        return Done(work, None, Origin(np.empty(0, np.int32), np.empty(0, np.int64)))
+    if work.job is Job.CHECK or not parts:
+        seen = tuned(work.parts[0], work.wanted, int(work.name)) if parts else None
+        return Done(work, None, Origin(np.empty(0, np.int32), np.empty(0, np.int64)), seen)
     sources = [_source(part) for part in work.parts]
     segment, origin = built(work.name, work.space, sources, work.fields, (work.plan, progress))
     return Done(work, segment, origin)

@@ -1,0 +1,161 @@
+"""Indexes of a shard's segments: chosen by size and wish, checked, tuned and built anew, while answers stay right."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from ergonaut_vectors.adapters.segment_files import SegmentFiles
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.payload import bits
+from ergonaut_vectors.domain.schema import IndexWish
+from ergonaut_vectors.domain.segments.builders import BUILDERS
+from ergonaut_vectors.domain.segments.exact import exactly
+from ergonaut_vectors.domain.segments.segment import Segment
+from ergonaut_vectors.domain.segments.shard import Shard
+from ergonaut_vectors.domain.segments.view import Cursor, Question
+from ergonaut_vectors.domain.segments.work import Job, Policy, done
+from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
+from ergonaut_vectors.domain.space import Rows, Space
+
+SPACE = Space(4)
+POLICY = Policy(head_rows_max=100, graph_rows_min=150, merged_together=2)
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """An index that looks at the first rows only, `effort` in each hundred, and wants its rows backwards."""
+
+    space: Space
+    rows: Rows
+    effort: int = 50
+    kind: Kind = Kind.GRAPH
+
+    @property
+    def arrays(self) -> Arrays:
+        return {"backwards": np.arange(len(self.rows))[::-1].copy()}
+
+    @property
+    def parameters(self) -> Parameters:
+        return {"effort": self.effort}
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        count = len(self.rows)
+        allowed = bits.all_of(count) if asked.allowed is None else asked.allowed
+        seen = bits.of_rows(np.arange(min(count, count * (asked.effort or self.effort) // 100)), count) & allowed
+        enough = bits.counted(seen) >= min(asked.limit, bits.counted(allowed))
+        return exactly(self.space, self.rows, queries, replace(asked, allowed=seen if enough else allowed))
+
+
+class LazyBuilder:
+    def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
+        order = np.arange(len(rows))[::-1].copy()
+        return Built(Lazy(space, rows[order]), order)
+
+    def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Lazy:
+        assert (arrays["backwards"] == np.arange(len(rows))[::-1]).all()
+        return Lazy(space, rows, int(parameters["effort"]))
+
+
+@pytest.fixture(autouse=True)
+def lazy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILDERS, Kind.GRAPH, LazyBuilder)
+
+
+def filled(count: int, policy: Policy = POLICY) -> Shard:
+    shard, rows = Shard(SPACE, policy=policy), np.random.default_rng(4).normal(size=(count, 4)).astype(np.float32)
+    for position, first in enumerate(range(0, count, 50), 1):
+        part = rows[first : first + 50]
+        shard.apply(Upserts([str(first + i) for i in range(len(part))], part, [{"at": position}] * len(part)), position)
+    return shard
+
+
+def finish(shard: Shard) -> list[Job]:
+    jobs = []
+    while work := shard.plan_work(idle=True):
+        jobs.append(work.job)
+        assert shard.install(done(work))
+    return jobs
+
+
+def kinds(shard: Shard) -> list[Kind]:
+    return [part.store.index.kind for part in shard.view.parts if isinstance(part.store, Segment)]
+
+
+def test_a_few_rows_are_compared_one_by_one_and_many_get_a_graph() -> None:
+    few, many = filled(100), filled(300)
+    assert (finish(few), kinds(few)) == ([Job.SEAL], [Kind.FLAT])
+    assert (finish(many), kinds(many)) == ([Job.SEAL, Job.CHECK], [Kind.GRAPH])
+
+
+def test_rows_keep_their_ids_payloads_and_sequences_in_the_order_that_an_index_wants() -> None:
+    shard = filled(300)
+    before = {each.id: (each.sequence, shard.view.payload(each.place)) for each in shard.view.scroll(Cursor(), 300)}
+    finish(shard)
+    view = shard.view
+    assert {each.id: (each.sequence, view.payload(each.place)) for each in view.scroll(Cursor(), 300)} == before
+    for name in ("0", "123", "299"):
+        stored = view.get([name])[0]
+        assert stored is not None
+        assert view.search(view.vectors([stored.place]), Question(1, exact=True))[0][0].id == name
+
+
+def test_an_index_that_finds_too_little_is_told_to_look_harder() -> None:
+    shard = filled(300)
+    finish(shard)
+    seen = shard.view.parts[0].tuned
+    assert seen is not None
+    assert (seen.effort, seen.recall, seen.wanted) == (128, 1.0, 0.95)
+    query = shard.view.vectors([each.place for each in shard.view.get(["7"]) if each])
+    assert shard.view.search(query, Question(5)) == shard.view.search(query, Question(5, exact=True))
+
+
+def test_what_was_found_out_about_an_index_outlasts_a_restart(tmp_path) -> None:
+    shard, files = filled(300), SegmentFiles(tmp_path)
+    while work := shard.plan_work(idle=True):
+        shard.install(files.kept(done(work)))
+    files.save(shard.checkpoint(), b"")
+    checkpoint = SegmentFiles(tmp_path).load()
+    assert checkpoint is not None
+    again = Shard.open(SPACE, None, checkpoint, POLICY)
+    assert again.view.parts[0].tuned == shard.view.parts[0].tuned
+    assert again.plan_work() is None
+
+
+def test_another_wish_is_worked_towards_in_the_background() -> None:
+    shard = filled(300)
+    finish(shard)
+    shard.policy = replace(POLICY, wish=IndexWish(recall=0.5))
+    assert finish(shard) == [Job.CHECK]
+    shard.policy = replace(POLICY, wish=IndexWish(Kind.FLAT))
+    assert (finish(shard), kinds(shard)) == ([Job.MERGE], [Kind.FLAT])
+
+
+def test_an_index_is_checked_again_when_rows_have_died_and_built_anew_when_many_have() -> None:
+    shard = filled(300)
+    finish(shard)
+    shard.apply(Deletes([str(i) for i in range(0, 300, 8)]), 100)
+    shard.plan_seal()
+    assert finish(shard) == [Job.CHECK]
+    shard.apply(Deletes([str(i) for i in range(1, 300, 8)]), 101)
+    assert finish(shard) == [Job.MERGE, Job.CHECK]
+    assert shard.view.parts[0].store.count == shard.view.count == 224
+
+
+def test_a_check_whose_segment_was_merged_away_meanwhile_changes_nothing() -> None:
+    shard = filled(300)
+    seal = shard.plan_seal()
+    assert seal is not None
+    shard.install(done(seal))
+    check = shard.plan_work()
+    assert check is not None
+    assert check.job is Job.CHECK
+    result = done(check)
+    shard.apply(Deletes([str(i) for i in range(100)]), 100)
+    merge = shard.plan_work()
+    assert merge is not None
+    assert merge.job is Job.MERGE
+    shard.install(done(merge))
+    assert shard.install(result)
+    assert shard.view.parts[0].tuned is None
+    assert shard.view.count == 200
