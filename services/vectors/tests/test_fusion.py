@@ -71,14 +71,6 @@ def test_recommendations_need_an_example_and_no_crowd(positive: int, negative: i
         recommending.check_examples(positive, negative)
 
 
-def test_an_id_with_several_vectors_is_told_once_by_its_nearest() -> None:
-    ids = several.row_ids("a", 3)
-    assert [several.name_of(each) for each in ids] == ["a"] * 3
-    assert ids[0] == "a"
-    found = several.nearest_rows(["a", "b", "a", "c"], np.array([3, 2, 1, 9], np.float32), 2)
-    assert found == [("a", 1.0, 2), ("b", 2.0, 1)]
-
-
 def test_summed_distances_take_each_vector_of_the_query_to_its_nearest_row() -> None:
     owners = np.array([0, 0, 2])
     distances = np.array([[1, 5, 2], [7, 3, 4]], np.float32)

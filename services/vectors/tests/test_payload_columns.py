@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ergonaut.errors import Refused
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.columns import Columns
-from ergonaut_vectors.domain.payload.documents import checked, decoded
+from ergonaut_vectors.domain.payload.documents import checked, decoded, encoded, kept
 from ergonaut_vectors.domain.payload.fields import (
     Field,
     FieldType,
@@ -198,6 +198,14 @@ def test_a_language_without_known_stems_is_refused_when_it_is_declared() -> None
     with pytest.raises(Refused, match=r"fields\.title\.language: is 'klingon'"):
         declared({"title": {"type": "text", "language": "klingon"}})
     assert declared({"title": "text"}) == {"title": Field(FieldType.TEXT)}
+
+
+def test_a_payload_that_keeps_its_bytes_is_written_down_as_it_was() -> None:
+    document = encoded({"b": 1.0, "a": ["ä"]})
+    payload = kept(document)
+    assert payload == {"b": 1.0, "a": ["ä"]}
+    assert encoded(payload) == document
+    assert encoded(dict(payload) | {"c": None}) == b'{"b":1.0,"a":["\xc3\xa4"],"c":null}'
 
 
 def test_fields_seen_before_tell_which_value_contradicts_them() -> None:

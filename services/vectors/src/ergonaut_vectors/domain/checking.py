@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ergonaut.errors import Refused
 from ergonaut_vectors.domain.payload import documents
+from ergonaut_vectors.domain.payload.fields import Payload
 from ergonaut_vectors.domain.payload.filters import Filter, parsed
 from ergonaut_vectors.domain.schema import BATCH_MAX, ID_CHARACTERS_MAX, NUMBER_MAX, Schema
 from ergonaut_vectors.domain.segments.writes import Changes, Deletes, Upserts
@@ -114,7 +115,7 @@ def check_ids(ids: Sequence[str], where: str) -> None:
             raise Refused(message, field=f"{where}[{at}]")
 
 
-def payload_of(schema: Schema, content: bytes, where: str) -> dict[str, Any]:
+def payload_of(schema: Schema, content: bytes, where: str) -> Payload:
     """The payload that JSON in UTF-8 says, or Refused naming the part that is wrong. None is an empty one."""
     if not content:
         return {}
@@ -122,9 +123,7 @@ def payload_of(schema: Schema, content: bytes, where: str) -> dict[str, Any]:
         message = f"has {len(content)} bytes as JSON; at most {documents.PAYLOAD_BYTES_MAX} are taken"
         raise Refused(message, field=where)
     told = _json(content, where)
-    documents.checked(told, schema.fields, where)
-    payload: dict[str, Any] = told
-    return payload
+    return documents.Written(told, documents.checked(told, schema.fields, where))
 
 
 def filter_of(text: str, where: str = "options.filter") -> Filter | None:

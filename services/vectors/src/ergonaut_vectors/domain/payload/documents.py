@@ -24,19 +24,43 @@ NUMBER_MAX = 1e308
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+class Written(dict[str, Any]):
+    """A payload that was read from its bytes, or checked, and keeps them: whoever writes it down again need not make them anew.
+
+    It must not be changed; `|` gives one that may be.
+    """
+
+    __slots__ = ("document",)
+
+    def __init__(self, payload: Payload, document: bytes) -> None:
+        super().__init__(payload)
+        self.document = document
+
+
 def encoded(payload: Payload) -> bytes:
     """The payload's bytes; none for an empty one."""
+    if type(payload) is Written:
+        return payload.document
     if not payload:
         return b""
     return _ENCODER.encode(payload).encode()
 
 
 def decoded(document: bytes) -> dict[str, Any]:
-    """The payload that was encoded."""
+    """The payload that was encoded; it may be changed."""
     if not document:
         return {}
     payload: dict[str, Any] = json.loads(document)
     return payload
+
+
+def kept(document: bytes) -> Payload:
+    """The payload that was encoded, with its bytes: for those who will write it down again as it is."""
+    return Written(json.loads(document), document) if document else {}
+
+
+_PLAIN = frozenset((str, bool, type(None)))
+"""What is right wherever nothing was declared; most values are, and need not be told where they stand."""
 
 
 def checked(payload: Any, fields: Fields, where: str) -> bytes:
@@ -44,8 +68,11 @@ def checked(payload: Any, fields: Fields, where: str) -> bytes:
     if not isinstance(payload, Mapping):
         raise Refused("must be an object, names with values", field=where)
     for key, value in payload.items():
-        _check_key(key, where)
-        _check(value, key, fields, f"{where}.{key}", 1)
+        if not (
+            type(value) in _PLAIN and type(key) is str and 0 < len(key) <= KEY_CHARACTERS_MAX and key not in fields
+        ):
+            _check_key(key, where)
+            _check(value, key, fields, f"{where}.{key}", 1)
     try:
         document = encoded(payload)
     except UnicodeEncodeError as error:
