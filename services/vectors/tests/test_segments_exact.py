@@ -1,4 +1,4 @@
-"""Exact search: the kernels find what NumPy finds, for every space, with any rows allowed."""
+"""Exact search: it finds what NumPy finds, for every space, with any rows allowed."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def drawn(space: Space, count: int, seed: int) -> Rows:
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{space.metric}-{space.element}-{space.dimension}")
-def test_the_kernels_find_what_numpy_finds(space: Space) -> None:
+def test_an_exact_search_finds_what_numpy_finds(space: Space) -> None:
     rows, queries = drawn(space, 1500, 1), drawn(space, 4, 2)
     allowed = np.random.default_rng(3).permutation(1500)[:700]
     for asked, among in (

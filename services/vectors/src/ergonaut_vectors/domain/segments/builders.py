@@ -1,18 +1,12 @@
 """Which builder builds and opens which kind of index. Indexes are imported when the first of their kind is needed."""
 
 from collections.abc import Callable
-from typing import cast
 
 from ergonaut.errors import Broken
 from ergonaut_vectors.domain.indexes.port import Builder, Kind
 from ergonaut_vectors.domain.segments.exact import ExactBuilder
 
-
-def _exact() -> Builder:
-    return cast(Builder, ExactBuilder())
-
-
-BUILDERS: dict[Kind, Callable[[], Builder]] = {Kind.FLAT: _exact}
+BUILDERS: dict[Kind, Callable[[], Builder]] = {Kind.FLAT: ExactBuilder}
 """The kinds that can be built here."""
 
 

@@ -1,38 +1,71 @@
-"""Exact search: what every index is measured by, how a head is searched, and an index itself where nothing faster is at hand."""
+"""Exact search: how segments of few rows are searched, what indexes are measured by, and in NumPy what an exact search is."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.compute.cpu.exact_rows import (
-    COSINE,
-    HAMMING,
-    INNER,
-    SQUARED_L2,
-    UNIT_COSINE,
-    Nearest,
-    scan_floats,
-    scan_integers,
-)
-from ergonaut_vectors.domain.indexes.port import (
-    NONE,
-    Arrays,
-    Asked,
-    Built,
-    Found,
-    Kind,
-    Parameters,
-    Plan,
-    Progress,
-)
-from ergonaut_vectors.domain.space import Element, Floats, Metric, Rows, Space
+from ergonaut_vectors.domain.indexes.codes import CODE_ROWS_MIN, Codes, codes_with_room, quantise, searched
+from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
 
-WIDENED_ROWS = 1024
-"""Rows of half precision that are widened at once; a multiple of 64, so that words of those allowed are not cut."""
+exactly = scanned
+"""The nearest allowed rows to each query, by comparing all at full precision."""
 
-NO_WORDS = np.empty(0, np.uint64)
+
+@dataclass(frozen=True, slots=True)
+class ExactIndex:
+    """Compares with every row, by codes of a quarter of the size before the few that count are compared in full."""
+
+    space: Space
+    rows: Rows
+    codes: Codes
+    kind: Kind = Kind.FLAT
+
+    @property
+    def arrays(self) -> Arrays:
+        """The codes, where rows have any."""
+        return self.codes._asdict() if len(self.codes.values) else {}
+
+    @property
+    def parameters(self) -> Parameters:
+        """None."""
+        return {}
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        """The nearest allowed rows to each query."""
+        return searched(self.space, self.codes, self.rows, queries, asked)
+
+
+class ExactBuilder:
+    """Makes codes."""
+
+    def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:  # noqa: ARG002
+        """The index over rows as they are."""
+        return Built(ExactIndex(space, rows, codes_of(space, rows)))
+
+    def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> ExactIndex:  # noqa: ARG002
+        """The same, of its codes."""
+        codes = Codes(arrays["values"], arrays["factors"]) if arrays else no_codes(space)
+        return ExactIndex(space, rows, codes)
+
+
+@lru_cache(maxsize=64)
+def no_codes(space: Space) -> Codes:
+    """None at all; one for all shards of a space, for most tenants are small."""
+    return codes_with_room(space, 0)
+
+
+def codes_of(space: Space, rows: Rows, capacity: int = 0) -> Codes:
+    """Codes of these rows, with room for more; none where they are so few that all are compared in full."""
+    if max(len(rows), capacity) < CODE_ROWS_MIN:
+        return no_codes(space)
+    codes = codes_with_room(space, max(len(rows), capacity))
+    quantise(space, codes, 0, rows)
+    return codes
 
 
 def distances(space: Space, rows: Rows, query: npt.NDArray[np.generic]) -> Floats:
@@ -47,56 +80,3 @@ def distances(space: Space, rows: Rows, query: npt.NDArray[np.generic]) -> Float
         return -products
     lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(asked).sum())
     return cast(Floats, (1.0 - products / np.where(lengths > 0, lengths, 1.0)).astype(np.float32))
-
-
-def exactly(space: Space, rows: Rows, queries: Rows, asked: Asked) -> Found:
-    """The nearest allowed rows to each query, by comparing all."""
-    shape = (len(queries), asked.limit)
-    found = Found(np.full(shape, NONE, np.int32), np.full(shape, np.inf, np.float32))
-    nearest = Nearest(*found, np.zeros(len(queries), np.int64))
-    allowed = NO_WORDS if asked.allowed is None else asked.allowed
-    kind = _distance_of(space)
-    if space.element is Element.FLOAT16:
-        wide = queries.astype(np.float32)
-        for first in range(0, len(rows), WIDENED_ROWS):
-            scan_floats(kind, rows[first : first + WIDENED_ROWS].astype(np.float32), first, wide, allowed, nearest)
-    else:
-        scan = scan_floats if space.element is Element.FLOAT32 else scan_integers
-        scan(kind, rows, 0, queries, allowed, nearest)
-    return found
-
-
-def _distance_of(space: Space) -> int:
-    if space.metric is Metric.COSINE:
-        return UNIT_COSINE if space.element in (Element.FLOAT32, Element.FLOAT16) else COSINE
-    return {Metric.L2: SQUARED_L2, Metric.INNER_PRODUCT: INNER, Metric.HAMMING: HAMMING}[space.metric]
-
-
-@dataclass(frozen=True, slots=True)
-class ExactIndex:
-    """Compares with every row."""
-
-    space: Space
-    rows: Rows
-    kind: Kind = Kind.FLAT
-
-    @property
-    def arrays(self) -> Arrays:
-        return {}
-
-    @property
-    def parameters(self) -> Parameters:
-        return {}
-
-    def search(self, queries: Rows, asked: Asked) -> Found:
-        return exactly(self.space, self.rows, queries, asked)
-
-
-class ExactBuilder:
-    """There is nothing to build."""
-
-    def build(self, space: Space, rows: Rows, *_: Plan | Progress | None) -> Built:
-        return Built(ExactIndex(space, rows))
-
-    def open(self, space: Space, rows: Rows, *_: Arrays | Parameters) -> ExactIndex:
-        return ExactIndex(space, rows)

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
+from ergonaut_vectors.domain.indexes.codes import Codes, grown, quantise, searched
 from ergonaut_vectors.domain.indexes.port import Asked, Found
 from ergonaut_vectors.domain.payload.columns import Readable, Texts, Values
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.segments import ids
-from ergonaut_vectors.domain.segments.exact import exactly
+from ergonaut_vectors.domain.segments.exact import codes_of, exactly, no_codes
 from ergonaut_vectors.domain.segments.segment import Sequences
 from ergonaut_vectors.domain.space import Rows, Space
 
@@ -33,6 +34,7 @@ class HeadRows:
     columns: Readable
     arrays: tuple[Rows, Sequences]
     """Vectors and sequences, with room behind the last row."""
+    codes: Codes
 
     @property
     def rows(self) -> Rows:
@@ -46,7 +48,7 @@ class HeadRows:
 
     def search(self, queries: Rows, asked: Asked) -> Found:
         """The nearest allowed rows."""
-        return exactly(self.space, self.rows, queries, asked)
+        return searched(self.space, self.codes, self.rows, queries, asked)
 
     def search_exactly(self, queries: Rows, asked: Asked) -> Found:
         """By comparing all, at full precision."""
@@ -87,12 +89,13 @@ class NoPayloads:
 class Head:
     """Appends rows; `taken` gives those there are."""
 
-    __slots__ = ("_arrays", "_columns", "_ids", "_space")
+    __slots__ = ("_arrays", "_codes", "_columns", "_ids", "_space")
 
     def __init__(self, space: Space, fields: Fields) -> None:
         self._space = space
         self._ids = ids.GrowingIds()
         self._arrays: tuple[Rows, Sequences] = (np.empty((0, space.width), space.dtype), NO_SEQUENCES)
+        self._codes = no_codes(space)
         self._columns: GrowingColumns | NoPayloads = NoPayloads(fields)
 
     @property
@@ -108,6 +111,8 @@ class Head:
         vectors, sequences = self._arrays
         vectors[first:after] = rows
         sequences[first:after] = position
+        if len(self._codes.values):
+            quantise(self._space, self._codes, first, vectors[first:after])
         if any(payloads) and isinstance(self._columns, NoPayloads):
             self._columns = GrowingColumns(self._columns.fields)
             self._columns.append([{}] * first)
@@ -117,10 +122,14 @@ class Head:
 
     def taken(self) -> HeadRows:
         """The rows there are now."""
-        return HeadRows(self._space, self.count, self._ids.table, self._columns, self._arrays)
+        return HeadRows(self._space, self.count, self._ids.table, self._columns, self._arrays, self._codes)
 
     def _grow(self, used: int, capacity: int) -> None:
         rows = np.empty((capacity, self._space.width), self._space.dtype)
         sequences = np.empty(capacity, np.int64)
         rows[:used], sequences[:used] = self._arrays[0][:used], self._arrays[1][:used]
         self._arrays = (rows, sequences)
+        if len(self._codes.values):
+            self._codes = grown(self._codes, used, capacity)
+        else:
+            self._codes = codes_of(self._space, rows[:used], capacity)
