@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.gathering import copy_texts
 from ergonaut_vectors.domain.compute.cpu.id_table import (
     Hashes,
     IdTable,
@@ -38,12 +39,8 @@ class Asked(NamedTuple):
 
     def only(self, chosen: npt.NDArray[np.int64]) -> "Asked":
         """Those at these places."""
-        offsets = self.table.offsets
-        lengths = (offsets[1:] - offsets[:-1])[chosen]
-        kept = np.zeros(len(chosen) + 1, np.int64)
-        np.cumsum(lengths, out=kept[1:])
-        at = np.repeat(offsets[:-1][chosen] - kept[:-1], lengths) + np.arange(kept[-1])
-        return Asked(IdTable(self.table.blob[at], kept, self.table.entries), self.hashes[chosen])
+        blob, offsets = _texts_of(self.table, chosen)
+        return Asked(IdTable(blob, offsets, self.table.entries), self.hashes[chosen])
 
 
 def asked(ids: Sequence[str]) -> Asked:
@@ -105,12 +102,19 @@ def id_at(table: IdTable, row: int) -> str:
 
 def gathered(parts: Sequence[tuple[IdTable, RowNumbers]]) -> Asked:
     """The ids of chosen rows of several tables, one table after the other."""
-    pieces = [Asked(table, np.empty(len(table.offsets) - 1, np.uint64)).only(rows) for table, rows in parts]
-    blob = np.concatenate([np.empty(0, np.uint8), *(piece.table.blob for piece in pieces)])
-    lengths = [np.diff(piece.table.offsets) for piece in pieces]
-    offsets = np.zeros(1 + sum(map(len, lengths)), np.int64)
-    np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]), out=offsets[1:])
+    pieces = [_texts_of(table, rows) for table, rows in parts]
+    blob = np.concatenate([np.empty(0, np.uint8), *(texts for texts, _ in pieces)])
+    offsets = np.zeros(1 + sum(len(rows) for _, rows in parts), np.int64)
+    np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(each) for _, each in pieces)]), out=offsets[1:])
     return Asked(IdTable(blob, offsets, NO_ENTRIES), hashed(blob, offsets, len(offsets) - 1))
+
+
+def _texts_of(table: IdTable, rows: RowNumbers) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(table.offsets[rows + 1] - table.offsets[rows], out=offsets[1:])
+    blob = np.empty(offsets[-1], np.uint8)
+    copy_texts(table.blob, table.offsets, rows, blob, offsets)
+    return blob, offsets
 
 
 class Digest(NamedTuple):

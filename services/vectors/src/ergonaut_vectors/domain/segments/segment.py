@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.gathering import copy_rows
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
 from ergonaut_vectors.domain.indexes.port import Asked, Found, Index, Kind, Plan, Progress
 from ergonaut_vectors.domain.payload.columns import Columns, Readable
@@ -108,7 +109,7 @@ def built(
 ) -> tuple[Segment, Origin]:
     """A segment of the chosen rows with its index; takes long, and holds up nobody."""
     plan, progress = how
-    rows = np.concatenate([source.rows[source.chosen] for source in sources])
+    rows = _rows_of(space, sources)
     made = builder_of(plan.kind).build(space, rows, plan, progress)
     names = ids.gathered([(source.table, source.chosen) for source in sources])
     sequences = np.concatenate([source.sequences[source.chosen] for source in sources])
@@ -120,6 +121,16 @@ def built(
         sequences, columns = sequences[made.order], reordered(columns, made.order)
         origin = Origin(part[made.order], origin.row[made.order])
     return Segment(name, ids.table_of(names), sequences, columns, made.index, plan.kind), origin
+
+
+def _rows_of(space: Space, sources: Sequence[Source]) -> Rows:
+    rows = np.empty((sum(len(source.chosen) for source in sources), space.width), space.dtype)
+    first = 0
+    for source in sources:
+        after = first + len(source.chosen)
+        copy_rows(source.rows.view(np.uint8), source.chosen, rows[first:after].view(np.uint8))
+        first = after
+    return rows
 
 
 def _named(arrays: Arrays, prefix: str) -> dict[str, npt.NDArray[Any]]:
