@@ -1,0 +1,138 @@
+"""The port `Shelf`: in JetStream's object store, one bucket a tenant, or in a folder that lies on another disk or machine."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, DigestMismatchError, NotFoundError, ObjectNotFoundError
+from nats.js.object_store import ObjectStore
+
+from ergonaut.errors import Broken, NotFound, Refused, Unavailable
+from ergonaut.ids import new_id
+from ergonaut_common.bus import Bus
+from ergonaut_common.bus.connection import until_answered
+
+TRANSFER_TIMEOUT_SECONDS = 600.0
+"""For one file: two million vectors of 384 float32 at some megabytes a second. nats-py itself would wait for ever."""
+
+LISTING_TIMEOUT_SECONDS = 10.0
+
+_STREAM_FULL = (10077, 10047, 10023)
+
+T = TypeVar("T")
+
+
+class ObjectShelf:
+    """Files as objects; NATS keeps their digests and says where one does not fit."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def put(self, name: str, source: Path) -> None:
+        bucket = await self._bucket(name)
+
+        async def put() -> None:
+            with source.open("rb") as content:
+                try:
+                    await bucket.put(name, content)
+                except APIError as error:
+                    if error.err_code in _STREAM_FULL:
+                        message = "NATS has no room for the snapshot; drop others, or keep them elsewhere"
+                        raise Refused(message, field="collection") from error
+                    raise
+
+        await _bounded(put, what=f"keeping {name}", seconds=TRANSFER_TIMEOUT_SECONDS)
+
+    async def fetch(self, name: str, target: Path) -> None:
+        bucket = await self._bucket(name)
+
+        async def get() -> None:
+            with target.open("wb") as content:
+                try:
+                    await bucket.get(name, writeinto=content)
+                except ObjectNotFoundError as error:
+                    raise NotFound(f"{name} is not kept") from error
+                except DigestMismatchError as error:
+                    raise Broken(f"{name} is damaged where it is kept") from error
+
+        await _bounded(get, what=f"fetching {name}", seconds=TRANSFER_TIMEOUT_SECONDS)
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        bucket = await self._bucket(prefix)
+
+        async def listed() -> list[str]:
+            try:
+                return [each.name for each in await bucket.list(ignore_deletes=True)]
+            except NotFoundError:
+                return []
+
+        found = await _bounded(listed, what=f"listing {prefix}", seconds=LISTING_TIMEOUT_SECONDS)
+        return sorted(name for name in found if name.startswith(prefix))
+
+    async def drop(self, name: str) -> None:
+        bucket = await self._bucket(name)
+
+        async def delete() -> None:
+            try:
+                await bucket.delete(name)
+            except ObjectNotFoundError:
+                return
+
+        await until_answered(delete, what=f"dropping {name}")
+
+    async def _bucket(self, name: str) -> ObjectStore:
+        """The second part of every name is the tenant."""
+        return await self._bus.object_store(f"vectors-{name.split('/')[1]}")
+
+
+async def _bounded(ask: Callable[[], Awaitable[T]], *, what: str, seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await until_answered(ask, what=what)
+    except TimeoutError as error:
+        raise Unavailable(f"{what}: not done within {seconds:g} s") from error
+    except NatsError as error:
+        raise Unavailable(f"{what}: {error}") from error
+
+
+class FolderShelf:
+    """Files in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, name: str, source: Path) -> None:
+        await asyncio.to_thread(self._put, name, source)
+
+    async def fetch(self, name: str, target: Path) -> None:
+        try:
+            await asyncio.to_thread(shutil.copyfile, self._root / name, target)
+        except FileNotFoundError as error:
+            raise NotFound(f"{name} is not kept") from error
+        except OSError as error:
+            raise Unavailable(f"{name} could not be fetched: {error}") from error
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        return await asyncio.to_thread(self._names, prefix)
+
+    async def drop(self, name: str) -> None:
+        await asyncio.to_thread((self._root / name).unlink, missing_ok=True)
+
+    def _put(self, name: str, source: Path) -> None:
+        target = self._root / name
+        unfinished = target.with_name(new_id("unfinished"))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, unfinished)
+            unfinished.replace(target)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise Unavailable(f"{name} could not be kept: {error}") from error
+
+    def _names(self, prefix: str) -> list[str]:
+        folder = (self._root / prefix).parent if not prefix.endswith("/") else self._root / prefix
+        found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
+        return sorted(name for name in found if name.startswith(prefix) and "/unfinished-" not in name)

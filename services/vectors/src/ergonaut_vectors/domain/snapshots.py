@@ -1,0 +1,96 @@
+"""What is kept of a collection: for each shard the files of one state. Used by `archive`.
+
+Files are named by what is in them, so that those which did not change since the snapshot before are kept once.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ergonaut.errors import Broken
+from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.schema import Schema
+
+VERSION = 1
+
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9.]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file of a shard."""
+
+    name: str
+    """In the shard's folder."""
+    digest: str
+    """BLAKE2b of its content, 128 bits."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptShard:
+    """The state of one shard."""
+
+    number: int
+    position: int
+    """The last message of its log that is in it."""
+    written_at: datetime | None
+    """When that message was written, UTC; None where there is none."""
+    digest: str
+    """Of ids and positions; a replica stopped at this position has the same."""
+    count: int
+    files: tuple[KeptFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a collection."""
+
+    id: str
+    key: Key
+    uid: str
+    """Of the collection: one of the same name that was made later is another."""
+    schema: Schema
+    made_at: datetime
+    shards: tuple[KeptShard, ...]
+    version: int = VERSION
+
+    @property
+    def count(self) -> int:
+        """Vectors in it."""
+        return sum(shard.count for shard in self.shards)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its files, those too that other snapshots have as well."""
+        return sum(file.size_bytes for shard in self.shards for file in shard.files)
+
+    @property
+    def digests(self) -> set[str]:
+        """The files that it needs."""
+        return {file.digest for shard in self.shards for file in shard.files}
+
+    def holds_nothing_after(self, moment: datetime) -> bool:
+        """Whether all that is in it was written by then."""
+        return all(shard.written_at is None or shard.written_at <= moment for shard in self.shards)
+
+    def checked(self) -> "Snapshot":
+        """Itself, where it can be one of this version. Raises Broken."""
+        if self.version != VERSION:
+            raise Broken(f"snapshot {self.id} is of version {self.version}, which this version does not read")
+        if any(not _FILE_NAME.fullmatch(file.name) for shard in self.shards for file in shard.files):
+            raise Broken(f"snapshot {self.id} names files that no shard has")
+        return self
+
+
+def newest_by(snapshots: Iterable[Snapshot], moment: datetime) -> Snapshot | None:
+    """The newest snapshot from which a moment can be come to by replaying a log; None where only the whole log can."""
+    fitting = [each for each in snapshots if each.holds_nothing_after(moment)]
+    return max(fitting, key=lambda each: (each.made_at, each.id), default=None)
+
+
+def unneeded(dropped: Snapshot, others: Sequence[Snapshot]) -> set[str]:
+    """The files that no other snapshot needs."""
+    needed = {digest for each in others if each.id != dropped.id for digest in each.digests}
+    return dropped.digests - needed
