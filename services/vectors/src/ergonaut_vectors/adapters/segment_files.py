@@ -119,9 +119,11 @@ class SegmentFiles:
         return Segment.open(name, space, contents.arrays, contents.about)
 
     def _write(self, name: str, about: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         path, unfinished = self._folder / name, self._folder / (name + _UNFINISHED)
         try:
+            if not self._folder.exists():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                _sync_folder(self._folder.parent)
             with unfinished.open("wb") as file:
                 for piece in pieces(about, arrays):
                     file.write(piece)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ergonaut_vectors.domain.compute.cpu.unit_rows import bring_to_length_one
 from ergonaut_vectors.domain.payload.fields import Payload
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
@@ -44,8 +45,7 @@ def prepared(space: Space, rows: Rows) -> Rows:
     """Rows or queries as indexes take them: contiguous, of the space's type, of length one where the cosine is asked for."""
     if space.metric is not Metric.COSINE or space.element not in (Element.FLOAT32, Element.FLOAT16):
         return np.ascontiguousarray(rows, space.dtype)
-    wide = rows.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-    # A query of length zero has no direction; it is as far from everything.
-    lengths[lengths == 0] = 1.0
-    return np.ascontiguousarray(wide / lengths, space.dtype)
+    wide = np.ascontiguousarray(rows, np.float32)
+    brought = np.empty_like(wide)
+    bring_to_length_one(wide, brought)
+    return brought.astype(space.dtype, copy=False)
