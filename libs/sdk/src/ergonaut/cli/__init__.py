@@ -32,6 +32,7 @@ def main() -> None:
         rollouts,
         statements,
         track,
+        vectors,
     )
 
     for group in (
@@ -49,6 +50,7 @@ def main() -> None:
         statements,
         exports,
         budgets,
+        vectors,
         track,
     ):
         group.register(app)

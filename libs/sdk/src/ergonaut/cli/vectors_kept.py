@@ -1,0 +1,97 @@
+"""`ergonaut vectors snapshot` and what belongs to it: collections as they were, and copies."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.errors import Refused
+
+JsonFlag = Annotated[bool, JSON_OPTION]
+Name = Annotated[str, typer.Argument(help="The collection's name.")]
+NewName = Annotated[str, typer.Argument(help="The new collection's name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("snapshot")(snapshot)
+    app.command("snapshots")(snapshots)
+    app.command("restore")(restore)
+    app.command("clone")(clone)
+
+
+def snapshot(name: Name, as_json: JsonFlag = False) -> None:
+    """Keep a collection as it is now.
+
+    Example: ergonaut vectors snapshot pages
+    """
+    with telling_errors():
+        kept = ask(lambda client: client.vectors.snapshot(name))
+        told = f"{kept.id}: {kept.count:,} vectors, {kept.size_bytes:,} bytes"
+        print_json(kept) if as_json else out.print(told, markup=False, soft_wrap=True)
+
+
+def snapshots(
+    name: Name,
+    drop: Annotated[str, typer.Option("--drop", metavar="ID", help="Keep this one no longer.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """List what is kept of a collection, newest first.
+
+    Example: ergonaut vectors snapshots pages
+    """
+    with telling_errors():
+        if drop:
+            ask(lambda client: client.vectors.drop_snapshot(name, drop))
+        found = ask(lambda client: client.vectors.snapshots(name))
+        if as_json:
+            print_json(found)
+            return
+        rows = [(each.id, _made_at(each), f"{each.count:,}", f"{each.size_bytes / 1024**2:,.1f}") for each in found]
+        print_table("", ("snapshot", "made", "vectors", "MiB"), rows, right=("vectors", "MiB"))
+
+
+def restore(
+    name: Name,
+    new_name: NewName,
+    snapshot_id: Annotated[str, typer.Option("--snapshot", metavar="ID", help="As in this snapshot.")] = "",
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="As it was then, 2026-03-01T12:00:00Z.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a new collection of what one was, in a snapshot or at a moment.
+
+    Example: ergonaut vectors restore pages pages-of-monday --at 2026-03-02T00:00:00Z
+    """
+    with telling_errors():
+        if bool(snapshot_id) == bool(at):
+            raise Refused("must be told, or --at; one of the two", field="--snapshot")
+        moment = _moment(at) if at else None
+        made = ask(lambda client: client.vectors.restore(name, new_name, snapshot_id=snapshot_id, at=moment))
+        _print_made(made, as_json=as_json)
+
+
+def clone(name: Name, new_name: NewName, as_json: JsonFlag = False) -> None:
+    """Make a new collection of what one holds now.
+
+    Example: ergonaut vectors clone pages pages-to-try
+    """
+    with telling_errors():
+        _print_made(ask(lambda client: client.vectors.clone(name, new_name)), as_json=as_json)
+
+
+def _print_made(made: pb.Collection, *, as_json: bool) -> None:
+    print_json(made) if as_json else out.print(f"{made.name}: {made.count:,} vectors", markup=False)
+
+
+def _made_at(kept: pb.Snapshot) -> str:
+    return kept.made_at.ToDatetime(tzinfo=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Refused(f"{text!r} is no time such as 2026-03-01T12:00:00Z", field="--at") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

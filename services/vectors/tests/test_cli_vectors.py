@@ -1,0 +1,138 @@
+"""`ergonaut vectors` against a real door: every command, files in and out, and errors in one sentence."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ergonaut.cli import vectors
+
+from .catalogues import House, house_of
+
+Run = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with house_of(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def run(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command; gives what it printed as JSON, or with `code` its words."""
+    monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ERGONAUT_VECTORS_ADDRESS", house.connection.services["vectors"])
+    monkeypatch.setenv("ERGONAUT_API_KEY", house.connection.headers["authorization"].removeprefix("Bearer "))
+    app = typer.Typer()
+    vectors.register(app)
+    app.command("other")(lambda: None)
+
+    async def ran(*arguments: object, code: int | None = None) -> Any:
+        line = ["vectors", *map(str, arguments), *(["--json"] if code is None else [])]
+        done = await asyncio.to_thread(CliRunner().invoke, app, line)
+        assert done.exit_code == (code or 0), done.output
+        return json.loads(done.stdout) if code is None else done.output
+
+    return ran
+
+
+@pytest.fixture
+async def pages(run: Run, tmp_path: Path) -> Path:
+    """A collection of three pages, from a file."""
+    file = tmp_path / "pages.jsonl"
+    lines = [
+        {"id": "a", "vector": [0, 0], "payload": {"text": "a red house", "year": 2024}},
+        {"id": "b", "vector": [1, 0], "payload": {"text": "a blue house", "year": 2025}},
+        {"id": "c", "vector": [3, 0]},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    await run("create", "pages", 2, "--field", "text=text:english", "--index", "hnsw", "--recall", 0.9)
+    assert await run("upsert", "pages", file) == {"collection": "pages", "count": 3}
+    return file
+
+
+async def test_a_collection_is_made_listed_told_of_and_dropped(run: Run, pages: Path) -> None:
+    listed = await run("list")
+    assert [(each["name"], each["count"]) for each in listed["collections"]] == [("pages", "3")]
+    assert "3 vectors" in await run("list", code=0)
+    changed = await run("index", "pages", "--index", "ivf", "--small")
+    assert (changed["index"]["kind"], changed["index"]["small"]) == ("INDEX_KIND_IVF", True)
+    told = await run("stats", "pages")
+    assert told["collection"]["fields"]["text"] == {"type": "text", "language": "english"}
+    assert told["shards"][0]["count"] == "3"
+    assert "ivf" in await run("stats", "pages", code=0)
+    assert await run("drop", "pages") == {"dropped": "pages"}
+    assert "there is no collection 'pages'" in await run("stats", "pages", code=66)
+
+
+async def test_vectors_are_found_by_a_vector_by_words_and_by_example(run: Run, pages: Path) -> None:
+    assert [each["id"] for each in await run("search", "pages", "--vector", "0.9,0", "-k", 2)] == ["b", "a"]
+    only = json.dumps({"field": "year", "range": {"lt": 2025}})
+    assert [each["id"] for each in await run("search", "pages", "--vector", "0.9,0", "--filter", only)] == ["a"]
+    assert [each["id"] for each in await run("search", "pages", "--text", "blue houses", "-k", 1)] == ["b"]
+    assert [each["id"] for each in await run("search", "pages", "--like", "b", "-k", 1)] == ["a"]
+    assert "blue house" in await run("search", "pages", "--text", "blue", "--vector", "0,0", code=0)
+
+
+async def test_vectors_are_read_counted_and_removed(run: Run, pages: Path) -> None:
+    assert (await run("get", "pages", "b"))[0]["vector"] == [1.0, 0.0]
+    assert "pages has no nobody" in await run("get", "pages", "a", "nobody", code=66)
+    assert await run("count", "pages", "--by", "year") == [{"value": 2024, "count": 1}, {"value": 2025, "count": 1}]
+    only = json.dumps({"field": "year", "exists": True})
+    assert await run("count", "pages", "--filter", only) == {"count": 2}
+    assert (await run("delete", "pages", "--filter", only))["count"] == 2
+    assert await run("count", "pages") == {"count": 1}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "npy", "parquet"])
+@pytest.mark.parametrize("element", ["float32", "uint8", "binary"])
+async def test_what_is_exported_is_imported_again(
+    run: Run, house: House, tmp_path: Path, form: str, element: str
+) -> None:
+    await house.vectors.create("first", 16, metric="hamming" if element == "binary" else "l2", element=element)
+    rows = np.random.default_rng(1).integers(0, 2, (20, 16))
+    sent = rows.astype(bool) if element == "binary" else rows.astype(element)
+    names, payloads = [f"n{number}" for number in range(20)], [{"number": number} for number in range(20)]
+    await house.vectors.write("first", names, sent, payloads)
+    file = tmp_path / f"first.{form}"
+    assert await run("export", "first", file) == {"file": str(file), "count": 20}
+    more = ["--metric", "hamming"] if element == "binary" else []
+    assert await run("import", "second", file, "--element", element, *more) == {"collection": "second", "count": 20}
+    first, second = await house.vectors.get("first", names), await house.vectors.get("second", names)
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert (first.ids, first.payloads) == (second.ids, second.payloads)
+
+
+async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> None:
+    (told,) = await run("bench", "pages", "-k", 2, "--count", 3)
+    assert told["recall"] == 1.0
+    assert told["latency_ms_p99"] >= told["latency_ms_p50"] > 0
+    assert "recall@2" in await run("bench", "pages", "--queries", pages, "-k", 2, "--effort", 50, code=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "pages"), "--vector: must be told, or --like, or --text"),
+        (("search", "pages", "--vector", "a,b"), "--vector: must be numbers with commas"),
+        (("search", "pages", "--vector", "1,2", "--filter", "{"), "--filter: is no JSON"),
+        (("create", "new", 3, "--metric", "far"), "metric: 'far' is unknown; known are l2, cosine"),
+        (("create", "new", 3, "--field", "text"), "--field: 'text' is not NAME=TYPE"),
+        (("upsert", "pages", "pages.csv"), "file: pages.csv must end with .jsonl, .npy or .parquet"),
+        (("upsert", "pages", "none.jsonl"), "file: none.jsonl cannot be read: No such file"),
+        (("restore", "pages", "new"), "--snapshot: must be told, or --at"),
+        (("restore", "pages", "new", "--at", "monday"), "--at: 'monday' is no time"),
+        (("snapshot", "pages"), "keeps no snapshots"),
+    ],
+)
+async def test_what_is_wrong_is_told_in_one_sentence(
+    run: Run, pages: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    assert message in await run(*arguments, code=65)
