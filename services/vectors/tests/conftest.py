@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from ergonaut_common.testing import nats_server
-from ergonaut_vectors.domain.index import warm_up
-from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
-from ergonaut_vectors.live import Limits
+from ergonaut_vectors.domain.warming import warm_up
+from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog, FakeStores
+from ergonaut_vectors.live import Limits, Threads
 from ergonaut_vectors.service import Vectors, open_vectors
 from ergonaut_vectors.workers import Workers
 
@@ -21,6 +21,7 @@ class World:
     def __init__(self) -> None:
         self.book = FakeCollectionBook()
         self.logs = FakeLog()
+        self.stores = FakeStores()
         self.announced = FakeAnnouncer()
 
     @asynccontextmanager
@@ -29,8 +30,10 @@ class World:
         async with (
             Workers("searches", threads=2, waiting_max=64) as searching,
             Workers("logs", threads=1, waiting_max=64) as applying,
+            Workers("segments", threads=1, waiting_max=64) as building,
             open_vectors(
-                Vectors(self.book, self.logs, self.announced, limits), searching=searching, applying=applying
+                Vectors(self.book, self.logs, self.stores, self.announced, limits),
+                Threads(searching, applying, building),
             ) as vectors,
         ):
             yield vectors

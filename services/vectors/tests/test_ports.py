@@ -15,7 +15,8 @@ from ergonaut_vectors.adapters.announcing import BusAnnouncer
 from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
 from ergonaut_vectors.adapters.log import JetStreamLog
 from ergonaut_vectors.domain.records import Key, Record, Stage
-from ergonaut_vectors.domain.schema import Metric, Schema
+from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.space import Metric
 from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
 from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogMessage
 
@@ -54,11 +55,11 @@ async def taken(logs: Log, key: Key, after: int, count: int) -> list[LogMessage]
     """The next messages of a log, which must come soon."""
     found: list[LogMessage] = []
     async with asyncio.timeout(30), aclosing(logs.follow(key, after)) as messages:
-        async for message in messages:
-            found.append(message)
-            if len(found) == count:
+        async for some in messages:
+            found += some
+            if len(found) >= count:
                 break
-    return found
+    return found[:count]
 
 
 @KINDS

@@ -14,7 +14,9 @@ from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
-from ergonaut_vectors.rpc import SERVICE_NAME, door
+from ergonaut_vectors.domain.quotas import Quota
+from ergonaut_vectors.quotas import Quotas
+from ergonaut_vectors.rpc.door import SERVICE_NAME, door
 from ergonaut_vectors.workers import Workers
 
 
@@ -38,7 +40,7 @@ async def clients(world, tmp_path: Path) -> AsyncIterator[dict[str, Client]]:
         serving(
             "127.0.0.1:0",
             service="vectors",
-            add=door(vectors, translating),
+            add=door(vectors, Quotas(Quota()), translating),
             keys=KeyRing.load(path),
             names=[SERVICE_NAME],
         ) as server,
@@ -95,6 +97,7 @@ async def test_a_delete_is_seen_by_a_search_at_its_position(acme: Client) -> Non
 async def test_collections_are_listed_with_defaults_filled_in_and_their_size(acme: Client) -> None:
     response = await acme("ListCollections", pb.ListCollectionsRequest())
     expected = pb.Collection(name="line", dimension=2, metric=pb.METRIC_L2, count=3, links=16, candidates_build=100)
+    expected.MergeFrom(pb.Collection(element=pb.ELEMENT_FLOAT32, index=pb.IndexWish(recall=0.95), shards=1, replicas=1))
     assert list(response.collections) == [expected]
 
 

@@ -3,26 +3,35 @@
 import numpy as np
 import pytest
 
+from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.errors import Refused
-from ergonaut_vectors.domain.schema import (
-    Metric,
-    Point,
-    Schema,
-    checked_ask,
-    checked_deletes,
-    checked_queries,
-    checked_upserts,
-)
+from ergonaut_vectors.domain.checking import checked_removal
+from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.segments.writes import Upserts
+from ergonaut_vectors.domain.space import Metric, Rows
+from ergonaut_vectors.rpc.asked import Asked, asked_of, queries_of, upserts_of
 
 SCHEMA = Schema("digits", 64)
 
 
-def vector(*, size: int = 64, value: float = 1.0) -> np.ndarray:
-    return np.full(size, value, np.float32)
+def point(name: str, *, size: int = 64, value: float = 1.0, **attributes: str) -> pb.Point:
+    return pb.Point(id=name, vector=[value] * size, attributes=attributes)
 
 
-def points(third: Point) -> list[Point]:
-    return [Point(str(i), vector()) for i in range(3)] + [third]
+def points(third: pb.Point) -> list[pb.Point]:
+    return [point(str(i)) for i in range(3)] + [third]
+
+
+def upserts(schema: Schema, *asked: pb.Point) -> Upserts:
+    return upserts_of(pb.UpsertRequest(points=asked), schema)
+
+
+def queries(count: int) -> Rows:
+    return queries_of(pb.SearchRequest(queries=[pb.Query(vector=[1.0] * 64)] * count), SCHEMA)
+
+
+def ask(limit: int, candidates: int) -> Asked:
+    return asked_of(pb.SearchRequest(limit=limit, candidates=candidates), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -41,37 +50,34 @@ def test_a_schema_out_of_bounds_is_refused(schema: Schema, message: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("point", "message"),
+    ("bad", "message"),
     [
-        (Point("x", vector(size=63)), r"points\[3\].vector: has 63 numbers, the collection needs 64"),
-        (Point("x", vector(value=np.nan)), r"points\[3\].vector: holds a number that is not finite"),
-        (Point("x", vector(value=-np.inf)), r"points\[3\].vector: holds a number that is not finite"),
-        (Point("x", vector(value=2e16)), r"points\[3\].vector: holds a number beyond"),
-        (Point("", vector()), r"points\[3\].id: has 0 characters; 1 to 128 are taken"),
-        (Point("x" * 129, vector()), r"points\[3\].id: has 129 characters; 1 to 128 are taken"),
-        (Point("1", vector()), r"points\[3\].id: '1' is the id of points\[1\] already"),
-        (Point("x", vector(), {"k": "v" * 4096}), r"points\[3\].attributes: has 4097 characters"),
-        (Point("x", vector(), {"": "v"}), r"points\[3\].attributes: a key has 0 characters"),
-        (Point("x", vector(), {str(i): "" for i in range(33)}), r"points\[3\].attributes: has 33 entries"),
+        (point("x", size=63), r"points\[3\].vector: has 63 numbers, the collection needs 64"),
+        (point("x", value=np.nan), r"points\[3\].vector: holds a number that is not finite"),
+        (point("x", value=-np.inf), r"points\[3\].vector: holds a number that is not finite"),
+        (point("x", value=2e16), r"points\[3\].vector: holds a number beyond"),
+        (point(""), r"points\[3\].id: has 0 characters; 1 to 128 are taken"),
+        (point("x" * 129), r"points\[3\].id: has 129 characters; 1 to 128 are taken"),
+        (point("1"), r"points\[3\].id: '1' is the id of points\[1\] already"),
+        (point("x", k="v" * 4096), r"points\[3\].attributes: has 4097 characters"),
+        (point("x", **{"": "v"}), r"points\[3\].attributes: a key has 0 characters"),
+        (point("x", **{str(i): "" for i in range(33)}), r"points\[3\].attributes: has 33 entries"),
     ],
 )
-def test_a_point_that_breaks_a_rule_is_refused_by_its_place(point: Point, message: str) -> None:
+def test_a_point_that_breaks_a_rule_is_refused_by_its_place(bad: pb.Point, message: str) -> None:
     with pytest.raises(Refused, match=message):
-        checked_upserts(SCHEMA, points(point))
+        upserts(SCHEMA, *points(bad))
 
 
 def test_a_vector_of_length_zero_has_no_cosine() -> None:
     with pytest.raises(Refused, match=r"points\[0\].vector: has length zero"):
-        checked_upserts(Schema("digits", 64, Metric.COSINE), [Point("x", vector(value=0))])
-    checked_upserts(SCHEMA, [Point("x", vector(value=0))])
+        upserts(Schema("digits", 64, Metric.COSINE), point("x", value=0))
+    upserts(SCHEMA, point("x", value=0))
 
 
 def test_distances_of_the_largest_numbers_do_not_overflow() -> None:
-    schema = Schema("big", 4096)
-    batch = checked_upserts(
-        schema, [Point("x", vector(size=4096, value=1e16)), Point("y", vector(size=4096, value=-1e16))]
-    )
-    gap = (batch.vectors[0] - batch.vectors[1]).astype(np.float32)
+    batch = upserts(Schema("big", 4096), point("x", size=4096, value=1e16), point("y", size=4096, value=-1e16))
+    gap = (batch.rows[0] - batch.rows[1]).astype(np.float32)
     assert np.isfinite(np.float32((gap * gap).sum()))
 
 
@@ -79,11 +85,11 @@ def test_distances_of_the_largest_numbers_do_not_overflow() -> None:
 def test_a_request_has_1_to_1024_entries(count: int) -> None:
     message = f"has {count} entries; 1 to 1024 are taken at once"
     with pytest.raises(Refused, match=f"points: {message}"):
-        checked_upserts(SCHEMA, [Point(str(i), vector()) for i in range(count)])
+        upserts(SCHEMA, *(point(str(i)) for i in range(count)))
     with pytest.raises(Refused, match=f"ids: {message}"):
-        checked_deletes([str(i) for i in range(count)])
+        checked_removal([str(i) for i in range(count)])
     with pytest.raises(Refused, match=f"queries: {message}"):
-        checked_queries(SCHEMA, [vector()] * count)
+        queries(count)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +102,10 @@ def test_a_request_has_1_to_1024_entries(count: int) -> None:
 )
 def test_a_search_out_of_bounds_is_refused(limit: int, candidates: int, message: str) -> None:
     with pytest.raises(Refused, match=message):
-        checked_ask(limit, candidates, exact=False)
+        ask(limit, candidates)
 
 
 def test_zero_stands_for_the_defaults_of_a_search() -> None:
-    ask = checked_ask(0, 0, exact=True)
-    assert (ask.limit, ask.candidates, ask.exact) == (10, 64, True)
-    assert checked_ask(500, 0, exact=False).candidates == 500
+    question = ask(0, 0).question
+    assert (question.limit, question.effort) == (10, 0)
+    assert ask(500, 0).question.limit == 500

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
-from ergonaut_vectors.domain.batches import messages_of
+from ergonaut_vectors.domain.batches import Batch, digest_of, messages_of
 from ergonaut_vectors.domain.records import Key, Stage
-from ergonaut_vectors.domain.schema import Ask, Deletes, Metric, Point, Schema
+from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.segments.view import Question, View
+from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
+from ergonaut_vectors.domain.space import Metric
 from ergonaut_vectors.live import Limits
 from ergonaut_vectors.service import Vectors
 
@@ -16,52 +19,64 @@ KEY = Key("acme", "digits")
 SCHEMA = Schema("digits", 4)
 
 
-def points(count: int, *, first: int = 0, dimension: int = 4) -> list[Point]:
-    vectors = np.random.default_rng(first).normal(size=(count, dimension)).astype(np.float32)
-    return [Point(f"p{first + at}", vector, {"n": str(first + at)}) for at, vector in enumerate(vectors)]
+def points(count: int, *, first: int = 0, dimension: int = 4) -> Upserts:
+    rows = np.random.default_rng(first).normal(size=(count, dimension)).astype(np.float32)
+    names = range(first, first + count)
+    return Upserts([f"p{at}" for at in names], rows, [{"n": str(at)} for at in names])
+
+
+async def write(vectors: Vectors, what: Upserts | Deletes, *, tenant: str = "acme", name: str = "digits") -> int:
+    collection = await vectors.open(tenant, name)
+    (position,) = (await collection.write(what)).values()
+    return position
+
+
+async def seen(vectors: Vectors, *, sequence_min: int = 0, tenant: str = "acme") -> View:
+    collection = await vectors.open(tenant, "digits")
+    (view,) = (await collection.seen({0: sequence_min})).views
+    return view
 
 
 async def found(vectors: Vectors, *, sequence_min: int = 0, tenant: str = "acme", dimension: int = 4) -> set[str]:
     """Every id in the collection."""
-    query = [np.zeros(dimension, np.float32)]
-    (hits,) = await vectors.search(tenant, "digits", query, Ask(1000, exact=True), sequence_min=sequence_min)
+    view = await seen(vectors, sequence_min=sequence_min, tenant=tenant)
+    (hits,) = view.search(np.zeros((1, dimension), np.float32), Question(1000, exact=True))
     return {hit.id for hit in hits}
 
 
 async def test_what_was_upserted_is_found_with_its_attributes(vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
     written = points(20)
-    sequence = await vectors.upsert("acme", "digits", written)
-    queries = [point.vector for point in written]
+    sequence = await write(vectors, written)
+    view = await seen(vectors, sequence_min=sequence)
     for exact in (True, False):
-        rows = await vectors.search("acme", "digits", queries, Ask(1, exact=exact), sequence_min=sequence)
-        assert [(row[0].id, row[0].distance, row[0].attributes) for row in rows] == [
-            (point.id, 0.0, point.attributes) for point in written
-        ]
+        rows = view.search(written.rows, Question(1, exact=exact))
+        told = [(row[0].id, round(row[0].distance, 4), view.payload(row[0].place)) for row in rows]
+        assert told == [(name, 0.0, payload) for name, payload in zip(written.ids, written.payloads, strict=True)]
 
 
 async def test_what_was_deleted_is_not_found(vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
-    await vectors.upsert("acme", "digits", points(5))
-    assert await vectors.delete("acme", "digits", ["p1", "p3", "unknown"]) == 2
+    await write(vectors, points(5))
+    assert await write(vectors, Deletes(["p1", "p3", "unknown"])) == 2
     assert await found(vectors) == {"p0", "p2", "p4"}
 
 
 async def test_a_new_process_finds_all_that_was_acknowledged(world) -> None:
     async with world.running() as before:
         await before.create("acme", SCHEMA)
-        await before.upsert("acme", "digits", points(50))
-        await before.delete("acme", "digits", ["p7"])
-        await before.upsert("acme", "digits", points(5, first=48))
+        await write(before, points(50))
+        await write(before, Deletes(["p7"]))
+        await write(before, points(5, first=48))
     async with world.running() as after:
         assert await found(after) == {f"p{i}" for i in range(53)} - {"p7"}
-        assert [live.index.count for live in after.collections("acme")] == [52]
+        assert [collection.count for collection in after.all("acme")] == [52]
 
 
 async def test_many_writers_at_once_are_all_applied_in_one_order(world) -> None:
     async with world.running(Limits(3, 64, 5.0)) as vectors:
         await vectors.create("acme", SCHEMA)
-        writes = [vectors.upsert("acme", "digits", points(3, first=3 * at)) for at in range(30)]
+        writes = [write(vectors, points(3, first=3 * at)) for at in range(30)]
         assert sorted(await asyncio.gather(*writes)) == list(range(1, 31))
         assert len(await found(vectors)) == 90
 
@@ -69,7 +84,7 @@ async def test_many_writers_at_once_are_all_applied_in_one_order(world) -> None:
 async def test_more_writes_than_may_wait_are_sent_away(world) -> None:
     async with world.running(Limits(3, 2, 5.0)) as vectors:
         await vectors.create("acme", SCHEMA)
-        writes = [vectors.upsert("acme", "digits", points(1, first=at)) for at in range(10)]
+        writes = [write(vectors, points(1, first=at)) for at in range(10)]
         answers = await asyncio.gather(*writes, return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, Unavailable)]
         assert refused
@@ -80,11 +95,11 @@ async def test_more_writes_than_may_wait_are_sent_away(world) -> None:
 @pytest.mark.parametrize("written", [False, True])
 async def test_after_a_write_of_unknown_outcome_the_next_ones_go_on(world, vectors: Vectors, written: bool) -> None:
     await vectors.create("acme", SCHEMA)
-    await vectors.upsert("acme", "digits", points(1))
+    await write(vectors, points(1))
     world.logs.fail_next, world.logs.fail_after_writing = Unavailable("no answer"), written
     with pytest.raises(Unavailable):
-        await vectors.upsert("acme", "digits", points(1, first=1))
-    sequence = await vectors.upsert("acme", "digits", points(1, first=2))
+        await write(vectors, points(1, first=1))
+    sequence = await write(vectors, points(1, first=2))
     assert await found(vectors, sequence_min=sequence) == ({"p0", "p1", "p2"} if written else {"p0", "p2"})
 
 
@@ -92,13 +107,13 @@ async def test_a_batch_of_many_messages_applies_all_or_nothing(world) -> None:
     schema = Schema("digits", 4096)
     async with world.running() as before:
         await before.create("acme", schema)
-        await before.upsert("acme", "digits", points(200, dimension=4096))
-        assert len(world.logs.logs[KEY]) == 4
+        await write(before, points(200, dimension=4096))
+        assert len(world.logs.logs[KEY]) == 14
         assert len(await found(before, dimension=4096)) == 200
-    del world.logs.logs[KEY][3:]
+    del world.logs.logs[KEY][9:]
     async with world.running() as after:
         assert await found(after, dimension=4096) == set()
-        await after.upsert("acme", "digits", points(2, dimension=4096))
+        await write(after, points(2, dimension=4096))
         assert await found(after, dimension=4096) == {"p0", "p1"}
 
 
@@ -107,13 +122,13 @@ async def test_a_hole_in_the_log_is_told_to_everybody_who_asks_and_spares_other_
         await before.create("acme", SCHEMA)
         await before.create("acme", Schema("whole", 4))
         for at in range(4):
-            await before.upsert("acme", "digits", points(1, first=at))
+            await write(before, points(1, first=at))
     del world.logs.logs[KEY][1]
     async with world.running() as after:
-        for attempt in (found(after), after.upsert("acme", "digits", points(1))):
+        for attempt in (found(after), write(after, points(1))):
             with pytest.raises(Broken, match=r"acme\.digits cannot be read from its log: message 2 .* has a hole"):
                 await attempt
-        assert await after.upsert("acme", "whole", points(1)) == 1
+        assert await write(after, points(1), name="whole") == 1
         await after.drop("acme", "digits")
         assert KEY not in world.logs.logs
 
@@ -126,13 +141,13 @@ async def test_a_log_that_ends_in_rubbish_is_told_and_spares_other_collections(w
     async with world.running() as after:
         with pytest.raises(Broken, match=r"acme\.digits cannot be read from its log"):
             await found(after)
-        assert await after.upsert("acme", "whole", points(1)) == 1
+        assert await write(after, points(1), name="whole") == 1
 
 
 async def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(world) -> None:
     async with world.running() as before:
         await before.create("acme", SCHEMA)
-        await before.upsert("acme", "digits", points(1))
+        await write(before, points(1))
     del world.logs.logs[KEY]
     async with world.running() as after:
         with pytest.raises(Broken, match=r"the log of collection acme\.digits is gone"):
@@ -141,12 +156,10 @@ async def test_a_log_that_is_gone_is_not_taken_for_an_empty_one(world) -> None:
 
 async def test_a_write_by_another_process_is_seen_and_not_written_over(world, vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
-    await vectors.upsert("acme", "digits", points(3))
+    await write(vectors, points(3))
     async with world.running() as other:
-        await other.delete("acme", "digits", ["p1"])
-    with pytest.raises(Unavailable, match="written to meanwhile"):
-        await vectors.upsert("acme", "digits", points(1, first=9))
-    await vectors.upsert("acme", "digits", points(1, first=9))
+        await write(other, Deletes(["p1"]))
+    await write(vectors, points(1, first=9))
     assert await found(vectors) == {"p0", "p2", "p9"}
 
 
@@ -161,11 +174,11 @@ async def test_a_full_log_refuses_and_changes_nothing(world) -> None:
     world.logs._bytes_max = 2000
     async with world.running() as vectors:
         await vectors.create("acme", SCHEMA)
-        await vectors.upsert("acme", "digits", points(10))
+        await write(vectors, points(10))
         with pytest.raises(Refused, match="full"):
-            await vectors.upsert("acme", "digits", points(100, first=10))
+            await write(vectors, points(100, first=10))
         assert len(await found(vectors)) == 10
-        await vectors.upsert("acme", "digits", points(1, first=500))
+        await write(vectors, points(1, first=500))
         assert len(await found(vectors)) == 11
 
 
@@ -189,19 +202,19 @@ async def test_a_tenant_has_a_bounded_number_of_collections(vectors: Vectors) ->
 async def test_tenants_do_not_see_each_other(vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
     await vectors.create("other", SCHEMA)
-    await vectors.upsert("acme", "digits", points(2))
+    await write(vectors, points(2))
     assert await found(vectors, tenant="other") == set()
     await vectors.drop("other", "digits")
     assert await found(vectors) == {"p0", "p1"}
-    assert list(vectors.collections("other")) == []
+    assert list(vectors.all("other")) == []
 
 
 async def test_a_dropped_collection_is_gone_and_its_name_free(world, vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
-    await vectors.upsert("acme", "digits", points(2))
+    await write(vectors, points(2))
     await vectors.drop("acme", "digits")
     assert (world.book.records, world.logs.logs) == ({}, {})
-    for attempt in (found(vectors), vectors.drop("acme", "digits"), vectors.upsert("acme", "digits", points(1))):
+    for attempt in (found(vectors), vectors.drop("acme", "digits"), write(vectors, points(1))):
         with pytest.raises(NotFound, match="there is no collection 'digits'"):
             await attempt
     await vectors.create("acme", Schema("digits", 2))
@@ -213,7 +226,7 @@ async def test_what_can_be_no_name_is_not_found_when_it_is_dropped(vectors: Vect
     await vectors.create("acme", SCHEMA)
     with pytest.raises(NotFound, match="there is no collection"):
         await vectors.drop("acme", name)
-    assert len(vectors.collections("acme")) == 1
+    assert len(vectors.all("acme")) == 1
 
 
 @pytest.mark.parametrize("log_is_there", [True, False])
@@ -224,7 +237,7 @@ async def test_a_drop_that_was_cut_short_is_finished_at_the_next_start(world, lo
     if not log_is_there:
         await world.logs.remove(KEY)
     async with world.running() as after:
-        assert list(after.collections("acme")) == []
+        assert list(after.all("acme")) == []
     assert (world.book.records, world.logs.logs) == ({}, {})
     assert [what for what, _ in world.announced.told] == ["created", "dropped"]
 
@@ -235,21 +248,13 @@ async def test_a_making_that_was_cut_short_is_finished_at_the_next_start(world) 
     await world.book.change(world.book.records[KEY].at(Stage.MAKING))
     await world.logs.remove(KEY)
     async with world.running() as after:
-        assert await after.upsert("acme", "digits", points(1)) == 1
+        assert await write(after, points(1)) == 1
     assert world.book.records[KEY].stage is Stage.READY
-
-
-async def test_a_bad_point_changes_nothing(world, vectors: Vectors) -> None:
-    await vectors.create("acme", SCHEMA)
-    with pytest.raises(Refused, match=r"points\[1\].vector: has 3 numbers, the collection needs 4"):
-        await vectors.upsert("acme", "digits", [*points(1), Point("x", np.zeros(3, np.float32))])
-    assert world.logs.logs[KEY] == []
 
 
 async def test_a_message_that_follows_the_end_is_applied_when_it_comes_from_elsewhere(world, vectors: Vectors) -> None:
     await vectors.create("acme", SCHEMA)
-    await vectors.upsert("acme", "digits", points(2))
+    await write(vectors, points(2))
     last = await world.logs.last(KEY)
-    checksum = int.from_bytes(last.content[-4:], "little")
-    await world.logs.append(KEY, messages_of(Deletes(("p0",)), checksum)[0], 1)
+    await world.logs.append(KEY, messages_of(Batch(Deletes(("p0",))), digest_of(last.content))[0], 1)
     assert await found(vectors, sequence_min=2) == {"p1"}

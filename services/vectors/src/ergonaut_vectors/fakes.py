@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from functools import partial
 
-from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
 from ergonaut.ids import is_name
 from ergonaut_vectors.domain.records import Key, Record
+from ergonaut_vectors.domain.replica import Kept
+from ergonaut_vectors.domain.segments.work import Done
 from ergonaut_vectors.ports import LogMessage
 
 
@@ -34,6 +36,10 @@ class FakeCollectionBook:
 
     async def remove(self, key: Key) -> None:
         self.records.pop(key, None)
+
+
+TOGETHER_MAX = 5
+"""Messages that a log gives at a time, so that tests have several of them soon."""
 
 
 class FakeLog:
@@ -74,12 +80,13 @@ class FakeLog:
             raise error
         return len(messages)
 
-    async def follow(self, key: Key, after: int) -> AsyncGenerator[LogMessage, None]:
-        for sequence in itertools.count(after + 1):
+    async def follow(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
+        while True:
             async with self._grown:
-                await self._grown.wait_for(partial(self._reaches, key, sequence))
-                content = self._messages(key)[sequence - 1]
-            yield LogMessage(sequence, content)
+                await self._grown.wait_for(partial(self._reaches, key, after + 1))
+                contents = self._messages(key)[after : after + TOGETHER_MAX]
+            yield [LogMessage(sequence, content) for sequence, content in enumerate(contents, after + 1)]
+            after += len(contents)
 
     def _reaches(self, key: Key, sequence: int) -> bool:
         return len(self._messages(key)) >= sequence
@@ -88,6 +95,56 @@ class FakeLog:
         if key not in self.logs:
             raise NotFound(f"collection {key} has no log")
         return self.logs[key]
+
+
+class FakeStores:
+    """Stores in a dictionary."""
+
+    def __init__(self) -> None:
+        self.stores: dict[str, FakeStore] = {}
+
+    def of(self, uid: str) -> "FakeStore":
+        return self.stores.setdefault(uid, FakeStore())
+
+    def recent(self, limit: int) -> Sequence[str]:
+        saved = {uid: store.saved_at for uid, store in self.stores.items() if store.kept is not None}
+        return sorted(saved, key=lambda uid: -saved[uid])[:limit]
+
+    def remove(self, uid: str) -> None:
+        self.stores.pop(uid, None)
+
+    def retain(self, uids: Container[str]) -> None:
+        self.stores = {uid: store for uid, store in self.stores.items() if uid in uids}
+
+
+class FakeStore:
+    """What was saved, in memory. `damage` is raised by the next load."""
+
+    _saves = itertools.count()
+
+    def __init__(self) -> None:
+        self.kept: Kept | None = None
+        self.saved_at = -1
+        self.damage: Broken | None = None
+        self.keep_fails = 0
+        """How often a segment cannot be written from now on, as on a full disk."""
+
+    def load(self) -> Kept | None:
+        if self.damage is not None:
+            raise self.damage
+        return self.kept
+
+    def keep(self, result: Done) -> Done:
+        if self.keep_fails:
+            self.keep_fails -= 1
+            raise Unavailable("the disk is full")
+        return result
+
+    def save(self, kept: Kept) -> None:
+        self.kept, self.saved_at = kept, next(self._saves)
+
+    def set_aside(self) -> None:
+        self.kept, self.damage = None, None
 
 
 class FakeAnnouncer:

@@ -1,97 +1,188 @@
-"""One collection at work: its log is followed into the index, writes are appended to the log, and whoever needs to, waits."""
+"""One shard at work: its log is followed into its replica, writes are appended to the log, and whoever needs to, waits.
+
+A shard is opened when it is asked for: what was saved of it is loaded, and the rest of its log applied. The log's messages
+are applied by one thread at a time; segments are built in others meanwhile, and saved as soon as they are in use.
+"""
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 
 from prometheus_client import Counter
 
-from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Unavailable
+from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
 from ergonaut_common.observe import get_logger
-from ergonaut_vectors.domain.batches import Chain, Head, checksum_of, messages_of
-from ergonaut_vectors.domain.index import VectorIndex
-from ergonaut_vectors.domain.records import Record
-from ergonaut_vectors.domain.schema import Batch
-from ergonaut_vectors.ports import Log, LogMessage
+from ergonaut_vectors.appending import Appender
+from ergonaut_vectors.domain.batches import Batch, digest_of, name_of
+from ergonaut_vectors.domain.indexes.port import Stopped
+from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.replica import Kept, Replica
+from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.segments.view import View
+from ergonaut_vectors.domain.segments.work import Done, Policy, Work, done
+from ergonaut_vectors.domain.segments.writes import Write
+from ergonaut_vectors.ports import Log, LogMessage, Store
 from ergonaut_vectors.workers import Workers
+
+LAG_MAX = 4096
+"""Messages that were written and not applied yet; beyond, writers are sent away. It takes seconds to apply so many."""
+
+WORK_AGAIN_SECONDS = 5.0
+"""Pause before work that failed is planned again, for as long as the collection is open: a full disk may have room again."""
+
+OPEN_AGAIN_SECONDS = 1.0
+"""Pause before an opening that got no answer is tried again, for as long as the collection is open."""
+
+QUIET_SECONDS = 5.0
+"""After so long without a write it is taken that nobody writes; sooner, work would be done that the next write undoes."""
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
 _applied = Counter("ergonaut_vectors_messages_applied_total", "Messages of logs that were applied, replayed ones too.")
+_built = Counter("ergonaut_vectors_segments_built_total", "Segments that were built, by what for.", ["job"])
+_damaged = Counter(
+    "ergonaut_vectors_checkpoints_damaged_total", "Saved states that could not be read and were made anew from the log."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may wait, and for how long."""
+    """How much may wait, for how long, and when segments are built."""
 
     collections_max: int
     writes_waiting_max: int
     wait_seconds: float
+    open_max: int = 1024
+    """Shards in memory at once; the one that was asked the longest ago makes room."""
+    idle_seconds: float = 900.0
+    """A shard that nobody asked for so long leaves memory."""
+    policy: Policy = field(default_factory=Policy)
 
 
-class LiveCollection:
-    """A collection that can be written to and searched once its log has been replayed."""
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Where work is done that would hold up the loop."""
 
-    def __init__(self, record: Record, logs: Log, applying: Workers, limits: Limits) -> None:
-        self.record = record
-        self.index = VectorIndex(record.schema)
-        self._logs = logs
-        self._applying = applying
-        self._limits = limits
-        self._chain = Chain()
+    searching: Workers
+    applying: Workers
+    building: Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What all shards of a process share."""
+
+    logs: Log
+    threads: Threads
+    limits: Limits
+
+
+class LiveShard:
+    """A shard that can be written to and searched once its log has been replayed."""
+
+    def __init__(self, key: Key, schema: Schema, around: Around, store: Store) -> None:
+        self.key = key
+        self.schema = schema
+        self.asked_at = 0.0
+        """When somebody asked for it last, by the loop's clock."""
+        self.users = 0
+        """Calls that are using it; it is not closed beneath them."""
+        self._logs = around.logs
+        self._store = store
+        self._threads = around.threads
+        self._limits = around.limits
+        self._appender = Appender(key, around.logs)
+        self._replica = Replica(schema.space, schema.fields, around.limits.policy)
         self._changed = asyncio.Condition()
-        self._in_order = asyncio.Lock()
+        # Applying, planning and installing are the one writer's; saving goes in the order of what is saved.
+        self._writing = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._writes_waiting = 0
-        self._replay_to = 0
+        self._replay_to: int | None = None
         self._failure: ErgonautError | None = None
-        # The end of the log as far as this process knows; None after a write whose outcome is not known.
-        self._head: Head | None = None
+        self._leaving = False
+        # What threads are doing; it goes on when whoever waits for it is cancelled, and the run ends when it has ended.
+        self._at_work: set[asyncio.Future[Any]] = set()
 
-    async def open(self) -> None:
-        """Find out how far the log has to be replayed before anything is answered."""
-        try:
-            self._head = await self._find_head()
-        except NotFound:
-            await self.fail(
-                Broken(f"the log of collection {self.record.key} is gone; drop the collection, or restore it")
-            )
-            return
-        except Broken as error:
-            await self.fail(Broken(f"collection {self.record.key} cannot be read from its log: {error}"))
-            return
-        self._replay_to = self._head.sequence
+    @property
+    def view(self) -> View:
+        """The newest state."""
+        return self._replica.view
 
-    async def follow(self) -> None:
-        """Apply the log, message by message, until cancelled; what cannot be applied ends this collection, no other."""
-        if self._failure is not None:
-            return
+    @property
+    def count(self) -> int:
+        """Vectors that can be found now."""
+        return self._replica.view.count
+
+    @property
+    def position(self) -> int:
+        """How far the log has been applied."""
+        return self._replica.position
+
+    @property
+    def failure(self) -> ErgonautError | None:
+        """Why it cannot be asked, if so."""
+        return self._failure
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been opened and can be asked."""
+        return self._failure is None and self._reaches(0)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator["LiveShard"]:
+        """Stays open while the block runs."""
+        self.users += 1
         try:
-            async with contextlib.aclosing(self._logs.follow(self.record.key, 0)) as messages:
-                async for message in messages:
-                    await self._applying.run(partial(self._apply, message))
-                    _applied.inc()
-                    async with self._changed:
-                        self._changed.notify_all()
-                    if message.sequence == self._replay_to:
-                        log.info("collection is ready", collection=str(self.record.key), points=self.index.count)
+            yield self
+        finally:
+            self.users -= 1
+            self.asked_at = asyncio.get_running_loop().time()
+
+    async def run(self, after: "asyncio.Future[None] | None" = None) -> None:
+        """Open, and apply the log until cancelled; what cannot be applied ends this shard, no other.
+
+        `after` is the same shard's run before this one, whose last work may still be writing to the store.
+        """
+        if after is not None:
+            await asyncio.wait([after])
+        try:
+            async with asyncio.TaskGroup() as building:
+                await self._open()
+                tidying = building.create_task(self._tidy(building))
+                async with contextlib.aclosing(self._logs.follow(self.key, self.position)) as messages:
+                    async for some in messages:
+                        await self._take(some, building)
+                tidying.cancel()
         except Exception as error:
             # Whatever it was, the other collections are well; this one says what is wrong with it to everybody who asks.
-            log.exception("collection failed", collection=str(self.record.key))
-            await self.fail(Broken(f"collection {self.record.key} cannot be read from its log: {error}"))
+            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            log.error("collection failed", collection=str(self.key), error=str(cause), exc_info=cause)
+            await self.fail(_told(cause, self.key))
+        finally:
+            self._leaving = True
+            while self._at_work:
+                await asyncio.wait(self._at_work)
 
-    async def write(self, batch: Batch) -> int:
-        """Append a batch and wait until it is seen; gives its position."""
+    async def write(self, write: Write, name: str = "") -> int:
+        """Append a batch and wait until it is seen; gives its position. One of a name that is known is not written again."""
         if self._writes_waiting >= self._limits.writes_waiting_max:
-            message = (
-                f"{self._writes_waiting} writes to collection {self.record.key.name} wait already; try again later"
-            )
+            message = f"{self._writes_waiting} writes to collection {self.key.name} wait already; try again later"
             raise Unavailable(message)
         self._writes_waiting += 1
         try:
             await self.wait_for(0)
-            async with self._in_order:
-                sequence = await self._append(batch)
+            lag = self._appender.position - self.position
+            if lag > LAG_MAX:
+                message = f"collection {self.key.name} has {lag} messages yet to apply; try again later"
+                raise Unavailable(message)
+            batch = Batch(write, name_of(name))
+            sequence = self._replica.repeated(batch.name) or await self._appender.append(batch)
             await self.wait_for(sequence)
         finally:
             self._writes_waiting -= 1
@@ -99,16 +190,8 @@ class LiveCollection:
 
     async def wait_for(self, sequence: int) -> None:
         """Return when all up to this position, and all that was in the log at the start, can be found."""
-        sequence = max(sequence, self._replay_to)
-        try:
-            async with asyncio.timeout(self._limits.wait_seconds), self._changed:
-                await self._changed.wait_for(lambda: self._failure or self.index.position >= sequence)
-        except TimeoutError as error:
-            message = (
-                f"collection {self.record.key.name} has applied {self.index.position} of {sequence} messages of its log; "
-                "what was written stays written, try again later"
-            )
-            raise Unavailable(message) from error
+        if not self._reaches(sequence):
+            await self._wait(sequence)
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
 
@@ -118,25 +201,134 @@ class LiveCollection:
         async with self._changed:
             self._changed.notify_all()
 
-    def _apply(self, message: LogMessage) -> None:
-        batch = self._chain.take(message.sequence, message.content)
-        if batch is None:
-            self.index.pass_over(message.sequence)
-        else:
-            self.index.apply(batch, message.sequence)
+    async def _in(self, workers: Workers, work: Callable[[], T]) -> T:
+        """What work gives that is done in a thread."""
+        future = asyncio.ensure_future(workers.run(work))
+        self._at_work.add(future)
+        future.add_done_callback(self._ended)
+        return await asyncio.shield(future)
 
-    async def _append(self, batch: Batch) -> int:
-        head = self._head or await self._find_head()
-        self._head = None
-        for content in await asyncio.to_thread(messages_of, batch, head.checksum):
+    def _ended(self, future: "asyncio.Future[Any]") -> None:
+        self._at_work.discard(future)
+        if not future.cancelled():
+            future.exception()  # somebody has been told of it, or has left
+
+    def _reaches(self, sequence: int) -> bool:
+        if self._failure is not None:
+            return True
+        return self._replay_to is not None and self.position >= max(sequence, self._replay_to)
+
+    async def _wait(self, sequence: int) -> None:
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds), self._changed:
+                await self._changed.wait_for(partial(self._reaches, sequence))
+        except TimeoutError as error:
+            wanted = max(sequence, self._replay_to or 0)
+            message = (
+                f"collection {self.key.name} has applied {self.position} of {wanted} messages of its log; "
+                "what was written stays written, try again later"
+            )
+            raise Unavailable(message) from error
+
+    async def _open(self) -> None:
+        """Load what was saved, and find out how far the log has to be replayed before anything is answered."""
+        kept = await self._loaded()
+        while True:
             try:
-                sequence = await self._logs.append(self.record.key, content, head.sequence)
-            except Conflict as error:
-                raise Unavailable(f"collection {self.record.key.name} was written to meanwhile; try again") from error
-            head = Head(sequence, checksum_of(content))
-        self._head = head
-        return head.sequence
+                last = await self._logs.last(self.key)
+                break
+            except Unavailable as error:
+                log.warning("log does not answer", collection=str(self.key), error=str(error))
+                await asyncio.sleep(OPEN_AGAIN_SECONDS)
+        if kept is not None:
+            _check_follows(kept, last)
+            self._replica = Replica(self.schema.space, self.schema.fields, self._limits.policy, kept)
+        self._replay_to = last.sequence if last else 0
+        async with self._changed:
+            self._changed.notify_all()
 
-    async def _find_head(self) -> Head:
-        last = await self._logs.last(self.record.key)
-        return Head(last.sequence, checksum_of(last.content)) if last else Head()
+    async def _loaded(self) -> Kept | None:
+        try:
+            return await self._in(self._threads.building, self._store.load)
+        except Broken as error:
+            # The log has it all; what is damaged stays on disk for somebody to look at.
+            _damaged.inc()
+            log.error("saved state is damaged and made anew", collection=str(self.key), error=str(error))
+            await self._in(self._threads.building, self._store.set_aside)
+            return None
+
+    async def _take(self, messages: Sequence[LogMessage], building: asyncio.TaskGroup) -> None:
+        async with self._writing:
+            await self._in(self._threads.applying, partial(self._apply, messages))
+        _applied.inc(len(messages))
+        async with self._changed:
+            self._changed.notify_all()
+        await self._plan(building)
+        if self._replica.crowded:
+            # Taken on only when there is room, so that memory and the time of searches stay bounded; the log holds the rest.
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._replica.crowded)
+
+    def _apply(self, messages: Sequence[LogMessage]) -> None:
+        for message in messages:
+            self._replica.take(message.sequence, message.content)
+
+    async def _tidy(self, building: asyncio.TaskGroup) -> None:
+        """Plan what was left of the last time, and now and then, while nobody writes, what makes searches faster."""
+        await self._plan(building)
+        while True:
+            before = self.position
+            await asyncio.sleep(QUIET_SECONDS)
+            if self.position == before:
+                await self._plan(building, idle=True)
+
+    async def _plan(self, building: asyncio.TaskGroup, *, idle: bool = False) -> None:
+        async with self._writing:
+            planned = self._replica.plan(idle=idle)
+        for work in planned:
+            building.create_task(self._do(work, building))
+
+    async def _do(self, work: Work, building: asyncio.TaskGroup) -> None:
+        """Do work and what comes of it; a failure costs speed until it is done again, nothing else."""
+        try:
+            result = await self._in(self._threads.building, partial(self._result, work))
+            async with self._writing:
+                self._replica.install(result)
+            _built.labels(str(work.job)).inc()
+            await self._save()
+        except Stopped:
+            return
+        except Exception as error:
+            log.exception("work on segments failed", collection=str(self.key), error=str(error))
+            await asyncio.sleep(WORK_AGAIN_SECONDS)
+            async with self._writing:
+                self._replica.abandon(work)
+        async with self._changed:
+            self._changed.notify_all()
+        await self._plan(building)
+
+    def _result(self, work: Work) -> Done:
+        return self._store.keep(done(work, lambda _: not self._leaving))
+
+    async def _save(self) -> None:
+        async with self._saving:
+            async with self._writing:
+                kept = self._replica.kept()
+            await self._in(self._threads.building, partial(self._store.save, kept))
+
+
+def _check_follows(kept: Kept, last: LogMessage | None) -> None:
+    """Raise Broken where the log ends before what was saved, or differently: it has lost something, or is another one."""
+    end, head = last.sequence if last else 0, kept.head
+    if end < head.sequence:
+        raise Broken(
+            f"it ends at message {end}, but message {head.sequence} was applied once: the log has lost its end"
+        )
+    if last is not None and end == head.sequence and digest_of(last.content) != head.digest:
+        raise Broken(f"message {end} is not the one that was applied once: the log has another history")
+
+
+def _told(cause: Exception, key: Key) -> Broken:
+    if isinstance(cause, NotFound):
+        return Broken(f"the log of collection {key} is gone; drop the collection, or restore it")
+    return Broken(f"collection {key} cannot be read from its log: {cause}")

@@ -15,8 +15,8 @@ from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 from ergonaut_vectors.settings import Settings
 from ergonaut_vectors.workers import Workers
 
-EVERY_COLLECTION = 1_000_000
-"""Each collection has at most one message at the appliers; this many collections no machine has."""
+EVERY_SHARD = 1_000_000
+"""Each open shard has at most one piece of work with those who apply, and two with those who build; so many no machine has."""
 
 log = get_logger(__name__)
 
@@ -34,32 +34,48 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     from ergonaut_vectors.adapters.announcing import BusAnnouncer
     from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
     from ergonaut_vectors.adapters.log import JetStreamLog
-    from ergonaut_vectors.domain.index import warm_up
-    from ergonaut_vectors.live import Limits
-    from ergonaut_vectors.rpc import SERVICE_NAME, door
+    from ergonaut_vectors.adapters.shard_folders import ShardFolders
+    from ergonaut_vectors.domain.quotas import Quota
+    from ergonaut_vectors.domain.warming import warm_up
+    from ergonaut_vectors.live import Limits, Threads
+    from ergonaut_vectors.quotas import Quotas
+    from ergonaut_vectors.rpc.door import SERVICE_NAME, door
     from ergonaut_vectors.service import Vectors, open_vectors
 
     keys = KeyRing.load(platform.keys_file)
-    limits = Limits(settings.collections_max, settings.writes_waiting_max, settings.wait_seconds)
+    limits = Limits(
+        settings.collections_max,
+        settings.writes_waiting_max,
+        settings.wait_seconds,
+        settings.shards_open_max,
+        settings.idle_seconds,
+    )
+    quota = Quota(settings.collections_max, settings.vectors_max, settings.vector_bytes_max, settings.calls_per_second)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
-        searching = await stack.enter_async_context(
-            Workers("searches", threads=settings.search_threads, waiting_max=settings.searches_waiting_max)
-        )
-        applying = await stack.enter_async_context(
-            Workers("logs", threads=settings.apply_threads, waiting_max=EVERY_COLLECTION)
+        threads = Threads(
+            searching=await stack.enter_async_context(
+                Workers("searches", threads=settings.search_threads, waiting_max=settings.searches_waiting_max)
+            ),
+            applying=await stack.enter_async_context(
+                Workers("logs", threads=settings.apply_threads, waiting_max=EVERY_SHARD)
+            ),
+            building=await stack.enter_async_context(
+                Workers("segments", threads=settings.build_threads, waiting_max=EVERY_SHARD)
+            ),
         )
         warm = asyncio.create_task(asyncio.to_thread(warm_up))
         bus = await stack.enter_async_context(open_bus(platform, "vectors"))
         await bus.ensure_streams("vectors")
         book = KeyValueBook(await bus.key_value(BUCKET))
         logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
+        stores = ShardFolders(platform.data_dir / "vectors" / "shards")
         started = time.perf_counter()
         await warm
         log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
-        vectors = Vectors(book, logs, BusAnnouncer(bus), limits)
-        await stack.enter_async_context(open_vectors(vectors, searching, applying))
-        add = door(vectors, searching)
+        vectors = Vectors(book, logs, stores, BusAnnouncer(bus), limits)
+        await stack.enter_async_context(open_vectors(vectors, threads))
+        add = door(vectors, Quotas(quota), threads.searching)
         await stack.enter_async_context(
             serving(settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME])
         )

@@ -1,10 +1,12 @@
-"""What the service needs of the world: a book of collections, a log for each, and somebody to tell."""
+"""What the service needs of the world: a book of collections, a log and a place on disk for each, and somebody to tell."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ergonaut_vectors.domain.records import Key, Record
+from ergonaut_vectors.domain.replica import Kept
+from ergonaut_vectors.domain.segments.work import Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,59 @@ class Log(Protocol):
         ...
 
     async def append(self, key: Key, content: bytes, after: int) -> int:
-        """Write behind the message at `after` and give the new position; it is on disk then.
+        """Write behind the message at `after` and give the new position; it is on disk then. Several may be under way, begun in
+        the order of their places.
 
         The same again at the same place is written once. Raises Conflict where something else stands behind `after`, Refused
         where the log is full; nothing is written then. After Unavailable it may or may not have been written.
         """
         ...
 
-    def follow(self, key: Key, after: int) -> AsyncGenerator[LogMessage, None]:
-        """The messages behind `after`, in order, and then each new one, without end. Raises NotFound without a log."""
+    def follow(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
+        """The messages behind `after`, in order, as many at a time as are there, and then new ones, without end.
+
+        Raises NotFound without a log.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Where a shard's state is kept between starts. All methods block, and raise Unavailable where the disk does not do it."""
+
+    def load(self) -> Kept | None:
+        """What was saved last, None where nothing was. Raises Broken where it is damaged."""
+        ...
+
+    def keep(self, result: Done) -> Done:
+        """Write a segment down, and give it as it is to be used from then on."""
+        ...
+
+    def save(self, kept: Kept) -> None:
+        """Let this be what the next start comes back to. All of its segments were given to `keep`."""
+        ...
+
+    def set_aside(self) -> None:
+        """Move what is damaged out of the way, for somebody to look at."""
+        ...
+
+
+class Stores(Protocol):
+    """A store for each collection, by its uid."""
+
+    def of(self, uid: str) -> Store:
+        """The store of a collection; nothing is made before something is kept."""
+        ...
+
+    def recent(self, limit: int) -> Sequence[str]:
+        """The collections that were saved last, newest first."""
+        ...
+
+    def remove(self, uid: str) -> None:
+        """Remove all of a collection; one that has nothing is fine."""
+        ...
+
+    def retain(self, uids: Container[str]) -> None:
+        """Remove all of collections other than these."""
         ...
 
 

@@ -1,70 +1,62 @@
-"""Collections and what is done with them. The gRPC door calls; `live.py` does the work of one collection."""
+"""Makes, opens and drops collections; what is done with one is `opened.py`'s. Fills `catalogue.Catalogue`; the doors call."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
-
-from prometheus_client import Counter
+from dataclasses import replace
 
 from ergonaut.errors import Conflict, NotFound, Refused
 from ergonaut.ids import is_name, new_id
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.records import Key, Record, Stage
-from ergonaut_vectors.domain.schema import (
-    Ask,
-    Hit,
-    Point,
-    Schema,
-    checked_deletes,
-    checked_queries,
-    checked_upserts,
-)
-from ergonaut_vectors.domain.space import Floats
-from ergonaut_vectors.live import Limits, LiveCollection
-from ergonaut_vectors.ports import Announcer, CollectionBook, Log
-from ergonaut_vectors.workers import Workers
+from ergonaut_vectors.domain.schema import IndexWish, Schema
+from ergonaut_vectors.live import Around, Limits, Threads
+from ergonaut_vectors.opened import Collection
+from ergonaut_vectors.opening import Opening
+from ergonaut_vectors.ports import Announcer, CollectionBook, Log, Stores
 
-QUERIES_AT_ONCE = 32
-"""Queries of one request that a thread answers in one go: others get their turn, and a caller who left costs little."""
+OPENED_AT_START_MAX = 32
+"""Shards that are opened at the start, those that were saved last: whoever used them before will ask for them soon. The
+others are opened when they are asked for, for ten thousand small ones would take minutes."""
 
 log = get_logger(__name__)
 
-_queries = Counter(
-    "ergonaut_vectors_queries_total", "Queries answered, by whether every vector was compared.", ["exact"]
-)
-
 
 class Vectors:
-    """Makes, drops, writes and searches collections. Made by `open_vectors`."""
+    """The collections of all tenants. Made by `open_vectors`."""
 
-    def __init__(self, book: CollectionBook, logs: Log, announce: Announcer, limits: Limits) -> None:
+    def __init__(self, book: CollectionBook, logs: Log, stores: Stores, announce: Announcer, limits: Limits) -> None:
         self._book = book
         self._logs = logs
+        self._stores = stores
         self._announce = announce
         self._limits = limits
-        self._live: dict[Key, LiveCollection] = {}
-        self._followers: dict[Key, asyncio.Task[None]] = {}
+        self._collections: dict[Key, Collection] = {}
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
 
-    async def start(self, tasks: asyncio.TaskGroup, searching: Workers, applying: Workers) -> None:
-        """Finish what was begun before a crash, and begin to replay every log."""
-        self._tasks = tasks
-        self._searching = searching
-        self._applying = applying
+    async def start(self, tasks: asyncio.TaskGroup, threads: Threads) -> None:
+        """Finish what was begun before a crash, and open what was used last."""
+        self.opening = Opening(Around(self._logs, threads, self._limits), self._stores, tasks)
         for record in await self._book.all():
             try:
                 await self._finish(record)
             except Refused as error:
                 log.warning("collection was not made", collection=str(record.key), error=str(error))
+        stores = {
+            collection.record.store_of(number): (collection.record, number)
+            for collection in self._collections.values()
+            for number in range(collection.schema.shards)
+        }
+        await asyncio.to_thread(self._stores.retain, stores)
+        for name in await asyncio.to_thread(self._stores.recent, OPENED_AT_START_MAX):
+            self.opening.shard(*stores[name])
 
     def stop(self) -> None:
         """Follow no log any more."""
-        for follower in self._followers.values():
-            follower.cancel()
+        self.opening.stop()
 
-    async def create(self, tenant: str, schema: Schema) -> LiveCollection:
+    async def create(self, tenant: str, schema: Schema) -> Collection:
         """The collection of this schema, made when there is none. Raises Conflict where its name has another schema."""
         schema.check()
         key = Key(tenant, schema.name)
@@ -77,62 +69,50 @@ class Vectors:
                 self._check_room(tenant)
                 record = Record(key, schema, new_id("collection"), Stage.MAKING)
                 await self._book.add(record)
-            if record.schema != schema:
+            if record.schema != replace(schema, index=record.schema.index):
                 raise Conflict(f"collection {schema.name} exists with another schema: {_told(record.schema)}")
-            if key not in self._live:
+            if key not in self._collections:
                 await self._finish(record)
-            return self._live[key]
+            return self._collections[key]
 
-    def collections(self, tenant: str) -> Sequence[LiveCollection]:
+    def all(self, tenant: str) -> Sequence[Collection]:
         """The tenant's collections, by name."""
-        return [live for key, live in sorted(self._live.items()) if key.tenant == tenant]
+        return [collection for key, collection in sorted(self._collections.items()) if key.tenant == tenant]
+
+    async def open(self, tenant: str, name: str) -> Collection:
+        """A collection. Raises NotFound."""
+        collection = self._collections.get(Key(tenant, name))
+        if collection is None:
+            raise _no_such(name)
+        return collection
 
     async def drop(self, tenant: str, name: str) -> None:
         """Remove a collection with all in it; once begun it is finished, at the next start if need be."""
-        if not is_name(name):
-            raise _no_such(name)
-        key = Key(tenant, name)
         async with self._one_by_one:
-            record = await self._book.find(key)
-            if record is None:
-                raise _no_such(name)
+            record = await self._found(tenant, name)
             dropping = record.at(Stage.DROPPING)
             await self._book.change(dropping)
             await self._finish(dropping)
 
-    async def upsert(self, tenant: str, name: str, points: Sequence[Point]) -> int:
-        """Write vectors, all or none; gives the position from which on they are found."""
-        live = self._find(tenant, name)
-        batch = await self._searching.run(partial(checked_upserts, live.record.schema, points))
-        return await live.write(batch)
+    async def set_index(self, tenant: str, name: str, wish: IndexWish) -> Collection:
+        """Wish for another index from now on. Raises NotFound."""
+        wish.check()
+        async with self._one_by_one:
+            record = await self._found(tenant, name)
+            record = replace(record, schema=replace(record.schema, index=wish))
+            await self._book.change(record)
+            collection = await self.open(tenant, name)
+            collection.record = record
+            return collection
 
-    async def delete(self, tenant: str, name: str, ids: Sequence[str]) -> int:
-        """Remove vectors; gives the position from which on they are not found."""
-        live = self._find(tenant, name)
-        return await live.write(checked_deletes(ids))
-
-    async def search(
-        self, tenant: str, name: str, queries: Sequence[Floats], ask: Ask, *, sequence_min: int = 0
-    ) -> list[list[Hit]]:
-        """The nearest to each query, as of a state that holds all up to `sequence_min`."""
-        live = self._find(tenant, name)
-        matrix = await self._searching.run(partial(checked_queries, live.record.schema, queries))
-        await live.wait_for(sequence_min)
-        hits: list[list[Hit]] = []
-        for first in range(0, len(matrix), QUERIES_AT_ONCE):
-            part = matrix[first : first + QUERIES_AT_ONCE]
-            hits += await self._searching.run(partial(live.index.search, part, ask))
-        _queries.labels(str(ask.exact).lower()).inc(len(matrix))
-        return hits
-
-    def _find(self, tenant: str, name: str) -> LiveCollection:
-        live = self._live.get(Key(tenant, name))
-        if live is None:
+    async def _found(self, tenant: str, name: str) -> Record:
+        record = await self._book.find(Key(tenant, name)) if is_name(name) else None
+        if record is None:
             raise _no_such(name)
-        return live
+        return record
 
     def _check_room(self, tenant: str) -> None:
-        if len(self.collections(tenant)) >= self._limits.collections_max:
+        if sum(key.tenant == tenant for key in self._collections) >= self._limits.collections_max:
             message = (
                 f"tenant {tenant} has {self._limits.collections_max} collections, the most it may have; drop one first"
             )
@@ -141,44 +121,43 @@ class Vectors:
     async def _finish(self, record: Record) -> None:
         """Bring a collection to where its record says that it should be; every step may be repeated."""
         if record.stage is Stage.DROPPING:
-            await self._close(record.key)
-            await self._logs.remove(record.key)
-            await self._announce.dropped(record)
-            await self._book.remove(record.key)
-            log.info("collection dropped", collection=str(record.key))
+            self._collections.pop(record.key, None)
+            await self._remove(record)
             return
         if record.stage is Stage.MAKING:
             await self._make(record)
             record = record.at(Stage.READY)
-        live = LiveCollection(record, self._logs, self._applying, self._limits)
-        await live.open()
-        self._live[record.key] = live
-        self._followers[record.key] = self._tasks.create_task(live.follow())
+        self._collections[record.key] = Collection(record, self.opening)
 
     async def _make(self, record: Record) -> None:
         try:
-            await self._logs.make(record.key)
+            for key in record.shards:
+                await self._logs.make(key)
         except Refused:
+            for key in record.shards:
+                await self._logs.remove(key)
             await self._book.remove(record.key)
             raise
         await self._announce.created(record)
         await self._book.change(record.at(Stage.READY))
         log.info("collection made", collection=str(record.key), schema=_told(record.schema))
 
-    async def _close(self, key: Key) -> None:
-        follower = self._followers.pop(key, None)
-        if follower is not None:
-            follower.cancel()
-        live = self._live.pop(key, None)
-        if live is not None:
-            await live.fail(_no_such(key.name))
+    async def _remove(self, record: Record) -> None:
+        for number, key in enumerate(record.shards):
+            await self.opening.close(key, _no_such(key.name))
+            self.opening.forget_count(key)
+            await self._logs.remove(key)
+            await asyncio.to_thread(self._stores.remove, record.store_of(number))
+        await self._announce.dropped(record)
+        await self._book.remove(record.key)
+        log.info("collection dropped", collection=str(record.key))
 
 
 @contextlib.asynccontextmanager
-async def open_vectors(vectors: Vectors, searching: Workers, applying: Workers) -> AsyncIterator[Vectors]:
-    """Let the service work while the block runs; every collection's follower is a task of one group."""
+async def open_vectors(vectors: Vectors, threads: Threads) -> AsyncIterator[Vectors]:
+    """Let the service work while the block runs; every open shard is a task of one group."""
     async with asyncio.TaskGroup() as tasks:
-        await vectors.start(tasks, searching, applying)
+        await vectors.start(tasks, threads)
         try:
             yield vectors
         finally:

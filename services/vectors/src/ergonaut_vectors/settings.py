@@ -12,7 +12,7 @@ _MIB = 1024 * 1024
 
 
 class Settings(DoorSettings):
-    """How much a collection may hold, how much may wait, and how long one waits."""
+    """How much tenants and collections may hold, how much may wait, and how long one waits."""
 
     model_config = SettingsConfigDict(env_prefix="ERGONAUT_VECTORS_", frozen=True, extra="ignore")
 
@@ -25,7 +25,25 @@ class Settings(DoorSettings):
         "numbers. A full log takes no more writes: raise this and start again.",
     )
     collections_max: int = Field(
-        default=64, ge=1, description="Collections of one tenant; each has a stream in NATS and a graph in memory."
+        default=64, ge=1, description="Collections of one tenant; each has a stream in NATS for every shard."
+    )
+    vectors_max: int = Field(
+        default=0, ge=0, description="Vectors of all collections of one tenant; 0 does not bound them."
+    )
+    vector_bytes_max: int = Field(
+        default=0, ge=0, description="Bytes of all vectors of one tenant, payloads not counted; 0 does not bound them."
+    )
+    calls_per_second: float = Field(
+        default=0.0, ge=0, description="Calls of one tenant; who calls more often is sent away. 0 does not bound them."
+    )
+    shards_open_max: int = Field(
+        default=1024,
+        ge=1,
+        description="Shards in memory at once; the one that was asked for the longest ago makes room. Raise it where many small "
+        "collections are asked all the time and memory is there.",
+    )
+    idle_seconds: float = Field(
+        default=900.0, gt=0, description="After so long without a question a shard leaves memory until the next one."
     )
     search_threads: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1),
@@ -35,7 +53,12 @@ class Settings(DoorSettings):
     apply_threads: int = Field(
         default=2,
         ge=1,
-        description="Threads that apply logs; a collection uses one, so more only help many collections.",
+        description="Threads that apply logs; a shard uses one, so more only help many shards.",
+    )
+    build_threads: int = Field(
+        default=1,
+        ge=1,
+        description="Threads that build segments and their indexes, beside searches; more finish sooner and leave searches less.",
     )
     searches_waiting_max: int = Field(
         default=256,

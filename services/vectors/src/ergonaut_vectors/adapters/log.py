@@ -1,4 +1,7 @@
-"""The port `Log` on JetStream: one stream a collection, `VEC_<tenant>_<name>`, on a subject outside of the public ones.
+"""The port `Log` on JetStream: one stream a shard, `VEC_<tenant>_<name>`, on a subject outside of the public ones.
+
+The shard's number is behind the name, but for the first shard. Several writes may be under way at once, each behind the one
+before: they go out in the order in which they were begun, and JetStream takes them in that order or not at all.
 
 Nobody but this service reads or writes these streams. A write names the position behind which it belongs, so that of two
 writers only one succeeds, and an attempt that is repeated because its answer got lost finds what the first one wrote. (Ids
@@ -6,7 +9,7 @@ of messages would not help: JetStream looks at the position first, and forgets i
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -37,6 +40,10 @@ IDLE_SECONDS = 2.0
 REOPEN_SECONDS = 0.5
 """Pause before a lost subscription is made anew; it is made anew for as long as the service lives."""
 
+TOGETHER_MAX = 64
+TOGETHER_BYTES_MAX = 4 * 1024 * 1024
+"""Messages that are handed on at a time: as many as are applied in some ten milliseconds, since a writer waits for the last."""
+
 _STREAM_IS_FULL = 10077
 _NOT_LAST = (10071, 10164)
 _NO_ROOM = (10023, 10028, 10047)
@@ -54,7 +61,7 @@ class JetStreamLog:
     async def make(self, key: Key) -> None:
         async def find_or_make() -> None:
             try:
-                await self._jetstream.stream_info(_stream(key))
+                await self._jetstream.stream_info(stream_of(key))
             except NotFoundError:
                 await self._add(key)
 
@@ -63,7 +70,7 @@ class JetStreamLog:
     async def remove(self, key: Key) -> None:
         async def delete() -> None:
             try:
-                await self._jetstream.delete_stream(_stream(key))
+                await self._jetstream.delete_stream(stream_of(key))
             except NotFoundError:
                 return
 
@@ -74,7 +81,7 @@ class JetStreamLog:
             state = (await self._fitted(key)).state
             if state.last_seq == 0:
                 return None
-            message = await self._jetstream.get_msg(_stream(key), seq=state.last_seq)
+            message = await self._jetstream.get_msg(stream_of(key), seq=state.last_seq)
             return LogMessage(state.last_seq, message.data or b"")
 
         return await until_answered(ask, what=f"reading the end of the log of {key}")
@@ -83,7 +90,7 @@ class JetStreamLog:
         async def publish() -> int:
             headers: dict[str, Any] = {Header.EXPECTED_LAST_SEQUENCE.value: str(after)}
             try:
-                ack = await self._jetstream.publish(_subject(key), content, stream=_stream(key), headers=headers)
+                ack = await self._jetstream.publish(subject_of(key), content, stream=stream_of(key), headers=headers)
             except APIError as error:
                 if error.err_code in _NOT_LAST and await self._stands_at(key, after + 1, content):
                     return after + 1
@@ -92,58 +99,65 @@ class JetStreamLog:
 
         return await until_answered(publish, what=f"writing to collection {key.name}")
 
-    async def follow(self, key: Key, after: int) -> AsyncGenerator[LogMessage, None]:
+    async def follow(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
         while True:
             try:
                 async with aclosing(self._subscribed(key, after)) as messages:
-                    async for message in messages:
-                        after = message.sequence
-                        yield message
+                    async for some in messages:
+                        after = some[-1].sequence
+                        yield some
             except NotFoundError as error:
                 raise NotFound(f"collection {key} has no log") from error
             except (NatsError, TimeoutError) as error:
                 log.warning("log is followed anew", collection=str(key), after=after, error=str(error))
             await asyncio.sleep(REOPEN_SECONDS)
 
-    async def _subscribed(self, key: Key, after: int) -> AsyncGenerator[LogMessage, None]:
+    async def _subscribed(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
         """The messages of one subscription; ends when it has missed one."""
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1, ack_policy=AckPolicy.NONE
         )
         subscription = await self._jetstream.subscribe(
-            _subject(key), stream=_stream(key), ordered_consumer=True, config=config
+            subject_of(key), stream=stream_of(key), ordered_consumer=True, config=config
         )
         first = True
         try:
             while True:
                 try:
-                    message = await subscription.next_msg(timeout=IDLE_SECONDS)
+                    received = await _next_of(subscription)
                 except NatsTimeoutError:
-                    if (await self._jetstream.stream_info(_stream(key))).state.last_seq > after:
+                    if (await self._jetstream.stream_info(stream_of(key))).state.last_seq > after:
                         return
                     continue
-                sequence = message.metadata.sequence.stream
-                if sequence <= after:
-                    continue
-                if sequence > after + 1 and not first:
+                some: list[LogMessage] = []
+                missed = False
+                for message in received:
+                    if message.sequence <= after:
+                        continue
+                    # What is missing at the beginning of a subscription is missing in the stream; the reader will find the hole.
+                    missed = message.sequence > after + 1 and not first
+                    if missed:
+                        break
+                    after, first = message.sequence, False
+                    some.append(message)
+                if some:
+                    yield some
+                if missed:
                     return
-                # What is missing at the beginning of a subscription is missing in the stream; the reader will find the hole.
-                after, first = sequence, False
-                yield LogMessage(sequence, message.data)
         finally:
             await _unsubscribed(subscription)
 
     async def _stands_at(self, key: Key, sequence: int, content: bytes) -> bool:
         """Whether this is in the log at this place: an earlier attempt wrote it, and its answer got lost."""
         try:
-            return (await self._jetstream.get_msg(_stream(key), seq=sequence)).data == content
+            return (await self._jetstream.get_msg(stream_of(key), seq=sequence)).data == content
         except NotFoundError:
             return False
 
     async def _fitted(self, key: Key) -> StreamInfo:
         """What a log is like, after it was given the size of today's settings. Raises NotFound without a log."""
         try:
-            info = await self._jetstream.stream_info(_stream(key))
+            info = await self._jetstream.stream_info(stream_of(key))
         except NotFoundError as error:
             raise NotFound(f"collection {key} has no log") from error
         if info.config.max_bytes != self._bytes_max:
@@ -152,8 +166,8 @@ class JetStreamLog:
 
     async def _add(self, key: Key) -> None:
         config = StreamConfig(
-            name=_stream(key),
-            subjects=[_subject(key)],
+            name=stream_of(key),
+            subjects=[subject_of(key)],
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
             max_bytes=self._bytes_max,
@@ -165,12 +179,24 @@ class JetStreamLog:
             raise _meaning(error, key) from error
 
 
-def _stream(key: Key) -> str:
-    return f"VEC_{key.tenant}_{key.name}"
+async def _next_of(subscription: JetStreamContext.PushSubscription) -> list[LogMessage]:
+    """The next message, waited for, and those that came with it."""
+    received = [await subscription.next_msg(timeout=IDLE_SECONDS)]
+    size = len(received[0].data)
+    while subscription.pending_msgs and len(received) < TOGETHER_MAX and size < TOGETHER_BYTES_MAX:
+        received.append(await subscription.next_msg(timeout=IDLE_SECONDS))
+        size += len(received[-1].data)
+    return [LogMessage(message.metadata.sequence.stream, message.data) for message in received]
 
 
-def _subject(key: Key) -> str:
-    return f"ergonaut-log.v1.{key.tenant}.vectors.{key.name}"
+def stream_of(key: Key) -> str:
+    """The stream of a shard's log."""
+    return f"VEC_{key.tenant}_{key.name}" + (f"_{key.shard}" if key.shard else "")
+
+
+def subject_of(key: Key) -> str:
+    """The subject of its messages."""
+    return f"ergonaut-log.v1.{key.tenant}.vectors.{key.name}" + (f".{key.shard}" if key.shard else "")
 
 
 def _meaning(error: APIError, key: Key) -> Exception:

@@ -8,13 +8,19 @@ from ergonaut_vectors.domain.schema import Schema
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Which collection: a tenant's, by name. Both are fit for subjects, keys and the names of streams."""
+    """Which collection, or which shard of it: a tenant's, by name. All is fit for subjects, keys and the names of streams."""
 
     tenant: str
     name: str
+    shard: int = 0
+    """The first shard goes by the collection's own key, as the one of a collection did that could have no other."""
 
     def __str__(self) -> str:
-        return f"{self.tenant}.{self.name}"
+        return f"{self.tenant}.{self.name}" + (f".{self.shard}" if self.shard else "")
+
+    def of_shard(self, shard: int) -> "Key":
+        """The key of a shard."""
+        return replace(self, shard=shard)
 
 
 class Stage(StrEnum):
@@ -37,6 +43,15 @@ class Record:
     uid: str
     """Tells two collections of one name apart, of which the first was dropped."""
     stage: Stage
+
+    @property
+    def shards(self) -> list[Key]:
+        """The keys of its shards."""
+        return [self.key.of_shard(shard) for shard in range(self.schema.shards)]
+
+    def store_of(self, shard: int) -> str:
+        """How the store of a shard is called."""
+        return f"{self.uid}.{shard}"
 
     def at(self, stage: Stage) -> "Record":
         """The same collection at another stage."""

@@ -1,17 +1,14 @@
-"""What a collection may hold and what may be asked of it: every rule on input is here, and names the field that breaks it."""
+"""What a collection is, and the bounds of what it holds and is asked. What comes by columns is checked by `checking.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-
-import numpy as np
-import numpy.typing as npt
 
 from ergonaut.errors import Refused
 from ergonaut.ids import NAME_RULE, is_name
 from ergonaut_vectors.domain.indexes.port import Kind
 from ergonaut_vectors.domain.payload.fields import Field
-from ergonaut_vectors.domain.space import Element, Floats, Metric, Space
+from ergonaut_vectors.domain.space import Element, Metric, Space
 
 DIMENSION_MAX = 4096
 BATCH_MAX = 1024
@@ -29,7 +26,6 @@ NUMBER_MAX = 1e16
 LIMIT_MAX = 1000
 LIMIT_DEFAULT = 10
 CANDIDATES_MAX = 4096
-CANDIDATES_DEFAULT = 64
 LINKS_DEFAULT = 16
 CANDIDATES_BUILD_DEFAULT = 100
 
@@ -91,127 +87,6 @@ class Schema:
         _check_within(self.candidates_build, 8, 1024, "collection.candidates_build")
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A vector to write, not yet checked."""
-
-    id: str
-    vector: Floats
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Upserts:
-    """Vectors that are written together; an id stands in it once."""
-
-    ids: tuple[str, ...]
-    vectors: Floats  # [len(ids), dimension]
-    attributes: tuple[Mapping[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Deletes:
-    """Ids that are removed together."""
-
-    ids: tuple[str, ...]
-
-
-Batch = Upserts | Deletes
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """How to search: neighbours for each query, candidates kept, or an exact comparison with all."""
-
-    limit: int = LIMIT_DEFAULT
-    candidates: int = CANDIDATES_DEFAULT
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A vector found, with its distance by the collection's metric; smaller is nearer."""
-
-    id: str
-    distance: float
-    attributes: Mapping[str, str]
-
-
-def checked_upserts(schema: Schema, points: Sequence[Point]) -> Upserts:
-    """The points as a batch, or Refused naming the first thing that is wrong."""
-    _check_size(len(points), "points")
-    ids: dict[str, int] = {}
-    for at, point in enumerate(points):
-        where = f"points[{at}]"
-        _check_id(point.id, f"{where}.id")
-        if ids.setdefault(point.id, at) != at:
-            message = f"{point.id!r} is the id of points[{ids[point.id]}] already; a request writes an id once"
-            raise Refused(message, field=f"{where}.id")
-        check_attributes(point.attributes, f"{where}.attributes")
-    vectors = _matrix(schema, [point.vector for point in points], "points")
-    return Upserts(tuple(ids), vectors, tuple(point.attributes for point in points))
-
-
-def checked_deletes(ids: Sequence[str]) -> Deletes:
-    """The ids as a batch, or Refused naming the first thing that is wrong."""
-    _check_size(len(ids), "ids")
-    for at, name in enumerate(ids):
-        _check_id(name, f"ids[{at}]")
-    return Deletes(tuple(dict.fromkeys(ids)))
-
-
-def checked_queries(schema: Schema, vectors: Sequence[Floats]) -> Floats:
-    """The queries as one matrix, or Refused naming the first thing that is wrong."""
-    _check_size(len(vectors), "queries")
-    return _matrix(schema, vectors, "queries")
-
-
-def checked_ask(limit: int, candidates: int, *, exact: bool) -> Ask:
-    """How to search, with 0 replaced by the defaults, or Refused naming what is out of bounds."""
-    limit = limit or LIMIT_DEFAULT
-    _check_within(limit, 1, LIMIT_MAX, "limit")
-    candidates = candidates or max(CANDIDATES_DEFAULT, limit)
-    _check_within(candidates, 1, CANDIDATES_MAX, "candidates")
-    if candidates < limit:
-        raise Refused(f"is {candidates}, but must be at least limit, {limit}", field="candidates")
-    return Ask(limit, candidates, exact)
-
-
-def _matrix(schema: Schema, vectors: Sequence[Floats], where: str) -> Floats:
-    for at, vector in enumerate(vectors):
-        if len(vector) != schema.dimension:
-            message = f"has {len(vector)} numbers, the collection needs {schema.dimension}"
-            raise Refused(message, field=f"{where}[{at}].vector")
-    matrix = np.stack(vectors).astype(np.float32, copy=False)
-    _check_rows(np.isfinite(matrix).all(axis=1), where, "holds a number that is not finite")
-    within = (np.abs(matrix) <= NUMBER_MAX).all(axis=1)
-    _check_rows(within, where, f"holds a number beyond ±{NUMBER_MAX:g}, where distances overflow; scale the vectors")
-    if schema.metric is Metric.COSINE:
-        _check_rows(matrix.any(axis=1), where, "has length zero; the cosine needs a direction")
-    return matrix
-
-
-def _check_rows(good: npt.ArrayLike, where: str, message: str) -> None:
-    bad = np.flatnonzero(~np.asarray(good, np.bool_))
-    if len(bad):
-        raise Refused(message, field=f"{where}[{bad[0]}].vector")
-
-
-def _check_size(size: int, where: str) -> None:
-    if not 1 <= size <= BATCH_MAX:
-        raise Refused(f"has {size} entries; 1 to {BATCH_MAX} are taken at once", field=where)
-
-
-def _check_within(value: int, low: int, high: int, where: str) -> None:
-    if not low <= value <= high:
-        raise Refused(f"is {value}, but must be {low} to {high}", field=where)
-
-
-def _check_id(name: str, where: str) -> None:
-    if not 1 <= len(name) <= ID_CHARACTERS_MAX:
-        raise Refused(f"has {len(name)} characters; 1 to {ID_CHARACTERS_MAX} are taken", field=where)
-
-
 def check_attributes(attributes: Mapping[str, str], where: str) -> None:
     """Raise Refused unless these may be the attributes of a point."""
     if len(attributes) > ATTRIBUTES_MAX:
@@ -224,3 +99,8 @@ def check_attributes(attributes: Mapping[str, str], where: str) -> None:
     if size > ATTRIBUTE_CHARACTERS_MAX:
         message = f"has {size} characters in keys and values; at most {ATTRIBUTE_CHARACTERS_MAX} are taken"
         raise Refused(message, field=where)
+
+
+def _check_within(value: int, low: int, high: int, where: str) -> None:
+    if not low <= value <= high:
+        raise Refused(f"is {value}, but must be {low} to {high}", field=where)

@@ -1,0 +1,101 @@
+"""A replica of a shard: what its log says, message by message, and how it is come back to after a restart.
+
+One writer at a time takes messages and work; any thread takes `view` and asks it. Used by whoever follows a log: `live.py`,
+a restore to a moment, a copy on another machine.
+"""
+
+from dataclasses import dataclass
+
+from ergonaut_vectors.domain.batches import DIGEST_BYTES, NO_DIGEST, Batch, Chain, Head
+from ergonaut_vectors.domain.payload.fields import Fields
+from ergonaut_vectors.domain.repeats import Repeats
+from ergonaut_vectors.domain.segments.shard import Checkpoint, Shard
+from ergonaut_vectors.domain.segments.view import View
+from ergonaut_vectors.domain.segments.work import Done, Policy, Work
+from ergonaut_vectors.domain.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A state as it is written down."""
+
+    checkpoint: Checkpoint
+    mark: bytes
+    """The digest of the last message in it, and the names of batches that may be repeated."""
+
+    @property
+    def head(self) -> Head:
+        """The last message that is in it."""
+        return Head(self.checkpoint.view.position, self.mark[:DIGEST_BYTES])
+
+
+class Replica:
+    """The state of a shard and the place in its log."""
+
+    def __init__(self, space: Space, fields: Fields, policy: Policy, kept: Kept | None = None) -> None:
+        if kept is None:
+            self._shard = Shard(space, fields, policy)
+            self._chain, self._repeats = Chain(), Repeats()
+        else:
+            self._shard = Shard.open(space, fields, kept.checkpoint, policy)
+            self._chain, self._repeats = Chain(kept.head), Repeats.read(kept.mark[DIGEST_BYTES:])
+        self._policy = policy
+        self.position = self._chain.head.sequence
+        """The last message that was taken, and is seen by whoever takes the view; parts of a batch are not, before the last."""
+
+    @property
+    def view(self) -> View:
+        """The newest state; its own position is that of the last batch that was complete."""
+        return self._shard.view
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be sealed that no more should be taken before it is."""
+        return self._shard.head_rows >= 4 * self._policy.head_rows_max
+
+    def take(self, sequence: int, content: bytes) -> None:
+        """Apply a message of the log. Broken where it is not whole or does not follow; nothing can be taken then."""
+        batch = self._chain.take(sequence, content)
+        if batch is not None:
+            self._apply(batch, sequence)
+        # Only now, for readers wait for it and take the view at once.
+        self.position = self._chain.head.sequence
+
+    def repeated(self, name: bytes) -> int | None:
+        """Where a batch of this name stands already."""
+        return self._repeats.first_of(name, self.position)
+
+    def plan(self, *, idle: bool = False) -> list[Work]:
+        """All work that is due; while nobody writes, also what makes searches faster."""
+        planned: list[Work] = []
+        while work := self._shard.plan_work(idle=idle):
+            planned.append(work)
+        return planned
+
+    def plan_seal(self) -> Work | None:
+        """Seal what is in no segment yet; None where there is nothing, or where that is under way."""
+        return self._shard.plan_seal()
+
+    def install(self, result: Done) -> None:
+        """Take over what was built."""
+        self._shard.install(result)
+
+    def abandon(self, work: Work) -> None:
+        """Forget work that failed; it is planned again."""
+        self._shard.abandon(work)
+
+    def kept(self) -> Kept:
+        """The newest state that can be written down."""
+        checkpoint = self._shard.checkpoint()
+        position = checkpoint.view.position
+        self._repeats.forget(position)
+        digest = checkpoint.view.mark if position else NO_DIGEST
+        return Kept(checkpoint, digest[:DIGEST_BYTES] + self._repeats.written(position))
+
+    def _apply(self, batch: Batch, sequence: int) -> None:
+        digest = self._chain.head.digest
+        if self._repeats.first_of(batch.name, sequence) is None:
+            self._shard.apply(batch.write, sequence, digest)
+            self._repeats.add(batch.name, sequence)
+        else:
+            self._shard.pass_over(sequence, digest)

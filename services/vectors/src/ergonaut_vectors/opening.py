@@ -1,0 +1,122 @@
+"""Which shards are in memory: those that are asked for. The others are a record, a log and a store, and cost nothing here.
+
+So ten thousand small tenants are ten thousand records, of which those have a task and a subscription that work just now.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from prometheus_client import Gauge
+
+from ergonaut.errors import ErgonautError, Unavailable
+from ergonaut_vectors.domain.records import Key, Record
+from ergonaut_vectors.live import Around, LiveShard
+from ergonaut_vectors.ports import Stores
+
+CLOSED_EVERY_SECONDS = 30.0
+"""How often those that nobody asks for are looked for; small beside how long they stay."""
+
+_open = Gauge("ergonaut_vectors_shards_open", "Shards in memory.")
+
+
+class Opening:
+    """Opens shards when they are asked for, and closes those that nobody has asked for lately."""
+
+    def __init__(self, around: Around, stores: Stores, tasks: asyncio.TaskGroup) -> None:
+        self._around = around
+        self._stores = stores
+        self._tasks = tasks
+        # The one that was asked for the longest ago first.
+        self._live: dict[Key, LiveShard] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        # Those that were told to end and may have a thread at work, for the next one of the same shard to wait for.
+        self._ending: dict[Key, asyncio.Task[None]] = {}
+        self._counts: dict[Key, int] = {}
+        self._closing = tasks.create_task(self._close_now_and_then())
+
+    def stop(self) -> None:
+        """Follow no log any more."""
+        self._closing.cancel()
+        for running in self._running.values():
+            running.cancel()
+
+    def shard(self, record: Record, number: int) -> LiveShard:
+        """A shard in memory; what it has is there when it has been waited for."""
+        key = record.key.of_shard(number)
+        live = self._live.pop(key, None)
+        if live is None:
+            self._make_room()
+            live = LiveShard(key, record.schema, self._around, self._stores.of(record.store_of(number)))
+            self._running[key] = self._tasks.create_task(live.run(self._ending.pop(key, None)))
+        live.asked_at = asyncio.get_running_loop().time()
+        self._live[key] = live
+        _open.set(len(self._live))
+        return live
+
+    @contextlib.contextmanager
+    def used(self, record: Record, number: int) -> Iterator[LiveShard]:
+        """A shard that stays in memory while the block runs."""
+        with self.shard(record, number).used() as live:
+            yield live
+
+    def found(self, key: Key) -> LiveShard | None:
+        """A shard if it is in memory."""
+        return self._live.get(key)
+
+    def count(self, record: Record) -> int:
+        """Vectors in a collection as far as is known; what was never seen is opened, so that it is known soon."""
+        count = 0
+        for number, key in enumerate(record.shards):
+            live = self._live.get(key)
+            if live is None and key not in self._counts:
+                live = self.shard(record, number)
+            count += self._counts[key] if live is None else live.count
+        return count
+
+    async def close_idle(self, now: float) -> None:
+        """Let go of shards that nobody has asked for lately, by the loop's clock; their state is in log and store."""
+        too_early = now - self._around.limits.idle_seconds
+        for key in [key for key, live in self._live.items() if live.asked_at < too_early and not live.users]:
+            await self.close(key)
+
+    async def close(self, key: Key, why: ErgonautError | None = None) -> None:
+        """Let go of a shard; when this returns nothing of it is at work any more."""
+        live, running = self._forget(key)
+        if running is not None:
+            await asyncio.wait([running])
+        if live is not None:
+            await live.fail(why or Unavailable(f"collection {key.name} was closed meanwhile; try again"))
+
+    def forget_count(self, key: Key) -> None:
+        """A shard of this key is not there any more."""
+        self._counts.pop(key, None)
+
+    def _make_room(self) -> None:
+        """Let the one go that was asked for the longest ago, where there are too many."""
+        if len(self._live) < self._around.limits.open_max:
+            return
+        key = next((key for key, live in self._live.items() if not live.users), None)
+        if key is None:
+            raise Unavailable(f"{len(self._live)} shards are in use, as many as may be at once; try again later")
+        self._forget(key)
+
+    def _forget(self, key: Key) -> tuple[LiveShard | None, "asyncio.Task[None] | None"]:
+        live, running = self._live.pop(key, None), self._running.pop(key, None)
+        if live is not None:
+            self._counts[key] = live.count
+        if running is not None:
+            running.cancel()
+            self._ending[key] = running
+            running.add_done_callback(lambda ended: self._ended(key, ended))
+        _open.set(len(self._live))
+        return live, running
+
+    def _ended(self, key: Key, ended: "asyncio.Task[None]") -> None:
+        if self._ending.get(key) is ended:
+            del self._ending[key]
+
+    async def _close_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(CLOSED_EVERY_SECONDS)
+            await self.close_idle(asyncio.get_running_loop().time())
