@@ -1,5 +1,6 @@
 """Files of segments: what is read is what was written, and whatever is cut off or flipped is told, never passed on."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,16 @@ def test_a_segment_that_is_missing_is_told(tmp_path: Path) -> None:
     next(path for path in tmp_path.iterdir() if path.name != MANIFEST).unlink()
     with pytest.raises(Broken, match="is missing"):
         SegmentFiles(tmp_path).load()
+
+
+def test_a_segment_of_another_state_under_the_same_name_is_told(tmp_path: Path) -> None:
+    filled(SegmentFiles(tmp_path / "one"))
+    shard = Shard(SPACE)
+    shard.apply(Upserts([f"{i}" for i in range(20)], np.ones((20, 8), np.float32)), 1)
+    sealed(shard, SegmentFiles(tmp_path / "other"))
+    shutil.copy(tmp_path / "other" / "00000000.segment", tmp_path / "one" / "00000000.segment")
+    with pytest.raises(Broken, match="not those of the manifest"):
+        SegmentFiles(tmp_path / "one").load()
 
 
 def test_arrays_lie_at_multiples_of_a_cache_line(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from ergonaut.errors import Broken
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.segments.ids import Digest
+from ergonaut_vectors.domain.segments.ids import Digest, hashed
 from ergonaut_vectors.domain.segments.layout import Contents
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Checkpoint
 from ergonaut_vectors.domain.segments.view import Part, Tuned, View
-from ergonaut_vectors.domain.space import Element, Metric, Space
+from ergonaut_vectors.domain.space import Element, Metric, Space, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Manifest:
 
     def checkpoint(self, opened: Callable[[str], Segment]) -> Checkpoint:
         """The state again, of segments that are opened by name."""
-        parts = []
+        parts, digest = [], Digest()
         for name, count in self.segments.items():
             segment = opened(name)
             if segment.count != count:
@@ -90,4 +90,13 @@ class Manifest:
             live = self.live.get(name)
             words = bits.all_of(count) if live is None else live
             parts.append(Part(segment, words, bits.counted(words), self.tuned.get(name)))
+            digest = _with_rows(digest, segment, words)
+        if digest != self.digest:
+            raise Broken(f"the segments {list(self.segments)} are not those of the manifest: their digest is {digest}")
         return Checkpoint(View(self.space, self.position, self.mark, tuple(parts), self.digest), self.serial)
+
+
+def _with_rows(digest: Digest, segment: Segment, live: Words) -> Digest:
+    rows = bits.rows_of(live, segment.count)
+    hashes = hashed(segment.table.blob, segment.table.offsets, segment.count)
+    return digest.changed(hashes[rows], segment.sequences[rows], 1)
