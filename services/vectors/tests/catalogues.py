@@ -1,14 +1,24 @@
-"""Collections in memory for tests of the doors: real shards, and writes that are applied as they come."""
+"""Collections in memory behind a real door, for tests of it: real shards, and writes that are applied as they come."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from ergonaut.client import AsyncClient, Connection
 from ergonaut.errors import Conflict, NotFound
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.rpc import serving
+from ergonaut_common.testing import key_ring_file
 from ergonaut_vectors.catalogue import Positions, Seen, ShardState
+from ergonaut_vectors.domain.quotas import Quota
 from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.writes import Upserts, Write
+from ergonaut_vectors.quotas import Quotas
+from ergonaut_vectors.rpc.door import SERVICE_NAME, door
+from ergonaut_vectors.workers import Workers
 
 
 class OpenedInMemory:
@@ -83,3 +93,35 @@ def _only(write: Write, chosen: Sequence[int]) -> Write:
     if hasattr(write, "payloads"):
         return replace(write, ids=ids, payloads=[write.payloads[at] for at in chosen])
     return replace(write, ids=ids)
+
+
+class House:
+    """A door with a clock that tests set, and the client before it."""
+
+    def __init__(self, catalogue: CatalogueInMemory, connection: Connection, client: AsyncClient) -> None:
+        self.catalogue = catalogue
+        self.connection = connection
+        self.vectors = client.vectors
+        self.now = 0.0
+
+
+@contextlib.asynccontextmanager
+async def house_of(folder: Path, quota: Quota | None = None) -> AsyncIterator[House]:
+    """A door that is open while the block runs."""
+    path, keys = key_ring_file(folder, ("acme",))
+    catalogue = CatalogueInMemory()
+    quotas = Quotas(quota or Quota(), clock=lambda: made.now)
+    async with (
+        Workers("searches", threads=2, waiting_max=64) as searching,
+        serving(
+            "127.0.0.1:0",
+            service="vectors",
+            add=door(catalogue, quotas, searching),
+            keys=KeyRing.load(path),
+            names=[SERVICE_NAME],
+        ) as server,
+    ):
+        connection = Connection({"vectors": f"127.0.0.1:{server.port}"}, keys["acme"])
+        async with AsyncClient(connection) as client:
+            made = House(catalogue, connection, client)
+            yield made

@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.client import AsyncClient, Connection
 from ergonaut.client.vectors import Ask, Vectors, Words, index_of
 from ergonaut.errors import NotFound, Refused, Unavailable
-from ergonaut_common.auth import KeyRing
-from ergonaut_common.rpc import serving
-from ergonaut_common.testing import key_ring_file
 from ergonaut_vectors.domain.quotas import Quota
-from ergonaut_vectors.quotas import Quotas
-from ergonaut_vectors.rpc.door import SERVICE_NAME, door
-from ergonaut_vectors.workers import Workers
 
-from .catalogues import CatalogueInMemory
+from .catalogues import House, house_of
 
 IDS = [f"p{number}" for number in range(100)]
 GRID = np.array([(number % 10, number // 10) for number in range(100)], np.float32)
@@ -30,32 +23,10 @@ PAYLOADS = [
 FIELDS = {"text": "text", "row": "keyword"}
 
 
-class House:
-    """A door with a clock that tests set, and the client before it."""
-
-    def __init__(self, catalogue: CatalogueInMemory, client: AsyncClient) -> None:
-        self.catalogue = catalogue
-        self.vectors: Vectors = client.vectors
-        self.now = 0.0
-
-
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    path, keys = key_ring_file(tmp_path, ("acme",))
-    catalogue = CatalogueInMemory()
-    quotas = Quotas(Quota(collections=3, vectors=300, vector_bytes=10_000, calls_per_second=50), clock=lambda: made.now)
-    async with (
-        Workers("searches", threads=2, waiting_max=64) as searching,
-        serving(
-            "127.0.0.1:0",
-            service="vectors",
-            add=door(catalogue, quotas, searching),
-            keys=KeyRing.load(path),
-            names=[SERVICE_NAME],
-        ) as server,
-        AsyncClient(Connection({"vectors": f"127.0.0.1:{server.port}"}, keys["acme"])) as client,
-    ):
-        made = House(catalogue, client)
+    quota = Quota(collections=3, vectors=300, vector_bytes=10_000, calls_per_second=50)
+    async with house_of(tmp_path, quota) as made:
         yield made
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.catalogue import Catalogue, Opened, Positions, Seen
 from ergonaut_vectors.domain.answers import finding, joining, reading
@@ -23,13 +25,16 @@ from ergonaut_vectors.domain.segments.view import Question
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
 from ergonaut_vectors.domain.space import Rows
 from ergonaut_vectors.quotas import Quotas
-from ergonaut_vectors.service import _queries
 from ergonaut_vectors.workers import Workers
 
 QUERIES_AT_ONCE = 32
 """Queries of one request that a thread answers in one go: others get their turn, and a caller who left costs little."""
 
 T = TypeVar("T")
+
+_queries = Counter(
+    "ergonaut_vectors_queries_total", "Queries answered, by whether every vector was compared.", ["exact"]
+)
 
 
 class Asking:
@@ -43,7 +48,7 @@ class Asking:
     async def upsert(self, tenant: str, opened: Opened, batch: Upserts, *, batch_id: str = "") -> Positions:
         """Write vectors; gives where."""
         more = Usage(vectors=len(batch.ids), vector_bytes=len(batch.ids) * opened.schema.space.row_bytes)
-        self._quotas.check_room(tenant, self._catalogue.all(tenant), more)
+        self._quotas.check_room(tenant, more, partial(self._catalogue.all, tenant))
         return await opened.write(batch, batch_id=batch_id)
 
     async def write(self, opened: Opened, write: Write) -> Positions:

@@ -3,19 +3,30 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.catalogue import Opened
-from ergonaut_vectors.domain.quotas import BURST_SECONDS, Calls, Quota, Usage, called, check_room, rate_of
+from ergonaut_vectors.domain.quotas import BURST_SECONDS, Calls, Quota, Usage, called, check_room, fits, rate_of
 
 TENANTS_MAX = 100_000
 """Tenants whose calls are remembered, 200 bytes each; who has not called for longest is forgotten, and may begin anew."""
 
+COUNTED_EVERY_SECONDS = 30.0
+"""Between two countings of what a bounded tenant has; what it writes meanwhile is added up."""
+
 _held_up = Counter(
     "ergonaut_vectors_calls_held_up_total", "Calls that were sent away because a tenant called too often."
 )
+
+
+class _Known(NamedTuple):
+    """What a tenant has, as far as is known."""
+
+    used: Usage
+    at_seconds: float
 
 
 class Quotas:
@@ -28,6 +39,7 @@ class Quotas:
         self._own = dict(own or {})
         self._clock = clock
         self._calls: OrderedDict[str, Calls] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def of(self, tenant: str) -> Quota:
         """What a tenant may have."""
@@ -58,14 +70,28 @@ class Quotas:
             return 0.0
         return rate_of(calls, self._clock(), quota.calls_per_second)
 
-    def check_room(self, tenant: str, collections: Sequence[Opened], more: Usage) -> None:
-        """Raise Refused where a tenant with these collections may not have so much more.
+    def check_room(self, tenant: str, more: Usage, collections: Callable[[], Sequence[Opened]]) -> None:
+        """Raise Refused where a tenant may not have so much more, and count it in where it may.
 
-        What is written anew counts as more until it is written, so that a tenant at its end may have to delete first.
+        What is written anew counts as more until the tenant's collections are counted again: now and then, for there
+        may be many, and before anybody is refused.
         """
         quota = self.of(tenant)
-        if quota.vectors or quota.vector_bytes or (more.collections and quota.collections):
-            check_room(quota, usage_of(collections), more)
+        bounded = quota.vectors or quota.vector_bytes or (more.collections and quota.collections)
+        if not bounded:
+            return
+        known = self._known.get(tenant)
+        if (
+            known is None
+            or known.at_seconds + COUNTED_EVERY_SECONDS < self._clock()
+            or not fits(quota, known.used, more)
+        ):
+            known = _Known(usage_of(collections()), self._clock())
+            check_room(quota, known.used, more)
+        self._known[tenant] = _Known(known.used.with_more(more), known.at_seconds)
+        self._known.move_to_end(tenant)
+        if len(self._known) > TENANTS_MAX:
+            self._known.popitem(last=False)
 
 
 def usage_of(collections: Sequence[Opened]) -> Usage:

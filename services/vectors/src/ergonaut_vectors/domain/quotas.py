@@ -16,6 +16,12 @@ class Usage:
     vectors: int = 0
     vector_bytes: int = 0
 
+    def with_more(self, more: "Usage") -> "Usage":
+        """Both together."""
+        return Usage(
+            self.collections + more.collections, self.vectors + more.vectors, self.vector_bytes + more.vector_bytes
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -35,6 +41,15 @@ def check_room(quota: Quota, used: Usage, more: Usage) -> None:
             told = each.name.replace("_", " ")
             message = f"{had:,} {told} are there and {added:,} more would pass the {allowed:,} that the tenant may have"
             raise Refused(message, field=each.name)
+
+
+def fits(quota: Quota, used: Usage, more: Usage) -> bool:
+    """Whether the tenant may have so much more."""
+    try:
+        check_room(quota, used, more)
+    except Refused:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

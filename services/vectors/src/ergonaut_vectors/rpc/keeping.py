@@ -1,10 +1,11 @@
 """The door's methods about whole collections: made, told of, dropped, kept and brought back."""
 
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import Refused
+from ergonaut.errors import NotFound, Refused
 from ergonaut_vectors.domain.quotas import Usage
 from ergonaut_vectors.quotas import usage_of
 from ergonaut_vectors.rpc.schemas import collection_of, schema_of, shard_of, snapshot_of, wish_of
@@ -16,7 +17,7 @@ class KeepingCalls(Door):
 
     async def CreateCollection(self, request: pb.CreateCollectionRequest, context: Any) -> pb.CreateCollectionResponse:
         tenant, schema = self._enter(), schema_of(request.collection)
-        self._check_room(tenant, schema.name)
+        await self._check_room(tenant, schema.name)
         opened = await self._behind.catalogue.create(tenant, schema)
         return pb.CreateCollectionResponse(collection=collection_of(opened))
 
@@ -76,18 +77,20 @@ class KeepingCalls(Door):
         tenant = self._enter()
         if bool(request.snapshot_id) == request.HasField("at"):
             raise Refused("must be told, or at; one of the two", field="snapshot_id")
-        self._check_room(tenant, request.new_name)
+        await self._check_room(tenant, request.new_name)
         moment = request.snapshot_id or request.at.ToDatetime(tzinfo=UTC)
         opened = await self._snapshots.restore(tenant, request.collection, request.new_name, moment)
         return pb.RestoreCollectionResponse(collection=collection_of(opened))
 
     async def CloneCollection(self, request: pb.CloneCollectionRequest, context: Any) -> pb.CloneCollectionResponse:
         tenant = self._enter()
-        self._check_room(tenant, request.new_name)
+        await self._check_room(tenant, request.new_name)
         opened = await self._snapshots.restore(tenant, request.collection, request.new_name, None)
         return pb.CloneCollectionResponse(collection=collection_of(opened))
 
-    def _check_room(self, tenant: str, name: str) -> None:
-        collections = self._behind.catalogue.all(tenant)
-        if all(opened.schema.name != name for opened in collections):
-            self._behind.quotas.check_room(tenant, collections, Usage(collections=1))
+    async def _check_room(self, tenant: str, name: str) -> None:
+        catalogue = self._behind.catalogue
+        try:
+            await catalogue.open(tenant, name)
+        except NotFound:
+            self._behind.quotas.check_room(tenant, Usage(collections=1), partial(catalogue.all, tenant))

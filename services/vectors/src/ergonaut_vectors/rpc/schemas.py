@@ -9,7 +9,7 @@ from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.errors import Refused
 from ergonaut_vectors.catalogue import Kept, Opened, ShardState
 from ergonaut_vectors.domain.indexes.port import Kind
-from ergonaut_vectors.domain.payload.fields import Field, fields_of
+from ergonaut_vectors.domain.payload.fields import Field, declared
 from ergonaut_vectors.domain.schema import (
     CANDIDATES_BUILD_DEFAULT,
     LINKS_DEFAULT,
@@ -167,4 +167,4 @@ def _fields_of(told: Mapping[str, pb.Field]) -> dict[str, Field]:
         name: {"type": each.type} | ({"language": each.language} if each.language else {})
         for name, each in told.items()
     }
-    return fields_of(parts, where="collection.fields")
+    return declared(parts, where="collection.fields")
