@@ -125,6 +125,12 @@ class LiveShard:
         return self._replica.position
 
     @property
+    def digests(self) -> dict[int, str]:
+        """Of what it held at some of its last positions, the newest one too."""
+        view = self._replica.view
+        return {**self._replica.digests, view.position: str(view.digest)}
+
+    @property
     def failure(self) -> ErgonautError | None:
         """Why it cannot be asked, if so."""
         return self._failure
@@ -162,7 +168,13 @@ class LiveShard:
         except Exception as error:
             # Whatever it was, the other collections are well; this one says what is wrong with it to everybody who asks.
             cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-            log.error("collection failed", collection=str(self.key), error=str(cause), exc_info=cause)
+            # What is no kind of ours is a fault of the code, and its place helps; of ours the words say all.
+            log.error(
+                "shard failed",
+                shard=str(self.key),
+                error=str(cause),
+                exc_info=None if isinstance(cause, ErgonautError) else cause,
+            )
             await self.fail(_told(cause, self.key))
         finally:
             self._leaving = True
@@ -238,7 +250,7 @@ class LiveShard:
                 last = await self._logs.last(self.key)
                 break
             except Unavailable as error:
-                log.warning("log does not answer", collection=str(self.key), error=str(error))
+                log.warning("log does not answer", shard=str(self.key), error=str(error))
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
         if kept is not None:
             _check_follows(kept, last)
@@ -253,7 +265,7 @@ class LiveShard:
         except Broken as error:
             # The log has it all; what is damaged stays on disk for somebody to look at.
             _damaged.inc()
-            log.error("saved state is damaged and made anew", collection=str(self.key), error=str(error))
+            log.error("saved state is damaged and made anew", shard=str(self.key), error=str(error))
             await self._in(self._threads.building, self._store.set_aside)
             return None
 
@@ -299,7 +311,8 @@ class LiveShard:
         except Stopped:
             return
         except Exception as error:
-            log.exception("work on segments failed", collection=str(self.key), error=str(error))
+            known = isinstance(error, ErgonautError)
+            log.error("work failed", shard=str(self.key), error=str(error), exc_info=None if known else error)
             await asyncio.sleep(WORK_AGAIN_SECONDS)
             async with self._writing:
                 self._replica.abandon(work)

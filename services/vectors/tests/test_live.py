@@ -1,0 +1,287 @@
+"""Shards at work, over fakes: what is saved and come back to, repeats, failures of work, and what is in memory."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ergonaut.errors import Broken, Conflict, Unavailable
+from ergonaut_vectors.appending import Appender
+from ergonaut_vectors.domain.batches import NO_DIGEST, Batch, Chain, digest_of, messages_of
+from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.repeats import REMEMBERED_MESSAGES, Repeats
+from ergonaut_vectors.domain.schema import IndexWish, Schema
+from ergonaut_vectors.domain.segments.view import Cursor, View
+from ergonaut_vectors.domain.segments.work import Policy
+from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
+from ergonaut_vectors.fakes import FakeLog
+from ergonaut_vectors.live import Limits
+from ergonaut_vectors.opened import Collection
+from ergonaut_vectors.service import Vectors
+
+KEY = Key("acme", "digits")
+SCHEMA = Schema("digits", 4)
+SMALL = Policy(head_rows_max=8, merged_together=2, replay_max=50)
+LIMITS = Limits(collections_max=300, writes_waiting_max=64, wait_seconds=5.0, policy=SMALL)
+
+
+def rows(*names: str, value: float = 1.0) -> Upserts:
+    return Upserts(names, np.full((len(names), 4), value, np.float32))
+
+
+async def write(collection: Collection, what: Write, batch_id: str = "") -> int:
+    return max((await collection.write(what, batch_id=batch_id)).values())
+
+
+async def views(collection: Collection) -> list[View]:
+    return list((await collection.seen({})).views)
+
+
+async def content(collection: Collection) -> dict[str, float]:
+    """The first number of each vector."""
+    found = {}
+    for view in await views(collection):
+        for stored in view.scroll(Cursor(), 10_000):
+            found[stored.id] = float(view.vectors([stored.place])[0, 0])
+    return found
+
+
+async def until_saved(world, collection: Collection, position: int) -> None:
+    """Until the state at a position, or a later one, is what the next start comes back to."""
+    store = world.stores.stores[collection.record.store_of(0)]
+    async with asyncio.timeout(20):
+        while store.kept is None or store.kept.checkpoint.view.position < position:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_restart_comes_back_to_what_was_saved_and_replays_the_rest_alone(world) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        for at in range(6):
+            last = await write(collection, rows(*(f"{at}-{i}" for i in range(5)), value=at))
+        await until_saved(world, collection, 2)
+        await write(collection, Deletes(["0-0", "5-4"]))
+        truth, (view,) = await content(collection), await views(collection)
+    kept = world.stores.stores[collection.record.store_of(0)].kept
+    assert 2 <= kept.checkpoint.view.position <= last
+    # What the saved state holds is not read again: it may be gone.
+    log = world.logs.logs[KEY]
+    log[: kept.checkpoint.view.position - 1] = [b"gone"] * (kept.checkpoint.view.position - 1)
+    async with world.running(LIMITS) as after:
+        collection = await after.open("acme", "digits")
+        assert await content(collection) == truth
+        assert (await views(collection))[0].digest == view.digest
+        assert await write(collection, rows("new")) == last + 2
+
+
+async def test_a_damaged_state_is_made_anew_from_the_log(world) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        for at in range(4):
+            await write(collection, rows(*(f"{at}-{i}" for i in range(5))))
+        await until_saved(world, collection, 2)
+        truth = await content(collection)
+    world.stores.stores[collection.record.store_of(0)].damage = Broken("a segment is damaged in block 3")
+    async with world.running(LIMITS) as after:
+        assert await content(await after.open("acme", "digits")) == truth
+
+
+@pytest.mark.parametrize("lost", ["end", "history"])
+async def test_a_log_that_lost_what_was_applied_is_told(world, lost: str) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        for at in range(4):
+            await write(collection, rows(*(f"{at}-{i}" for i in range(10))))
+        await until_saved(world, collection, 4)
+    log = world.logs.logs[KEY]
+    del log[-1]
+    if lost == "history":
+        log += messages_of(Batch(rows("another")), digest_of(log[-1]))
+    async with world.running(LIMITS) as after:
+        with pytest.raises(Broken, match=f"the log has (lost its|another) {lost}"):
+            await content(await after.open("acme", "digits"))
+
+
+async def test_a_batch_of_a_known_name_changes_nothing_however_late_it_comes(world) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        first = await write(collection, rows("x", value=1), "mine")
+        await write(collection, rows("x", value=2))
+        assert await write(collection, rows("x", value=1), "mine") == first
+        await write(collection, rows(*(f"more-{i}" for i in range(20))))
+        await until_saved(world, collection, first + 1)
+    async with world.running(LIMITS) as after:
+        collection = await after.open("acme", "digits")
+        assert await write(collection, rows("x", value=1), "mine") == first
+        assert (await content(collection))["x"] == 2
+
+
+async def test_of_two_writers_who_send_one_name_at_once_one_is_applied(world) -> None:
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        writes = [write(collection, rows("x", value=at), "mine") for at in range(3)]
+        await asyncio.gather(*writes)
+        assert (await content(collection))["x"] == 0
+
+
+async def test_work_that_fails_costs_no_write(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut_vectors.live.WORK_AGAIN_SECONDS", 0.0)
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        world.stores.of(collection.record.store_of(0)).keep_fails = 3
+        for at in range(30):
+            last = await write(collection, rows(*(f"{at}-{i}" for i in range(5)), value=at))
+        assert len(await content(collection)) == 150
+        await until_saved(world, collection, last // 2)
+
+
+async def test_shards_share_the_ids_of_a_collection(world) -> None:
+    schema = replace(SCHEMA, shards=3)
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", schema)
+        positions = await collection.write(rows(*(str(i) for i in range(100))))
+        assert positions.keys() == {0, 1, 2}
+        await collection.write(Deletes(["7", "8"]))
+        counts = [view.count for view in await views(collection)]
+        assert sum(counts) == collection.count == 98
+        assert min(counts) > 10
+    assert {key.shard for key in world.logs.logs} == {0, 1, 2}
+    async with world.running(LIMITS) as after:
+        collection = await after.open("acme", "digits")
+        assert set(await content(collection)) == {str(i) for i in range(100)} - {"7", "8"}
+        await after.drop("acme", "digits")
+    assert world.logs.logs == {}
+
+
+async def test_a_shard_that_cannot_be_read_is_missing_where_that_is_allowed(world) -> None:
+    async with world.running(LIMITS) as before:
+        await before.create("acme", replace(SCHEMA, shards=3))
+    world.logs.logs[KEY.of_shard(1)].append(b"rubbish")
+    async with world.running(LIMITS) as after:
+        collection = await after.open("acme", "digits")
+        seen = await collection.seen({}, partial=True)
+        assert (len(seen.views), seen.missing) == (2, [1])
+        assert [state.failure != "" for state in collection.states()] == [False, True, False]
+        with pytest.raises(Broken, match=r"acme\.digits\.1 cannot be read"):
+            await collection.seen({})
+
+
+async def test_what_nobody_asks_for_leaves_memory_and_comes_back(world) -> None:
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        await write(collection, rows("x", "y"))
+        now = asyncio.get_running_loop().time()
+        await vectors.opening.close_idle(now)
+        assert vectors.opening.found(KEY) is not None
+        await vectors.opening.close_idle(now + 10_000)
+        assert vectors.opening.found(KEY) is None
+        assert collection.count == 2
+        assert vectors.opening.found(KEY) is None
+        assert set(await content(collection)) == {"x", "y"}
+
+
+async def test_of_many_collections_as_many_are_in_memory_as_may_be(world) -> None:
+    async with world.running(replace(LIMITS, open_max=8)) as vectors:
+        made = [await vectors.create("acme", Schema(f"small-{at}", 4)) for at in range(50)]
+        await asyncio.gather(*(write(collection, rows("x", value=at)) for at, collection in enumerate(made[:8])))
+        for at, collection in enumerate(made):
+            await write(collection, rows("x", value=at))
+        assert [await content(collection) for collection in made] == [{"x": float(at)} for at in range(50)]
+        assert sum(vectors.opening.found(collection.record.key) is not None for collection in made) == 8
+
+
+async def test_more_in_use_than_may_be_is_told(world) -> None:
+    async with world.running(replace(LIMITS, open_max=1)) as vectors:
+        first, second = [await vectors.create("acme", Schema(name, 4)) for name in ("a", "b")]
+        with vectors.opening.used(first.record, 0), pytest.raises(Unavailable, match="as many as may be"):
+            await second.seen({})
+        assert await content(second) == {}
+
+
+async def test_another_index_may_be_wished_for(world, vectors: Vectors) -> None:
+    await vectors.create("acme", SCHEMA)
+    collection = await vectors.set_index("acme", "digits", IndexWish(recall=0.99))
+    assert collection.schema.index.recall == 0.99
+    assert (await vectors.create("acme", SCHEMA)).schema.index.recall == 0.99
+    assert world.book.records[KEY].schema.index.recall == 0.99
+
+
+class Hindered(FakeLog):
+    """A log that lets everything wait until it is told to go on, and then fails what it was told to fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.fails: set[int] = set()
+        self.begun: list[int] = []
+
+    async def append(self, key: Key, content: bytes, after: int) -> int:
+        self.begun.append(after)
+        await self.go.wait()
+        if after in self.fails:
+            self.fails.discard(after)
+            raise Unavailable("no answer")
+        return await super().append(key, content, after)
+
+
+async def test_writes_do_not_wait_for_one_another() -> None:
+    log = Hindered()
+    await log.make(KEY)
+    appender = Appender(KEY, log)
+    writes = [asyncio.create_task(appender.append(Batch(rows(str(at))))) for at in range(20)]
+    async with asyncio.timeout(10):
+        while len(log.begun) < 20:
+            await asyncio.sleep(0.001)
+    log.go.set()
+    assert await asyncio.gather(*writes) == list(range(1, 21))
+    assert ids_of(log) == [[str(at)] for at in range(20)]
+
+
+async def test_what_was_begun_behind_a_write_that_failed_is_begun_again() -> None:
+    log = Hindered()
+    await log.make(KEY)
+    log.fails = {3}
+    appender = Appender(KEY, log)
+    writes = [asyncio.create_task(appender.append(Batch(rows(str(at))))) for at in range(8)]
+    await asyncio.sleep(0.05)
+    log.go.set()
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert isinstance(answers[3], Unavailable)
+    written = [at for at in range(8) if at != 3]
+    assert sorted(answer for answer in answers if isinstance(answer, int)) == list(range(1, 8))
+    assert sorted(ids_of(log)) == sorted([str(at)] for at in written)
+
+
+async def test_who_never_gets_a_place_is_told() -> None:
+    class Contended(FakeLog):
+        async def append(self, key: Key, content: bytes, after: int) -> int:
+            raise Conflict("somebody was faster")
+
+    log = Contended()
+    await log.make(KEY)
+    with pytest.raises(Unavailable, match="others write to collection digits all the time"):
+        await Appender(KEY, log).append(Batch(rows("x")))
+
+
+def ids_of(log: FakeLog) -> list[list[str]]:
+    """The ids of each batch in a log."""
+    chain = Chain()
+    batches = [chain.take(at, content) for at, content in enumerate(log.logs[KEY], 1)]
+    return [list(batch.write.ids) for batch in batches if batch is not None]
+
+
+def test_a_name_is_known_for_so_many_messages_and_across_restarts() -> None:
+    repeats = Repeats()
+    repeats.add(b"a" * 16, 1)
+    repeats.add(b"b" * 16, 10)
+    repeats.add(NO_DIGEST, 11)
+    again = Repeats.read(repeats.written(5))
+    for each, knows in ((repeats, True), (again, False)):
+        assert each.first_of(b"a" * 16, REMEMBERED_MESSAGES + 1) == 1
+        assert each.first_of(b"a" * 16, REMEMBERED_MESSAGES + 2) is None
+        assert each.first_of(b"b" * 16, 20) == (10 if knows else None)
+        assert each.first_of(NO_DIGEST, 12) is None
+    repeats.forget(REMEMBERED_MESSAGES + 5)
+    assert repeats.first_of(b"a" * 16, 2) is None
+    assert repeats.first_of(b"b" * 16, 20) == 10
