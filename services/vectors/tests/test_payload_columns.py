@@ -17,8 +17,6 @@ from ergonaut_vectors.domain.payload.fields import (
     FieldType,
     declared,
     fields_of,
-    inferred,
-    leaves_of,
     microseconds_of,
     told_of,
 )
@@ -206,14 +204,6 @@ def test_a_payload_that_keeps_its_bytes_is_written_down_as_it_was() -> None:
     assert payload == {"b": 1.0, "a": ["ä"]}
     assert encoded(payload) == document
     assert encoded(dict(payload) | {"c": None}) == b'{"b":1.0,"a":["\xc3\xa4"],"c":null}'
-
-
-def test_fields_seen_before_tell_which_value_contradicts_them() -> None:
-    known = inferred(leaves_of({"a": 1, "b": "red", "c": "x"}, {}), {})
-    known = inferred(leaves_of({"a": 2.5, "c": "y" * 300}, {}), known)
-    assert {name: str(field.type) for name, field in known.items()} == {"a": "float", "b": "keyword", "c": "text"}
-    with pytest.raises(Refused, match=r"payload\.b: is an integer, but the field has been a keyword so far"):
-        inferred(leaves_of({"b": 5}, {}), known)
 
 
 @pytest.mark.parametrize(

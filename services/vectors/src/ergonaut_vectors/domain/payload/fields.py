@@ -7,7 +7,7 @@ writer may not write there. Used by columns, filters and the check of what is wr
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -190,35 +190,6 @@ def told_of(fields: Fields) -> dict[str, Any]:
         name: {"type": str(field.type)} | ({"language": field.language} if field.language else {})
         for name, field in fields.items()
     }
-
-
-def inferred(leaves: Iterable[Leaf], known: Fields, *, where: str = "payload") -> dict[str, Field]:
-    """The known fields and those seen now. Refused where a field has two types; integers widen to floats, keywords to texts."""
-    fields = dict(known)
-    for name, kind, _ in leaves:
-        before = fields.get(name)
-        if before is None:
-            fields[name] = Field(kind)
-        elif before.type is not kind:
-            fields[name] = _widened(before, kind, f"{where}.{name}")
-    return fields
-
-
-_WIDER = {
-    frozenset((FieldType.INTEGER, FieldType.FLOAT)): FieldType.FLOAT,
-    frozenset((FieldType.KEYWORD, FieldType.TEXT)): FieldType.TEXT,
-}
-
-
-def _widened(before: Field, kind: FieldType, where: str) -> Field:
-    wider = _WIDER.get(frozenset((before.type, kind)))
-    if wider is None:
-        raise Refused(f"is {_a(kind)}, but the field has been {_a(before.type)} so far", field=where)
-    return Field(wider, before.language)
-
-
-def _a(kind: FieldType) -> str:
-    return f"an {kind}" if kind is FieldType.INTEGER else f"a {kind}"
 
 
 def _is_number(value: Any) -> bool:
