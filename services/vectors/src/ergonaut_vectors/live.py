@@ -7,7 +7,7 @@ are applied by one thread at a time; segments are built in others meanwhile, and
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -97,7 +97,8 @@ class LiveShard:
         self._threads = around.threads
         self._limits = around.limits
         self._appender = Appender(key, around.logs)
-        self._replica = Replica(schema.space, schema.fields, around.limits.policy)
+        self._policy = policy_for(schema, around.limits.policy)
+        self._replica = Replica(schema.space, schema.fields, self._policy)
         self._changed = asyncio.Condition()
         # Applying, planning and installing are the one writer's; saving goes in the order of what is saved.
         self._writing = asyncio.Lock()
@@ -200,6 +201,12 @@ class LiveShard:
             self._writes_waiting -= 1
         return sequence
 
+    async def aim(self, schema: Schema) -> None:
+        """Work towards the index that the schema wishes for now; it is begun when nobody writes, or with the next write."""
+        self.schema, self._policy = schema, policy_for(schema, self._limits.policy)
+        async with self._writing:
+            self._replica.aim(self._policy)
+
     async def wait_for(self, sequence: int) -> None:
         """Return when all up to this position, and all that was in the log at the start, can be found."""
         if not self._reaches(sequence):
@@ -254,7 +261,7 @@ class LiveShard:
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
         if kept is not None:
             _check_follows(kept, last)
-            self._replica = Replica(self.schema.space, self.schema.fields, self._limits.policy, kept)
+            self._replica = Replica(self.schema.space, self.schema.fields, self._policy, kept)
         self._replay_to = last.sequence if last else 0
         async with self._changed:
             self._changed.notify_all()
@@ -328,6 +335,11 @@ class LiveShard:
             async with self._writing:
                 kept = self._replica.kept()
             await self._in(self._threads.building, partial(self._store.save, kept))
+
+
+def policy_for(schema: Schema, policy: Policy) -> Policy:
+    """When work is due on a collection's shards, and which indexes come of it."""
+    return replace(policy, wish=schema.index, links=schema.links, candidates_build=schema.candidates_build)
 
 
 def _check_follows(kept: Kept, last: LogMessage | None) -> None:

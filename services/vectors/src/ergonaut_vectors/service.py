@@ -81,9 +81,14 @@ class Vectors:
 
     async def open(self, tenant: str, name: str) -> Collection:
         """A collection. Raises NotFound."""
-        collection = self._collections.get(Key(tenant, name))
+        key = Key(tenant, name)
+        collection = self._collections.get(key)
         if collection is None:
-            raise _no_such(name)
+            # Another node may have made it.
+            record = await self._book.find(key) if is_name(name) else None
+            if record is None or record.stage is not Stage.READY:
+                raise _no_such(name)
+            collection = self._collections.setdefault(key, Collection(record, self.opening))
         return collection
 
     async def drop(self, tenant: str, name: str) -> None:
@@ -103,6 +108,10 @@ class Vectors:
             await self._book.change(record)
             collection = await self.open(tenant, name)
             collection.record = record
+            for key in record.shards:
+                live = self.opening.found(key)
+                if live is not None:
+                    await live.aim(record.schema)
             return collection
 
     async def _found(self, tenant: str, name: str) -> Record:

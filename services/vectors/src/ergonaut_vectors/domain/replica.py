@@ -4,6 +4,7 @@ One writer at a time takes messages and work; any thread takes `view` and asks i
 a restore to a moment, a copy on another machine.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ergonaut_vectors.domain.batches import DIGEST_BYTES, NO_DIGEST, Batch, Chain, Head
@@ -13,6 +14,10 @@ from ergonaut_vectors.domain.segments.shard import Checkpoint, Shard
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.work import Done, Policy, Work
 from ergonaut_vectors.domain.space import Space
+
+DIGESTS_EVERY = 16
+DIGESTS_KEPT = 64
+"""Positions whose digests are remembered: replicas are compared that are a thousand messages apart at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Replica:
         self._policy = policy
         self.position = self._chain.head.sequence
         """The last message that was taken, and is seen by whoever takes the view; parts of a batch are not, before the last."""
+        self.digests: Mapping[int, str] = {}
+        """Of what was held at some of the last positions, the same ones for every replica, so that they can be compared."""
 
     @property
     def view(self) -> View:
@@ -58,12 +65,19 @@ class Replica:
         batch = self._chain.take(sequence, content)
         if batch is not None:
             self._apply(batch, sequence)
+        if sequence % DIGESTS_EVERY == 0:
+            kept = {at: told for at, told in self.digests.items() if at > sequence - DIGESTS_EVERY * DIGESTS_KEPT}
+            self.digests = kept | {sequence: str(self._shard.view.digest)}
         # Only now, for readers wait for it and take the view at once.
         self.position = self._chain.head.sequence
 
     def repeated(self, name: bytes) -> int | None:
         """Where a batch of this name stands already."""
         return self._repeats.first_of(name, self.position)
+
+    def aim(self, policy: Policy) -> None:
+        """Let work from now on be planned by another policy."""
+        self._shard.policy = self._policy = policy
 
     def plan(self, *, idle: bool = False) -> list[Work]:
         """All work that is due; while nobody writes, also what makes searches faster."""
