@@ -63,8 +63,8 @@ def list_peers(dimension: int) -> list[Contestant]:
 
 
 def our_graphs(of: Set) -> list[Contestant]:
-    """Graphs of ours over a set: rows as they are, over bytes where the set is of bytes, and the way chosen for floats."""
-    found = [ours("graph", "hnsw"), ours("graph-exact", "hnsw", walk="exact")]
+    """Graphs of ours over a set: over floats, and over bytes where the set is of bytes."""
+    found = [ours("graph", "hnsw")]
     if of.element == "uint8":
         found.append(ours("graph-uint8", "hnsw", "uint8"))
     return found

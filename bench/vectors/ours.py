@@ -2,17 +2,22 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from engines import CANDIDATES_BUILT, LINKS, Array, Engine, Given, lists_of
 
-from ergonaut_vectors.domain.indexes.port import Asked, Index, Kind, Plan
-from ergonaut_vectors.domain.segments.builders import builder_of
+from ergonaut_vectors.domain.indexes.port import Asked, Builder, Index, Kind, Plan
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
-GRAPH_EFFORTS = Engine.efforts
+BUILDERS = {
+    Kind.FLAT: ("flat", "FlatBuilder"),
+    Kind.GRAPH: ("graph", "GraphBuilder"),
+    Kind.LISTS: ("lists", "ListsBuilder"),
+    Kind.PRODUCT: ("product", "ProductBuilder"),
+}
 LISTS_EFFORTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -34,11 +39,11 @@ class Ours(Engine):
     def build(self, base: Array, threads: int) -> None:
         parameters = dict(self.given.options.get("parameters", {}))
         if self._kind is Kind.GRAPH:
-            parameters = {"links": LINKS, "candidates": CANDIDATES_BUILT} | parameters
+            parameters = {"links": LINKS, "candidates_build": CANDIDATES_BUILT} | parameters
         elif self._kind is not Kind.FLAT:
             parameters = {"lists": lists_of(len(base))} | parameters
         rows = np.ascontiguousarray(base, dtype=self._space.dtype)
-        built = builder_of(self._kind).build(self._space, rows, Plan(self._kind, parameters, threads, seed=1))
+        built = _builder(self._kind).build(self._space, rows, Plan(self._kind, parameters, threads, seed=1))
         self._take(built.index, np.arange(len(rows)) if built.order is None else np.asarray(built.order))
 
     def _take(self, index: Index, order: Array) -> None:
@@ -79,7 +84,7 @@ class Ours(Engine):
         arrays = {path.stem: np.load(path, mmap_mode="r").view(np.ndarray) for path in folder.glob("*.npy")}
         rows, order = arrays.pop("_rows"), arrays.pop("_order")
         parameters = json.loads((folder / "parameters.json").read_text())
-        self._take(builder_of(self._kind).open(self._space, rows, arrays, parameters), np.array(order))
+        self._take(_builder(self._kind).open(self._space, rows, arrays, parameters), np.array(order))
 
     def told(self) -> dict[str, Any]:
         arrays = {name: int(np.asarray(each).nbytes) for name, each in self._index.arrays.items()}
@@ -87,6 +92,13 @@ class Ours(Engine):
             "parameters": {name: _plain(value) for name, value in self._index.parameters.items()},
             "array_bytes": arrays,
         }
+
+
+def _builder(kind: Kind) -> Builder:
+    """The builder of a kind, whether segments use it already or not."""
+    module, name = BUILDERS[kind]
+    builder: Builder = getattr(import_module(f"ergonaut_vectors.domain.indexes.{module}"), name)()
+    return builder
 
 
 def _plain(value: Any) -> Any:

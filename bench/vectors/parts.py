@@ -48,7 +48,7 @@ def _by_clock(each: Worker, effort: float, threads: int) -> float:
 
 def build_part(of: Set, wish: Wish) -> None:
     """CPU time of building a graph, against hnswlib's at the same recall for the same effort; and what two threads take."""
-    contestants = [HNSWLIB, faiss("hnsw", "HNSW16"), ours("graph-exact", "hnsw", walk="exact")]
+    contestants = [HNSWLIB, faiss("hnsw", "HNSW16"), ours("graph", "hnsw")]
     with built(wish.wanted(contestants), of) as workers:
         seconds: dict[str, list[float]] = {each.name: [each.built["cpu_seconds"]] for each in workers}
         for _ in range(1, wish.rounds):
@@ -60,9 +60,9 @@ def build_part(of: Set, wish: Wish) -> None:
         two = both[name]
         words = f"with {THREADS} threads {two['cpu_seconds']:.1f} s of CPU, {two['wall_seconds']:.1f} s by the clock"
         tell(f"  {name}: built in {median(told):.1f} CPU-s; recall at effort 40 {recalls[name]:.3f}; {words}")
-    if "hnswlib" in seconds and "ours-graph-exact" in seconds:
-        worse = recalls["hnswlib"] - recalls["ours-graph-exact"] > SAME_RECALL
-        value = median(seconds["ours-graph-exact"]) / median(seconds["hnswlib"])
+    if "hnswlib" in seconds and "ours-graph" in seconds:
+        worse = recalls["hnswlib"] - recalls["ours-graph"] > SAME_RECALL
+        value = median(seconds["ours-graph"]) / median(seconds["hnswlib"])
         unless = "its recall for the same effort is lower" if worse else ""
         bar(f"{of.name}_build_cpu_times_hnswlib", value, BUILD_TIMES_HNSWLIB_MAX, least=False, unless=unless)
 
@@ -106,8 +106,7 @@ def single_part(of: Set, wish: Wish) -> None:
 
 def memory_part(of: Set, wish: Wish) -> None:
     """What an index holds in memory after queries, opened from disk in a fresh process, and how soon it is open."""
-    small = ours("graph-small", "hnsw", memory="small")
-    contestants = [HNSWLIB, faiss("hnsw", "HNSW16"), *our_graphs(of), small, *our_lists()]
+    contestants = [HNSWLIB, faiss("hnsw", "HNSW16"), *our_graphs(of), *our_lists()]
     held: dict[str, tuple[float, float]] = {}
     for contestant in wish.wanted(contestants):
         with built([contestant], of) as workers:
