@@ -5,8 +5,33 @@ from collections.abc import Callable
 from ergonaut.errors import Broken
 from ergonaut_vectors.domain.indexes.port import Builder, Kind
 from ergonaut_vectors.domain.segments.exact import ExactBuilder
+from ergonaut_vectors.domain.space import Element, Metric, Space
 
-BUILDERS: dict[Kind, Callable[[], Builder]] = {Kind.FLAT: ExactBuilder}
+
+def _graphs() -> Builder:
+    from ergonaut_vectors.domain.indexes.graph import GraphBuilder
+
+    return GraphBuilder()
+
+
+def _lists() -> Builder:
+    from ergonaut_vectors.domain.indexes.lists import ListsBuilder
+
+    return ListsBuilder()
+
+
+def _products() -> Builder:
+    from ergonaut_vectors.domain.indexes.product import ProductBuilder
+
+    return ProductBuilder()
+
+
+BUILDERS: dict[Kind, Callable[[], Builder]] = {
+    Kind.FLAT: ExactBuilder,
+    Kind.GRAPH: _graphs,
+    Kind.LISTS: _lists,
+    Kind.PRODUCT: _products,
+}
 """The kinds that can be built here."""
 
 
@@ -15,3 +40,10 @@ def builder_of(kind: Kind) -> Builder:
     if kind not in BUILDERS:
         raise Broken(f"an index of kind {kind} cannot be built or opened by this version")
     return BUILDERS[kind]()
+
+
+def fits(kind: Kind, space: Space) -> bool:
+    """Whether vectors of a space can have an index of this kind."""
+    if kind is Kind.PRODUCT:
+        return space.element in (Element.FLOAT32, Element.FLOAT16)
+    return kind is not Kind.LISTS or space.metric is not Metric.HAMMING

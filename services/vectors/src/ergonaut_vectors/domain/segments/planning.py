@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
-from ergonaut_vectors.domain.segments.builders import BUILDERS
+from ergonaut_vectors.domain.segments.builders import fits
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
-from ergonaut_vectors.domain.space import Metric, Space
+from ergonaut_vectors.domain.space import Space
 
 
 def seal_due(policy: Policy, view: View, durable: View) -> bool:
@@ -54,9 +54,10 @@ def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
 def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
     """Which index a segment of so many rows is to have."""
     kind = policy.wish.kind or (Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT)
-    if kind not in BUILDERS or (space.metric is Metric.HAMMING and kind is not Kind.GRAPH):
+    if not fits(kind, space):
         kind = Kind.FLAT
-    return Plan(kind)
+    parameters = {"links": policy.links, "candidates_build": policy.candidates_build} if kind is Kind.GRAPH else {}
+    return Plan(kind, parameters, threads=policy.build_threads)
 
 
 def part_to_check(policy: Policy, view: View) -> Part | None:

@@ -10,7 +10,7 @@ import numpy as np
 from ergonaut_vectors.domain.indexes.port import Plan, Progress
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.fields import Fields
-from ergonaut_vectors.domain.schema import IndexWish
+from ergonaut_vectors.domain.schema import CANDIDATES_BUILD_DEFAULT, LINKS_DEFAULT, IndexWish
 from ergonaut_vectors.domain.segments.recall import tuned
 from ergonaut_vectors.domain.segments.segment import Origin, Segment, Source, built
 from ergonaut_vectors.domain.segments.view import Part, Tuned
@@ -43,6 +43,12 @@ class Policy:
     """Where fewer than this part of the rows that lived then live now, an index is checked again."""
     graph_rows_min: int = 10_000
     """Fewer rows are compared one by one as fast as a graph is walked."""
+    links: int = LINKS_DEFAULT
+    """Neighbours that a row of a graph keeps; twice as many at its lowest level."""
+    candidates_build: int = CANDIDATES_BUILD_DEFAULT
+    """Candidates that a graph's build keeps while it looks for neighbours."""
+    build_threads: int = 1
+    """Threads that build one index; by one alone the same rows give the same index."""
     wish: IndexWish = field(default_factory=IndexWish)
     """Which index, how good; a shard whose policy is replaced by one with another wish works towards it."""
 
