@@ -38,7 +38,10 @@ class Collection:
 
     async def seen(self, at_least: Positions, *, partial: bool = False) -> Seen:
         """Its shards, each as of at least this position of its log; all that was acknowledged before is there."""
-        numbers = range(self.schema.shards)
+        return await self.seen_of(range(self.schema.shards), at_least, partial=partial)
+
+    async def seen_of(self, numbers: Sequence[int], at_least: Positions, *, partial: bool = False) -> Seen:
+        """The same of some of its shards; where nodes share a collection, the others are elsewhere."""
         asked = (self._view(number, at_least.get(number, 0)) for number in numbers)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         views, missing = [], []

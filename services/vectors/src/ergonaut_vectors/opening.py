@@ -5,7 +5,7 @@ So ten thousand small tenants are ten thousand records, of which those have a ta
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import Gauge
 
@@ -33,6 +33,8 @@ class Opening:
         # Those that were told to end and may have a thread at work, for the next one of the same shard to wait for.
         self._ending: dict[Key, asyncio.Task[None]] = {}
         self._counts: dict[Key, int] = {}
+        self.holds: Callable[[Record, int], bool] = lambda _record, _number: True
+        """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
         self._closing = tasks.create_task(self._close_now_and_then())
 
     def stop(self) -> None:
@@ -69,6 +71,8 @@ class Opening:
         count = 0
         for number, key in enumerate(record.shards):
             live = self._live.get(key)
+            if not self.holds(record, number):
+                continue
             if live is None and key not in self._counts:
                 live = self.shard(record, number)
             count += self._counts[key] if live is None else live.count

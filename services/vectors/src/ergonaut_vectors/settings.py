@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
+from ergonaut_vectors.domain.quotas import Quota
 
 _MIB = 1024 * 1024
 
@@ -35,6 +36,11 @@ class Settings(DoorSettings):
     )
     calls_per_second: float = Field(
         default=0.0, ge=0, description="Calls of one tenant; who calls more often is sent away. 0 does not bound them."
+    )
+    tenant_quotas: dict[str, Quota] = Field(
+        default_factory=dict,
+        description="Tenants that may have more or less than everybody, as JSON: "
+        '{"acme": {"collections": 500, "vectors": 5000000}}; what is not told of a tenant does not bound it.',
     )
     shards_open_max: int = Field(
         default=1024,
@@ -78,3 +84,30 @@ class Settings(DoorSettings):
         default=None,
         description="Folder of compiled kernels where the code's own folder cannot be written; unset uses the data folder.",
     )
+    snapshots: str = Field(
+        default="",
+        description="Where snapshots are kept: empty for the object store of NATS, s3://bucket/prefix for S3 or what speaks like "
+        "it (needs the extra `s3`), or a folder on another disk. Set it where a lost NATS must not lose them too.",
+    )
+    snapshots_endpoint_url: str = Field(
+        default="", description="Address of what speaks like S3, https://host:port; empty for Amazon's."
+    )
+    node_name: str = Field(
+        default="",
+        description="Name of this node where several share collections, the same after each start; empty has every collection "
+        "whole on this node.",
+    )
+    node_address: str = Field(
+        default="", description="Where other nodes reach this one's gRPC door, host:port; empty is `grpc_address`."
+    )
+    node_zone: str = Field(
+        default="", description="What fails together with this node, such as a rack: replicas stand in different zones."
+    )
+    node_weight: float = Field(
+        default=1.0, ge=0, le=1e6, description="How much this node can hold, against others; 0 has it emptied."
+    )
+
+    @property
+    def collections_bound(self) -> int:
+        """Collections that no tenant passes, whatever its own quota."""
+        return max([self.collections_max, *(quota.collections for quota in self.tenant_quotas.values())])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from ergonaut.errors import Conflict, Unavailable
 from ergonaut_vectors.cluster.announced import NodeAnnounced
@@ -94,8 +95,14 @@ class FakeLink:
     async def ask(self, asking: Asking) -> bytes:
         return await self._node().ask(asking)
 
-    async def reports(self, collection: str) -> Mapping[int, ReplicaReport]:
-        return await self._node().reports(collection)
+    async def reports(self, tenant: str, collection: str) -> Mapping[int, ReplicaReport]:
+        return await self._node().reports(tenant, collection)
+
+    async def download(self, tenant: str, collection: str, shard: int, folder: Path) -> None:
+        await self._node().download(tenant, collection, shard, folder)
+
+    async def rebuild(self, tenant: str, collection: str, shard: int) -> None:
+        await self._node().rebuild(tenant, collection, shard)
 
     def close(self) -> None:
         self.closed = True

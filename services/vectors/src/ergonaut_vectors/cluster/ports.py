@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from ergonaut_vectors.catalogue import Positions, Seen
 from ergonaut_vectors.cluster.announced import NodeAnnounced
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
+from ergonaut_vectors.domain.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,60 @@ class NodeLink(Protocol):
         """The answer of the public contract, of these shards alone."""
         ...
 
-    async def reports(self, collection: str) -> Mapping[int, ReplicaReport]:
+    async def reports(self, tenant: str, collection: str) -> Mapping[int, ReplicaReport]:
         """How its replicas of a collection stand, by shard."""
+        ...
+
+    async def download(self, tenant: str, collection: str, shard: int, folder: Path) -> None:
+        """Put what its replica of a shard has saved into a new folder; none where it has saved nothing."""
+        ...
+
+    async def rebuild(self, tenant: str, collection: str, shard: int) -> None:
+        """Have its replica of a shard made anew."""
         ...
 
     def close(self) -> None:
         """Ask nothing more."""
+        ...
+
+
+class Partly(Protocol):
+    """A collection of which this node may have a part."""
+
+    async def seen_of(self, numbers: Sequence[int], at_least: Positions, *, partial: bool = False) -> Seen:
+        """Some of its shards, each as of at least this position of its log."""
+        ...
+
+
+class Replicas(Protocol):
+    """The replicas of this node, as the service has them. All methods raise NotFound, Unavailable, Broken."""
+
+    async def record(self, tenant: str, name: str) -> Record:
+        """A collection's record."""
+        ...
+
+    async def standing(self, record: Record, shard: int) -> tuple[int, Mapping[int, str]]:
+        """How far a replica has come, opened if need be; and digests of what it held at some of its last positions."""
+        ...
+
+    async def has_saved(self, record: Record, shard: int) -> bool:
+        """Whether a replica would come back with more than nothing."""
+        ...
+
+    async def adopt(self, record: Record, shard: int, folder: Path) -> None:
+        """Let the files of a folder, which another has saved, be what this node's replica comes back to. Raises Broken."""
+        ...
+
+    async def copy_saved(self, record: Record, shard: int, folder: Path) -> None:
+        """Put what a replica has saved into a folder; nothing where it has saved nothing."""
+        ...
+
+    async def rebuild(self, record: Record, shard: int) -> None:
+        """Set aside what a replica has, and read the log anew."""
+        ...
+
+    async def remove(self, record: Record, shard: int) -> None:
+        """Close a replica and remove what it has saved."""
         ...
 
 

@@ -41,7 +41,8 @@ class ReplicaReport:
     position: int
     epoch: int = 0
     """Of the newest map that the node knows."""
-    digest: str = ""
+    digests: Mapping[int, str] = field(default_factory=dict)
+    """Of what it held at some of the last positions."""
     fences: Mapping[int, int] = field(default_factory=dict)
     """Positions of the fences in its log, by the shard that took the slots; without those whose rows it has removed."""
     drained: bool = False

@@ -82,6 +82,10 @@ class ShardMap:
     epoch: int
     replicas_wanted: int
     shards: tuple[ShardPlace, ...]
+    tenant: str = ""
+    """Whose collection it is."""
+    name: str = ""
+    """Its name, by which nodes find its record."""
 
     @property
     def owning(self) -> list[ShardPlace]:
@@ -103,6 +107,14 @@ class ShardMap:
         bounds = np.array([each.slots.after for each in owning])
         owners = np.searchsorted(bounds, slots_of(names), side="right")
         return {owning[at].number: np.flatnonzero(owners == at) for at in np.unique(owners).tolist()}
+
+    def held_by(self, node: str) -> list[int]:
+        """The shards of which a node has a replica, at whatever stage."""
+        return [shard.number for shard in self.shards if node in shard.nodes()]
+
+    def answered_by(self, node: str) -> bool:
+        """Whether a node answers for all shards."""
+        return all(node in shard.nodes(ReplicaStage.READY) for shard in self.owning)
 
     def with_shards(self, changed: Iterable[ShardPlace], gone: Iterable[int] = ()) -> "ShardMap":
         """The next map, in which these shards are so."""

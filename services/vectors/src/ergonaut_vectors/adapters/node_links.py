@@ -1,0 +1,124 @@
+"""The port `NodeLinks` on gRPC: `ShardsService` of another node, with the services' key and for the request's tenant."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grpc import aio
+
+from ergonaut.api.vectors.v1 import shards_pb2 as pb
+from ergonaut.api.vectors.v1.shards_pb2_grpc import ShardsServiceStub
+from ergonaut.channels import MESSAGE_BYTES_MAX
+from ergonaut.errors import Broken, ErgonautError, Unavailable
+from ergonaut.statuses import STATUS_OF_ERROR
+from ergonaut_common.observe import trace_headers
+from ergonaut_common.rpc import for_tenant
+from ergonaut_vectors.cluster.ports import Asking
+from ergonaut_vectors.domain.placing.moving import ReplicaReport
+
+REPORT_SECONDS = 3.0
+REBUILD_SECONDS = 30.0
+DOWNLOAD_SECONDS = 3600.0
+"""For the files of one shard: some gigabytes at a megabyte a second."""
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A machine that vanished sends no end of its connections: within five seconds it is noticed, and others are asked.
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class GrpcNodeLinks:
+    """Opens channels without TLS: nodes are in one network, as NATS and its clients are."""
+
+    def __init__(self, key: str) -> None:
+        self._metadata = (("authorization", f"Bearer {key}"),)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def open(self, address: str) -> "GrpcNodeLink":
+        return GrpcNodeLink(address, self._metadata, self._close)
+
+    def _close(self, channel: aio.Channel) -> None:
+        task = asyncio.get_running_loop().create_task(channel.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+class GrpcNodeLink:
+    """A channel to a node."""
+
+    def __init__(self, address: str, metadata: tuple[tuple[str, str], ...], close: Any) -> None:
+        self._address = address
+        self._metadata = metadata
+        self._close = close
+        self._channel = aio.insecure_channel(address, options=OPTIONS)
+        self._stub: Any = ShardsServiceStub(self._channel)
+
+    async def ask(self, asking: Asking) -> bytes:
+        request = pb.AskShardsRequest(
+            collection=asking.uid,
+            epoch=asking.epoch,
+            shards=asking.shards,
+            method=asking.method,
+            request=asking.request,
+        )
+        answer = await self._called(self._stub.AskShards, request, asking.tenant, asking.timeout_seconds)
+        return bytes(answer.response)
+
+    async def reports(self, tenant: str, collection: str) -> Mapping[int, ReplicaReport]:
+        request = pb.GetReplicasRequest(collection=collection)
+        answer = await self._called(self._stub.GetReplicas, request, tenant, REPORT_SECONDS)
+        return {
+            each.shard: ReplicaReport(each.sequence, each.epoch, digests=dict(each.digests), drained=each.drained)
+            for each in answer.replicas
+        }
+
+    async def download(self, tenant: str, collection: str, shard: int, folder: Path) -> None:
+        request = pb.DownloadReplicaRequest(collection=collection, shard=shard)
+        call = self._stub.DownloadReplica(request, metadata=self._told(tenant), timeout=DOWNLOAD_SECONDS)
+        try:
+            async for piece in call:
+                await asyncio.to_thread(_append, folder, piece.file, piece.content)
+        except aio.AioRpcError as error:
+            raise _meaning(error, self._address) from error
+
+    async def rebuild(self, tenant: str, collection: str, shard: int) -> None:
+        request = pb.RebuildReplicaRequest(collection=collection, shard=shard)
+        await self._called(self._stub.RebuildReplica, request, tenant, REBUILD_SECONDS)
+
+    def close(self) -> None:
+        self._close(self._channel)
+
+    async def _called(self, method: Any, request: Any, tenant: str, timeout_seconds: float) -> Any:
+        try:
+            return await method(request, metadata=self._told(tenant), timeout=timeout_seconds)
+        except aio.AioRpcError as error:
+            raise _meaning(error, self._address) from error
+        except aio.UsageError as error:
+            raise Unavailable(f"the connection to the node at {self._address} was closed") from error
+
+    def _told(self, tenant: str) -> tuple[tuple[str, str], ...]:
+        return (*self._metadata, *for_tenant(tenant), *trace_headers().items())
+
+
+def _append(folder: Path, name: str, content: bytes) -> None:
+    if "/" in name or name.startswith("."):
+        raise Broken(f"another node gives a file that no shard has: {name!r}")
+    with (folder / name).open("ab") as file:
+        file.write(content)
+
+
+def _meaning(error: aio.AioRpcError, address: str) -> ErgonautError:
+    kind = next((kind for kind, code in STATUS_OF_ERROR if code is error.code()), Unavailable)
+    words = error.details() or error.code().name
+    # What is said of the request is passed on as it is.
+    return kind(f"the node at {address}: {words}" if kind in (Broken, Unavailable) else words)

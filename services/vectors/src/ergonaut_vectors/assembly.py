@@ -1,0 +1,66 @@
+"""Parts of the composition that are chosen by settings: where snapshots are kept, and whether this process is a node of several.
+
+`main` calls.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from grpc import aio
+
+from ergonaut.errors import Broken
+from ergonaut_common.bus import Bus
+from ergonaut_common.clock import SystemClock
+from ergonaut_vectors.adapters.past_log import JetStreamPast
+from ergonaut_vectors.adapters.saved_shards import SavedShards
+from ergonaut_vectors.adapters.shelves import FolderShelf, ObjectShelf
+from ergonaut_vectors.archive.archive import Archive, Sources
+from ergonaut_vectors.archive.ports import Shelf
+from ergonaut_vectors.cluster.node import Own, clustered
+from ergonaut_vectors.ports import CollectionBook
+from ergonaut_vectors.rpc.shared import Behind
+from ergonaut_vectors.service import Vectors
+from ergonaut_vectors.settings import Settings
+from ergonaut_vectors.workers import Workers
+
+
+def archive_of(
+    settings: Settings, bus: Bus, book: CollectionBook, vectors: Vectors, around: tuple[Workers, Path]
+) -> Archive:
+    """The archive, on the shelf that the settings name."""
+    threads, folder = around
+    sources = Sources(book, JetStreamPast(bus.jetstream), SavedShards(folder / "shards"))
+    shelf = shelf_of(settings, bus)
+    archive = Archive(shelf, sources, vectors, threads=threads, folder=folder / "archive", clock=SystemClock())
+    archive.start()
+    return archive
+
+
+def shelf_of(settings: Settings, bus: Bus) -> Shelf:
+    """Where snapshots are kept. Raises Broken where what that needs is not installed."""
+    if not settings.snapshots:
+        return ObjectShelf(bus)
+    told = urlsplit(settings.snapshots)
+    if told.scheme != "s3":
+        return FolderShelf(Path(settings.snapshots))
+    try:
+        from ergonaut_vectors.adapters.s3_shelf import S3Shelf
+    except ImportError as error:
+        message = f"ERGONAUT_VECTORS_SNAPSHOTS: {settings.snapshots} needs `pip install ergonaut-vectors[s3]`"
+        raise Broken(message) from error
+    return S3Shelf(told.netloc, told.path, endpoint_url=settings.snapshots_endpoint_url or None)
+
+
+def node_of(
+    settings: Settings, key: str, bus: Bus, service: tuple[Vectors, Behind], folder: Path
+) -> AbstractAsyncContextManager[Callable[[aio.Server], None]]:
+    """This process as a node of several. Raises Broken without the services' key."""
+    if not key:
+        raise Broken(
+            "ERGONAUT_VECTORS_NODE_NAME: nodes know each other by the services' key; set ERGONAUT_SERVICE_KEY_FILE"
+        )
+    address = settings.node_address or settings.grpc_address
+    own = Own(settings.node_name, address, settings.node_zone, settings.node_weight, key, folder / "shards")
+    return clustered(own, bus, *service)

@@ -1,0 +1,65 @@
+"""The port `Replicas` over the service of this process and the folders in which its shards are saved."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from ergonaut.errors import NotFound, Unavailable
+from ergonaut_vectors.adapters.saved_shards import SavedShards
+from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
+from ergonaut_vectors.adapters.shard_folders import ShardFolders
+from ergonaut_vectors.domain.records import Record
+from ergonaut_vectors.service import Vectors
+
+
+class LiveReplicas:
+    """Opens and closes shards of the service."""
+
+    def __init__(self, vectors: Vectors, root: Path) -> None:
+        self._vectors = vectors
+        self._root = root
+        self._stores = ShardFolders(root)
+
+    async def record(self, tenant: str, name: str) -> Record:
+        return (await self._vectors.open(tenant, name)).record
+
+    async def standing(self, record: Record, shard: int) -> tuple[int, Mapping[int, str]]:
+        live = self._vectors.opening.shard(record, shard)
+        if live.failure is not None:
+            raise Unavailable(f"shard {shard} of {record.key} cannot be asked: {live.failure}")
+        return live.view.position, live.digests
+
+    async def has_saved(self, record: Record, shard: int) -> bool:
+        return await asyncio.to_thread((self._root / record.store_of(shard) / MANIFEST).exists)
+
+    async def adopt(self, record: Record, shard: int, folder: Path) -> None:
+        if not await asyncio.to_thread((folder / MANIFEST).exists):
+            return
+        await asyncio.to_thread(SegmentFiles(folder).verify)
+        await self._vectors.opening.close(record.key.of_shard(shard))
+        await asyncio.to_thread(partial(_put, folder, self._root / record.store_of(shard)))
+
+    async def copy_saved(self, record: Record, shard: int, folder: Path) -> None:
+        await asyncio.to_thread(SavedShards(self._root).copy, record.store_of(shard), folder)
+
+    async def rebuild(self, record: Record, shard: int) -> None:
+        await self._vectors.opening.close(record.key.of_shard(shard))
+        if await self.has_saved(record, shard):
+            await asyncio.to_thread(self._stores.of(record.store_of(shard)).set_aside)
+        self._vectors.opening.shard(record, shard)
+
+    async def remove(self, record: Record, shard: int) -> None:
+        key = record.key.of_shard(shard)
+        await self._vectors.opening.close(key, NotFound(f"shard {shard} of {record.key} is not on this node any more"))
+        await asyncio.to_thread(self._stores.remove, record.store_of(shard))
+
+
+def _put(folder: Path, target: Path) -> None:
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
+    except OSError as error:
+        raise Unavailable(f"{target} could not be put in place: {error}") from error

@@ -1,0 +1,79 @@
+"""Makes a process a node: it tells that it is there, follows the maps, holds its replicas, keeps its share of the maps."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grpc import aio
+
+from ergonaut.api.vectors.v1 import shards_pb2, vectors_pb2_grpc
+from ergonaut_common.bus import Bus
+from ergonaut_common.clock import SystemClock
+from ergonaut_vectors.adapters.node_announcements import NatsNodeAnnouncements
+from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
+from ergonaut_vectors.adapters.past_log import JetStreamPast
+from ergonaut_vectors.adapters.shard_maps import BUCKET, KeyValueShardMaps
+from ergonaut_vectors.cluster.announced import EVERY_SECONDS
+from ergonaut_vectors.cluster.gathering import Gathering
+from ergonaut_vectors.cluster.held import LiveReplicas
+from ergonaut_vectors.cluster.holding import Holding
+from ergonaut_vectors.cluster.keeping import Keeping
+from ergonaut_vectors.cluster.nodes import Announcing, Nodes, telling
+from ergonaut_vectors.cluster.spread import Spread
+from ergonaut_vectors.rpc.shards import shards_door
+from ergonaut_vectors.rpc.shared import Behind
+from ergonaut_vectors.rpc.spread import SpreadDoor
+from ergonaut_vectors.service import Vectors
+
+SHARDS_SERVICE_NAME = shards_pb2.DESCRIPTOR.services_by_name["ShardsService"].full_name
+
+HEARING_SECONDS = 1.5 * EVERY_SECONDS
+"""How long a node listens before it opens its door: by then all that are there have told of themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What this node is."""
+
+    name: str
+    address: str
+    zone: str
+    weight: float
+    key: str
+    """The services' key."""
+    root: Path
+    """Where its shards are saved."""
+
+
+@contextlib.asynccontextmanager
+async def clustered(
+    own: Own, bus: Bus, vectors: Vectors, behind: Behind
+) -> AsyncIterator[Callable[[aio.Server], None]]:
+    """Be a node while the block runs; gives what adds its doors to a server."""
+    clock, links = SystemClock(), GrpcNodeLinks(own.key)
+    nodes, maps = Nodes(links, clock), KeyValueShardMaps(await bus.key_value(BUCKET))
+    announcements = NatsNodeAnnouncements(bus, own.key)
+    announcing = Announcing(
+        announcements, nodes, telling(own.name, own.address, zone=own.zone, weight=own.weight), clock
+    )
+    spread = Spread(own.name, maps, Gathering(nodes, clock))
+    holding = Holding(spread, nodes, LiveReplicas(vectors, own.root), own.root.with_name("fetching"), clock)
+    keeping = Keeping(own.name, maps, nodes, JetStreamPast(bus.jetstream), clock)
+    vectors.opening.holds = spread.holds
+
+    def add(server: aio.Server) -> None:
+        vectors_pb2_grpc.add_VectorsServiceServicer_to_server(SpreadDoor(behind, spread, keeping), server)
+        shards_door(behind, holding)(server)
+
+    async with announcements.heard(nodes.hear), asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(each) for each in (announcing.keep_telling(), holding.run(), keeping.keep())]
+        try:
+            await clock.sleep(HEARING_SECONDS)
+            yield add
+        finally:
+            await announcing.tell(draining=True)
+            for each in running:
+                each.cancel()
+            nodes.close()

@@ -1,0 +1,91 @@
+"""The public door where collections are spread over nodes: what this node has whole it answers, all else it gathers."""
+
+from typing import Any
+
+from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut_common.rpc import caller
+from ergonaut_vectors.cluster.keeping import Keeping
+from ergonaut_vectors.cluster.spread import Spread
+from ergonaut_vectors.domain.placing.shard_map import ShardMap
+from ergonaut_vectors.rpc.door import VectorsDoor
+from ergonaut_vectors.rpc.shared import Behind
+
+
+class SpreadDoor(VectorsDoor):
+    """As `VectorsDoor`, for a node of several."""
+
+    def __init__(self, behind: Behind, spread: Spread, keeping: Keeping) -> None:
+        super().__init__(behind)
+        self._spread = spread
+        self._keeping = keeping
+
+    async def CreateCollection(self, request: pb.CreateCollectionRequest, context: Any) -> pb.CreateCollectionResponse:
+        response = await super().CreateCollection(request, context)
+        record = await self._record(request.collection.name)
+        await self._keeping.add(record)
+        return response
+
+    async def DropCollection(self, request: pb.DropCollectionRequest, context: Any) -> pb.DropCollectionResponse:
+        record = await self._record(request.collection)
+        response = await super().DropCollection(request, context)
+        await self._keeping.remove(record)
+        return response
+
+    async def Search(self, request: pb.SearchRequest, context: Any) -> Any:
+        return await self._read("Search", request, context)
+
+    async def SearchByExample(self, request: pb.SearchByExampleRequest, context: Any) -> Any:
+        return await self._read("SearchByExample", request, context)
+
+    async def SearchGroups(self, request: pb.SearchGroupsRequest, context: Any) -> Any:
+        return await self._read("SearchGroups", request, context)
+
+    async def SearchHybrid(self, request: pb.SearchHybridRequest, context: Any) -> Any:
+        return await self._read("SearchHybrid", request, context)
+
+    async def SearchMultiVector(self, request: pb.SearchMultiVectorRequest, context: Any) -> Any:
+        return await self._read("SearchMultiVector", request, context)
+
+    async def GetPoints(self, request: pb.GetPointsRequest, context: Any) -> Any:
+        return await self._read("GetPoints", request, context)
+
+    async def ListPoints(self, request: pb.ListPointsRequest, context: Any) -> Any:
+        return await self._read("ListPoints", request, context)
+
+    async def GetCount(self, request: pb.GetCountRequest, context: Any) -> Any:
+        return await self._read("GetCount", request, context)
+
+    async def GetValueCounts(self, request: pb.GetValueCountsRequest, context: Any) -> Any:
+        return await self._read("GetValueCounts", request, context)
+
+    async def Upsert(self, request: pb.UpsertRequest, context: Any) -> Any:
+        return await self._write_spread("Upsert", request, context)
+
+    async def UpdatePayloads(self, request: pb.UpdatePayloadsRequest, context: Any) -> Any:
+        return await self._write_spread("UpdatePayloads", request, context)
+
+    async def Delete(self, request: pb.DeleteRequest, context: Any) -> Any:
+        return await self._write_spread("Delete", request, context)
+
+    async def _read(self, method: str, request: Any, context: Any) -> Any:
+        now = await self._elsewhere(request.collection)
+        if now is None:
+            return await getattr(VectorsDoor, method)(self, request, context)
+        return await self._spread.read(method, self._enter(), now, request)
+
+    async def _write_spread(self, method: str, request: Any, context: Any) -> Any:
+        now = await self._elsewhere(request.collection)
+        if now is None:
+            return await getattr(VectorsDoor, method)(self, request, context)
+        return await self._spread.write(method, self._enter(), now, request)
+
+    async def _elsewhere(self, name: str) -> ShardMap | None:
+        """The map of a collection of which this node does not answer for every shard."""
+        record = await self._record(name)
+        now = await self._spread.map_of(record.uid)
+        if now is None:
+            now = await self._keeping.add(record)
+        return None if now.answered_by(self._spread.node) else now
+
+    async def _record(self, name: str) -> Any:
+        return (await self._behind.catalogue.open(caller().tenant, name)).record  # type: ignore[attr-defined]

@@ -1,0 +1,175 @@
+"""Nodes as processes beside one NATS server: a collection spread over them answers at each, whole, also after one was killed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from ergonaut.api.vectors.v1 import shards_pb2, shards_pb2_grpc
+from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
+from ergonaut_common.testing import KeyRingFile, ServiceProcess, key_ring_file
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+DIMENSION, SHARDS, COUNT = 8, 6, 300
+START_SECONDS = 90
+SEEN_SECONDS = 60
+ROWS = np.random.default_rng(5).standard_normal((COUNT, DIMENSION)).astype("<f4")
+NAMES = [f"point-{at}" for at in range(COUNT)]
+
+
+class Node:
+    """A process, and a client of it."""
+
+    def __init__(
+        self, name: str, folder: Path, nats_url: str, key_ring: KeyRingFile, collection: str = "books"
+    ) -> None:
+        self.collection = collection
+        settings = {"ERGONAUT_NATS_URL": nats_url, "ERGONAUT_VECTORS_NODE_NAME": name}
+        self.name = name
+        self.process = ServiceProcess(
+            "vectors", folder / name, settings, key_ring=key_ring, patience_seconds=START_SECONDS
+        )
+
+    async def call(self, method: str, request: Any) -> Any:
+        async with grpc.aio.insecure_channel(self.process.address) as channel:
+            stub = pb_grpc.VectorsServiceStub(channel)
+            return await getattr(stub, method)(request, metadata=self.process.metadata(), timeout=30)
+
+    async def replicas(self, uid: str) -> dict[int, Any]:
+        """How its replicas stand, as other nodes are told."""
+        metadata = [*self.process.metadata("service"), ("x-ergonaut-tenant", "default")]
+        async with grpc.aio.insecure_channel(self.process.address) as channel:
+            stub = shards_pb2_grpc.ShardsServiceStub(channel)
+            request = shards_pb2.GetReplicasRequest(collection=uid)
+            return {
+                each.shard: each for each in (await stub.GetReplicas(request, metadata=metadata, timeout=10)).replicas
+            }
+
+    async def nearest(self, query: np.ndarray[Any, Any], **more: Any) -> list[str]:
+        request = pb.SearchRequest(
+            collection=self.collection,
+            vectors=pb.Matrix(rows=query.tobytes()),
+            options=pb.SearchOptions(limit=10, exact=True, **more),
+        )
+        return [each.id for each in (await self.call("Search", request)).results[0].neighbours]
+
+
+def expected(query: np.ndarray[Any, Any], names: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
+    distances = np.square(rows.astype(np.float64) - query).sum(axis=1)
+    return [names[at] for at in np.argsort(distances, kind="stable")[:10]]
+
+
+async def seen(what: Callable[[], Any]) -> None:
+    """Return when this is true, which it must be soon; failures of calls count as not yet."""
+    async with asyncio.timeout(SEEN_SECONDS):
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                if await what():
+                    return
+            await asyncio.sleep(0.2)
+
+
+@contextlib.asynccontextmanager
+async def running(*nodes: Node) -> AsyncIterator[None]:
+    with contextlib.ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(node.process.running())
+        await asyncio.gather(*(node.process.wait_healthy() for node in nodes))
+        yield
+
+
+async def test_a_collection_on_three_nodes_answers_whole_at_each_and_after_one_is_killed(
+    tmp_path: Path, nats_url: str
+) -> None:
+    key_ring = key_ring_file(tmp_path)
+    first, second, third = (Node(name, tmp_path, nats_url, key_ring) for name in ("first", "second", "third"))
+    async with running(first, second, third):
+        schema = pb.Collection(name="books", dimension=DIMENSION, shards=SHARDS, replicas=2)
+        await first.call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+        rows = pb.Rows(ids=NAMES, vectors=pb.Matrix(rows=ROWS.tobytes()))
+        written = await second.call("Upsert", pb.UpsertRequest(collection="books", rows=rows))
+        assert set(written.sequences) == set(range(SHARDS))
+
+        query = ROWS[7] + np.float32(0.01)
+        reading = pb.Reading(sequences_min=dict(written.sequences))
+        for node in (first, second, third):
+            assert await node.nearest(query, reading=reading) == expected(query, NAMES, ROWS)
+            counted = await node.call("GetCount", pb.GetCountRequest(collection="books"))
+            assert counted.count == COUNT
+            got = await node.call(
+                "GetPoints", pb.GetPointsRequest(collection="books", ids=["point-9", "none", "point-2"])
+            )
+            assert list(got.points.ids) == ["point-9", "point-2"]
+        assert await listed(third) == sorted(NAMES)
+
+        third.process.kill()
+        deleted = await first.call("Delete", pb.DeleteRequest(collection="books", ids=NAMES[:50]))
+        assert deleted.count == 50
+        left = NAMES[50:]
+        reading = pb.Reading(sequences_min=dict(deleted.sequences))
+        for node in (first, second):
+            assert await node.nearest(query, reading=reading) == expected(query, left, ROWS[50:])
+
+
+async def test_a_node_that_comes_takes_its_share_and_replicas_hold_the_same(tmp_path: Path, nats_url: str) -> None:
+    key_ring = key_ring_file(tmp_path)
+    first, second = (Node(name, tmp_path, nats_url, key_ring, "papers") for name in ("one", "two"))
+    async with running(first):
+        schema = pb.Collection(name="papers", dimension=DIMENSION, shards=SHARDS, replicas=2)
+        await first.call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+        rows = pb.Rows(ids=NAMES, vectors=pb.Matrix(rows=ROWS.tobytes()))
+        await first.call("Upsert", pb.UpsertRequest(collection="papers", rows=rows))
+        uid = await uid_of(nats_url)
+        async with running(second):
+
+            async def all_there() -> bool:
+                here, there = await first.replicas(uid), await second.replicas(uid)
+                return set(there) == set(range(SHARDS)) and all(
+                    dict(here[shard].digests).items() & dict(there[shard].digests).items() for shard in there
+                )
+
+            await seen(all_there)
+            query = ROWS[3]
+
+            async def answers() -> bool:
+                return await second.nearest(query) == expected(query, NAMES, ROWS)
+
+            await seen(answers)
+            first.process.kill()
+            await seen(answers)
+
+
+async def listed(node: Node) -> list[str]:
+    """All ids, page by page."""
+    ids: list[str] = []
+    after = ""
+    while True:
+        request = pb.ListPointsRequest(collection="books", limit=70, after=after)
+        page = await node.call("ListPoints", request)
+        ids += page.points.ids
+        after = page.next
+        if not after:
+            return sorted(ids)
+
+
+async def uid_of(nats_url: str) -> str:
+    import nats
+
+    from ergonaut_common.bus import Bus
+    from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
+    from ergonaut_vectors.domain.records import Key
+
+    connection = await nats.connect(nats_url)
+    try:
+        record = await KeyValueBook(await Bus(connection).key_value(BUCKET)).find(Key("default", "papers"))
+        assert record is not None
+        return record.uid
+    finally:
+        await connection.close()
