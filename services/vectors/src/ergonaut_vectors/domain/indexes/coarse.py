@@ -1,0 +1,123 @@
+"""Lists of rows around centres: how they are found, and which of them are near a query. For `lists.py` and `product.py`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ergonaut_vectors.domain.compute.cpu.clusters import Labels, add_up, nearest_of
+from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats
+from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, probe
+from ergonaut_vectors.domain.compute.cpu.scan import INNER, L2
+from ergonaut_vectors.domain.indexes.port import Progress, Stopped
+from ergonaut_vectors.domain.space import Element, Floats, Metric, Rows, Space
+
+BLOCK_ROWS = 4096
+"""Rows that are widened and multiplied at once: 8 MB of products of 512 lists, which the cache still has when they are read."""
+
+SAMPLE_PER_LIST = 40
+"""Rows a list of which the centres are found; more changes recall by less than a point."""
+
+ROUNDS = 8
+"""Of Lloyd's algorithm; the next eight change recall by less than half a point."""
+
+
+def wide(space: Space, rows: Rows) -> Floats:
+    """Rows as floats among which L2 or the inner product orders as the space's metric does."""
+    if space.element is Element.BINARY:
+        return np.unpackbits(rows, axis=1, count=space.dimension, bitorder="little").astype(np.float32)
+    floats = rows.astype(np.float32)
+    if space.metric is Metric.COSINE and space.element in (Element.UINT8, Element.INT8):
+        floats /= np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), np.float32(1e-12))
+    return np.ascontiguousarray(floats)
+
+
+def wide_loop(space: Space) -> int:
+    """The metric among wide rows."""
+    return INNER if space.metric is Metric.INNER_PRODUCT else L2
+
+
+def blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Runs of rows."""
+    return (slice(first, min(first + size, count)) for first in range(0, count, size))
+
+
+def assigned(rows: Floats, centres: Floats) -> tuple[Labels, Floats]:
+    """The nearest centre of each of some wide rows, and by how much it is."""
+    labels, gaps = np.empty(len(rows), np.int32), np.empty(len(rows), np.float32)
+    halves = cast(Floats, np.square(centres).sum(axis=1) / np.float32(2))
+    for part in blocks(len(rows)):
+        nearest_of(rows[part] @ centres.T, halves, labels[part], gaps[part])
+    return labels, gaps
+
+
+def centres_of(sample: Floats, lists: int, seed: int) -> Floats:
+    """Centres of so many lists, found among a sample of rows."""
+    chance = np.random.default_rng(seed)
+    centres = sample[chance.choice(len(sample), lists, replace=False)].copy()
+    for _ in range(ROUNDS):
+        labels, gaps = assigned(sample, centres)
+        sums, counts = np.zeros_like(centres), np.zeros(lists, np.int64)
+        add_up(sample, labels, sums, counts)
+        filled = counts > 0
+        centres[filled] = sums[filled] / counts[filled, None].astype(np.float32)
+        empty = np.flatnonzero(~filled)
+        # A centre that lost all its rows goes to where rows are worst served.
+        centres[empty] = sample[np.argsort(-gaps, kind="stable")[: len(empty)]]
+    return centres
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Divided:
+    """How the rows of a segment are divided into lists."""
+
+    centres: Floats
+    offsets: npt.NDArray[np.int32]
+    order: npt.NDArray[np.int64]
+    """The rows by list, and in each list as they were."""
+
+
+def sampled(space: Space, rows: Rows, count: int, seed: int) -> Floats:
+    """Wide rows by chance; all where there are no more."""
+    if len(rows) <= count:
+        return wide(space, rows)
+    return wide(space, rows[np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))])
+
+
+def divided(space: Space, rows: Rows, lists: int, seed: int, progress: Progress | None) -> Divided:
+    """Lists of rows around centres."""
+    tell(progress, 0.0)
+    centres = centres_of(sampled(space, rows, lists * SAMPLE_PER_LIST, seed), lists, seed)
+    labels = np.empty(len(rows), np.int32)
+    for part in blocks(len(rows)):
+        labels[part], _ = assigned(wide(space, rows[part]), centres)
+        tell(progress, 0.3 + 0.3 * part.stop / len(rows))
+    offsets = np.zeros(lists + 1, np.int32)
+    np.cumsum(np.bincount(labels, minlength=lists), out=offsets[1:])
+    return Divided(centres, offsets, np.argsort(labels, kind="stable"))
+
+
+def tell(progress: Progress | None, fraction: float) -> None:
+    """Tell how far a build is; raises Stopped where it is to end."""
+    if progress is not None and not progress(fraction):
+        raise Stopped
+
+
+def coarse_codes(centres: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Centres as 8-bit codes, by which the nearest are found."""
+    values, factors = np.empty(centres.shape, np.int8), np.empty((len(centres), 3), np.float32)
+    quantise_floats(centres, values, factors)
+    return values, factors
+
+
+def probed(loop: int, coarse: Coarse, queries: Floats, reach: int) -> Probes:
+    """The nearest lists to each query, so many."""
+    shape = (len(queries), reach)
+    probes = Probes(np.empty(shape, np.int32), np.empty(shape, np.float32))
+    probe(loop, coarse, queries, probes)
+    return probes
+
+
+__all__ = ["Divided", "centres_of", "coarse_codes", "divided", "probed", "sampled", "tell", "wide", "wide_loop"]

@@ -1,0 +1,124 @@
+"""What searches by lists have in common, whatever codes their rows have: how far to look, with filters, and the exact end."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, compare, count_met
+from ergonaut_vectors.domain.indexes.coarse import probed, wide, wide_loop
+from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found
+from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.space import Floats, Rows, Space, Words
+
+FILTERED_REACH = 16
+"""Under a filter at most so many times the lists are looked into until as many allowed rows were met as without one."""
+
+MET_MIN = 0.5
+"""The part of the allowed rows to be expected that the nearest lists must hold. With fewer the filter keeps what is far from
+the query, whose nearest lie in any list: they are found by comparing all that are allowed."""
+
+SCAN_ROWS_MIN = 1024
+"""So few allowed rows are compared exactly whatever the effort: it takes no longer than the lists would."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """One search, as codes are asked it."""
+
+    wide: Floats
+    """The queries as floats."""
+    exact: npt.NDArray[Any]
+    """The queries as exact kernels take them."""
+    probes: Probes
+    enough: int
+    """Allowed rows that were looked at before no further list is."""
+    allowed: Words
+
+
+class Sort(Protocol):
+    """Codes of rows in lists."""
+
+    @property
+    def kept(self) -> float:
+        """Candidates that are compared exactly, as a multiple of those asked for; 0 where codes are the rows themselves."""
+        ...
+
+    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
+        """Fill an answer with the nearest by codes."""
+        ...
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same array, not to be written: mapped files are so too, and a kernel is compiled for either sort."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def coarse_in(arrays: Arrays) -> Coarse:
+    """The lists that an index's arrays tell of."""
+    return Coarse(*(read_only(arrays[name]) for name in ("coarse_values", "coarse_factors", "list_offsets")))
+
+
+def allowed_count(asked: Asked, count: int) -> int:
+    """How many of the rows count."""
+    if asked.allowed is None:
+        return count
+    return asked.allowed_count if asked.allowed_count >= 0 else int(np.bitwise_count(asked.allowed).sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """Rows in lists, and codes of one sort of them."""
+
+    space: Space
+    rows: Rows
+    coarse: Coarse
+    sort: Sort
+    effort: int
+    """Lists that are looked into where a search does not say."""
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        """The nearest allowed rows to each query; those that lists give too few for are compared with all."""
+        count, limit = len(self.rows), asked.limit
+        allowed = allowed_count(asked, count)
+        lists = len(self.coarse.offsets) - 1
+        looked = min(asked.effort or self.effort, lists)
+        enough = max(1, count * looked // lists)
+        if not limit or allowed <= max(SCAN_ROWS_MIN, min(enough, 8 * limit)) or limit >= allowed:
+            return scanned(self.space, self.rows, queries, asked)
+        reach = looked if allowed == count else min(lists, looked * FILTERED_REACH)
+        floats = wide(self.space, queries)
+        probes = probed(wide_loop(self.space), self.coarse, floats, reach)
+        words = allowed_for(asked) if allowed < count else allowed_for(replace(asked, allowed=None))
+        # Without a filter all lists in reach are looked into, whatever they hold.
+        until = enough if allowed < count else count + 1
+        lookup = Lookup(floats, queries_for(self.space, queries), probes, until, words)
+        found = self._compared(lookup, limit)
+        short = found.rows[:, -1] == NONE
+        if allowed < count:
+            met = np.empty((len(queries), 2), np.int64)
+            count_met(self.coarse, probes, looked, words, met)
+            short |= met[:, 0] * count < MET_MIN * allowed * met[:, 1]
+        return self._completed(queries, asked, found, np.flatnonzero(short))
+
+    def _compared(self, lookup: Lookup, limit: int) -> Found:
+        if not self.sort.kept:
+            found = empty_answer(len(lookup.wide), limit)
+            self.sort.candidates(lookup, self.coarse, found)
+            return found
+        rough = empty_answer(len(lookup.wide), max(limit + 4, int(self.sort.kept * limit)))
+        self.sort.candidates(lookup, self.coarse, rough)
+        found = empty_answer(len(lookup.wide), limit)
+        rows = rows_for(self.space, self.rows)
+        compare(loop_of(self.space), read_only(rows), lookup.exact, rough.rows, (found.distances, found.rows))
+        return found
+
+    def _completed(self, queries: Rows, asked: Asked, found: Found, short: npt.NDArray[np.intp]) -> Found:
+        if len(short):
+            exact = scanned(self.space, self.rows, queries[short], asked)
+            found.rows[short], found.distances[short] = exact.rows, exact.distances
+        return found

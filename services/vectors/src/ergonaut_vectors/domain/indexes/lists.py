@@ -1,0 +1,202 @@
+"""IVF: rows in lists around centres, of which those near a query are scanned by 8-bit or 1-bit codes and compared exactly.
+
+Quick to build and small: an index of a few seconds where a graph takes a minute. Bytes and bits need no codes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ergonaut_vectors.domain.compute.cpu.lists import (
+    Coarse,
+    Products,
+    Within,
+    candidates_by_codes,
+    candidates_by_nibbles,
+    candidates_by_rows,
+)
+from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS, pack
+from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
+from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
+from ergonaut_vectors.domain.indexes.flat import FlatIndex
+from ergonaut_vectors.domain.indexes.listed import Listed, Lookup, coarse_in, read_only
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, rows_for
+from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
+
+BYTES, BIT, PLAIN = "int8", "bit", "rows"
+"""The sorts of codes, as the parameter `codes` names them."""
+
+KEPT = {BYTES: 2.0, BIT: 10.0, PLAIN: 0.0}
+"""Candidates compared exactly, as a multiple of those asked for: what recall of the codes needs, measured on real vectors."""
+
+ROWS_MIN = 256
+"""Fewer rows are not worth lists."""
+
+NIBBLE_DIMENSIONS = 4
+"""Dimensions of 1-bit codes that one look-up stands for."""
+
+PARTS_MULTIPLE = 2
+"""Parts of 4-bit codes come in pairs."""
+
+
+def lists_for(count: int) -> int:
+    """How many lists rows are divided into by default: what a query compares with centres and with rows is then about equal."""
+    return max(1, min(count // 40, int(4 * np.sqrt(count))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByteCodes:
+    """8-bit codes of rows."""
+
+    space: Space
+    arrays: tuple[Any, Any]
+    kept: float
+
+    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
+        """The nearest by codes."""
+        within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
+        candidates_by_codes(self.arrays, coarse, lookup.wide, within, (found.distances, found.rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainRows:
+    """No codes: rows of bytes or bits are scanned as they are."""
+
+    space: Space
+    rows: Any
+    kept: float = 0.0
+
+    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
+        """The nearest rows."""
+        within = Within(loop_of(self.space), lookup.enough, lookup.probes, lookup.allowed)
+        candidates_by_rows(self.rows, coarse, lookup.exact, within, (found.distances, found.rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NibbleCodes:
+    """4-bit codes of parts of rows; 1-bit codes are such too, of four dimensions each."""
+
+    space: Space
+    products: Products
+    kept: float
+
+    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
+        """The nearest by codes."""
+        within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
+        candidates_by_nibbles(self.products, coarse, lookup.wide, within, (found.distances, found.rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListsIndex:
+    """IVF over codes."""
+
+    listed: Listed
+    arrays: Arrays
+    parameters: Parameters
+    kind: Kind = Kind.LISTS
+
+    @property
+    def space(self) -> Space:
+        """That of its rows."""
+        return self.listed.space
+
+    @property
+    def rows(self) -> Rows:
+        """In the order of lists."""
+        return self.listed.rows
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        """The nearest allowed rows to each query; the effort is lists to look into."""
+        return self.listed.search(queries, asked)
+
+
+class ListsBuilder:
+    """Builds and opens IVF. Parameters: `lists`, `effort` (lists looked into), `codes` ("int8", "bit"), `kept`."""
+
+    def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
+        """Lists and codes of rows; few rows are left as they are, without lists."""
+        if len(rows) < ROWS_MIN:
+            return Built(FlatIndex(space, rows))
+        told = plan.parameters
+        lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
+        sort = str(told.get("codes", BYTES)) if space.element in FLOATS else PLAIN
+        cut = divided(space, rows, lists, plan.seed, progress)
+        ordered = np.ascontiguousarray(rows[cut.order])
+        values, factors = coarse_codes(cut.centres)
+        arrays: dict[str, Any] = {"coarse_values": values, "coarse_factors": factors, "list_offsets": cut.offsets}
+        if sort == BYTES:
+            codes = codes_with_room(space, len(rows))
+            quantise(space, codes, 0, ordered)
+            arrays |= {"code_values": codes.values, "code_factors": codes.factors}
+        elif sort == BIT:
+            arrays |= _bit_arrays(space, ordered, cut, plan.seed)
+        tell(progress, 1.0)
+        effort = int(told.get("effort", 0)) or max(1, lists // 32)
+        parameters: Parameters = {
+            "lists": lists,
+            "effort": effort,
+            "codes": sort,
+            "kept": float(told.get("kept", 0)) or KEPT[sort],
+        }
+        return Built(self.open(space, ordered, arrays, parameters), cut.order)
+
+    def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
+        """The index that these arrays are."""
+        if "list_offsets" not in arrays:
+            return FlatIndex(space, rows)
+        kept = float(parameters["kept"])
+        sort: ByteCodes | PlainRows | NibbleCodes
+        if parameters["codes"] == BYTES:
+            sort = ByteCodes(space, (read_only(arrays["code_values"]), read_only(arrays["code_factors"])), kept)
+        elif parameters["codes"] == BIT:
+            sort = NibbleCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
+        else:
+            sort = PlainRows(space, read_only(rows_for(space, rows)))
+        listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
+        return ListsIndex(listed, arrays, parameters)
+
+
+def products_in(arrays: Arrays, centres: Floats) -> Products:
+    """Codes of parts that an index's arrays tell of."""
+    packed, slopes, bases, rotation = (read_only(arrays[name]) for name in ("packed", "slopes", "bases", "rotation"))
+    return Products(packed, slopes, bases, rotation, read_only(centres))
+
+
+def _corners(dimension: int) -> Floats:
+    """The centres of 1-bit codes: of each four dimensions all corners of a cube."""
+    signs = np.where(np.arange(16)[None, :] >> np.arange(NIBBLE_DIMENSIONS)[:, None] & 1, 1, -1).astype(np.float32)
+    return np.ascontiguousarray(np.broadcast_to(signs, (dimension // NIBBLE_DIMENSIONS, NIBBLE_DIMENSIONS, 16)))
+
+
+def turned_by_chance(dimension: int, columns: int, seed: int) -> Floats:
+    """A rotation by chance into at least as many dimensions: no direction is then worth more bits than another."""
+    square = np.random.default_rng(seed).standard_normal((columns, columns))
+    return np.ascontiguousarray(np.linalg.qr(square)[0][:dimension], dtype=np.float32)
+
+
+def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, Any]:
+    """1-bit codes as in RaBitQ: the signs of what is left of a turned row without its list's centre.
+
+    `slope` scales signs so that their product with the row itself is right; the product with the query is then not biased.
+    """
+    columns = -(-space.dimension // (NIBBLE_DIMENSIONS * PARTS_MULTIPLE)) * NIBBLE_DIMENSIONS * PARTS_MULTIPLE
+    rotation = turned_by_chance(space.dimension, columns, seed)
+    turned_centres = cut.centres @ rotation
+    count, parts = len(rows), columns // NIBBLE_DIMENSIONS
+    packed = np.zeros((-(-count // BLOCK_ROWS), parts // PARTS_MULTIPLE, BLOCK_ROWS), np.uint8)
+    slopes, bases = np.empty(count, np.float32), np.zeros(count, np.float32)
+    labels = np.repeat(np.arange(len(cut.offsets) - 1), np.diff(cut.offsets))
+    for part in blocks(count):
+        centres = turned_centres[labels[part]]
+        rest = wide(space, rows[part]) @ rotation - centres
+        signs = np.where(rest > 0, np.float32(1), np.float32(-1))
+        squares = np.square(rest).sum(axis=1)
+        slopes[part] = squares / np.maximum(np.abs(rest).sum(axis=1), np.float32(1e-30))
+        if space.metric is not Metric.INNER_PRODUCT:
+            bases[part] = squares + 2 * slopes[part] * np.einsum("ij,ij->i", signs, centres)
+        bits = (rest > 0).reshape(len(rest), parts, NIBBLE_DIMENSIONS)
+        nibbles = (bits * np.array([1, 2, 4, 8], np.uint8)).sum(axis=2, dtype=np.uint8)
+        pack(nibbles, packed[part.start // BLOCK_ROWS : -(-part.stop // BLOCK_ROWS)])
+    return {"packed": packed, "slopes": slopes, "bases": bases, "rotation": rotation}
