@@ -140,6 +140,20 @@ def test_a_reader_of_a_head_sees_the_rows_it_was_told_of_while_others_are_added(
     assert torn == []
 
 
+def test_a_head_is_frozen_while_rows_are_added() -> None:
+    growing = GrowingColumns()
+    payloads = [{"number": number, "tag": f"tag {number % 7}", "text": "word " * 60} for number in range(2000)]
+    growing.append(payloads[:1000])
+    frozen: list[Columns] = []
+    freezer = threading.Thread(target=lambda: frozen.extend(growing.frozen(np.arange(1000)) for _ in range(5)))
+    freezer.start()
+    for first in range(1000, 2000, 5):
+        growing.append(payloads[first : first + 5])
+    freezer.join()
+    assert [[columns.payload(row) for row in (0, 999)] for columns in frozen] == [[payloads[0], payloads[999]]] * 5
+    assert growing.frozen().payload(1999) == payloads[1999]
+
+
 @pytest.mark.parametrize(
     ("payload", "field"),
     [

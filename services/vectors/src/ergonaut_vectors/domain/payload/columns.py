@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.gathering import copy_texts
 from ergonaut_vectors.domain.payload.documents import decoded
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType, fields_of, told_of
 from ergonaut_vectors.domain.payload.keyword_words import KeywordWords
@@ -61,6 +62,28 @@ class Texts(NamedTuple):
     postings: "Postings"
     language: str = ""
     """Of which language the words were reduced to their stems; empty where they stand as they were written."""
+
+
+class Packed(NamedTuple):
+    """Bytes one behind the other: the `i`th from `offsets[i]` to `offsets[i + 1]`."""
+
+    blob: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+
+
+def packed_of(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Packed:
+    """The bytes of these rows."""
+    starts = offsets.astype(np.int64)  # narrow ones would be another kernel to compile
+    ends = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(starts[rows + 1] - starts[rows], out=ends[1:])
+    copied = np.empty(ends[-1], np.uint8)
+    copy_texts(blob, starts, rows, copied, ends)
+    return Packed(copied, ends)
+
+
+def none_packed(count: int) -> Packed:
+    """So many rows without any bytes."""
+    return Packed(np.empty(0, np.uint8), np.zeros(count + 1, np.int64))
 
 
 class Postings(Protocol):
@@ -129,7 +152,7 @@ class Readable(Protocol):
         """A payload's bytes; see `documents.py`."""
         ...
 
-    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+    def packed(self, rows: npt.NDArray[np.int64]) -> Packed:
         """The bytes of many payloads."""
         ...
 
@@ -194,11 +217,10 @@ class Columns:
             return b""
         return bytes(self._documents[int(self._offsets[row]) : int(self._offsets[row + 1])])
 
-    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
+    def packed(self, rows: npt.NDArray[np.int64]) -> Packed:
         if self._offsets is None:
-            return [b""] * len(rows)
-        starts, ends = self._offsets[:-1][rows].tolist(), self._offsets[1:][rows].tolist()
-        return [bytes(self._documents[start:end]) for start, end in zip(starts, ends, strict=True)]
+            return none_packed(len(rows))
+        return packed_of(self.arrays["documents"], self._offsets, rows)
 
     def payload(self, row: int) -> dict[str, Any]:
         return decoded(self.document(row))

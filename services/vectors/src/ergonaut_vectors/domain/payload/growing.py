@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.payload.arrays import GrowingArray
-from ergonaut_vectors.domain.payload.columns import COLUMNS_MAX, VALUE_TYPES, Columns, Rows, Texts, Values
+from ergonaut_vectors.domain.payload.columns import (
+    COLUMNS_MAX,
+    VALUE_TYPES,
+    Columns,
+    Packed,
+    Rows,
+    Texts,
+    Values,
+    packed_of,
+)
 from ergonaut_vectors.domain.payload.documents import decoded, encoded
 from ergonaut_vectors.domain.payload.fields import Field, Fields, FieldType, Payload, leaves_of
 from ergonaut_vectors.domain.payload.joining import joined_alike
@@ -159,8 +168,10 @@ class GrowingColumns:
     def document(self, row: int) -> bytes:
         return bytes(self._documents[self._offsets[row] : self._offsets[row + 1]])
 
-    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
-        return [self.document(row) for row in rows.tolist()]
+    def packed(self, rows: npt.NDArray[np.int64]) -> Packed:
+        # Copies, made in one step each: the writer could not add to what is lent out. Offsets first, so that no byte is missing.
+        offsets = np.frombuffer(self._offsets.tobytes(), np.int64)
+        return packed_of(np.frombuffer(bytes(self._documents), np.uint8), offsets, rows)
 
     def payload(self, row: int) -> dict[str, Any]:
         return decoded(self.document(row))

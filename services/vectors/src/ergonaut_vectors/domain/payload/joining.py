@@ -78,13 +78,12 @@ def _placed(columns: Readable, rows: RowNumbers, first: int) -> _Part:
 
 
 def _documents(parts: Sequence[tuple[Readable, RowNumbers]]) -> Named:
-    documents = [document for columns, rows in parts for document in columns.documents(rows)]
-    blob = b"".join(documents)
-    if not blob:
+    packed = [columns.packed(rows.astype(np.int64, copy=False)) for columns, rows in parts]
+    blob = np.concatenate([np.empty(0, np.uint8), *(each.blob for each in packed)])
+    if not len(blob):
         return {}
-    offsets = np.zeros(len(documents) + 1, np.int64)
-    np.cumsum([len(document) for document in documents], out=offsets[1:])
-    return {"documents": np.frombuffer(blob, np.uint8), "document_offsets": _narrow(offsets)}
+    lengths = np.concatenate([np.diff(each.offsets) for each in packed])
+    return {"documents": blob, "document_offsets": _narrow(np.concatenate([[0], np.cumsum(lengths)]))}
 
 
 def _joined(parts: Sequence[_Part], name: str, kind: FieldType, count: int) -> Named:

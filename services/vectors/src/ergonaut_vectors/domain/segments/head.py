@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
 from ergonaut_vectors.domain.indexes.codes import Codes, grown, quantise, searched
 from ergonaut_vectors.domain.indexes.port import Asked, Found
-from ergonaut_vectors.domain.payload.columns import Readable, Texts, Values
+from ergonaut_vectors.domain.payload.columns import Packed, Readable, Texts, Values, none_packed
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.segments import ids
@@ -79,8 +79,8 @@ class NoPayloads:
     def document(self, row: int) -> bytes:  # noqa: ARG002
         return b""
 
-    def documents(self, rows: npt.NDArray[Any]) -> list[bytes]:
-        return [b""] * len(rows)
+    def packed(self, rows: npt.NDArray[np.int64]) -> Packed:
+        return none_packed(len(rows))
 
     def payload(self, row: int) -> dict[str, Any]:  # noqa: ARG002
         return {}
