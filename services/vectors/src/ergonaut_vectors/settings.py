@@ -80,6 +80,12 @@ class Settings(DoorSettings):
         description="How long a call waits for its write to be applied or for a log to be replayed; below the 10 s that "
         "services give a call.",
     )
+    head_rows_max: int = Field(
+        default=8192,
+        ge=16,
+        description="Vectors written lately to a shard before they become a segment: each of them is compared with every "
+        "query, and written again where the process dies before. Lower it where vectors are long and searches many.",
+    )
     kernel_cache_dir: Path | None = Field(
         default=None,
         description="Folder of compiled kernels where the code's own folder cannot be written; unset uses the data folder.",
