@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.catalogue import Catalogue, Opened, Positions, Seen
+from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.domain.answers import finding, joining, reading
 from ergonaut_vectors.domain.answers.finding import Gathered
 from ergonaut_vectors.domain.answers.joining import Hybrid
@@ -20,6 +21,7 @@ from ergonaut_vectors.domain.payload.filters import Filter
 from ergonaut_vectors.domain.payload.ordering import Order
 from ergonaut_vectors.domain.payload.recommending import Strategy
 from ergonaut_vectors.domain.quotas import Usage
+from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.schema import BATCH_MAX
 from ergonaut_vectors.domain.segments.view import Question
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
@@ -40,22 +42,28 @@ _queries = Counter(
 class Asking:
     """Answers questions about collections, and writes to them within what tenants may have."""
 
-    def __init__(self, catalogue: Catalogue, quotas: Quotas, searching: Workers) -> None:
+    def __init__(
+        self, catalogue: Catalogue, quotas: Quotas, searching: Workers, changes: Changes | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._quotas = quotas
         self._searching = searching
+        self._changes = changes
 
     async def upsert(self, tenant: str, opened: Opened, batch: Upserts, *, batch_id: str = "") -> Positions:
         """Write vectors; gives where."""
         more = Usage(vectors=len(batch.ids), vector_bytes=len(batch.ids) * opened.schema.space.row_bytes)
         self._quotas.check_room(tenant, more, partial(self._catalogue.all, tenant))
-        return await opened.write(batch, batch_id=batch_id)
+        return await self.write(tenant, opened, batch, batch_id=batch_id)
 
-    async def write(self, opened: Opened, write: Write) -> Positions:
-        """Write what adds no vectors; gives where."""
-        return await opened.write(write)
+    async def write(self, tenant: str, opened: Opened, write: Write, *, batch_id: str = "") -> Positions:
+        """Write what needs no room; gives where."""
+        positions = await opened.write(write, batch_id=batch_id)
+        if self._changes is not None:
+            self._changes.note(Key(tenant, opened.schema.name), write, positions)
+        return positions
 
-    async def delete_matching(self, opened: Opened, only: Filter) -> tuple[Positions, int]:
+    async def delete_matching(self, tenant: str, opened: Opened, only: Filter) -> tuple[Positions, int]:
         """Remove all that match now; gives where, and how many."""
         seen = await opened.seen({})
         positions: dict[int, int] = {}
@@ -66,7 +74,7 @@ class Asking:
                 lambda views, at=after: reading.page(views, BATCH_MAX, at, Wanted(), only=only),  # type: ignore[misc]
             )
             if rows:
-                positions |= await opened.write(Deletes([row.id for row in rows]))
+                positions |= await self.write(tenant, opened, Deletes([row.id for row in rows]))
                 count += len(rows)
             if not after:
                 return positions, count

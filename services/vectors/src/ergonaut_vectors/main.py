@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import open_bus
@@ -14,6 +15,9 @@ from ergonaut_common.settings import PlatformSettings
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 from ergonaut_vectors.settings import Settings
 from ergonaut_vectors.workers import Workers
+
+if TYPE_CHECKING:
+    from ergonaut_vectors.live import Limits
 
 EVERY_SHARD = 1_000_000
 """Each open shard has at most one piece of work with those who apply, and two with those who build; so many no machine has."""
@@ -35,22 +39,15 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
     from ergonaut_vectors.adapters.log import JetStreamLog
     from ergonaut_vectors.adapters.shard_folders import ShardFolders
-    from ergonaut_vectors.domain.quotas import Quota
+    from ergonaut_vectors.assembly import archive_of, node_of
+    from ergonaut_vectors.changes import Changes
     from ergonaut_vectors.domain.warming import warm_up
-    from ergonaut_vectors.live import Limits, Threads
-    from ergonaut_vectors.quotas import Quotas
-    from ergonaut_vectors.rpc.door import SERVICE_NAME, door
+    from ergonaut_vectors.live import Threads
+    from ergonaut_vectors.quotas import quotas_of
+    from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of, door_before
     from ergonaut_vectors.service import Vectors, open_vectors
 
     keys = KeyRing.load(platform.keys_file)
-    limits = Limits(
-        settings.collections_max,
-        settings.writes_waiting_max,
-        settings.wait_seconds,
-        settings.shards_open_max,
-        settings.idle_seconds,
-    )
-    quota = Quota(settings.collections_max, settings.vectors_max, settings.vector_bytes_max, settings.calls_per_second)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving_metrics(settings.metrics_address))
         threads = Threads(
@@ -69,14 +66,36 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         await bus.ensure_streams("vectors")
         book = KeyValueBook(await bus.key_value(BUCKET))
         logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
-        stores = ShardFolders(platform.data_dir / "vectors" / "shards")
+        folder = platform.data_dir / "vectors"
+        stores = ShardFolders(folder / "shards")
         started = time.perf_counter()
         await warm
         log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
-        vectors = Vectors(book, logs, stores, BusAnnouncer(bus), limits)
+        announcer = BusAnnouncer(bus)
+        vectors = Vectors(book, logs, stores, announcer, _limits(settings))
         await stack.enter_async_context(open_vectors(vectors, threads))
-        add = door(vectors, Quotas(quota), threads.searching)
+        changes = await stack.enter_async_context(Changes(announcer).running())
+        archive = archive_of(settings, bus, book, vectors, (threads.building, folder))
+        behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes)
+        add = door_before(behind)
+        if settings.node_name:
+            key = platform.service_key()
+            add = await stack.enter_async_context(node_of(settings, key, bus, (vectors, behind), folder))
         await stack.enter_async_context(
             serving(settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME])
         )
         await stop_requested()
+
+
+def _limits(settings: Settings) -> "Limits":
+    from ergonaut_vectors.domain.segments.work import Policy
+    from ergonaut_vectors.live import Limits
+
+    return Limits(
+        settings.collections_bound,
+        settings.writes_waiting_max,
+        settings.wait_seconds,
+        settings.shards_open_max,
+        settings.idle_seconds,
+        Policy(settings.head_rows_max),
+    )

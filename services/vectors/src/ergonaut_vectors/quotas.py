@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.catalogue import Opened
 from ergonaut_vectors.domain.quotas import BURST_SECONDS, Calls, Quota, Usage, called, check_room, fits, rate_of
+from ergonaut_vectors.settings import Settings
 
 TENANTS_MAX = 100_000
 """Tenants whose calls are remembered, 200 bytes each; who has not called for longest is forgotten, and may begin anew."""
@@ -92,6 +93,14 @@ class Quotas:
         self._known.move_to_end(tenant)
         if len(self._known) > TENANTS_MAX:
             self._known.popitem(last=False)
+
+
+def quotas_of(settings: Settings) -> Quotas:
+    """What the settings let each tenant have."""
+    everybody = Quota(
+        settings.collections_max, settings.vectors_max, settings.vector_bytes_max, settings.calls_per_second
+    )
+    return Quotas(everybody, settings.tenant_quotas)
 
 
 def usage_of(collections: Sequence[Opened]) -> Usage:

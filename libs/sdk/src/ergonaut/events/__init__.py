@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         RunStarted,
     )
     from ergonaut.events.telemetry import HostReported, PowerSample, PowerSampled
-    from ergonaut.events.vectors import CollectionCreated, CollectionDropped
+    from ergonaut.events.vectors import CollectionChanged, CollectionCreated, CollectionDropped, CollectionKept
 
 _AREAS = {
     "completions": ("CompletionsServed",),
@@ -57,7 +57,7 @@ _AREAS = {
     "rollouts": ("RolloutPromoted", "RolloutReverted", "RolloutStarted"),
     "runs": ("PhasesFinished", "PhaseSpan", "RunFinished", "RunPaused", "RunPreempted", "RunProgressed", "RunStarted"),
     "telemetry": ("HostReported", "PowerSample", "PowerSampled"),
-    "vectors": ("CollectionCreated", "CollectionDropped"),
+    "vectors": ("CollectionChanged", "CollectionCreated", "CollectionDropped", "CollectionKept"),
 }
 _HOMES = {name: f"ergonaut.events.{area}" for area, names in _AREAS.items() for name in names}
 
@@ -70,8 +70,10 @@ __all__ = [
     "BudgetExceeded",
     "BudgetRenewed",
     "BudgetWarned",
+    "CollectionChanged",
     "CollectionCreated",
     "CollectionDropped",
+    "CollectionKept",
     "CompletionsServed",
     "DriftFound",
     "EndpointChanged",

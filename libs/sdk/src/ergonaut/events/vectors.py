@@ -31,3 +31,39 @@ class CollectionDropped(Event):
     @property
     def key(self) -> str:
         return self.collection
+
+
+class CollectionChanged(Event):
+    """Vectors of a collection were written or removed. Told at most once a second, for all that happened meanwhile.
+
+    What was written is found by a search at these positions. A process that is killed may leave its last second untold; the
+    positions of the next event tell of it.
+    """
+
+    TYPE: ClassVar[str] = "vectors.collection.changed"
+
+    collection: Name
+    sequences: dict[int, int] = Field(description="The highest position in the log of each shard that was written to.")
+    written: int = Field(ge=0, description="Vectors that were written, new or over others.")
+    removed: int = Field(ge=0, description="Ids that were asked to be removed.")
+    payloads_changed: int = Field(ge=0, description="Ids whose payloads were to be changed while the vectors stay.")
+
+    @property
+    def key(self) -> str:
+        return self.collection
+
+
+class CollectionKept(Event):
+    """A snapshot of a collection was made, from which it can be brought back."""
+
+    TYPE: ClassVar[str] = "vectors.collection.kept"
+
+    collection: Name
+    snapshot_id: str
+    sequences: dict[int, int] = Field(description="How far the log of each shard had been applied.")
+    count: int = Field(ge=0, description="Vectors in it.")
+    size_bytes: int = Field(ge=0)
+
+    @property
+    def key(self) -> str:
+        return self.collection

@@ -1,9 +1,11 @@
-"""The port `Announcer` on the bus."""
+"""The ports `Announcer` and `Telling` on the bus."""
 
-from ergonaut.events import CollectionCreated, CollectionDropped
+from ergonaut.events import CollectionChanged, CollectionCreated, CollectionDropped, CollectionKept
 from ergonaut.ids import derived_id
 from ergonaut_common.bus import Bus
-from ergonaut_vectors.domain.records import Record
+from ergonaut_vectors.catalogue import Kept
+from ergonaut_vectors.changes import Change
+from ergonaut_vectors.domain.records import Key, Record
 
 
 class BusAnnouncer:
@@ -27,5 +29,28 @@ class BusAnnouncer:
             event_id=derived_id("event", CollectionDropped.TYPE, record.uid),
             tenant=record.key.tenant,
             collection=record.key.name,
+        )
+        await self._bus.publish(event)
+
+    async def changed(self, key: Key, change: Change) -> None:
+        event = CollectionChanged(
+            tenant=key.tenant,
+            collection=key.name,
+            sequences=change.sequences,
+            written=change.written,
+            removed=change.removed,
+            payloads_changed=change.payloads_changed,
+        )
+        await self._bus.publish(event)
+
+    async def kept(self, tenant: str, kept: Kept) -> None:
+        event = CollectionKept(
+            event_id=derived_id("event", CollectionKept.TYPE, kept.id),
+            tenant=tenant,
+            collection=kept.collection,
+            snapshot_id=kept.id,
+            sequences=dict(kept.positions),
+            count=kept.count,
+            size_bytes=kept.size_bytes,
         )
         await self._bus.publish(event)

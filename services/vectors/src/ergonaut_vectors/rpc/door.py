@@ -8,6 +8,7 @@ from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_vectors.asking import Asking
 from ergonaut_vectors.catalogue import Catalogue, Snapshots
+from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.keeping import KeepingCalls
 from ergonaut_vectors.rpc.reading import ReadingCalls
@@ -22,9 +23,29 @@ class VectorsDoor(KeepingCalls, WritingCalls, ReadingCalls, pb_grpc.VectorsServi
     """Answers the calls of a tenant about its own collections."""
 
 
-def door(
-    catalogue: Catalogue, quotas: Quotas, searching: Workers, snapshots: Snapshots | None = None
-) -> Callable[[aio.Server], None]:
+def behind_of(
+    catalogue: Catalogue,
+    quotas: Quotas,
+    searching: Workers,
+    snapshots: Snapshots | None = None,
+    changes: Changes | None = None,
+) -> Behind:
+    """What a door needs behind it."""
+    asking = Asking(catalogue, quotas, searching, changes)
+    return Behind(catalogue, asking, quotas, searching, snapshots, changes)
+
+
+def door_before(behind: Behind) -> Callable[[aio.Server], None]:
     """What `serving` needs to add this door to a server."""
-    behind = Behind(catalogue, Asking(catalogue, quotas, searching), quotas, searching, snapshots)
     return lambda server: pb_grpc.add_VectorsServiceServicer_to_server(VectorsDoor(behind), server)
+
+
+def door(
+    catalogue: Catalogue,
+    quotas: Quotas,
+    searching: Workers,
+    snapshots: Snapshots | None = None,
+    changes: Changes | None = None,
+) -> Callable[[aio.Server], None]:
+    """The same, of its parts."""
+    return door_before(behind_of(catalogue, quotas, searching, snapshots, changes))

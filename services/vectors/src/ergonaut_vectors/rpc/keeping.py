@@ -60,7 +60,10 @@ class KeepingCalls(Door):
         )
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Any) -> pb.CreateSnapshotResponse:
-        kept = await self._snapshots.make(self._enter(), request.collection)
+        tenant = self._enter()
+        kept = await self._snapshots.make(tenant, request.collection)
+        if self._behind.changes is not None:
+            await self._behind.changes.kept(tenant, kept)
         return pb.CreateSnapshotResponse(snapshot=snapshot_of(kept))
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Any) -> pb.ListSnapshotsResponse:

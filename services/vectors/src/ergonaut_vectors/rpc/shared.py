@@ -6,6 +6,7 @@ from ergonaut.errors import Refused
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.asking import Asking
 from ergonaut_vectors.catalogue import Catalogue, Opened, Seen, Snapshots
+from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.asked import Reading
 from ergonaut_vectors.workers import Workers
@@ -21,6 +22,7 @@ class Behind:
     translating: Workers
     """Large messages are read and written in a thread."""
     snapshots: Snapshots | None = None
+    changes: Changes | None = None
 
 
 class Door:

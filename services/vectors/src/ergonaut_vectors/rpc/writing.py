@@ -51,7 +51,7 @@ class WritingCalls(Door):
         check_size(request.ids, "ids")
         ids, payloads = list(request.ids), list(request.payloads)
         read = partial(checked_change, opened.schema, ids, payloads, merged=request.merged)
-        positions = await self._asking.write(opened, await self._behind.translating.run(read))
+        positions = await self._asking.write(caller().tenant, opened, await self._behind.translating.run(read))
         return pb.UpdatePayloadsResponse(sequence=sequence_of(positions), sequences=dict(positions))
 
     async def Delete(self, request: pb.DeleteRequest, context: Any) -> pb.DeleteResponse:
@@ -60,10 +60,10 @@ class WritingCalls(Door):
             raise Refused("are told, and filter too; one of the two is taken", field="ids")
         only = filter_of(request.filter, "filter")
         if only is not None:
-            positions, count = await self._asking.delete_matching(opened, only)
+            positions, count = await self._asking.delete_matching(caller().tenant, opened, only)
         else:
             removal = checked_removal(list(request.ids))
-            positions, count = await self._asking.write(opened, removal), len(removal.ids)
+            positions, count = await self._asking.write(caller().tenant, opened, removal), len(removal.ids)
         return pb.DeleteResponse(sequence=sequence_of(positions), sequences=dict(positions), count=count)
 
     async def _ready(self, request: pb.UpsertRequest) -> Ready:
