@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 RUN := $(UV) run --frozen
 
-.PHONY: help setup fmt check lint types tidy test test-clients test-ml fuzz integration test-integration chaos demo demo-retrain bench up down proto docs
+.PHONY: help setup fmt check lint types tidy test test-clients test-ml fuzz integration test-integration chaos chaos-vectors demo demo-retrain bench up down proto docs
 
 help: ## Tell what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -48,6 +48,9 @@ test-integration: integration ## The same as integration
 
 chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream; then every process in turn during a job
 	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
+
+chaos-vectors: setup ## Kill the vector service and NATS two hundred times while it writes and merges, and damage its files
+	ERGONAUT_KILLS=200 $(RUN) pytest services/vectors/tests/test_process.py -k killed_while
 
 fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES and FUZZ_SEED choose others
 	$(RUN) --group fuzz python -m services.gateway.tests.fuzz.run
