@@ -24,7 +24,18 @@ from ergonaut_vectors.domain.indexes.coarse import (
 from ergonaut_vectors.domain.indexes.flat import FlatIndex
 from ergonaut_vectors.domain.indexes.listed import Listed, Lookup, coarse_in
 from ergonaut_vectors.domain.indexes.lists import NibbleCodes, lists_for, products_in, turned_by_chance
-from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.indexes.port import (
+    Arrays,
+    Asked,
+    Builder,
+    Built,
+    Found,
+    Index,
+    Kind,
+    Parameters,
+    Plan,
+    Progress,
+)
 from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
 
 ROWS_MIN = 1024
@@ -88,13 +99,17 @@ class ProductIndex:
 
 
 class ProductBuilder:
-    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("opq", "chance"), `kept`."""
+    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("opq", "chance"),
+    `kept`; or `engine` = "faiss" and those of `faiss_engine.py`.
+    """
 
     def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
         """Lists and codes of rows; few rows are left as they are."""
         if len(rows) < ROWS_MIN:
             return Built(FlatIndex(space, rows))
         told = plan.parameters
+        if told.get("engine") == "faiss":
+            return _faiss_builder().build(space, rows, plan, progress)
         bits = int(told.get("bits", 4))
         lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
         cut = divided(space, rows, lists, plan.seed, progress)
@@ -115,6 +130,8 @@ class ProductBuilder:
 
     def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
         """The index that these arrays are."""
+        if parameters.get("engine") == "faiss":
+            return _faiss_builder().open(space, rows, arrays, parameters)
         if "list_offsets" not in arrays:
             return FlatIndex(space, rows)
         products = products_in(arrays, arrays["centres"])
@@ -122,6 +139,13 @@ class ProductBuilder:
         sort = NibbleCodes(space, products, kept) if parameters["bits"] == 4 else PartCodes(space, products, kept)
         listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
         return ProductIndex(listed, arrays, parameters)
+
+
+def _faiss_builder() -> Builder:
+    """The builder of the other engine, imported where it is asked for: faiss need not be installed."""
+    from ergonaut_vectors.domain.indexes.faiss_engine import FaissBuilder
+
+    return FaissBuilder()
 
 
 def _rounded(parts: int) -> int:
