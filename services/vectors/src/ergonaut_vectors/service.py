@@ -31,7 +31,8 @@ class Vectors:
         self._stores = stores
         self._announce = announce
         self._limits = limits
-        self._collections: dict[Key, Collection] = {}
+        # By tenant and name: what a tenant is asked must not grow with how many others there are.
+        self._collections: dict[str, dict[str, Collection]] = {}
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
 
@@ -45,7 +46,8 @@ class Vectors:
                 log.warning("collection was not made", collection=str(record.key), error=str(error))
         stores = {
             collection.record.store_of(number): (collection.record, number)
-            for collection in self._collections.values()
+            for tenant in self._collections.values()
+            for collection in tenant.values()
             for number in range(collection.schema.shards)
         }
         await asyncio.to_thread(self._stores.retain, stores)
@@ -71,24 +73,25 @@ class Vectors:
                 await self._book.add(record)
             if record.schema != replace(schema, index=record.schema.index):
                 raise Conflict(f"collection {schema.name} exists with another schema: {_told(record.schema)}")
-            if key not in self._collections:
-                await self._finish(record)
-            return self._collections[key]
+            collection = self._known(key)
+            if collection is None:
+                collection = await self._finished(record)
+            return collection
 
     def all(self, tenant: str) -> Sequence[Collection]:
         """The tenant's collections, by name."""
-        return [collection for key, collection in sorted(self._collections.items()) if key.tenant == tenant]
+        return [collection for _, collection in sorted(self._collections.get(tenant, {}).items())]
 
     async def open(self, tenant: str, name: str) -> Collection:
         """A collection. Raises NotFound."""
         key = Key(tenant, name)
-        collection = self._collections.get(key)
+        collection = self._known(key)
         if collection is None:
             # Another node may have made it.
             record = await self._book.find(key) if is_name(name) else None
             if record is None or record.stage is not Stage.READY:
                 raise _no_such(name)
-            collection = self._collections.setdefault(key, Collection(record, self.opening))
+            collection = self._kept(record)
         return collection
 
     async def drop(self, tenant: str, name: str) -> None:
@@ -121,22 +124,32 @@ class Vectors:
         return record
 
     def _check_room(self, tenant: str) -> None:
-        if sum(key.tenant == tenant for key in self._collections) >= self._limits.collections_max:
+        if len(self._collections.get(tenant, ())) >= self._limits.collections_max:
             message = (
                 f"tenant {tenant} has {self._limits.collections_max} collections, the most it may have; drop one first"
             )
             raise Refused(message, field="collection")
 
+    def _known(self, key: Key) -> Collection | None:
+        return self._collections.get(key.tenant, {}).get(key.name)
+
+    def _kept(self, record: Record) -> Collection:
+        """The collection of a record, known from now on."""
+        of_tenant = self._collections.setdefault(record.key.tenant, {})
+        return of_tenant.setdefault(record.key.name, Collection(record, self.opening))
+
     async def _finish(self, record: Record) -> None:
         """Bring a collection to where its record says that it should be; every step may be repeated."""
         if record.stage is Stage.DROPPING:
-            self._collections.pop(record.key, None)
             await self._remove(record)
-            return
+        else:
+            await self._finished(record)
+
+    async def _finished(self, record: Record) -> Collection:
         if record.stage is Stage.MAKING:
             await self._make(record)
             record = record.at(Stage.READY)
-        self._collections[record.key] = Collection(record, self.opening)
+        return self._kept(record)
 
     async def _make(self, record: Record) -> None:
         try:
@@ -152,6 +165,10 @@ class Vectors:
         log.info("collection made", collection=str(record.key), schema=_told(record.schema))
 
     async def _remove(self, record: Record) -> None:
+        of_tenant = self._collections.get(record.key.tenant, {})
+        of_tenant.pop(record.key.name, None)
+        if not of_tenant:
+            self._collections.pop(record.key.tenant, None)
         for number, key in enumerate(record.shards):
             await self.opening.close(key, _no_such(key.name))
             self.opening.forget_count(key)
