@@ -1,11 +1,13 @@
 """The door's methods that only look."""
 
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.errors import Refused
+from ergonaut_vectors.domain.answers.rows import Row
 from ergonaut_vectors.domain.checking import check_ids, filter_of
 from ergonaut_vectors.domain.payload.facets import FACETS_MAX, written
 from ergonaut_vectors.domain.payload.ordering import Order
@@ -34,6 +36,9 @@ from ergonaut_vectors.rpc.told import (
 )
 
 PAGE_DEFAULT = 100
+ROW_BYTES = 64
+"""Of a vector that was found, without its payload and itself."""
+
 GROUP_SIZE_MAX = 100
 
 
@@ -45,15 +50,15 @@ class ReadingCalls(Door):
         if not request.HasField("vectors"):
             check_size(request.queries, "queries")
         asked = asked_of(request, opened.schema)
-        queries = await self._behind.translating.run(partial(queries_of, request, opened.schema))
+        queries = await self._translated(partial(queries_of, request, opened.schema), request.ByteSize())
         seen = await seen_as(opened, asked.reading)
         found = await self._asking.search(seen, queries, asked.question, asked.reading.wanted)
+        tell: Callable[[], pb.SearchResponse] = partial(found_of, found, seen.missing)
         if not request.HasField("options"):
-            return await self._behind.translating.run(partial(attributed_of, found))
-        if asked.packed:
+            tell = partial(attributed_of, found)
+        elif asked.packed:
             tell = partial(packed_of, found, seen.missing, opened.schema, asked.reading.wanted)
-            return await self._behind.translating.run(tell)
-        return await self._behind.translating.run(partial(found_of, found, seen.missing))
+        return await self._translated(tell, _size_of(found))
 
     async def SearchByExample(self, request: pb.SearchByExampleRequest, context: Any) -> pb.SearchByExampleResponse:
         opened = await self._open(request.collection)
@@ -140,3 +145,13 @@ class ReadingCalls(Door):
 def _check_field(name: str, where: str) -> None:
     if not name:
         raise Refused("must name a field of payloads", field=where)
+
+
+def _size_of(found: Sequence[Sequence[Row]]) -> int:
+    """About how many bytes an answer has."""
+    rows = sum(map(len, found))
+    first = next((row for rows in found for row in rows), None)
+    if first is None:
+        return 0
+    vector_bytes = first.vector.nbytes if first.vector is not None else 0
+    return rows * (ROW_BYTES + len(first.payload or b"") + vector_bytes)

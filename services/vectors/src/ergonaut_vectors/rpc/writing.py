@@ -68,7 +68,7 @@ class WritingCalls(Door):
 
     async def _ready(self, request: pb.UpsertRequest) -> Ready:
         opened = await self._open(request.collection)
-        batch = await self._behind.translating.run(partial(upserts_of, request, opened.schema))
+        batch = await self._translated(partial(upserts_of, request, opened.schema), request.ByteSize())
         return caller().tenant, opened, batch, request.batch_id
 
     async def _write(self, ready: Ready) -> Positions:
