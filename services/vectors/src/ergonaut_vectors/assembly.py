@@ -3,16 +3,22 @@
 `main` calls.
 """
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from grpc import aio
 
-from ergonaut.errors import Broken
+from ergonaut.errors import Broken, ErgonautError
 from ergonaut_common.bus import Bus
+from ergonaut_common.bus.connection import ANSWER_TIMEOUT_SECONDS, until_answered
 from ergonaut_common.clock import SystemClock
+from ergonaut_common.observe import get_logger
+from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
+from ergonaut_vectors.adapters.mirrors import EVERY_SECONDS, Mirrors
 from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shelves import FolderShelf, ObjectShelf
@@ -24,6 +30,8 @@ from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.service import Vectors
 from ergonaut_vectors.settings import Settings
 from ergonaut_vectors.workers import Workers
+
+log = get_logger(__name__)
 
 
 def archive_of(
@@ -51,6 +59,34 @@ def shelf_of(settings: Settings, bus: Bus) -> Shelf:
         message = f"ERGONAUT_VECTORS_SNAPSHOTS: {settings.snapshots} needs `pip install ergonaut-vectors[s3]`"
         raise Broken(message) from error
     return S3Shelf(told.netloc, told.path, endpoint_url=settings.snapshots_endpoint_url or None)
+
+
+@contextlib.asynccontextmanager
+async def mirroring(settings: Settings, bus: Bus, book: CollectionBook) -> AsyncIterator[None]:
+    """Mirror another region's collections while the block runs, where the settings say so."""
+    if not settings.mirror_domain:
+        yield
+        return
+    running = asyncio.create_task(_mirror(settings, bus, book))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def _mirror(settings: Settings, bus: Bus, book: CollectionBook) -> None:
+    source = bus.connection.jetstream(timeout=ANSWER_TIMEOUT_SECONDS, domain=settings.mirror_domain)
+    what = f"opening the book of the domain {settings.mirror_domain}"
+    while True:
+        try:
+            bucket = await until_answered(lambda: source.key_value(BUCKET), what=what)
+            break
+        except ErgonautError as error:
+            log.warning("region to mirror does not answer", domain=settings.mirror_domain, error=str(error))
+            await asyncio.sleep(EVERY_SECONDS)
+    books = (KeyValueBook(bucket), book)
+    await Mirrors(settings.mirror_domain, bus.jetstream, books, settings.log_bytes_max).keep()
 
 
 def node_of(

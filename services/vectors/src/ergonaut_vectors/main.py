@@ -39,7 +39,7 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
     from ergonaut_vectors.adapters.log import JetStreamLog
     from ergonaut_vectors.adapters.shard_folders import ShardFolders
-    from ergonaut_vectors.assembly import archive_of, node_of
+    from ergonaut_vectors.assembly import archive_of, mirroring, node_of
     from ergonaut_vectors.changes import Changes
     from ergonaut_vectors.domain.warming import warm_up
     from ergonaut_vectors.live import Threads
@@ -67,13 +67,13 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         book = KeyValueBook(await bus.key_value(BUCKET))
         logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
         folder = platform.data_dir / "vectors"
-        stores = ShardFolders(folder / "shards")
         started = time.perf_counter()
         await warm
         log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
         announcer = BusAnnouncer(bus)
-        vectors = Vectors(book, logs, stores, announcer, _limits(settings))
+        vectors = Vectors(book, logs, ShardFolders(folder / "shards"), announcer, _limits(settings))
         await stack.enter_async_context(open_vectors(vectors, threads))
+        await stack.enter_async_context(mirroring(settings, bus, book))
         changes = await stack.enter_async_context(Changes(announcer).running())
         archive = archive_of(settings, bus, book, vectors, (threads.building, folder))
         behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes)

@@ -117,3 +117,9 @@ class Settings(DoorSettings):
     def collections_bound(self) -> int:
         """Collections that no tenant passes, whatever its own quota."""
         return max([self.collections_max, *(quota.collections for quota in self.tenant_quotas.values())])
+
+    mirror_domain: str = Field(
+        default="",
+        description="JetStream domain of a region whose collections are mirrored here, reached through a leaf node: they are "
+        "read here, also while it is away, and written there. Empty mirrors nothing; who mirrors has no collections of his own.",
+    )

@@ -17,7 +17,7 @@ from nats.errors import (
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, ObjectStoreConfig, StorageType, StreamConfig
-from nats.js.errors import APIError, BucketNotFoundError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
@@ -144,8 +144,9 @@ async def until_answered(
             if loop.time() + pause_seconds >= give_up_at:
                 raise Unavailable(f"{what}: NATS did not answer within {patience_seconds:g} s") from error
         except APIError as error:
-            # 503 is JetStream that has no leader or is still reading its files after a restart.
-            if error.code != 503:
+            # 503 is JetStream that has no leader or is still reading its files after a restart; nats-py's own class for it has no
+            # code where nobody answers at all, as when another domain's servers are away.
+            if error.code != 503 and not isinstance(error, ServiceUnavailableError):
                 raise Broken(f"{what}: NATS refused: {error.description}") from error
             if loop.time() + pause_seconds >= give_up_at:
                 raise Unavailable(f"{what}: JetStream is not ready: {error.description}") from error
