@@ -1,0 +1,107 @@
+"""CUDA kernels of scans: tiles of rows and queries in shared memory, and each query's nearest kept by its threads.
+
+Called by `place.py`; imported only where there is a GPU, or numba's simulator of one, with which the tests run them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numba.cuda
+import numpy as np
+
+cuda: Any = numba.cuda
+
+TILE = 16
+"""Rows and queries of a tile, and the numbers of each that are read at once: 256 threads, 2 KB of shared memory."""
+
+LISTED_THREADS = 32
+"""Threads that share the runs of one query: one warp."""
+
+
+def _jit(function: Callable[..., None]) -> Any:
+    """What is launched as `kernel[blocks, threads](...)`; compiled for the GPU at the first launch."""
+    return cuda.jit(function)
+
+
+@_jit
+def products(queries: Any, rows: Any, out: Any) -> None:
+    """The inner products of all queries and rows."""
+    asked = cuda.shared.array((TILE, TILE), numba.float32)
+    there = cuda.shared.array((TILE, TILE), numba.float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    row, query = cuda.blockIdx.x * TILE + x, cuda.blockIdx.y * TILE + y
+    tile_row = cuda.blockIdx.x * TILE + y
+    total = np.float32(0.0)
+    for first in range(0, rows.shape[1], TILE):
+        at = first + x
+        asked[y, x] = queries[query, at] if query < queries.shape[0] and at < rows.shape[1] else np.float32(0.0)
+        there[y, x] = rows[tile_row, at] if tile_row < rows.shape[0] and at < rows.shape[1] else np.float32(0.0)
+        cuda.syncthreads()
+        for i in range(TILE):
+            total += asked[y, i] * there[x, i]
+        cuda.syncthreads()
+    if query < queries.shape[0] and row < rows.shape[0]:
+        out[query, row] = total
+
+
+@_jit
+def finished(loop: int, scores: Any, squares: Any, allowed: Any) -> None:
+    """Make products of allowed rows into what orders them as distances do, infinity of the others; loop 0 is L2."""
+    row, query = cuda.grid(2)
+    if query < scores.shape[0] and row < scores.shape[1]:
+        if allowed[row] == 0:
+            scores[query, row] = np.float32(np.inf)
+        elif loop == 0:
+            scores[query, row] = squares[row] - np.float32(2.0) * scores[query, row]
+        else:
+            scores[query, row] = -scores[query, row]
+
+
+@_jit
+def nearest_of_part(scores: Any, best_rows: Any, best_scores: Any) -> None:
+    """The nearest of each thread's share of the rows, [queries, threads, kept]; the host joins the shares."""
+    query, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    kept = best_rows.shape[2]
+    size = 0
+    for row in range(thread, scores.shape[1], cuda.blockDim.x):
+        far = scores[query, row]
+        if far == np.float32(np.inf) or (size == kept and far >= best_scores[query, thread, kept - 1]):
+            continue
+        at = min(size, kept - 1)
+        while at > 0 and best_scores[query, thread, at - 1] > far:
+            best_scores[query, thread, at] = best_scores[query, thread, at - 1]
+            best_rows[query, thread, at] = best_rows[query, thread, at - 1]
+            at -= 1
+        best_scores[query, thread, at] = far
+        best_rows[query, thread, at] = row
+        size = min(size + 1, kept)
+
+
+@_jit
+def nearest_of_runs(
+    loop: int, rows: Any, squares: Any, allowed: Any, asked: Any, best_rows: Any, best_scores: Any
+) -> None:
+    """The same among runs of rows; `asked` is the queries and the runs, and a kernel of CUDA takes no fewer parameters."""
+    queries, runs = asked
+    query, thread = cuda.blockIdx.x, cuda.threadIdx.x
+    kept = best_rows.shape[2]
+    size = 0
+    for run in range(runs.shape[1]):
+        for row in range(runs[query, run, 0] + thread, runs[query, run, 1], cuda.blockDim.x):
+            if allowed[row] == 0:
+                continue
+            total = np.float32(0.0)
+            for i in range(rows.shape[1]):
+                total += rows[row, i] * queries[query, i]
+            far = squares[row] - np.float32(2.0) * total if loop == 0 else -total
+            if size == kept and far >= best_scores[query, thread, kept - 1]:
+                continue
+            at = min(size, kept - 1)
+            while at > 0 and best_scores[query, thread, at - 1] > far:
+                best_scores[query, thread, at] = best_scores[query, thread, at - 1]
+                best_rows[query, thread, at] = best_rows[query, thread, at - 1]
+                at -= 1
+            best_scores[query, thread, at] = far
+            best_rows[query, thread, at] = row
+            size = min(size + 1, kept)

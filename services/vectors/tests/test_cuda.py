@@ -1,0 +1,43 @@
+"""Computing on a GPU: its kernels in numba's simulator, NumPy where there is none, and both against the CPU's kernels."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ergonaut_vectors.domain.compute.plain import PlainCompute
+from ergonaut_vectors.domain.compute.port import chosen
+from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.port import Asked
+from ergonaut_vectors.domain.space import Element, Metric, Space
+
+SIMULATED = Path(__file__).parent / "cuda_simulated.py"
+
+
+def test_kernels_of_cuda_find_what_numpy_finds() -> None:
+    # The simulator must be asked for before numba is imported, and would slow down every other test.
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    told = subprocess.run(
+        [sys.executable, str(SIMULATED)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "compared 4 spaces\n"
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_numpy_finds_what_the_kernels_of_the_cpu_find(metric: Metric) -> None:
+    space = Space(16, metric, Element.BINARY if metric is Metric.HAMMING else Element.INT8)
+    kind = np.iinfo(space.dtype)
+    rows = np.random.default_rng(0).integers(kind.min, kind.max, (200, space.width), dtype=space.dtype)
+    found, exactly = (
+        PlainCompute().held(space, rows).nearest(rows[:5], Asked(7)),
+        scanned(space, rows, rows[:5], Asked(7)),
+    )
+    np.testing.assert_allclose(found.distances, exactly.distances, rtol=1e-4, atol=1e-4)
+
+
+def test_numpy_computes_where_there_is_no_gpu() -> None:
+    assert chosen(lambda: None, PlainCompute).name == "numpy"
