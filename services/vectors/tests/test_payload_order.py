@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.facets import facets_of, most_frequent, written
 from ergonaut_vectors.domain.payload.fields import FieldType, leaves_of
+from ergonaut_vectors.domain.payload.filters import parsed
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.payload.making import columns_of
+from ergonaut_vectors.domain.payload.matching import matching
 from ergonaut_vectors.domain.payload.ordering import Order, Page, Place, merged, ordered
 
 NUMBERS = st.one_of(
@@ -108,3 +110,13 @@ def test_the_most_frequent_values_of_all_parts_come_first() -> None:
 )
 def test_a_facet_is_written_as_its_value_was(facet: Any, expected: Any) -> None:
     assert written(facet) == expected
+
+
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "2026-01-31T12:00:00.25+01:00"]
+)
+def test_a_time_that_a_facet_tells_finds_the_rows_that_were_counted(time: str) -> None:
+    columns = columns_of([{"at": time}, {"at": "2026-01-31T00:00:00Z"}])
+    told = [written(facet) for facet in facets_of(columns, "at", 2)]
+    found = [bits.rows_of(matching(parsed({"field": "at", "eq": each}), columns, 2), 2).tolist() for each in told]
+    assert sorted(found) == [[0], [1]]

@@ -18,6 +18,7 @@ Facet = tuple[FieldType, Any]
 
 _COUNTED = (FieldType.BOOLEAN, FieldType.INTEGER, FieldType.FLOAT, FieldType.TIME, FieldType.KEYWORD)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OFFSET_MAX = timedelta(hours=23, minutes=59)
 
 
 def facets_of(columns: Readable, name: str, count: int, allowed: Words | None = None) -> dict[Facet, int]:
@@ -44,11 +45,17 @@ def most_frequent(parts: Iterable[Mapping[Facet, int]], limit: int) -> list[tupl
 
 
 def written(facet: Facet) -> bool | int | float | str:
-    """A value as it stands in JSON; times in UTC."""
+    """A value as it stands in JSON, so that asking for it finds the rows; times in UTC."""
     kind, value = facet
     if kind is not FieldType.TIME:
         return value  # type: ignore[no-any-return]
-    return (_EPOCH + timedelta(microseconds=value)).isoformat().replace("+00:00", "Z")
+    moment = timedelta(microseconds=value)
+    for offset, told in ((timedelta(), "Z"), (-_OFFSET_MAX, "-23:59"), (_OFFSET_MAX, "+23:59")):
+        try:
+            return (_EPOCH + moment + offset).replace(tzinfo=None).isoformat() + told
+        except OverflowError:  # an hour before the year 10000 somewhere is after it in UTC
+            continue
+    raise AssertionError("a time that was read can be written")
 
 
 def _counts(column: Values, keep: bits.Mask | None) -> list[tuple[Any, int]]:
