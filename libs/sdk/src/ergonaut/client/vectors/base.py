@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from grpc import aio
+
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1.vectors_pb2_grpc import VectorsServiceStub
 from ergonaut.client.connection import Connection
@@ -72,7 +74,12 @@ class Calls:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._made: tuple[aio.Channel, VectorsServiceAsyncStub] | None = None
 
     @property
     def _stub(self) -> "VectorsServiceAsyncStub":
-        return VectorsServiceStub(self._connection.channel("vectors"))
+        channel = self._connection.channel("vectors")
+        # Making a stub of so many methods takes as long as a short search.
+        if self._made is None or self._made[0] is not channel:
+            self._made = (channel, VectorsServiceStub(channel))
+        return self._made[1]
