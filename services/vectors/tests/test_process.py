@@ -17,17 +17,25 @@ from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180 + 30 * int(os.environ.get("ERGONAUT_KILLS", "0")))]
 
 DIMENSION = 16
 START_SECONDS = 60
+NAMES = 600
+"""Ids that are written to; a search finds a thousand."""
+
+KILLS = int(os.environ.get("ERGONAUT_KILLS", "4"))
+"""How often the process is killed; `make chaos-vectors` does it two hundred times."""
+
+CREATE = pb.CreateCollectionRequest(collection=pb.Collection(name="digits", dimension=DIMENSION))
 
 
 class Service:
     """The process, and a client of it."""
 
     def __init__(self, folder: Path, nats_url: str) -> None:
-        settings = {"ERGONAUT_NATS_URL": nats_url}
+        # So few rows are sealed and merged all the time, and saved: a kill meets any step of it.
+        settings = {"ERGONAUT_NATS_URL": nats_url, "ERGONAUT_VECTORS_HEAD_ROWS_MAX": "64"}
         self._process = ServiceProcess("vectors", folder, settings, patience_seconds=START_SECONDS)
         self._metadata = self._process.metadata()
 
@@ -50,6 +58,10 @@ class Service:
     def begin(self, method: str, request: object) -> grpc.Future:
         return getattr(self._stub, method).future(request, metadata=self._metadata, timeout=20)
 
+    def told(self, words: str) -> int:
+        """How often its log says this."""
+        return self._process.log.read_text().count(words)
+
     def find_all(self) -> dict[str, str]:
         """Every id with its version; an id that stood in it twice would show."""
         request = pb.SearchRequest(
@@ -61,15 +73,37 @@ class Service:
         return versions
 
 
+class Bus:
+    """A NATS server on one port, killed and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder / "nats", free_port()
+        self._running = contextlib.ExitStack()
+        self.url = f"nats://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._running.enter_context(nats_server(self._folder, self._port))
+
+    def kill(self) -> None:
+        self._running.close()
+
+
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    with nats_server(tmp_path / "nats") as url:
-        yield Service(tmp_path, url)
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    bus = Bus(tmp_path)
+    bus.start()
+    yield bus
+    bus.kill()
+
+
+@pytest.fixture
+def service(tmp_path: Path, bus: Bus) -> Service:
+    return Service(tmp_path, bus.url)
 
 
 def batch(version: int) -> tuple[pb.UpsertRequest, dict[str, str]]:
     """Forty points, of which half replace those of the batch before."""
-    names = [f"p{20 * version + at}" for at in range(40)]
+    names = [f"p{20 * version % NAMES + at}" for at in range(40)]
     vectors = np.random.default_rng(version).normal(size=(40, DIMENSION))
     points = [
         pb.Point(id=name, vector=vector, attributes={"version": str(version)})
@@ -78,44 +112,101 @@ def batch(version: int) -> tuple[pb.UpsertRequest, dict[str, str]]:
     return pb.UpsertRequest(collection="digits", points=points), dict.fromkeys(names, str(version))
 
 
-def test_killed_while_writing_it_finds_all_that_was_acknowledged_once_and_whole(service: Service) -> None:
-    dice, truth, unknown, version = random.Random(5), dict[str, str](), dict[str, str](), 0
-    for _ in range(4):
-        with service.running():
-            made = pb.CreateCollectionRequest(collection=pb.Collection(name="digits", dimension=DIMENSION))
-            service.call("CreateCollection", made)
-            found = service.find_all()
-            # What was not acknowledged before the kill is there as a whole or not at all.
-            assert found in (truth, truth | unknown)
-            truth = found
-            for _ in range(4):
-                request, written = batch(version)
-                service.call("Upsert", request)
-                truth, version = truth | written, version + 1
-            request, unknown = batch(version)
-            pending = service.begin("Upsert", request)
-            time.sleep(dice.uniform(0, 0.01))
+class Kills:
+    """Writes, and kills at moments that a seed decides; what was acknowledged must be there, the rest as a whole or not."""
+
+    def __init__(self, service: Service, bus: Bus, seed: int) -> None:
+        self._service, self._bus, self._dice = service, bus, random.Random(seed)
+        self._version = 0
+        self._truth: dict[str, str] = {}
+        self._perhaps: dict[str, str] = {}
+
+    def look(self) -> None:
+        """See that nothing is lost or half there."""
+        found = self._service.find_all()
+        assert found in (self._truth, self._truth | self._perhaps)
+        self._truth, self._perhaps = found, {}
+
+    def write(self, count: int) -> None:
+        """Write so many batches, each acknowledged."""
+        for _ in range(count):
+            request, written = self._next()
+            self._service.call("Upsert", request)
+            self._truth |= written
+
+    def begin(self) -> grpc.Future:
+        """Begin a batch, and wait for a moment in which it may be anywhere."""
+        request, self._perhaps = self._next()
+        pending = self._service.begin("Upsert", request)
+        time.sleep(self._dice.uniform(0, 0.03))
+        return pending
+
+    def end(self, pending: grpc.Future) -> None:
+        """Learn whether what was begun was acknowledged."""
         if pending.code() is grpc.StatusCode.OK:
-            truth, unknown = truth | unknown, {}
-        version += 1
+            self._truth, self._perhaps = self._truth | self._perhaps, {}
+
+    def kill_bus(self) -> None:
+        """Kill NATS beneath a write."""
+        pending = self.begin()
+        self._bus.kill()
+        self._bus.start()
+        self.end(pending)
+        self.look()
+
+    def damage(self, shards: Path) -> bool:
+        """Flip a bit of a saved file, or cut it off; whether there was one."""
+        files = sorted(path for path in shards.glob("*/*") if path.suffix == ".segment" or path.name == "manifest")
+        if not files:
+            return False
+        path = self._dice.choice(files)
+        content = bytearray(path.read_bytes())
+        if self._dice.random() < 0.5:
+            del content[self._dice.randrange(len(content)) :]
+        else:
+            content[self._dice.randrange(len(content))] ^= 1 << self._dice.randrange(8)
+        path.write_bytes(content)
+        return True
+
+    def _next(self) -> tuple[pb.UpsertRequest, dict[str, str]]:
+        self._version += 1
+        return batch(self._version)
 
 
-def test_it_goes_on_after_nats_was_killed(tmp_path: Path) -> None:
-    port, truth = free_port(), dict[str, str]()
-    service = Service(tmp_path, f"nats://127.0.0.1:{port}")
-    with contextlib.ExitStack() as whole:
-        first = contextlib.ExitStack()
-        first.enter_context(nats_server(tmp_path / "nats", port))
-        whole.enter_context(service.running())
-        made = pb.CreateCollectionRequest(collection=pb.Collection(name="digits", dimension=DIMENSION))
-        service.call("CreateCollection", made)
+def test_killed_while_writing_and_merging_it_finds_all_that_was_acknowledged_once_and_whole(
+    service: Service, bus: Bus, tmp_path: Path
+) -> None:
+    kills = Kills(service, bus, seed=5)
+    damaged = 0
+    for turn in range(KILLS):
+        with service.running():
+            service.call("CreateCollection", CREATE)
+            kills.look()
+            kills.write(6)
+            if turn % 3 == 1:
+                kills.kill_bus()
+            pending = kills.begin()
+        kills.end(pending)
+        if turn % 4 == 2:
+            damaged += kills.damage(tmp_path / "data" / "vectors" / "shards")
+    with service.running():
+        service.call("CreateCollection", CREATE)
+        kills.look()
+    assert damaged
+    assert service.told("saved state is damaged") == damaged
+
+
+def test_it_goes_on_after_nats_was_killed(service: Service, bus: Bus) -> None:
+    truth = dict[str, str]()
+    with service.running():
+        service.call("CreateCollection", CREATE)
         for version in range(2):
             request, written = batch(version)
             service.call("Upsert", request)
             truth |= written
-        first.close()
+        bus.kill()
         assert service.find_all() == truth
-        whole.enter_context(nats_server(tmp_path / "nats", port))
+        bus.start()
         request, written = batch(2)
         service.call("Upsert", request)
         assert service.find_all() == truth | written
