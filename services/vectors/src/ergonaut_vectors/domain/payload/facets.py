@@ -52,7 +52,7 @@ def written(facet: Facet) -> bool | int | float | str:
     moment = timedelta(microseconds=value)
     for offset, told in ((timedelta(), "Z"), (-_OFFSET_MAX, "-23:59"), (_OFFSET_MAX, "+23:59")):
         try:
-            return (_EPOCH + moment + offset).replace(tzinfo=None).isoformat() + told
+            return (_EPOCH + (moment + offset)).replace(tzinfo=None).isoformat() + told
         except OverflowError:  # an hour before the year 10000 somewhere is after it in UTC
             continue
     raise AssertionError("a time that was read can be written")
