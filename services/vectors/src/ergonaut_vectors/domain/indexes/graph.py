@@ -1,0 +1,249 @@
+"""The graph (HNSW) as an index: walked along codes of one byte a number, the nearest then compared as they are.
+
+What limits a walk is memory, so codes are a quarter of the rows, are fetched before they are needed, and lie in the order in
+which walks meet them. Rows themselves are touched a few times a query, and may stay on disk.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ergonaut_vectors.domain.compute.cpu.graph_build import LOCKS, breadth_first, insert_rows, levels_of
+from ergonaut_vectors.domain.compute.cpu.graph_walk import NONE, Graph, RowNumbers, Scratch, search_graph
+from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.graph_codes import Coding, codes_of, coding_for
+from ergonaut_vectors.domain.indexes.listed import read_only
+from ergonaut_vectors.domain.indexes.port import (
+    Arrays,
+    Asked,
+    Built,
+    Found,
+    Kind,
+    Parameters,
+    Plan,
+    Progress,
+    Stopped,
+)
+from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.space import Element, Floats, Rows, Space
+
+LINKS_DEFAULT = 16
+CANDIDATES_BUILD_DEFAULT = 100
+EFFORT_DEFAULT = 64
+
+POOL_MAX = 4096
+"""Entries of the widest pool: putting one more into it costs what comparing hundreds of rows does."""
+
+COMPARED_FACTOR = 2
+COMPARED_MORE = 10
+"""So many times the limit, and so many more, are compared as they are: codes misplace neighbours by a few places."""
+
+SCAN_ROWS_PER_POOL = 25
+"""A walk compares about so many rows for each entry of its pool; where fewer are allowed at all, they are compared instead."""
+
+SCRATCHES_MAX = 16
+"""Scratches kept for later searches; more searches than this at once make their own."""
+
+PROGRESS_ROWS = 4096
+"""Rows that a thread links between two looks at whether to go on; the first seconds of a build are not worth less."""
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Kept(NamedTuple):
+    """The arrays that a graph is."""
+
+    codes: npt.NDArray[np.int8]  # [count, width]
+    links: RowNumbers  # [count, 2 * links]
+    upper: RowNumbers  # [rows of the levels above, links]
+    upper_row: RowNumbers  # [count]
+
+    def graph(self, form: int, entry: int, top: int) -> Graph:
+        """The same as kernels take it; for as long as the arrays are there."""
+        codes, links, upper, upper_row = (array.ctypes.data for array in self)
+        breadth, narrow = self.links.shape[1], self.upper.shape[1]
+        return Graph(form, codes, self.codes.shape[1], links, breadth, upper, narrow, upper_row, entry, top)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphIndex:
+    """A graph over rows; walks run beside each other in any number of threads."""
+
+    space: Space
+    rows: Rows
+    kept: Kept
+    graph: Graph
+    coding: Coding
+    parameters: Parameters
+    kind: Kind = Kind.GRAPH
+    _scratches: "deque[Scratch]" = field(default_factory=lambda: deque(maxlen=SCRATCHES_MAX))
+
+    @property
+    def arrays(self) -> Arrays:
+        """The codes, how they were made, and the links."""
+        return {**self.kept._asdict(), "offset": self.coding.offset}
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        """The nearest allowed rows to each query; `effort` is how many candidates a walk keeps."""
+        count = len(self.rows)
+        allowed = allowed_for(asked)
+        there = count if not len(allowed) else _counted(asked)
+        if not min(there, asked.limit) or not len(queries):
+            return scanned(self.space, self.rows, queries, asked)
+        pool, needed = self._widths(asked, there)
+        compared = 0 if self.coding.exact else min(there, COMPARED_FACTOR * asked.limit + COMPARED_MORE)
+        pool = max(pool, compared) if pool else 0
+        scratch = self._scratch(max(pool, needed, compared))
+        found = empty_answer(len(queries), asked.limit)
+        wide, rows = self._sides(queries)
+        sides = (rows, wide, read_only(self.coding.offset), np.float32(self.coding.query_factor))
+        wanted = (loop_of(self.space), pool, compared, needed)
+        search_graph(self.graph, scratch, wanted, read_only(allowed), sides, (found.distances, found.rows))
+        self._scratches.append(scratch)
+        return found
+
+    def _widths(self, asked: Asked, there: int) -> tuple[int, int]:
+        """How wide the walk's pool is, 0 for a scan, and how many allowed rows must be in it.
+
+        A pool that is wider by as much as few rows are allowed holds as many allowed ones as without a filter, where these
+        lie like all others. Where they lie elsewhere it holds fewer, and then the allowed rows are scanned.
+        """
+        pool = max(asked.limit, asked.effort or int(self.parameters["effort"]))
+        needed = min(asked.limit, there)
+        if there == len(self.rows):
+            return min(pool, POOL_MAX), needed
+        wide = -(-pool * len(self.rows) // there)
+        needed = min(there, max(asked.limit, pool // 2))
+        return (0 if wide > POOL_MAX or there <= SCAN_ROWS_PER_POOL * wide else wide), needed
+
+    def _sides(self, queries: Rows) -> tuple[Any, Any]:
+        """Queries and rows as the kernel takes them; where codes are exact no row is ever read, so none are shown."""
+        if self.space.element is Element.BINARY:
+            return read_only(np.ascontiguousarray(queries)), _NO_ROWS
+        wide = read_only(queries_for(self.space, queries))
+        return wide, _NO_ROWS if self.coding.exact else read_only(rows_for(self.space, self.rows))
+
+    def _scratch(self, pool: int) -> Scratch:
+        """A scratch that nobody else writes on; one that has become too small is left to the garbage."""
+        try:
+            scratch = self._scratches.pop()
+        except IndexError:
+            return new_scratch(self.kept, pool)
+        return scratch if len(scratch.keys) > pool else new_scratch(self.kept, pool)
+
+
+_NO_ROWS: Floats = read_only(np.zeros((0, 0), np.float32))
+
+
+class GraphBuilder:
+    """Builds graphs; parameters are `links`, `candidates` and `effort`, the candidates of a search by default."""
+
+    def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
+        """The graph over these rows, put into the order in which walks meet them."""
+        parameters = _completed(plan.parameters)
+        coding = coding_for(space, rows)
+        links = int(parameters["links"])
+        levels = levels_of(len(rows), links, plan.seed)
+        kept = _unlinked(codes_of(space, coding, rows), levels, links)
+        entry, top = (int(levels.argmax()), int(levels.max())) if len(rows) else (0, 0)
+        graph = kept.graph(coding.form, entry, top)
+        _link((kept, graph), levels, int(parameters["candidates"]), max(1, plan.threads), progress)
+        order = breadth_first(kept.links, entry) if len(rows) else np.zeros(0, np.int64)
+        ordered = _reordered(kept, order)
+        return Built(
+            self.open(space, np.ascontiguousarray(rows[order]), *_told(ordered, coding, parameters, top)), order
+        )
+
+    def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> GraphIndex:
+        """The graph that these arrays are."""
+        form, exact = int(parameters["form"]), bool(parameters["exact"])
+        factors = float(parameters["factor"]), float(parameters["query_factor"])
+        coding = Coding(form, arrays["offset"], *factors, exact)
+        kept = Kept(*(read_only(arrays[name]) for name in Kept._fields))
+        # In its own order the entry is the first row.
+        return GraphIndex(space, rows, kept, kept.graph(form, 0, int(parameters["top"])), coding, parameters)
+
+
+def _told(kept: Kept, coding: Coding, parameters: Parameters, top: int) -> tuple[Arrays, Parameters]:
+    """What is written down of a graph."""
+    told = {"form": coding.form, "factor": coding.factor, "query_factor": coding.query_factor, "exact": coding.exact}
+    return {**kept._asdict(), "offset": coding.offset}, {**parameters, **told, "top": top}
+
+
+def new_scratch(kept: Kept, pool: int) -> Scratch:
+    """A scratch for walks of pools up to this width."""
+    return Scratch(
+        seen=np.zeros(len(kept.codes), np.uint16),
+        epoch=np.zeros(1, np.uint16),
+        keys=np.zeros(pool + 1, np.int64),
+        fresh=np.zeros(kept.links.shape[1] + 1, np.int32),
+        code=np.zeros(kept.codes.shape[1], np.int8),
+    )
+
+
+def _counted(asked: Asked) -> int:
+    if asked.allowed_count >= 0:
+        return asked.allowed_count
+    return int(np.bitwise_count(cast(Any, asked.allowed)).sum())
+
+
+def _completed(parameters: Parameters) -> dict[str, Any]:
+    defaults: Mapping[str, int] = {
+        "links": LINKS_DEFAULT,
+        "candidates": CANDIDATES_BUILD_DEFAULT,
+        "effort": EFFORT_DEFAULT,
+    }
+    return {**defaults, **parameters}
+
+
+def _unlinked(codes: npt.NDArray[np.int8], levels: npt.NDArray[np.int8], links: int) -> Kept:
+    """Rows without a link."""
+    counts = levels.astype(np.int64)
+    return Kept(
+        codes=codes,
+        links=np.full((len(codes), 2 * links), NONE, np.int32),
+        upper=np.full((int(counts.sum()), links), NONE, np.int32),
+        upper_row=(np.cumsum(counts) - counts).astype(np.int32),
+    )
+
+
+def _link(
+    made: tuple[Kept, Graph], levels: npt.NDArray[np.int8], candidates: int, threads: int, progress: Progress | None
+) -> None:
+    """Link all rows, in stretches; raises Stopped where the progress says so."""
+    kept, graph = made
+    locks = np.zeros(LOCKS if threads > 1 else 0, np.int32)
+    count, stretch = len(kept.codes), PROGRESS_ROWS * threads
+    rooms = [(new_scratch(kept, candidates), np.zeros(graph.breadth + 2, np.int64)) for _ in range(threads)]
+
+    def linked(thread: int, first: int) -> None:
+        scratch, spare = rooms[thread]
+        slots = (first + thread, min(count, first + stretch), threads)
+        insert_rows(graph, scratch, levels, slots, (candidates, spare, locks))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, count, stretch):
+            for done in [pool.submit(linked, thread, first) for thread in range(threads)]:
+                done.result()
+            if progress is not None and not progress(min(1.0, (first + stretch) / count)):
+                raise Stopped("the build of a graph was called off")
+
+
+def _reordered(kept: Kept, order: Numbers) -> Kept:
+    """The same graph with its rows in another order, in which the entry comes first."""
+    count = len(order)
+    place = np.empty(count + 1, np.int32)
+    place[order] = np.arange(count, dtype=np.int32)
+    # What ends a row is taken to itself.
+    place[count] = NONE
+    return Kept(
+        codes=np.ascontiguousarray(kept.codes[order]),
+        links=place[kept.links[order]],
+        upper=place[kept.upper],
+        upper_row=np.ascontiguousarray(kept.upper_row[order]),
+    )
