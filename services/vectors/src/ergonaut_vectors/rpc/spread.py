@@ -1,5 +1,6 @@
 """The public door where collections are spread over nodes: what this node has whole it answers, all else it gathers."""
 
+import asyncio
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
@@ -66,6 +67,15 @@ class SpreadDoor(VectorsDoor):
 
     async def Delete(self, request: pb.DeleteRequest, context: Any) -> Any:
         return await self._write_spread("Delete", request, context)
+
+    async def _begun(self, request: pb.UpsertRequest) -> "asyncio.Task[pb.UpsertResponse]":
+        now = await self._elsewhere(request.collection)
+        if now is None:
+            return await super()._begun(request)
+        written = asyncio.create_task(self._spread.write("Upsert", self._enter(), now, request))
+        # One after the other: of two calls to another node nobody knows which comes first.
+        await asyncio.wait([written])
+        return written
 
     async def _read(self, method: str, request: Any, context: Any) -> Any:
         now = await self._elsewhere(request.collection)

@@ -31,16 +31,15 @@ class WritingCalls(Door):
     async def UpsertMany(
         self, requests: AsyncIterator[pb.UpsertManyRequest], context: Any
     ) -> AsyncIterator[pb.UpsertManyResponse]:
-        under_way: deque[asyncio.Task[Positions]] = deque()
+        under_way: deque[asyncio.Task[pb.UpsertResponse]] = deque()
         try:
             async for request in requests:
-                # Read one after the other, so that they stand in the log as they came.
-                ready = await self._ready(request.batch)
-                under_way.append(asyncio.create_task(self._write(ready)))
+                # Begun one after the other, so that they stand in the log as they came.
+                under_way.append(await self._begun(request.batch))
                 while under_way and (under_way[0].done() or len(under_way) >= UNDER_WAY_MAX):
-                    yield pb.UpsertManyResponse(written=_written(await under_way.popleft()))
+                    yield pb.UpsertManyResponse(written=await under_way.popleft())
             while under_way:
-                yield pb.UpsertManyResponse(written=_written(await under_way.popleft()))
+                yield pb.UpsertManyResponse(written=await under_way.popleft())
         finally:
             for task in under_way:
                 task.cancel()
@@ -65,6 +64,14 @@ class WritingCalls(Door):
             removal = checked_removal(list(request.ids))
             positions, count = await self._asking.write(caller().tenant, opened, removal), len(removal.ids)
         return pb.DeleteResponse(sequence=sequence_of(positions), sequences=dict(positions), count=count)
+
+    async def _begun(self, request: pb.UpsertRequest) -> "asyncio.Task[pb.UpsertResponse]":
+        """One batch of many, on its way into the log."""
+        ready = await self._ready(request)
+        return asyncio.create_task(self._answered(ready))
+
+    async def _answered(self, ready: Ready) -> pb.UpsertResponse:
+        return _written(await self._write(ready))
 
     async def _ready(self, request: pb.UpsertRequest) -> Ready:
         opened = await self._open(request.collection)
