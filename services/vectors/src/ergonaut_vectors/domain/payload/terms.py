@@ -80,7 +80,8 @@ class FrozenTerms:
     def __init__(self, blob: npt.NDArray[np.uint8], offsets: npt.NDArray[Any]) -> None:
         self.blob = blob
         self.offsets = offsets
-        self._bytes = blob.data
+        # Views, for one entry at a time is read: NumPy would make an object of each offset first.
+        self._bytes, self._ends = blob.data, offsets.data
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "FrozenTerms":
@@ -106,4 +107,4 @@ class FrozenTerms:
         return code if code < len(self) and self._at(code) == encoded else UNKNOWN
 
     def _at(self, code: int) -> bytes:
-        return bytes(self._bytes[int(self.offsets[code]) : int(self.offsets[code + 1])])
+        return self._bytes[self._ends[code] : self._ends[code + 1]].tobytes()
