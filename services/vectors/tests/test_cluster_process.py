@@ -146,6 +146,53 @@ async def test_a_node_that_comes_takes_its_share_and_replicas_hold_the_same(tmp_
             await seen(answers)
 
 
+async def test_shards_move_to_a_node_that_comes_and_is_killed_meanwhile_while_writes_go_on(
+    tmp_path: Path, nats_url: str
+) -> None:
+    key_ring = key_ring_file(tmp_path)
+    first, second = (Node(name, tmp_path, nats_url, key_ring, "moving") for name in ("alpha", "beta"))
+    written: list[str] = []
+
+    async def write(stop: asyncio.Event) -> None:
+        """Write on and on; what is answered counts."""
+        while not stop.is_set():
+            name = f"moving-{len(written)}"
+            rows = pb.Rows(ids=[name], vectors=pb.Matrix(rows=ROWS[0].tobytes()))
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await first.call("Upsert", pb.UpsertRequest(collection="moving", rows=rows))
+                written.append(name)
+
+    async def begun() -> bool:
+        return bool(await second.replicas(await uid_of(nats_url, "moving")))
+
+    async def moved() -> bool:
+        uid = await uid_of(nats_url, "moving")
+        here, there = await first.replicas(uid), await second.replicas(uid)
+        return bool(there) and not set(here) & set(there) and set(here) | set(there) == set(range(SHARDS))
+
+    async def all_found() -> bool:
+        counts = [await node.call("GetCount", pb.GetCountRequest(collection="moving")) for node in (first, second)]
+        return [each.count for each in counts] == [len(written)] * 2
+
+    async with running(first):
+        schema = pb.Collection(name="moving", dimension=DIMENSION, shards=SHARDS, replicas=1)
+        await first.call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+        stop = asyncio.Event()
+        writing = asyncio.create_task(write(stop))
+        async with running(second):
+            await seen(begun)
+            second.process.kill()
+            second.process.start()
+            await second.process.wait_healthy()
+            await seen(moved)
+            stop.set()
+            await writing
+            await seen(all_found)
+            described = await second.call("DescribeCollection", pb.DescribeCollectionRequest(collection="moving"))
+            assert sum(shard.count for shard in described.shards) == described.collection.count == len(written)
+    assert len(written) > 20
+
+
 async def listed(node: Node) -> list[str]:
     """All ids, page by page."""
     ids: list[str] = []
@@ -159,7 +206,7 @@ async def listed(node: Node) -> list[str]:
             return sorted(ids)
 
 
-async def uid_of(nats_url: str) -> str:
+async def uid_of(nats_url: str, name: str = "papers") -> str:
     import nats
 
     from ergonaut_common.bus import Bus
@@ -168,7 +215,7 @@ async def uid_of(nats_url: str) -> str:
 
     connection = await nats.connect(nats_url)
     try:
-        record = await KeyValueBook(await Bus(connection).key_value(BUCKET)).find(Key("default", "papers"))
+        record = await KeyValueBook(await Bus(connection).key_value(BUCKET)).find(Key("default", name))
         assert record is not None
         return record.uid
     finally:

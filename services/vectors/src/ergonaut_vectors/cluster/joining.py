@@ -93,6 +93,15 @@ def valued(request: pb.GetValueCountsRequest, told: Told) -> pb.GetValueCountsRe
     return pb.GetValueCountsResponse(values=[pb.ValueCount(value=value, count=count) for value, count in ranked])
 
 
+def described(_: pb.DescribeCollectionRequest, told: Told) -> pb.DescribeCollectionResponse:
+    """All shards, and how many vectors they have together."""
+    shards = sorted((shard for each in told.answers.values() for shard in each.shards), key=lambda shard: shard.number)
+    collection = pb.Collection()
+    collection.CopyFrom(next(iter(told.answers.values())).collection)
+    collection.count = sum(shard.count for shard in shards)
+    return pb.DescribeCollectionResponse(collection=collection, shards=shards)
+
+
 def written(answers: Answers) -> dict[int, int]:
     """Positions by shard."""
     return {shard: position for each in answers.values() for shard, position in each.sequences.items()}

@@ -34,6 +34,7 @@ JOINED: Mapping[str, tuple[type[Any], Join]] = {
     "GetPoints": (pb.GetPointsResponse, joining.got),
     "ListPoints": (pb.ListPointsResponse, joining.listed),
     "GetCount": (pb.GetCountResponse, joining.counted),
+    "DescribeCollection": (pb.DescribeCollectionResponse, joining.described),
     "GetValueCounts": (pb.GetValueCountsResponse, joining.valued),
 }
 """What can be joined; all else is asked of a node that answers for every shard."""

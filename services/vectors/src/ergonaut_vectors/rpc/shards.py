@@ -35,6 +35,7 @@ REQUESTS: dict[str, Any] = {
     "SearchMultiVector": public.SearchMultiVectorRequest,
     "GetPoints": public.GetPointsRequest,
     "ListPoints": public.ListPointsRequest,
+    "DescribeCollection": public.DescribeCollectionRequest,
     "GetCount": public.GetCountRequest,
     "GetValueCounts": public.GetValueCountsRequest,
     "Upsert": public.UpsertRequest,

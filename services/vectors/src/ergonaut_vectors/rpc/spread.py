@@ -32,6 +32,18 @@ class SpreadDoor(VectorsDoor):
         await self._keeping.remove(record)
         return response
 
+    async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
+        response = await super().ListCollections(request, context)
+        for collection in response.collections:
+            now = await self._elsewhere(collection.name)
+            if now is not None:
+                asked = pb.GetCountRequest(collection=collection.name)
+                collection.count = (await self._spread.read("GetCount", caller().tenant, now, asked)).count
+        return response
+
+    async def DescribeCollection(self, request: pb.DescribeCollectionRequest, context: Any) -> Any:
+        return await self._read("DescribeCollection", request, context)
+
     async def Search(self, request: pb.SearchRequest, context: Any) -> Any:
         return await self._read("Search", request, context)
 
