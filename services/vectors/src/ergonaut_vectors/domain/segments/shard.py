@@ -137,9 +137,8 @@ class Shard:
             if work is not None:
                 return work
         if Job.MERGE not in self._under_way:
-            work = self._plan_merge()
-            if work is None and idle and Job.SEAL not in self._under_way:
-                work = self._plan_tidying()
+            work = self._plan_tidying() if idle and Job.SEAL not in self._under_way else None
+            work = work or self._plan_merge()
             if work is not None:
                 return work
         part = planning.part_to_check(self.policy, self._durable) if Job.CHECK not in self._under_way else None

@@ -113,7 +113,7 @@ def done(work: Work, progress: Progress | None = None) -> Done:
     """Do the work; takes long, changes nothing, may be done in any thread or process and may be given up at any moment."""
     parts = [part for part in work.parts if part.count]
     if work.job is Job.CHECK or not parts:
-        seen = tuned(work.parts[0], work.wanted, int(work.name)) if parts else None
+        seen = tuned(work.space, work.parts[0], work.wanted, int(work.name)) if parts else None
         return Done(work, None, Origin(np.empty(0, np.int32), np.empty(0, np.int64)), seen)
     sources = [_source(part) for part in work.parts]
     segment, origin = built(work.name, work.space, sources, work.fields, (work.plan, progress))
