@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 ERGONAUT_HOME ?= $(CURDIR)/.ergonaut
+# Tests and demos start hundreds of processes; without kept bytecode each compiles all that it imports, for two seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 RUN := $(UV) run --frozen
