@@ -13,6 +13,7 @@ from ergonaut_vectors.domain.payload.filters import OneOf
 from ergonaut_vectors.domain.schema import IndexWish
 from ergonaut_vectors.domain.segments.builders import BUILDERS
 from ergonaut_vectors.domain.segments.exact import exactly
+from ergonaut_vectors.domain.segments.planning import plan_for
 from ergonaut_vectors.domain.segments.recall import beside
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Shard
@@ -172,6 +173,15 @@ def test_a_check_whose_segment_was_merged_away_meanwhile_changes_nothing() -> No
     assert shard.install(result)
     assert shard.view.parts[0].tuned is None
     assert shard.view.count == 200
+
+
+def test_a_plan_follows_size_wish_and_space() -> None:
+    space, policy = Space(128), Policy()
+    assert plan_for(policy, space, 5_000).kind is Kind.FLAT
+    assert plan_for(policy, space, 500_000).kind is Kind.GRAPH
+    assert plan_for(Policy(wish=IndexWish(Kind.PRODUCT)), Space(128, element=Element.UINT8), 50_000).kind is Kind.FLAT
+    assert plan_for(Policy(wish=IndexWish(small=True)), space, 50_000).kind is Kind.LISTS
+    assert plan_for(Policy(links=40, candidates_build=300), space, 50_000).parameters["links"] == 40
 
 
 @pytest.mark.parametrize(

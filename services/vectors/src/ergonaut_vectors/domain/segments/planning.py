@@ -3,13 +3,19 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from ergonaut_vectors.domain.indexes.choosing import Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
+from ergonaut_vectors.domain.schema import LINKS_DEFAULT
 from ergonaut_vectors.domain.segments.builders import fits
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
 from ergonaut_vectors.domain.space import Space
+
+SMALL_PART = 8
+"""Where little memory is wished for, an index may take this part of what its rows take."""
 
 
 def seal_due(policy: Policy, view: View, durable: View) -> bool:
@@ -53,11 +59,18 @@ def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
 
 def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
     """Which index a segment of so many rows is to have."""
-    kind = policy.wish.kind or (Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT)
-    if not fits(kind, space):
+    kind = policy.wish.kind
+    if kind is None and policy.graph_rows_min:
+        kind = Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT
+    if kind is not None and not fits(kind, space):
         kind = Kind.FLAT
-    parameters = {"links": policy.links, "candidates_build": policy.candidates_build} if kind is Kind.GRAPH else {}
-    return Plan(kind, parameters, threads=policy.build_threads)
+    extra_bytes_max = space.row_bytes / SMALL_PART if policy.wish.small else math.inf
+    plan = chosen(space, rows, Wish(policy.wish.recall, extra_bytes_max, kind=kind), threads=policy.build_threads)
+    if not fits(plan.kind, space):
+        return Plan(Kind.FLAT)
+    if plan.kind is Kind.GRAPH and policy.links != LINKS_DEFAULT:
+        return replace(plan, parameters={"links": policy.links, "candidates_build": policy.candidates_build})
+    return plan
 
 
 def part_to_check(policy: Policy, view: View) -> Part | None:

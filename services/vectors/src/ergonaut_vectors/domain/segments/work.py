@@ -41,10 +41,10 @@ class Policy:
     """How far below what is wished for recall may be found before a segment from which rows have died is built anew."""
     checked_fraction_min: float = 0.9
     """Where fewer than this part of the rows that lived then live now, an index is checked again."""
-    graph_rows_min: int = 10_000
-    """Fewer rows are compared one by one as fast as a graph is walked."""
+    graph_rows_min: int = 0
+    """From so many rows on a segment gets a graph; 0 leaves the choice to `choosing.py`."""
     links: int = LINKS_DEFAULT
-    """Neighbours that a row of a graph keeps; twice as many at its lowest level."""
+    """Neighbours that a row of a graph keeps, twice as many at its lowest level; the default leaves it to `choosing.py`."""
     candidates_build: int = CANDIDATES_BUILD_DEFAULT
     """Candidates that a graph's build keeps while it looks for neighbours."""
     build_threads: int = 1
