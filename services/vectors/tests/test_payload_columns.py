@@ -49,7 +49,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(payloads=PAYLOADS)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_every_payload_comes_back_exactly_as_it_was_written(payloads: list[dict[str, Any]]) -> None:
     growing = GrowingColumns()
     growing.append(payloads)
@@ -60,7 +60,7 @@ def test_every_payload_comes_back_exactly_as_it_was_written(payloads: list[dict[
 
 
 @given(payloads=PAYLOADS, data=st.data())
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_joined_columns_are_those_of_the_chosen_payloads(payloads: list[dict[str, Any]], data: st.DataObject) -> None:
     """Arrays and all: so it does not matter whether rows were written in one go or have been through many merges."""
     cut = data.draw(st.integers(0, len(payloads)))

@@ -234,7 +234,7 @@ def rows_of_ids(ids: Any) -> np.ndarray:
 
 
 @given(payloads=DRAWN_PAYLOADS, fields=FIELDS, told=FILTERS, seen=st.integers(0, 12))
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_columns_say_of_every_row_what_the_filter_says_of_its_payload(
     payloads: list[dict[str, Any]], fields: dict[str, Field], told: Any, seen: int
 ) -> None:

@@ -50,7 +50,7 @@ def expected_order(payloads: list[dict[str, Any]], ties: np.ndarray, descending:
 @given(
     payloads=PAYLOADS, descending=st.booleans(), limit=st.integers(1, 4), cut=st.integers(0, 12), seed=st.integers(0, 9)
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_pages_of_several_parts_are_the_sorted_rows(
     payloads: list[dict[str, Any]], descending: bool, limit: int, cut: int, seed: int
 ) -> None:
