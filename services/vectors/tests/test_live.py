@@ -1,6 +1,7 @@
 """Shards at work, over fakes: what is saved and come back to, repeats, failures of work, and what is in memory."""
 
 import asyncio
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -216,13 +217,13 @@ class Hindered(FakeLog):
         self.fails: set[int] = set()
         self.begun: list[int] = []
 
-    async def append(self, key: Key, content: bytes, after: int) -> int:
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         self.begun.append(after)
         await self.go.wait()
         if after in self.fails:
             self.fails.discard(after)
             raise Unavailable("no answer")
-        return await super().append(key, content, after)
+        return await super().append(key, content, after, name=name, behind=behind)
 
 
 async def test_writes_do_not_wait_for_one_another() -> None:
@@ -248,14 +249,57 @@ async def test_what_was_begun_behind_a_write_that_failed_is_begun_again() -> Non
     log.go.set()
     answers = await asyncio.gather(*writes, return_exceptions=True)
     assert isinstance(answers[3], Unavailable)
-    written = [at for at in range(8) if at != 3]
-    assert sorted(answer for answer in answers if isinstance(answer, int)) == list(range(1, 8))
-    assert sorted(ids_of(log)) == sorted([str(at)] for at in written)
+    assert [answer for answer in answers if isinstance(answer, int)] == list(range(1, 8))
+    assert ids_of(log) == [[str(at)] for at in range(8) if at != 3]
+
+
+class Uncertain(FakeLog):
+    """Takes its time, and loses answers before or after it has written."""
+
+    def __init__(self, dice: random.Random) -> None:
+        super().__init__()
+        self._dice = dice
+
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
+        for _ in range(self._dice.randrange(3)):
+            await asyncio.sleep(0)
+        lost = self._dice.random()
+        if lost < 0.1:
+            raise Unavailable("no answer")
+        position = await super().append(key, content, after, name=name, behind=behind)
+        if lost < 0.2:
+            raise Unavailable("no answer, but written")
+        return position
+
+
+@pytest.mark.parametrize("writers", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_fails_what_was_written_stands_whole_and_in_the_order_of_its_writer(
+    seed: int, writers: int
+) -> None:
+    dice = random.Random(seed)
+    log = Uncertain(dice)
+    await log.make(KEY)
+    appenders = [Appender(KEY, log) for _ in range(writers)]
+    writes = []
+    for at in range(60):
+        batch = Batch(rows(*(f"{at}-{i}" for i in range(1 + at % 3 * 64))))
+        writes.append(asyncio.create_task(appenders[at % writers].append(batch)))
+        for _ in range(dice.randrange(4)):
+            await asyncio.sleep(0)
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert all(isinstance(answer, int | Unavailable) for answer in answers)
+    found = [int(ids[0].split("-")[0]) for ids in ids_of(log)]
+    assert len(found) == len(set(found))
+    for writer in range(writers):
+        mine = [at for at in found if at % writers == writer]
+        assert mine == sorted(mine)
+    assert {at for at, answer in enumerate(answers) if isinstance(answer, int)} <= set(found)
 
 
 async def test_who_never_gets_a_place_is_told() -> None:
     class Contended(FakeLog):
-        async def append(self, key: Key, content: bytes, after: int) -> int:
+        async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
             raise Conflict("somebody was faster")
 
     log = Contended()

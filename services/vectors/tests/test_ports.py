@@ -148,6 +148,28 @@ async def test_an_append_that_is_tried_again_is_stored_once(logs: Log, key: Key)
     assert await logs.last(key) == LogMessage(2, b"same")
 
 
+@KINDS
+async def test_a_write_that_belongs_behind_another_does_not_stand_behind_anything_else(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    assert await logs.append(key, b"first", 0, name="one") == 1
+    with pytest.raises(Conflict):
+        await logs.append(key, b"second", 1, name="two", behind="another")
+    assert await logs.append(key, b"second", 1, name="two", behind="one") == 2
+    assert await logs.append(key, b"second", 1, name="two", behind="one") == 2
+    assert await logs.last(key) == LogMessage(2, b"second")
+
+
+@KINDS
+async def test_many_writes_may_be_begun_at_once_each_behind_the_one_before(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    names = ["", *(str(at) for at in range(1, 101))]
+    writes = (
+        logs.append(key, names[at].encode(), at - 1, name=names[at], behind=names[at - 1]) for at in range(1, 101)
+    )
+    assert await asyncio.gather(*writes) == list(range(1, 101))
+    assert [message.content.decode() for message in await taken(logs, key, 0, 100)] == names[1:]
+
+
 @pytest.mark.parametrize("kind", ["nats"])
 async def test_a_log_takes_more_when_the_settings_allow_more(logs: Log, key: Key, bus: Bus) -> None:
     await logs.make(key)

@@ -1,11 +1,13 @@
 """Writes batches to one log, many under way at once, each behind the one before. Used by `live.py`.
 
 A write does not wait for the one before it to be acknowledged: it is told to stand behind where that one will stand. Where
-one fails, all behind it fail with it, since a log takes nothing that does not fit its end; those begin again at the new end.
+one fails, all behind it fail with it, since a log takes nothing that does not fit its end. Those begin again at the new end,
+in the order in which they were begun first, and what came later waits for them: the log keeps the order of its writers.
 """
 
 import asyncio
-from collections import deque
+import itertools
+from functools import partial
 
 from ergonaut.errors import Conflict, Unavailable
 from ergonaut_vectors.domain.batches import Batch, Head, digest_of, messages_of
@@ -18,6 +20,8 @@ ATTEMPTS_MAX = 5
 UNDER_WAY_MAX = 256
 """Messages of one log that wait for their acknowledgement; so many keep the disk of a log busy, and are 64 MiB at most."""
 
+Written = asyncio.Future[int]
+
 
 class Appender:
     """The one writer of a log in this process."""
@@ -25,11 +29,16 @@ class Appender:
     def __init__(self, key: Key, logs: Log) -> None:
         self._key = key
         self._logs = logs
-        self._placing = asyncio.Lock()
         self._room = asyncio.Semaphore(UNDER_WAY_MAX)
-        self._under_way: deque[asyncio.Future[int]] = deque()
+        self._under_way: set[Written] = set()
+        # Batches by when they were begun: those that are here, and of these those that do not stand in the log's way yet.
+        self._numbers = itertools.count()
+        self._open: set[int] = set()
+        self._unplaced: set[int] = set()
+        self._moved = asyncio.Event()
         # The end of the log when all that is under way has been written; None where it has to be asked for.
         self._head: Head | None = None
+        self._failures = 0
 
     @property
     def position(self) -> int:
@@ -38,51 +47,80 @@ class Appender:
 
     async def append(self, batch: Batch) -> int:
         """Write a batch and give its position; it is on disk then. After Unavailable it may or may not have been written."""
-        for _ in range(ATTEMPTS_MAX):
-            try:
-                return await self._attempt(batch)
-            except Conflict:
-                # Nothing of it stands where it should: it was begun behind something that failed, or another process wrote.
-                continue
-        raise Unavailable(f"others write to collection {self._key.name} all the time; try again")
+        number = next(self._numbers)
+        self._open.add(number)
+        self._unplaced.add(number)
+        try:
+            for _ in range(ATTEMPTS_MAX):
+                head = await self._turn(number)
+                try:
+                    return await _last_of(await self._placed(number, batch, head))
+                except Conflict:
+                    # Nothing of it stands where it should: it was begun behind something that failed, or another process wrote.
+                    self._unplaced.add(number)
+            raise Unavailable(f"others write to collection {self._key.name} all the time; try again")
+        finally:
+            self._open.discard(number)
+            self._unplaced.discard(number)
+            self._move()
 
-    async def _attempt(self, batch: Batch) -> int:
-        written: list[asyncio.Future[int]] = []
-        async with self._placing:
-            head = self._head or await self._found()
-            self._head = None  # until all parts are placed
-            for content in await asyncio.to_thread(messages_of, batch, head.digest):
-                await self._room.acquire()
-                written.append(self._begun(content, head.sequence))
-                head = Head(head.sequence + 1, digest_of(content))
-            if not any(each.done() and each.exception() for each in written):
-                self._head = head
-        return await self._last(written)
+    async def _turn(self, number: int) -> Head:
+        """Where this batch belongs, as soon as all that were begun before it are placed."""
+        while min(self._unplaced) != number or (self._head is None and self._under_way):
+            await self._moved.wait()
+        if self._head is None:
+            last = await self._logs.last(self._key)
+            return Head(last.sequence, digest_of(last.content)) if last else Head()
+        return self._head
 
-    def _begun(self, content: bytes, after: int) -> "asyncio.Future[int]":
-        task = asyncio.ensure_future(self._logs.append(self._key, content, after))
-        self._under_way.append(task)
-        task.add_done_callback(self._settled)
+    async def _placed(self, number: int, batch: Batch, head: Head) -> list[Written]:
+        """The messages of a batch, each on its way to its place behind the one before."""
+        written: list[Written] = []
+        failures, self._head = self._failures, None  # whoever is cancelled here leaves an end that has to be asked for
+        for content in await asyncio.to_thread(messages_of, batch, head.digest):
+            await self._room.acquire()
+            if failures != self._failures:
+                # What this was to stand behind is not there, and the log may have grown by others to just that position.
+                self._room.release()
+                await asyncio.gather(*written, return_exceptions=True)
+                raise Conflict("what was begun before has failed")
+            written.append(self._begun(number, content, head))
+            head = Head(head.sequence + 1, digest_of(content))
+        if failures == self._failures:
+            self._head = head
+            self._unplaced.discard(number)
+            self._move()
+        return written
+
+    def _begun(self, number: int, content: bytes, head: Head) -> Written:
+        # The place alone would not do: of what is begun behind a message that gets lost another may come to stand there.
+        name, behind = digest_of(content).hex(), head.digest.hex() if self._under_way else ""
+        task = asyncio.ensure_future(self._logs.append(self._key, content, head.sequence, name=name, behind=behind))
+        self._under_way.add(task)
+        task.add_done_callback(partial(self._settled, number))
         return task
 
-    async def _last(self, written: "list[asyncio.Future[int]]") -> int:
-        # The caller may leave; what it has begun goes on, and is waited for by whoever asks for the end of the log.
-        answers = await asyncio.shield(asyncio.gather(*written, return_exceptions=True))
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        if errors:
-            # The first one says why; those behind it only say that it is missing.
-            raise errors[0]
-        return max(answer for answer in answers if isinstance(answer, int))
-
-    def _settled(self, task: "asyncio.Future[int]") -> None:
+    def _settled(self, number: int, task: Written) -> None:
         self._room.release()
-        self._under_way.remove(task)
+        self._under_way.discard(task)
         if task.cancelled() or task.exception() is not None:
             self._head = None
+            self._failures += 1
+            if number in self._open:
+                self._unplaced.add(number)
+        self._move()
 
-    async def _found(self) -> Head:
-        """The end of the log, asked for when nothing is under way any more that could move it."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
-        last = await self._logs.last(self._key)
-        return Head(last.sequence, digest_of(last.content)) if last else Head()
+    def _move(self) -> None:
+        """Let all who wait for their turn look again."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+async def _last_of(written: list[Written]) -> int:
+    # The caller may leave; what it has begun goes on, and is waited for by whoever asks for the end of the log.
+    answers = await asyncio.shield(asyncio.gather(*written, return_exceptions=True))
+    errors = [answer for answer in answers if isinstance(answer, BaseException)]
+    if errors:
+        # The first one says why; those behind it only say that it is missing.
+        raise errors[0]
+    return max(answer for answer in answers if isinstance(answer, int))

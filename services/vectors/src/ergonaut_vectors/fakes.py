@@ -50,6 +50,7 @@ class FakeLog:
         self.fail_next: Exception | None = None
         self.fail_after_writing = False
         self._bytes_max = bytes_max
+        self._names: dict[tuple[Key, int], str] = {}
         self._grown = asyncio.Condition()
 
     async def make(self, key: Key) -> None:
@@ -62,18 +63,19 @@ class FakeLog:
         messages = self._messages(key)
         return LogMessage(len(messages), messages[-1]) if messages else None
 
-    async def append(self, key: Key, content: bytes, after: int) -> int:
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         error, self.fail_next = self.fail_next, None
         if error is not None and not self.fail_after_writing:
             raise error
         messages = self._messages(key)
         if messages[after : after + 1] == [content]:
             return after + 1
-        if after != len(messages):
+        if after != len(messages) or (behind and self._names.get((key, after)) != behind):
             raise Conflict(f"the log of {key} ends at {len(messages)}, not at {after}")
         if sum(map(len, messages)) + len(content) > self._bytes_max:
             raise Refused(f"the log of collection {key.name} is full")
         messages.append(content)
+        self._names[key, len(messages)] = name
         async with self._grown:
             self._grown.notify_all()
         if error is not None:

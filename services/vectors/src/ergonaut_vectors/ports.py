@@ -56,12 +56,14 @@ class Log(Protocol):
         """The last message, None in an empty log. Raises NotFound where there is no log."""
         ...
 
-    async def append(self, key: Key, content: bytes, after: int) -> int:
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         """Write behind the message at `after` and give the new position; it is on disk then. Several may be under way, begun in
         the order of their places.
 
-        The same again at the same place is written once. Raises Conflict where something else stands behind `after`, Refused
-        where the log is full; nothing is written then. After Unavailable it may or may not have been written.
+        `name` is the message's own, which no other has; `behind` is that of the message at `after`, where it was written
+        lately and may not have arrived. The same again at the same place is written once. Raises Conflict where something
+        else stands there or behind it, Refused where the log is full; nothing is written then. After Unavailable it may or may
+        not have been written.
         """
         ...
 

@@ -5,7 +5,8 @@ before: they go out in the order in which they were begun, and JetStream takes t
 
 Nobody but this service reads or writes these streams. A write names the position behind which it belongs, so that of two
 writers only one succeeds, and an attempt that is repeated because its answer got lost finds what the first one wrote. (Ids
-of messages would not help: JetStream looks at the position first, and forgets ids after a while.)
+of messages alone would not help, for JetStream forgets them after a while; they tell a write that is begun before the one
+that it belongs behind has arrived whether it is that one.)
 """
 
 import asyncio
@@ -45,7 +46,7 @@ TOGETHER_BYTES_MAX = 4 * 1024 * 1024
 """Messages that are handed on at a time: as many as are applied in some ten milliseconds, since a writer waits for the last."""
 
 _STREAM_IS_FULL = 10077
-_NOT_LAST = (10071, 10164)
+_NOT_LAST = (10070, 10071, 10164)
 _NO_ROOM = (10023, 10028, 10047)
 
 log = get_logger(__name__)
@@ -86,15 +87,22 @@ class JetStreamLog:
 
         return await until_answered(ask, what=f"reading the end of the log of {key}")
 
-    async def append(self, key: Key, content: bytes, after: int) -> int:
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
+        headers: dict[str, Any] = {Header.EXPECTED_LAST_SEQUENCE.value: str(after)}
+        if name:
+            headers[Header.MSG_ID.value] = name
+        if behind:
+            headers[Header.EXPECTED_LAST_MSG_ID.value] = behind
+
         async def publish() -> int:
-            headers: dict[str, Any] = {Header.EXPECTED_LAST_SEQUENCE.value: str(after)}
             try:
                 ack = await self._jetstream.publish(subject_of(key), content, stream=stream_of(key), headers=headers)
             except APIError as error:
                 if error.err_code in _NOT_LAST and await self._stands_at(key, after + 1, content):
                     return after + 1
                 raise _meaning(error, key) from error
+            if ack.seq != after + 1:
+                raise Conflict(f"this message stands at {ack.seq} in the log of {key}, not behind {after}")
             return ack.seq
 
         return await until_answered(publish, what=f"writing to collection {key.name}")
