@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -55,13 +56,20 @@ def made(nats_url: str, folder: Path) -> Site:
     return made_site(nats_url, folder / "one", key_ring_file(folder, (tenant,)), tenant)
 
 
-@pytest.fixture
-async def site(nats_url: str, tmp_path: Path) -> AsyncIterator[Site]:
-    plain = made(nats_url, tmp_path)
-    with plain.process.running():
+@pytest.fixture(scope="module")
+def site(nats_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One gateway with all models for all who only ask."""
+    plain = made(nats_url, tmp_path_factory.mktemp("site"))
+
+    async def deploy_all() -> None:
         async with healthy(plain) as stub:
             for name, content in MODELS.items():
                 await deploy(stub, plain, content, name)
+
+    with plain.process.running():
+        # On a loop of its own, since those of tests end with them.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, deploy_all()).result()
         yield plain
 
 
