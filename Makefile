@@ -53,6 +53,7 @@ chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream;
 
 chaos-vectors: setup ## Kill the vector service and NATS two hundred times while it writes and merges, and damage its files
 	ERGONAUT_KILLS=200 $(RUN) pytest services/vectors/tests/test_process.py -k killed_while
+	ERGONAUT_KILLS=50 $(RUN) pytest services/vectors/tests/test_archive_process.py -k killed
 
 fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES and FUZZ_SEED choose others
 	$(RUN) --group fuzz python -m services.gateway.tests.fuzz.run
