@@ -227,9 +227,9 @@ class Pynndescent(Engine):
 def engine_of(name: str, given: Given) -> Engine:
     """The engine of this name."""
     if name == "ours":
-        from ours import Ours
+        from ours import Ours, OurShard
 
-        return Ours(given)
+        return OurShard(given) if "shard" in given.options else Ours(given)
     engines: dict[str, type[Engine]] = {
         "hnswlib": Hnswlib,
         "faiss": Faiss,

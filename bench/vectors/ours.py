@@ -10,7 +10,17 @@ import numpy as np
 from engines import CANDIDATES_BUILT, LINKS, Array, Engine, Given, lists_of
 
 from ergonaut_vectors.domain.indexes.port import Asked, Builder, Index, Kind, Plan
+from ergonaut_vectors.domain.segments.shard import Shard
+from ergonaut_vectors.domain.segments.view import Question
+from ergonaut_vectors.domain.segments.work import done
+from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, prepared
 from ergonaut_vectors.domain.space import Element, Metric, Space
+
+MESSAGE_ROWS = 64
+"""Vectors of a message of the log, as the service cuts them."""
+
+MESSAGES_TO_WORK = 64
+"""Messages after which it is asked whether something is to be built; the service asks after each."""
 
 BUILDERS = {
     Kind.FLAT: ("flat", "FlatBuilder"),
@@ -103,3 +113,48 @@ def _builder(kind: Kind) -> Builder:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+class OurShard(Engine):
+    """A whole shard of ours, which takes what comes and builds beside it; what a service holds for each replica."""
+
+    efforts = (0,)
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        metric = Metric.INNER_PRODUCT if given.metric == "ip" else Metric.L2
+        self._space = Space(given.dimension, metric, Element(given.element))
+        self._shard, self._position = Shard(self._space), 0
+
+    def build(self, base: Array, threads: int) -> None:  # noqa: ARG002 (work is done by one)
+        self._shard, self._position = Shard(self._space), 0
+        self.insert(base, 0)
+
+    def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:  # noqa: ARG002 (work is done by one)
+        found = self._shard.view.search(prepared(self._space, queries), Question(limit, int(effort)))
+        rows = np.full((len(queries), limit), -1, np.int64)
+        for at, hits in enumerate(found):
+            rows[at, : len(hits)] = [int(hit.id) for hit in hits]
+        return rows
+
+    def insert(self, rows: Array, first_id: int) -> None:
+        for first in range(0, len(rows), MESSAGE_ROWS):
+            part = np.ascontiguousarray(rows[first : first + MESSAGE_ROWS], self._space.dtype)
+            names = [str(first_id + first + at) for at in range(len(part))]
+            self._apply(Upserts(names, part))
+        self._finish()
+
+    def delete(self, ids: Array) -> None:
+        for first in range(0, len(ids), MESSAGE_ROWS):
+            self._apply(Deletes([str(each) for each in ids[first : first + MESSAGE_ROWS]]))
+        self._finish()
+
+    def _apply(self, write: Upserts | Deletes) -> None:
+        self._position += 1
+        self._shard.apply(write, self._position)
+        if self._position % MESSAGES_TO_WORK == 0:
+            self._finish()
+
+    def _finish(self) -> None:
+        while (work := self._shard.plan_work()) is not None:
+            self._shard.install(done(work))

@@ -5,9 +5,10 @@ their CPU time, rates at a recall interpolated between efforts, recall of querie
 outside the repository; one that cannot be is told and left out. Sets come from ERGONAUT_BENCH_DATA (`sets.py` tells the form);
 without it generated ones stand in.
 
-`ARGS="parts=curves,threads,build,lists,single,memory,filters,service,million"` chooses parts, `only=hnswlib,ours-graph` engines
-by the beginnings of their names, `sets=sift` sets; `quick` takes one round rather than five and leaves out what builds for
-minutes; `pictures=FOLDER` says where curves are drawn (default `.bench/vectors`). All of it takes about an hour.
+`ARGS="parts=curves,threads,build,lists,single,memory,filters,replacing,service,million"` chooses parts,
+`only=hnswlib,ours-graph` engines by the beginnings of their names, `sets=sift` sets; `quick` takes one round rather than five
+and leaves out what builds for minutes; `pictures=FOLDER` says where curves are drawn (default `.bench/vectors`). All of it takes
+about an hour.
 """
 
 import sys
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 from curves import MILLION, Wish, curves_part, million_part
 from filters import filters_part
 from parts import build_part, lists_part, memory_part, single_part, threads_part
+from replacing import replacing_part
 from service import service_part
 from sets import Set, generated_set, real_sets
 from telling import failures, tell
@@ -31,6 +33,7 @@ PARTS: dict[str, Callable[[Set, Wish], None]] = {
     "single": single_part,
     "memory": memory_part,
     "filters": filters_part,
+    "replacing": replacing_part,
     "service": service_part,
 }
 

@@ -19,6 +19,9 @@ import numpy as np  # noqa: E402 (threads are counted when it is imported)
 
 Answer = dict[str, Any]
 
+BUILT_BEFORE = 2 / 3
+"""The share of a set that is built before half of that is replaced by the rest."""
+
 
 class Worker:
     """The engine, and what it is asked with."""
@@ -46,6 +49,11 @@ class Worker:
         cpu_seconds, wall_seconds = time.process_time() - cpu, time.perf_counter() - wall
         seconds = cpu_seconds if threads == 1 else wall_seconds
         return {"recall": self._recall(found, limit), "per_second": len(found) / seconds, "cpu_seconds": cpu_seconds}
+
+    def recall_of(self, truth: str, effort: float, limit: int = 10) -> Answer:
+        """Recall against other exact answers than the set's own."""
+        found = self._engine.search(self._queries, limit, effort, 1)
+        return {"recall": _shared(found, np.load(truth)[:, :limit])}
 
     def by_clock(self, effort: float, threads: int, limit: int = 10) -> Answer:
         """All queries in one call, timed by the clock however many threads there are."""
@@ -86,18 +94,23 @@ class Worker:
             "wrong_rows": wrong,
         }
 
-    def replace_half(self) -> Answer:
-        """Delete the first half of what was built and insert the other half of the set; build with a share of 2/3 before."""
-        built = int(len(self._base) * 2 / 3)
+    def replace_half(self, truth: str, effort: float, limit: int = 10) -> Answer:
+        """Delete the first half of what was built and insert the rest of the set, then search; `truth` is of what is left."""
+        built = int(len(self._base) * BUILT_BEFORE)
+        gone, exact = built // 2, np.load(truth)[:, :limit]
         begun = time.process_time()
-        self._engine.delete(np.arange(built // 2))
+        self._engine.delete(np.arange(gone))
         deleted = time.process_time() - begun
         fresh = np.ascontiguousarray(self._base[built:])
         begun = time.process_time()
         self._engine.insert(fresh, built)
+        inserted = time.process_time() - begun
+        found = self._engine.search(self._queries, limit, effort, 1)
         return {
-            "deletes_per_second": built // 2 / deleted,
-            "inserts_per_second": len(fresh) / (time.process_time() - begun),
+            "deletes_per_second": gone / deleted,
+            "inserts_per_second": len(fresh) / inserted,
+            "recall": _shared(found, exact),
+            "deleted_found": int(((found >= 0) & (found < gone)).sum()),
         }
 
     def save(self, to: str) -> Answer:
@@ -125,10 +138,13 @@ class Worker:
         return resident()
 
     def _recall(self, found: Array, limit: int) -> float:
-        best = self._truth[:, :limit]
-        return float(
-            np.mean([len(set(a.tolist()) & set(b.tolist())) / limit for a, b in zip(found, best, strict=True)])
-        )
+        return _shared(found, self._truth[:, :limit])
+
+
+def _shared(found: Array, best: Array) -> float:
+    """Which part of the best was found."""
+    both = zip(found.tolist(), best.tolist(), strict=True)
+    return float(np.mean([len(set(ids) & set(exact)) / len(exact) for ids, exact in both]))
 
 
 def _by_mask(masks: Array, queries: int) -> list[tuple[Array, Array]]:
