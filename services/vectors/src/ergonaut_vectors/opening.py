@@ -51,9 +51,9 @@ class Opening:
             self._make_room()
             live = LiveShard(key, record.schema, self._around, self._stores.of(record.store_of(number)))
             self._running[key] = self._tasks.create_task(live.run(self._ending.pop(key, None)))
+            _open.set(len(self._live) + 1)
         live.asked_at = asyncio.get_running_loop().time()
         self._live[key] = live
-        _open.set(len(self._live))
         return live
 
     @contextlib.contextmanager
