@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180 + 30 * int(os.env
 
 DIMENSION = 16
 START_SECONDS = 60
+PATIENCE_SECONDS = 60
+"""After a state was damaged the whole log is replayed, in segments of a few rows each; a busy machine takes long for that."""
+
 NAMES = 600
 """Ids that are written to; a search finds a thousand."""
 
@@ -35,7 +38,11 @@ class Service:
 
     def __init__(self, folder: Path, nats_url: str) -> None:
         # So few rows are sealed and merged all the time, and saved: a kill meets any step of it.
-        settings = {"ERGONAUT_NATS_URL": nats_url, "ERGONAUT_VECTORS_HEAD_ROWS_MAX": "64"}
+        settings = {
+            "ERGONAUT_NATS_URL": nats_url,
+            "ERGONAUT_VECTORS_HEAD_ROWS_MAX": "64",
+            "ERGONAUT_VECTORS_WAIT_SECONDS": str(PATIENCE_SECONDS),
+        }
         self._process = ServiceProcess("vectors", folder, settings, patience_seconds=START_SECONDS)
         self._metadata = self._process.metadata()
 
@@ -53,10 +60,10 @@ class Service:
         return asyncio.run(self._process.stopped(within_seconds=20))
 
     def call(self, method: str, request: object) -> object:
-        return getattr(self._stub, method)(request, metadata=self._metadata, timeout=20)
+        return getattr(self._stub, method)(request, metadata=self._metadata, timeout=PATIENCE_SECONDS + 10)
 
     def begin(self, method: str, request: object) -> grpc.Future:
-        return getattr(self._stub, method).future(request, metadata=self._metadata, timeout=20)
+        return getattr(self._stub, method).future(request, metadata=self._metadata, timeout=PATIENCE_SECONDS + 10)
 
     def told(self, words: str) -> int:
         """How often its log says this."""
