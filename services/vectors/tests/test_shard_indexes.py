@@ -90,7 +90,17 @@ def kinds(shard: Shard) -> list[Kind]:
 def test_a_few_rows_are_compared_one_by_one_and_many_get_a_graph() -> None:
     few, many = filled(100), filled(300)
     assert (finish(few), kinds(few)) == ([Job.SEAL], [Kind.FLAT])
-    assert (finish(many), kinds(many)) == ([Job.SEAL, Job.CHECK], [Kind.GRAPH])
+    assert (finish(many), kinds(many)) == ([Job.SEAL, Job.MERGE, Job.CHECK], [Kind.GRAPH])
+
+
+@pytest.mark.usefixtures("lazy")
+def test_a_head_becomes_a_segment_quickly_and_gets_its_index_while_nobody_writes() -> None:
+    shard = filled(300)
+    seal = shard.plan_work()
+    assert seal is not None
+    shard.install(done(seal))
+    assert (shard.plan_work(), kinds(shard)) == (None, [Kind.FLAT])
+    assert (finish(shard), kinds(shard)) == ([Job.MERGE, Job.CHECK], [Kind.GRAPH])
 
 
 @pytest.mark.usefixtures("lazy")
@@ -161,6 +171,9 @@ def test_a_check_whose_segment_was_merged_away_meanwhile_changes_nothing() -> No
     seal = shard.plan_seal()
     assert seal is not None
     shard.install(done(seal))
+    index = shard.plan_work(idle=True)
+    assert index is not None
+    shard.install(done(index))
     check = shard.plan_work()
     assert check is not None
     assert check.job is Job.CHECK

@@ -43,7 +43,7 @@ def parts_to_merge(policy: Policy, view: View) -> Sequence[Part]:
 
 
 def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
-    """The segments that are to become one while nobody writes, so that fewer have to be searched; none where it would not pay.
+    """The segments that are to become one while nobody writes, or one that is to get its index; none where it would not pay.
 
     The small ones are merged, and each larger one too for which they are worth the building: an eighth of it or more.
     """
@@ -54,7 +54,9 @@ def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
         if together >= 1 and part.count > policy.tidied_ratio_max * rows:
             break
         together, rows = together + 1, rows + part.count
-    return _fitting(policy, segments[:together]) if together > 1 else ()
+    if together > 1:
+        return _fitting(policy, segments[:together])
+    return [part for part in segments if isinstance(part.store, Segment) and part.store.is_makeshift][:1]
 
 
 def plan_for(policy: Policy, space: Space, rows: int) -> Plan:

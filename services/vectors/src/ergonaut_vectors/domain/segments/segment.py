@@ -36,7 +36,9 @@ class Segment:
     columns: Columns
     index: Index
     planned: Kind
-    """The index it was to have; a builder may have seen that another does better."""
+    """The index it is to have; a builder may have seen that another does better."""
+    is_makeshift: bool = False
+    """Whether it was built with less, so as to be there soon."""
 
     @property
     def rows(self) -> Rows:
@@ -65,7 +67,7 @@ class Segment:
     def about(self) -> dict[str, Any]:
         """What a file says beside the arrays; JSON."""
         index = {"kind": str(self.index.kind), "parameters": dict(self.index.parameters), "planned": str(self.planned)}
-        return {"index": index}
+        return {"index": index, "is_makeshift": self.is_makeshift}
 
     def search(self, queries: Rows, asked: Asked) -> Found:
         """By the index."""
@@ -82,7 +84,7 @@ class Segment:
         index = builder_of(Kind(told["kind"])).open(space, arrays["rows"], _named(arrays, _INDEX), told["parameters"])
         table = IdTable(arrays["ids_blob"], arrays["ids_offsets"], arrays["ids_entries"])
         columns, planned = Columns.open(_named(arrays, _PAYLOAD)), Kind(told["planned"])
-        return cls(name, table, arrays["sequences"], columns, index, planned)
+        return cls(name, table, arrays["sequences"], columns, index, planned, about["is_makeshift"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.id_table import NONE, take_out
+from ergonaut_vectors.domain.indexes.port import Kind, Plan
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.documents import encoded
 from ergonaut_vectors.domain.payload.fields import Fields, Payload
@@ -203,8 +204,12 @@ class Shard:
     def _planned(self, job: Job, parts: Sequence[Part]) -> Work:
         rows = sum(part.count for part in parts)
         plan = planning.plan_for(self.policy, self.space, rows)
-        wanted = self.policy.wish.recall
-        work = Work(job, f"{self._serial:08d}", self.space, self.fields, tuple(parts), plan, wanted)
+        planned = plan.kind
+        if job is Job.SEAL:
+            # Writes wait where heads are not sealed as fast as they come; what takes long is left to a merge.
+            plan = Plan(Kind.FLAT)
+        name, wanted = f"{self._serial:08d}", self.policy.wish.recall
+        work = Work(job, name, self.space, self.fields, tuple(parts), plan, planned, wanted)
         self._serial += 1
         self._under_way[job] = work
         return work

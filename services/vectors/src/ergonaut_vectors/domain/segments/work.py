@@ -2,12 +2,12 @@
 shard's writer, done by `done` in another thread meanwhile.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
 
-from ergonaut_vectors.domain.indexes.port import Plan, Progress
+from ergonaut_vectors.domain.indexes.port import Kind, Plan, Progress
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.fields import Fields
 from ergonaut_vectors.domain.schema import CANDIDATES_BUILD_DEFAULT, LINKS_DEFAULT, IndexWish
@@ -76,6 +76,8 @@ class Work:
     parts: tuple[Part, ...]
     """What becomes one segment, as of a position before or at that of every state it will be put into."""
     plan: Plan
+    planned: Kind
+    """The index that the segment is to have in the end."""
     wanted: float = 0.0
     """The recall that a check is to reach."""
 
@@ -117,6 +119,8 @@ def done(work: Work, progress: Progress | None = None) -> Done:
         return Done(work, None, Origin(np.empty(0, np.int32), np.empty(0, np.int64)), seen)
     sources = [_source(part) for part in work.parts]
     segment, origin = built(work.name, work.space, sources, work.fields, (work.plan, progress))
+    if work.planned is not work.plan.kind:
+        segment = replace(segment, planned=work.planned, is_makeshift=True)
     return Done(work, segment, origin)
 
 
