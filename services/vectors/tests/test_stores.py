@@ -9,6 +9,8 @@ from ergonaut.errors import Broken
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
 from ergonaut_vectors.domain.batches import NO_DIGEST, Batch, digest_of, messages_of, name_of
 from ergonaut_vectors.domain.replica import Kept, Replica
+from ergonaut_vectors.domain.segments.layout import pieces
+from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.domain.segments.work import Policy, done
 from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.domain.space import Space
@@ -88,3 +90,13 @@ def test_a_damaged_file_is_told_and_can_be_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "a.damaged").exists()
     stores.remove("a")
     assert not (tmp_path / "a.damaged").exists()
+
+
+def test_a_state_of_another_version_is_told_as_what_cannot_be_read(tmp_path: Path) -> None:
+    stores = ShardFolders(tmp_path)
+    replica = saved(stores.of("a"), "x")
+    kept = replica.kept()
+    about = {name: value for name, value in Manifest.of(kept.checkpoint, kept.mark).about.items() if name != "serial"}
+    (tmp_path / "a" / "manifest").write_bytes(b"".join(bytes(piece) for piece in pieces(about, {})))
+    with pytest.raises(Broken, match="was written by another version: KeyError"):
+        stores.of("a").load()

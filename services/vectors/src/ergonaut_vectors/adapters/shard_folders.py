@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from ergonaut.errors import Unavailable
+from ergonaut.errors import Broken, Unavailable
 from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.segments.work import Done
@@ -46,8 +46,12 @@ class ShardFolder:
         self._files = SegmentFiles(folder)
 
     def load(self) -> Kept | None:
-        self._files.sweep()
-        checkpoint = self._files.load()
+        try:
+            self._files.sweep()
+            checkpoint = self._files.load()
+        except (KeyError, ValueError, TypeError) as error:
+            # Whole by its checksums, and yet not what this version expects.
+            raise Broken(f"{self._folder} was written by another version: {error!r}") from error
         return None if checkpoint is None else Kept(checkpoint, checkpoint.view.mark)
 
     def keep(self, result: Done) -> Done:
