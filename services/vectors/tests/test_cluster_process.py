@@ -42,6 +42,22 @@ class Node:
             stub = pb_grpc.VectorsServiceStub(channel)
             return await getattr(stub, method)(request, metadata=self.process.metadata(), timeout=30)
 
+    async def stream(self, *batches: list[str]) -> int:
+        """Write batches over one call, far from everything; gives how many were answered."""
+        far = np.full((1, DIMENSION), 50, "<f4").tobytes()
+        requests = [
+            pb.UpsertManyRequest(
+                batch=pb.UpsertRequest(
+                    collection=self.collection, rows=pb.Rows(ids=ids, vectors=pb.Matrix(rows=far * len(ids)))
+                )
+            )
+            for ids in batches
+        ]
+        async with grpc.aio.insecure_channel(self.process.address) as channel:
+            stub = pb_grpc.VectorsServiceStub(channel)
+            call = stub.UpsertMany(iter(requests), metadata=self.process.metadata(), timeout=30)
+            return len([answer async for answer in call])
+
     async def replicas(self, uid: str) -> dict[int, Any]:
         """How its replicas stand, as other nodes are told."""
         metadata = [*self.process.metadata("service"), ("x-ergonaut-tenant", "default")]
@@ -108,6 +124,9 @@ async def test_a_collection_on_three_nodes_answers_whole_at_each_and_after_one_i
             )
             assert list(got.points.ids) == ["point-9", "point-2"]
         assert await listed(third) == sorted(NAMES)
+        assert await first.stream(["streamed-1"], ["streamed-2"]) == 2
+        assert await listed(second) == sorted([*NAMES, "streamed-1", "streamed-2"])
+        await third.call("Delete", pb.DeleteRequest(collection="books", ids=["streamed-1", "streamed-2"]))
 
         third.process.kill()
         deleted = await first.call("Delete", pb.DeleteRequest(collection="books", ids=NAMES[:50]))

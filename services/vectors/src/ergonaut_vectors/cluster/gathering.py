@@ -47,13 +47,20 @@ class Gathering:
         self._hedges = HEDGES_SAVED_MAX
 
     async def gather(
-        self, shards: Iterable[ShardPlace], ask: Ask[T], *, within_seconds: float, partial: bool = False
+        self,
+        shards: Iterable[ShardPlace],
+        ask: Ask[T],
+        *,
+        within_seconds: float,
+        partial: bool = False,
+        hedged: bool = True,
     ) -> Gathered[T]:
         """The answer of each shard. Raises the first error unless a partial answer will do and there is one at least.
 
-        Conflict, Refused and NotFound are answers about the request, and are raised in any case.
+        Conflict, Refused and NotFound are answers about the request, and are raised in any case. What must not be done once more
+        after its caller was answered is asked without being `hedged`: of another replica only when one has failed.
         """
-        tasks = {shard.number: asyncio.ensure_future(self._answer(shard, ask)) for shard in shards}
+        tasks = {shard.number: asyncio.ensure_future(self._answer(shard, ask, hedged=hedged)) for shard in shards}
         limit = asyncio.ensure_future(self._clock.sleep(within_seconds))
         try:
             pending: set[asyncio.Future[Any]] = set(tasks.values())
@@ -68,7 +75,7 @@ class Gathering:
             await asyncio.gather(*tasks.values(), limit, return_exceptions=True)
         return _gathered(tasks, within_seconds, partial=partial)
 
-    async def _answer(self, shard: ShardPlace, ask: Ask[T]) -> T:
+    async def _answer(self, shard: ShardPlace, ask: Ask[T], *, hedged: bool) -> T:
         """The first answer of any replica."""
         tried: list[str] = []
         asked: dict[asyncio.Future[T], KnownNode] = {}
@@ -96,7 +103,7 @@ class Gathering:
                     last, why, another = error, "failed", True
                 if late in done:
                     late = None
-                    if not another and self._may_hedge():
+                    if hedged and not another and self._may_hedge():
                         why, another = "late", True
         finally:
             _given_up(*asked, *([late] if late else []))

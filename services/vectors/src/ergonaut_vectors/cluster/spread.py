@@ -169,7 +169,9 @@ class Spread:
             return WRITTEN[method].FromString(answer)
 
         shards = [now.shard(number) for number in parts]
-        gathered = await self._gathering.gather(shards, ask, within_seconds=WITHIN_SECONDS)
+        # A second copy of what has no name could undo what is written between the two.
+        named = method == "Upsert"
+        gathered = await self._gathering.gather(shards, ask, within_seconds=WITHIN_SECONDS, hedged=named)
         positions = joining.written(gathered.answers)
         told: dict[str, Any] = {"sequence": max(positions.values(), default=0), "sequences": positions}
         if method == "Delete":

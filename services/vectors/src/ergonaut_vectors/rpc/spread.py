@@ -1,6 +1,7 @@
 """The public door where collections are spread over nodes: what this node has whole it answers, all else it gathers."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
@@ -73,6 +74,13 @@ class SpreadDoor(VectorsDoor):
 
     async def Upsert(self, request: pb.UpsertRequest, context: Any) -> Any:
         return await self._write_spread("Upsert", request, context)
+
+    async def UpsertMany(
+        self, requests: AsyncIterator[pb.UpsertManyRequest], context: Any
+    ) -> AsyncIterator[pb.UpsertManyResponse]:
+        async for request in requests:
+            # One after the other: sent to other nodes together they could stand in a log in another order.
+            yield pb.UpsertManyResponse(written=await self.Upsert(request.batch, context))
 
     async def UpdatePayloads(self, request: pb.UpdatePayloadsRequest, context: Any) -> Any:
         return await self._write_spread("UpdatePayloads", request, context)
