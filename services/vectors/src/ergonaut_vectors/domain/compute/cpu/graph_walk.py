@@ -23,7 +23,7 @@ from ergonaut_vectors.domain.compute.cpu.memory import (
     store_mark,
     store_row,
 )
-from ergonaut_vectors.domain.compute.cpu.scan import gap, word_of
+from ergonaut_vectors.domain.compute.cpu.scan import gap, scan, word_of
 from ergonaut_vectors.domain.space import Floats, Words
 
 NONE = -1
@@ -296,9 +296,14 @@ def search_graph(graph: Graph, scratch: Scratch, asked: Any, allowed: Words, sid
             if allowed.shape[0]:
                 size = np.int64(_only_allowed(scratch.keys, size, allowed))
         if size < needed or pool == 0:
+            if compared:
+                # Far from a query rows lie so close to each other that codes do not tell them apart.
+                one = slice(q, q + 1)
+                scan(metric, rows, queries[one], allowed, distances[one], found[one])
+                continue
             # Every row has a mark.
             within = (allowed, scratch.seen.shape[0])
-            size = np.int64(search_codes(graph, scratch.keys, address, within, max(needed, compared)))
+            size = np.int64(search_codes(graph, scratch.keys, address, within, needed))
         if compared:
             _compare(metric, (rows, queries[q]), scratch.keys, min(size, compared), (distances[q], found[q]))
         else:
