@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import nats
 
 from ergonaut.client import Connection
 from ergonaut.local import Addresses, Home
+from ergonaut_common.testing_commands import ergonaut_command, started_command
 
 COMMAND_TIMEOUT_SECONDS = 180
 
@@ -46,14 +46,9 @@ class Installation:
 
     def cli(self, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run `ergonaut ARGUMENTS`; fails the test when it ends with another code than expected."""
-        done = subprocess.run(
-            [sys.executable, "-m", "ergonaut", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_SECONDS,
-            check=False,
-        )
+        # What starts and stops the system is started as people start it.
+        run = started_command if arguments[0] in ("up", "down") else ergonaut_command
+        done = run(*arguments, env=self.environment, timeout=COMMAND_TIMEOUT_SECONDS)
         assert expect is None or done.returncode == expect, (
             f"ergonaut {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ergonaut.cli import app, create, jobs, models, output, platform, reports, track
 from ergonaut.cli.output import print_table, telling_errors
 from ergonaut.errors import Broken, Conflict, ErgonautError, NotAllowed, NotFound, Refused, Unavailable
+from ergonaut_common.testing_commands import ergonaut_command
 
 for group in (platform, jobs, models, create, reports, track):
     group.register(app)
@@ -26,9 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ergonaut(*arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "ergonaut", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = ergonaut_command(*arguments)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from ergonaut.workflows import RUNS_TASK_QUEUE
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
 from ergonaut_common.testing import key_ring_file
+from ergonaut_common.testing_commands import ergonaut_command
 from ergonaut_orchestrator.adapters.temporal_workflows import TemporalWorkflows
 from ergonaut_orchestrator.domain.rollouts import Versions
 from ergonaut_orchestrator.fakes import FakeGateways
@@ -68,13 +68,8 @@ class Shell:
 
     async def run(self, *arguments: str, expect: int = 0) -> Done:
         """`ergonaut ARGUMENTS`; it must end with the expected code."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ergonaut", *arguments,
-            cwd=self.folder, env=self.environment,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 90)
-        done = Done(process.returncode or 0, out.decode(), err.decode())
+        ended = await asyncio.to_thread(ergonaut_command, *arguments, env=self.environment, cwd=self.folder)
+        done = Done(ended.returncode, ended.stdout, ended.stderr)
         assert done.code == expect, done
         return done
 

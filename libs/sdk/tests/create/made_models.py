@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ergonaut_common.testing_commands import ergonaut_command
 
 FLOAT = TensorProto.FLOAT
 
@@ -149,14 +149,8 @@ def classified_rows(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 def ergonaut(*arguments: object, home: Path, cwd: Path | None = None) -> tuple[int, str, str]:
     """The command as a script meets it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ergonaut", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        cwd=cwd,
-        env={**os.environ, "ERGONAUT_HOME": str(home)},
-    )
+    environment = {**os.environ, "ERGONAUT_HOME": str(home)}
+    done = ergonaut_command(*map(str, arguments), cwd=cwd, env=environment, timeout=110)
     return done.returncode, done.stdout, done.stderr
 
 
