@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ergonaut_vectors.domain.indexes.flat import scanned
-from ergonaut_vectors.domain.indexes.graph import GraphBuilder, GraphIndex
+from ergonaut_vectors.domain.indexes.graph import GraphBuilder, GraphIndex, warm_up
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Kind, Plan, Stopped
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
@@ -151,3 +151,7 @@ def test_more_may_be_asked_for_than_a_walk_keeps(plain: GraphIndex) -> None:
 def test_a_build_can_be_called_off() -> None:
     with pytest.raises(Stopped):
         GraphBuilder().build(PLAIN, rows_in(PLAIN, 100), Plan(Kind.GRAPH), lambda _: False)
+
+
+def test_kernels_of_a_space_can_be_had_before_there_is_a_graph() -> None:
+    warm_up(PLAIN)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ergonaut_vectors.domain.indexes import graph
 from ergonaut_vectors.domain.payload.filters import OneOf
 from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.view import Question
@@ -16,6 +17,7 @@ def warm_up() -> None:
     """Write, search and seal in each of the usual spaces. Takes a second where kernels are kept, many where they are not."""
     for metric in (Metric.L2, Metric.COSINE, Metric.INNER_PRODUCT):
         _warm_up(Space(16, metric, Element.FLOAT32))
+    graph.warm_up(Space(16))
 
 
 def _warm_up(space: Space) -> None:

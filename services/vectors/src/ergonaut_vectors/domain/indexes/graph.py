@@ -52,6 +52,9 @@ SCRATCHES_MAX = 16
 PROGRESS_ROWS = 4096
 """Rows that a thread links between two looks at whether to go on; the first seconds of a build are not worth less."""
 
+WARMING_ROWS = 4
+"""Enough that every kernel is called."""
+
 Numbers = npt.NDArray[np.int64]
 
 
@@ -167,6 +170,14 @@ class GraphBuilder:
         kept = Kept(*(read_only(arrays[name]) for name in Kept._fields))
         # In its own order the entry is the first row.
         return GraphIndex(space, rows, kept, kept.graph(form, 0, int(parameters["top"])), coding, parameters)
+
+
+def warm_up(space: Space) -> None:
+    """Compile, or load from where they are kept, what searches of graphs in a space need; no graph need be there."""
+    rows = np.zeros((WARMING_ROWS, space.width), space.dtype)
+    index = GraphBuilder().build(space, rows, Plan(Kind.GRAPH)).index
+    for allowed in (None, np.ones(1, np.uint64)):
+        index.search(rows[:1], Asked(1, allowed=allowed))
 
 
 def _told(kept: Kept, coding: Coding, parameters: Parameters, top: int) -> tuple[Arrays, Parameters]:
