@@ -189,23 +189,26 @@ class Products(NamedTuple):
     centres: Floats  # [parts, width of a part, choices]
 
 
-@kernel
-def _offer_block(
-    products: Products, run: tuple[Any, Any, Any], worth: tuple[Any, Any, Any], sums: npt.NDArray[np.uint16],
-    allowed: Words, found: tuple[Floats, RowNumbers],
-) -> None:  # fmt: skip
-    """Offer those of a block's rows that belong to the run, by their sums."""
-    block, first, after = run
+@sum_kernel
+def _estimate_block(
+    bases: Floats,
+    slopes: Floats,
+    run: tuple[Any, Any],
+    worth: tuple[Any, Any, Any],
+    sums: npt.NDArray[np.uint16],
+    out: Floats,
+) -> None:
+    """The distances by codes of rows of one block, of which the run is the first and the one behind the last."""
+    first, after = run
     share, base, step = worth
-    far, near = found
-    lowest_row = np.int64(block * BLOCK_ROWS)
-    for row in range(max(first, lowest_row), min(after, lowest_row + BLOCK_ROWS)):
-        product = base + step * np.float32(sums[row - lowest_row])
-        if products.slopes.shape[0]:
-            product *= products.slopes[row]
-        estimate = products.bases[row] + share - product
-        if estimate < far[0] and _counts(allowed, row):
-            offer(far, near, estimate, np.int32(row))
+    past = first % BLOCK_ROWS
+    if slopes.shape[0]:
+        for i in range(after - first):
+            out[i] = bases[first + i] + share - slopes[first + i] * (base + step * np.float32(sums[past + i]))
+        return
+    share -= base
+    for i in range(after - first):
+        out[i] = bases[first + i] + share - step * np.float32(sums[past + i])
 
 
 @kernel
@@ -214,15 +217,16 @@ def candidates_by_nibbles(
 ) -> None:
     """The rows nearest by 4-bit codes of their parts."""
     metric, enough, probes, allowed = within
-    parts, width, choices = products.centres.shape
+    packed, slopes, bases, rotation, centres = products
+    parts, width, choices = centres.shape
     turned_query = np.zeros(parts * width, np.float32)
     floats = np.empty((parts, choices), np.float32)
     tables = np.empty((parts, choices), np.uint8)
-    sums = np.empty(BLOCK_ROWS, np.uint16)
+    sums, estimates = np.empty(BLOCK_ROWS, np.uint16), np.empty(BLOCK_ROWS, np.float32)
     weight = np.float32(1.0) if metric == INNER else _TWO
     for q in range(queries.shape[0]):
-        turned(queries[q], products.rotation, turned_query)
-        part_products(turned_query, products.centres, floats)
+        turned(queries[q], rotation, turned_query)
+        part_products(turned_query, centres, floats)
         base, step = table_of(floats, tables)
         far, near = found[0][q], found[1][q]
         start(far, near)
@@ -238,8 +242,13 @@ def candidates_by_nibbles(
             looked += among
             worth = (probes.shares[q, at], weight * base, weight * step)
             for block in range(first // BLOCK_ROWS, (after - 1) // BLOCK_ROWS + 1):
-                block_sums(products.packed, block, tables, sums)
-                _offer_block(products, (block, first, after), worth, sums, allowed, (far, near))
+                block_sums(packed, block, tables, sums)
+                lowest_row = np.int64(block * BLOCK_ROWS)
+                begin, end = max(first, lowest_row), min(after, np.int64(lowest_row + BLOCK_ROWS))
+                _estimate_block(bases, slopes, (begin, end), worth, sums, estimates)
+                for i in range(end - begin):
+                    if estimates[i] < far[0] and _counts(allowed, begin + i):
+                        offer(far, near, estimates[i], np.int32(begin + i))
         finish(far, near)
 
 

@@ -79,10 +79,9 @@ def nearest_of_part(scores: Any, best_rows: Any, best_scores: Any) -> None:
 
 
 @_jit
-def nearest_of_runs(
-    loop: int, rows: Any, squares: Any, allowed: Any, asked: Any, best_rows: Any, best_scores: Any
-) -> None:
-    """The same among runs of rows; `asked` is the queries and the runs, and a kernel of CUDA takes no fewer parameters."""
+def nearest_of_runs(loop: int, there: Any, asked: Any, best_rows: Any, best_scores: Any) -> None:
+    """The same among runs of rows; `there` is the rows, their squares and who is allowed, `asked` the queries and runs."""
+    rows, squares, allowed = there
     queries, runs = asked
     query, thread = cuda.blockIdx.x, cuda.threadIdx.x
     kept = best_rows.shape[2]

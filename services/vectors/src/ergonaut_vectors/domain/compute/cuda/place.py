@@ -57,7 +57,7 @@ class CudaRows:
         best = self._room(len(wide), asked.limit, kernels.LISTED_THREADS)
         given = (self.cuda.to_device(wide), self.cuda.to_device(np.ascontiguousarray(runs, dtype=np.int64)))
         launch = kernels.nearest_of_runs[len(wide), kernels.LISTED_THREADS]
-        launch(self._loop(), self.floats, self.squares, self._allowed(asked), given, *best)
+        launch(self._loop(), (self.floats, self.squares, self._allowed(asked)), given, *best)
         return self._joined(wide, best, asked.limit)
 
     def _scanned(self, wide: Floats, allowed: Any, limit: int) -> Found:
