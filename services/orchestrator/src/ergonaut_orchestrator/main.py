@@ -63,6 +63,10 @@ THREADS_MAX = 64
 """For looks at runs, which take milliseconds, beside short steps that may each hold one for half a minute. Python's own
 default of six on two cores would let a few slow tear-downs keep every watch from its heartbeat."""
 
+ABSENT_WORKER_INTERVAL = timedelta(seconds=2)
+"""How long a step or question of a workflow is kept for the worker that had the workflow last. By Temporal's 10 s whoever asks
+after an orchestrator was killed would be told that nobody answers."""
+
 HEARTBEAT_INTERVAL = timedelta(seconds=1)
 """How often beats are passed on to Temporal, which answers them with cancellations: a cancelled job notices within this."""
 
@@ -177,6 +181,7 @@ def working(temporal: Client, leasing: Leasing, world: World, more: Sequence[Any
         max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
         max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+        sticky_queue_schedule_to_start_timeout=ABSENT_WORKER_INTERVAL,
         graceful_shutdown_timeout=timedelta(seconds=settings.stop_grace_seconds + LEAVE_SLACK_SECONDS),
     )
 
