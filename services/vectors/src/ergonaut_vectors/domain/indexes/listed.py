@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, compare, count_met
 from ergonaut_vectors.domain.indexes.coarse import probed, wide, wide_loop
 from ergonaut_vectors.domain.indexes.flat import scanned
-from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found
+from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found, Kind, Parameters
 from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
 from ergonaut_vectors.domain.space import Floats, Rows, Space, Words
 
@@ -122,3 +122,27 @@ class Listed:
             exact = scanned(self.space, self.rows, queries[short], asked)
             found.rows[short], found.distances[short] = exact.rows, exact.distances
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListedIndex:
+    """IVF over codes, or IVF-PQ: which of the two is what its rows' codes are."""
+
+    listed: Listed
+    arrays: Arrays
+    parameters: Parameters
+    kind: Kind
+
+    @property
+    def space(self) -> Space:
+        """That of its rows."""
+        return self.listed.space
+
+    @property
+    def rows(self) -> Rows:
+        """In the order of lists."""
+        return self.listed.rows
+
+    def search(self, queries: Rows, asked: Asked) -> Found:
+        """The nearest allowed rows to each query; the effort is lists to look into."""
+        return self.listed.search(queries, asked)

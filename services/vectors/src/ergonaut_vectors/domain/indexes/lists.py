@@ -20,8 +20,8 @@ from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS, pack
 from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
 from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
 from ergonaut_vectors.domain.indexes.flat import FlatIndex
-from ergonaut_vectors.domain.indexes.listed import Listed, Lookup, coarse_in, read_only
-from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in, read_only
+from ergonaut_vectors.domain.indexes.port import Arrays, Built, Found, Index, Kind, Parameters, Plan, Progress
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, rows_for
 from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
 
@@ -88,30 +88,6 @@ class NibbleCodes:
         candidates_by_nibbles(self.products, coarse, lookup.wide, within, (found.distances, found.rows))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ListsIndex:
-    """IVF over codes."""
-
-    listed: Listed
-    arrays: Arrays
-    parameters: Parameters
-    kind: Kind = Kind.LISTS
-
-    @property
-    def space(self) -> Space:
-        """That of its rows."""
-        return self.listed.space
-
-    @property
-    def rows(self) -> Rows:
-        """In the order of lists."""
-        return self.listed.rows
-
-    def search(self, queries: Rows, asked: Asked) -> Found:
-        """The nearest allowed rows to each query; the effort is lists to look into."""
-        return self.listed.search(queries, asked)
-
-
 class ListsBuilder:
     """Builds and opens IVF. Parameters: `lists`, `effort` (lists looked into), `codes` ("int8", "bit"), `kept`."""
 
@@ -155,7 +131,7 @@ class ListsBuilder:
         else:
             sort = PlainRows(space, read_only(rows_for(space, rows)))
         listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
-        return ListsIndex(listed, arrays, parameters)
+        return ListedIndex(listed, arrays, parameters, Kind.LISTS)
 
 
 def products_in(arrays: Arrays, centres: Floats) -> Products:

@@ -22,11 +22,10 @@ from ergonaut_vectors.domain.indexes.coarse import (
     wide_loop,
 )
 from ergonaut_vectors.domain.indexes.flat import FlatIndex
-from ergonaut_vectors.domain.indexes.listed import Listed, Lookup, coarse_in
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in
 from ergonaut_vectors.domain.indexes.lists import NibbleCodes, lists_for, products_in, turned_by_chance
 from ergonaut_vectors.domain.indexes.port import (
     Arrays,
-    Asked,
     Builder,
     Built,
     Found,
@@ -74,30 +73,6 @@ class PartCodes:
         candidates_by_bytes(self.products, coarse, lookup.wide, within, (found.distances, found.rows))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProductIndex:
-    """IVF-PQ."""
-
-    listed: Listed
-    arrays: Arrays
-    parameters: Parameters
-    kind: Kind = Kind.PRODUCT
-
-    @property
-    def space(self) -> Space:
-        """That of its rows."""
-        return self.listed.space
-
-    @property
-    def rows(self) -> Rows:
-        """In the order of lists."""
-        return self.listed.rows
-
-    def search(self, queries: Rows, asked: Asked) -> Found:
-        """The nearest allowed rows to each query; the effort is lists to look into."""
-        return self.listed.search(queries, asked)
-
-
 class ProductBuilder:
     """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("opq", "chance"),
     `kept`; or `engine` = "faiss" and those of `faiss_engine.py`.
@@ -138,7 +113,7 @@ class ProductBuilder:
         kept = float(parameters["kept"])
         sort = NibbleCodes(space, products, kept) if parameters["bits"] == 4 else PartCodes(space, products, kept)
         listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
-        return ProductIndex(listed, arrays, parameters)
+        return ListedIndex(listed, arrays, parameters, Kind.PRODUCT)
 
 
 def _faiss_builder() -> Builder:
