@@ -1,22 +1,10 @@
-"""Which index is chosen, how it is tuned, and when it is to be built anew."""
+"""Which index is chosen for which rows and wishes."""
 
 import numpy as np
 import pytest
 
-from ergonaut_vectors.domain.indexes import choosing
-from ergonaut_vectors.domain.indexes.choosing import (
-    Stats,
-    Wish,
-    chosen,
-    drifted,
-    local_dimension,
-    recall,
-    sampled,
-    tuned,
-)
-from ergonaut_vectors.domain.indexes.flat import FlatIndex
-from ergonaut_vectors.domain.indexes.lists import ListsBuilder
-from ergonaut_vectors.domain.indexes.port import Asked, Kind, Plan
+from ergonaut_vectors.domain.indexes.choosing import Wish, chosen, local_dimension
+from ergonaut_vectors.domain.indexes.port import Kind
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
 
@@ -54,36 +42,3 @@ def test_rows_that_lie_in_few_directions_are_told_from_those_that_lie_in_many() 
 
 def test_few_codes_are_chosen_where_memory_is_short() -> None:
     assert chosen(Space(128), 100_000, Wish(extra_bytes_per_row_max=40)).parameters == {"codes": "bit"}
-
-
-def test_the_least_effort_that_finds_enough_is_found() -> None:
-    space, chance = Space(12), np.random.default_rng(0)
-    rows = chance.standard_normal((4_000, 12)).astype(np.float32)
-    index = ListsBuilder().build(space, rows, Plan(Kind.LISTS, {"lists": 64})).index
-    sample = sampled(index)
-    effort = tuned(index, sample, 0.9)
-    assert recall(index, sample, Asked(10, effort)) >= 0.9
-    assert recall(index, sample, Asked(10, effort // 2)) < 0.9
-    assert tuned(index, sample, 1.1) <= choosing.EFFORT_LAST
-
-
-def test_an_exact_search_needs_no_effort_and_finds_all() -> None:
-    index = FlatIndex(Space(8), np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32))
-    sample = sampled(index)
-    assert tuned(index, sample, 0.95) == 0
-    assert recall(index, sample, Asked(10)) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("stats", "reason"),
-    [
-        (Stats(1000, 1000, 1000, 0.95, 0.96), None),
-        (Stats(1000, 1000, 1000, 0.95, 0.94), None),
-        (Stats(1000, 790, 1000, 0.95), "210 of 1000 rows are deleted"),
-        (Stats(1000, 1000, 1000, 0.95, 0.9), "recall is 0.900, and 0.950 was asked for"),
-        (Stats(5000, 5000, 1000, 0.95), "the index was chosen for 1000 rows and there are 5000"),
-        (Stats(0, 0, 0, 0.95), None),
-    ],
-)
-def test_drift_is_told_with_its_reason(stats: Stats, reason: str | None) -> None:
-    assert drifted(stats) == reason

@@ -1,15 +1,14 @@
-"""Chooses an index for rows, tunes how hard it looks by sampled exact search, and says when it has drifted from what it was.
-
-Called by a shard's plans of work, and by the doors for `describe`; pure, so that the same rows are given the same index.
+"""Chooses an index for rows by their number, their space and what is wished for. Called by a shard's plans of work; how hard an
+index looks, and when it is built anew, is decided there by what checks of segments find (`segments/recall.py`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ergonaut_vectors.domain.indexes.flat import scanned
-from ergonaut_vectors.domain.indexes.port import Asked, Index, Kind, Plan
+from ergonaut_vectors.domain.indexes.port import Asked, Kind, Plan
 from ergonaut_vectors.domain.indexes.prepared import FLOATS
 from ergonaut_vectors.domain.space import Element, Rows, Space
 
@@ -36,19 +35,6 @@ SAMPLE_ROWS = 2_000
 SAMPLE_QUERIES = 64
 SAMPLE_NEIGHBOURS = 20
 """Of which the local dimension is estimated: enough for two figures."""
-
-EFFORT_LAST = 4096
-"""The hardest that tuning tries; an index that needs more is the wrong one."""
-
-TUNED_ROUNDS = 24
-"""Searches of the sample that tuning does at most: 12 doublings, and as many halvings."""
-
-RECALL_LOST_MAX = 0.02
-"""Points of recall below what was asked for that are an index's drift and not the sample's chance (400 answers)."""
-
-DEAD_FRACTION_MAX = 0.2
-GROWN_TIMES_MAX = 4.0
-"""Rows against those an index was chosen for, up or down: the choice may be another then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,77 +113,3 @@ def local_dimension(space: Space, sample: Rows) -> float:
     # The angle's distance and the sum of squares are squares of lengths. The inner product is no length; its rows say nothing.
     logs = np.log(far[:, -1:] / far).sum(axis=1)
     return float((SAMPLE_NEIGHBOURS - 1) / max(logs.mean(), 1e-9) * 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Queries and the exact answers to them."""
-
-    queries: Rows
-    distances: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-    """[queries, limit], nearest first."""
-
-    @property
-    def limit(self) -> int:
-        """Answers of each query."""
-        return int(self.distances.shape[1])
-
-
-def sampled(index: Index, count: int = SAMPLE_QUERIES, limit: int = 10, seed: int = 0) -> Sample:
-    """Rows by chance as queries, where no others are at hand; each finds itself too, so recall is told a little too high."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(index.rows))[:count])
-    queries = np.ascontiguousarray(index.rows[rows])
-    return asked_exactly(index, queries, Asked(min(limit, len(index.rows))))
-
-
-def asked_exactly(index: Index, queries: Rows, asked: Asked) -> Sample:
-    """These queries and the exact answers to them."""
-    return Sample(queries, scanned(index.space, index.rows, queries, asked).distances)
-
-
-def recall(index: Index, sample: Sample, asked: Asked) -> float:
-    """Which part of the nearest an index finds; a row as near as the last of them is as good."""
-    found = index.search(sample.queries, replace(asked, limit=sample.limit)).distances
-    last = sample.distances[:, -1:]
-    return float((found <= last + np.float32(1e-5) * np.maximum(np.abs(last), np.float32(1))).mean())
-
-
-def tuned(index: Index, sample: Sample, wanted: float) -> int:
-    """The least effort with which an index reaches the recall, or the most it can do; doubled and then halved."""
-    if index.kind is Kind.FLAT:
-        return 0
-    low, high = 0, max(1, int(index.parameters.get("effort", 1)))
-    rounds = 0
-    while high < EFFORT_LAST and rounds < TUNED_ROUNDS and recall(index, sample, Asked(sample.limit, high)) < wanted:
-        low, high, rounds = high, min(2 * high, EFFORT_LAST), rounds + 1
-    while high - low > max(1, high // 16) and rounds < TUNED_ROUNDS:
-        middle, rounds = (low + high) // 2, rounds + 1
-        if recall(index, sample, Asked(sample.limit, middle)) < wanted:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How an index stands."""
-
-    rows: int
-    rows_alive: int
-    rows_when_chosen: int
-    recall_wanted: float
-    recall_found: float | None = None
-    """As last checked by sampled exact search; None where it was not."""
-
-
-def drifted(stats: Stats) -> str | None:
-    """Why rows are to be indexed anew, or None while all is well."""
-    if stats.rows and stats.rows - stats.rows_alive > DEAD_FRACTION_MAX * stats.rows:
-        return f"{stats.rows - stats.rows_alive} of {stats.rows} rows are deleted"
-    if stats.recall_found is not None and stats.recall_found < stats.recall_wanted - RECALL_LOST_MAX:
-        return f"recall is {stats.recall_found:.3f}, and {stats.recall_wanted:.3f} was asked for"
-    ratio = max(stats.rows_alive, 1) / max(stats.rows_when_chosen, 1)
-    if ratio > GROWN_TIMES_MAX or ratio < 1 / GROWN_TIMES_MAX:
-        return f"the index was chosen for {stats.rows_when_chosen} rows and there are {stats.rows_alive}"
-    return None
