@@ -17,7 +17,7 @@ from ergonaut_vectors.domain.segments.view import Cursor, View
 from ergonaut_vectors.domain.segments.work import Policy
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
 from ergonaut_vectors.fakes import FakeLog
-from ergonaut_vectors.live import Limits
+from ergonaut_vectors.live import Around, Limits, LiveShard
 from ergonaut_vectors.opened import Collection
 from ergonaut_vectors.service import Vectors
 
@@ -198,6 +198,35 @@ async def test_more_in_use_than_may_be_is_told(world) -> None:
         with vectors.opening.used(first.record, 0), pytest.raises(Unavailable, match="as many as may be"):
             await second.seen({})
         assert await content(second) == {}
+
+
+async def test_while_somebody_has_a_shards_files_nobody_opens_it(world, vectors: Vectors) -> None:
+    collection = await vectors.create("acme", SCHEMA)
+    await write(collection, rows("x"))
+    async with vectors.opening.closed(KEY, Conflict("it moves")):
+        for attempt in (write(collection, rows("y")), content(collection)):
+            with pytest.raises(Conflict, match="it moves"):
+                await attempt
+        assert collection.count == 1
+        again = asyncio.create_task(vectors.opening.close(KEY))
+        await asyncio.sleep(0)
+        assert not again.done()
+    await again
+    assert set(await content(collection)) == {"x"}
+
+
+async def test_a_shard_that_leaves_before_it_has_begun_still_waits_for_the_work_of_the_one_before(world) -> None:
+    around = Around(world.logs, None, LIMITS)  # type: ignore[arg-type]
+    before = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(LiveShard(KEY, SCHEMA, around, world.stores.of("x")).run(before))
+    await asyncio.sleep(0)
+    running.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not running.done()
+    before.set_result(None)
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_another_index_may_be_wished_for(world, vectors: Vectors) -> None:

@@ -6,7 +6,7 @@ are applied by one thread at a time; segments are built in others meanwhile, and
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.work import Done, Policy, Work, done
 from ergonaut_vectors.domain.segments.writes import Write
-from ergonaut_vectors.ports import Log, LogMessage, Store
+from ergonaut_vectors.ports import Extent, Log, LogMessage, Spares, Store
 from ergonaut_vectors.workers import Workers
 
 LAG_MAX = 4096
@@ -62,6 +62,8 @@ class Limits:
     idle_seconds: float = 900.0
     """A shard that nobody asked for so long leaves memory."""
     policy: Policy = field(default_factory=Policy)
+    log_bytes_max: int = 256 * 1024 * 1024
+    """Bytes of one shard's log; long before, what came first is forgotten, where the shard's state is on the shelf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +82,44 @@ class Around:
     logs: Log
     threads: Threads
     limits: Limits
+    spares: Spares | None = None
+    """None where no state is kept outside of this machine, and so no log is trimmed."""
+
+
+async def no_spare() -> bool:
+    """There is no state anywhere else."""
+    return False
 
 
 class LiveShard:
-    """A shard that can be written to and searched once its log has been replayed."""
+    """A shard that can be written to and searched once its log has been replayed.
 
-    def __init__(self, key: Key, schema: Schema, around: Around, store: Store) -> None:
+    `bring` has the store come back to the newest state that is kept elsewhere, and says whether there is one.
+    """
+
+    def __init__(
+        self, key: Key, schema: Schema, around: Around, store: Store, bring: Callable[[], Awaitable[bool]] = no_spare
+    ) -> None:
         self.key = key
         self.schema = schema
         self.asked_at = 0.0
         """When somebody asked for it last, by the loop's clock."""
         self.users = 0
         """Calls that are using it; it is not closed beneath them."""
+        self.log_bytes = 0
+        """Of its log, about: what there was when somebody looked last, and what came since."""
+        self.saved_position = 0
+        """Of the state that its store comes back to."""
         self._logs = around.logs
         self._store = store
+        self._bring = bring
         self._threads = around.threads
         self._limits = around.limits
         self._appender = Appender(key, around.logs)
         self._policy = policy_for(schema, around.limits.policy)
         self._replica = Replica(schema.space, schema.fields, self._policy)
         self._changed = asyncio.Condition()
+        self._save_wanted = asyncio.Event()
         # Applying, planning and installing are the one writer's; saving goes in the order of what is saved.
         self._writing = asyncio.Lock()
         self._saving = asyncio.Lock()
@@ -156,15 +176,24 @@ class LiveShard:
 
         `after` is the same shard's run before this one, whose last work may still be writing to the store.
         """
-        if after is not None:
-            await asyncio.wait([after])
         try:
+            if after is not None:
+                # Its work is this one's to wait for, also where this one is told to leave before it has begun.
+                self._at_work.add(after)
+                after.add_done_callback(self._ended)
+                await asyncio.wait([after])
             async with asyncio.TaskGroup() as building:
                 await self._open()
                 tidying = building.create_task(self._tidy(building))
-                async with contextlib.aclosing(self._logs.follow(self.key, self.position)) as messages:
-                    async for some in messages:
-                        await self._take(some, building)
+                while True:
+                    async with contextlib.aclosing(self._logs.follow(self.key, self.position)) as messages:
+                        async for some in messages:
+                            if await self._was_passed_by(some[0]):
+                                break
+                            await self._take(some, building)
+                        else:
+                            break
+                    await self._open()
                 tidying.cancel()
         except Exception as error:
             # Whatever it was, the other collections are well; this one says what is wrong with it to everybody who asks.
@@ -214,6 +243,17 @@ class LiveShard:
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))
 
+    async def save_soon(self, position: int) -> None:
+        """Return when a state as of this position, or a later one, is saved; until then it is worked at."""
+        self._save_wanted.set()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.saved_position >= position or self._failure is not None)
+
+    def trimmed(self, extent: Extent) -> None:
+        """The log goes from here to there now: who waits for room tries again."""
+        self.log_bytes = extent.size_bytes
+        self._appender.try_again()
+
     async def fail(self, failure: ErgonautError) -> None:
         """From now on every question is answered with this."""
         self._failure = failure
@@ -252,19 +292,34 @@ class LiveShard:
     async def _open(self) -> None:
         """Load what was saved, and find out how far the log has to be replayed before anything is answered."""
         kept = await self._loaded()
-        while True:
-            try:
-                last = await self._logs.last(self.key)
-                break
-            except Unavailable as error:
-                log.warning("log does not answer", shard=str(self.key), error=str(error))
-                await asyncio.sleep(OPEN_AGAIN_SECONDS)
+        last = await self._answered(partial(self._logs.last, self.key))
+        extent = await self._answered(partial(self._logs.extent, self.key))
+        if extent.first > _position_of(kept) + 1 and await self._answered(self._bring):
+            log.info("state brought from the shelf", shard=str(self.key), log_first=extent.first)
+            kept = await self._loaded()
+        if extent.first > _position_of(kept) + 1:
+            raise Broken(_lost(extent, _position_of(kept)))
+        self.log_bytes, self.saved_position = extent.size_bytes, _position_of(kept)
         if kept is not None:
             _check_follows(kept, last)
             self._replica = Replica(self.schema.space, self.schema.fields, self._policy, kept)
         self._replay_to = last.sequence if last else 0
         async with self._changed:
             self._changed.notify_all()
+
+    async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is asked for, as soon as whoever has it answers."""
+        while True:
+            try:
+                return await ask()
+            except Unavailable as error:
+                log.warning("shard not opened yet", shard=str(self.key), error=str(error))
+                await asyncio.sleep(OPEN_AGAIN_SECONDS)
+
+    async def _was_passed_by(self, first: LogMessage) -> bool:
+        """Whether the log was trimmed beyond what was applied here, as of a replica that came to lie far behind."""
+        behind = first.sequence > self.position + 1
+        return behind and (await self._logs.extent(self.key)).first > self.position + 1
 
     async def _loaded(self) -> Kept | None:
         try:
@@ -280,6 +335,7 @@ class LiveShard:
         async with self._writing:
             await self._in(self._threads.applying, partial(self._apply, messages))
         _applied.inc(len(messages))
+        self.log_bytes += sum(len(message.content) for message in messages)
         async with self._changed:
             self._changed.notify_all()
         await self._plan(building)
@@ -297,9 +353,23 @@ class LiveShard:
         await self._plan(building)
         while True:
             before = self.position
-            await asyncio.sleep(QUIET_SECONDS)
-            if self.position == before:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_SECONDS):
+                    await self._save_wanted.wait()
+            if self._save_wanted.is_set():
+                self._save_wanted.clear()
+                await self._seal(building)
+            elif self.position == before:
                 await self._plan(building, idle=True)
+
+    async def _seal(self, building: asyncio.TaskGroup) -> None:
+        """Save the state of now, however little came since the last one; one that is sealed at the moment will be saved."""
+        async with self._writing:
+            work = self._replica.plan_seal()
+        if work is not None:
+            building.create_task(self._do(work, building))
+        else:
+            await self._save()
 
     async def _plan(self, building: asyncio.TaskGroup, *, idle: bool = False) -> None:
         async with self._writing:
@@ -335,11 +405,25 @@ class LiveShard:
             async with self._writing:
                 kept = self._replica.kept()
             await self._in(self._threads.building, partial(self._store.save, kept))
+            self.saved_position = kept.head.sequence
+        async with self._changed:
+            self._changed.notify_all()
 
 
 def policy_for(schema: Schema, policy: Policy) -> Policy:
     """When work is due on a collection's shards, and which indexes come of it."""
     return replace(policy, wish=schema.index, links=schema.links, candidates_build=schema.candidates_build)
+
+
+def _position_of(kept: Kept | None) -> int:
+    return kept.head.sequence if kept else 0
+
+
+def _lost(extent: Extent, position: int) -> str:
+    return (
+        f"it begins at message {extent.first}, and of what came before only {position} messages are in a state that is saved, "
+        "here or on the shelf; bring back the shelf (ERGONAUT_VECTORS_SNAPSHOTS) or this node's data, or restore a snapshot"
+    )
 
 
 def _check_follows(kept: Kept, last: LogMessage | None) -> None:

@@ -5,13 +5,13 @@ So ten thousand small tenants are ten thousand records, of which those have a ta
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from prometheus_client import Gauge
 
 from ergonaut.errors import ErgonautError, Unavailable
 from ergonaut_vectors.domain.records import Key, Record
-from ergonaut_vectors.live import Around, LiveShard
+from ergonaut_vectors.live import Around, LiveShard, no_spare
 from ergonaut_vectors.ports import Stores
 
 CLOSED_EVERY_SECONDS = 30.0
@@ -29,9 +29,13 @@ class Opening:
         self._tasks = tasks
         # The one that was asked for the longest ago first.
         self._live: dict[Key, LiveShard] = {}
+        self._of: dict[Key, tuple[Record, int]] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         # Those that were told to end and may have a thread at work, for the next one of the same shard to wait for.
         self._ending: dict[Key, asyncio.Task[None]] = {}
+        # Those that must not be opened just now, and what is told to who asks: somebody has their files.
+        self._closed: dict[Key, ErgonautError] = {}
+        self._reopened = asyncio.Condition()
         self._counts: dict[Key, int] = {}
         self.holds: Callable[[Record, int], bool] = lambda _record, _number: True
         """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
@@ -44,12 +48,17 @@ class Opening:
             running.cancel()
 
     def shard(self, record: Record, number: int) -> LiveShard:
-        """A shard in memory; what it has is there when it has been waited for."""
+        """A shard in memory; what it has is there when it has been waited for. Raises what `closed` was told."""
         key = record.key.of_shard(number)
+        self._check_open(key)
         live = self._live.pop(key, None)
         if live is None:
             self._make_room()
-            live = LiveShard(key, record.schema, self._around, self._stores.of(record.store_of(number)))
+            spares = self._around.spares
+            bring = no_spare if spares is None else partial(spares.bring, record, number)
+            store = self._stores.of(record.store_of(number))
+            live = LiveShard(key, record.schema, self._around, store, bring)
+            self._of[key] = (record, number)
             self._running[key] = self._tasks.create_task(live.run(self._ending.pop(key, None)))
             _open.set(len(self._live) + 1)
         live.asked_at = asyncio.get_running_loop().time()
@@ -66,6 +75,10 @@ class Opening:
         """A shard if it is in memory."""
         return self._live.get(key)
 
+    def all(self) -> Sequence[tuple[Record, int, LiveShard]]:
+        """Those in memory, each with its collection and number."""
+        return [(*self._of[key], live) for key, live in self._live.items()]
+
     def count(self, record: Record) -> int:
         """Vectors in a collection as far as is known; what was never seen is opened, so that it is known soon."""
         count = 0
@@ -73,9 +86,9 @@ class Opening:
             live = self._live.get(key)
             if not self.holds(record, number):
                 continue
-            if live is None and key not in self._counts:
+            if live is None and key not in self._counts and key not in self._closed:
                 live = self.shard(record, number)
-            count += self._counts[key] if live is None else live.count
+            count += self._counts.get(key, 0) if live is None else live.count
         return count
 
     async def close_idle(self, now: float) -> None:
@@ -84,17 +97,42 @@ class Opening:
         for key in [key for key, live in self._live.items() if live.asked_at < too_early and not live.users]:
             await self.close(key)
 
-    async def close(self, key: Key, why: ErgonautError | None = None) -> None:
-        """Let go of a shard; when this returns nothing of it is at work any more."""
-        live, running = self._forget(key)
-        if running is not None:
-            await asyncio.wait([running])
-        if live is not None:
-            await live.fail(why or Unavailable(f"collection {key.name} was closed meanwhile; try again"))
+    async def close(self, key: Key) -> None:
+        """Let go of a shard; when this returns nothing of what was in memory is at work any more."""
+        async with self.closed(key):
+            pass
+
+    @contextlib.asynccontextmanager
+    async def closed(self, key: Key, why: ErgonautError | None = None) -> AsyncIterator[None]:
+        """Let go of a shard, and let nobody open it while the block runs: its files are the block's alone.
+
+        Who uses it or asks for it meanwhile is told why. One block has a shard at a time.
+        """
+        async with self._reopened:
+            await self._reopened.wait_for(lambda: key not in self._closed)
+            told = why or Unavailable(f"collection {key.name} was closed meanwhile; try again")
+            self._closed[key] = told
+        try:
+            live, running = self._forget(key)
+            ending = self._ending.get(key) if running is None else running
+            if ending is not None:
+                await asyncio.wait([ending])
+            if live is not None:
+                await live.fail(told)
+            yield
+        finally:
+            del self._closed[key]
+            async with self._reopened:
+                self._reopened.notify_all()
 
     def forget_count(self, key: Key) -> None:
         """A shard of this key is not there any more."""
         self._counts.pop(key, None)
+
+    def _check_open(self, key: Key) -> None:
+        told = self._closed.get(key)
+        if told is not None:
+            raise type(told)(str(told))
 
     def _make_room(self) -> None:
         """Let the one go that was asked for the longest ago, where there are too many."""
@@ -107,6 +145,7 @@ class Opening:
 
     def _forget(self, key: Key) -> tuple[LiveShard | None, "asyncio.Task[None] | None"]:
         live, running = self._live.pop(key, None), self._running.pop(key, None)
+        self._of.pop(key, None)
         if live is not None:
             self._counts[key] = live.count
         if running is not None:

@@ -5,15 +5,18 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from ergonaut.errors import Conflict, NotFound, Refused
+from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
 from ergonaut.ids import is_name, new_id
 from ergonaut_common.observe import get_logger
-from ergonaut_vectors.domain.records import Key, Record, Stage
+from ergonaut_vectors.domain.batches import Batch, messages_of
+from ergonaut_vectors.domain.records import Begin, Key, Record, Stage
 from ergonaut_vectors.domain.schema import IndexWish, Schema
+from ergonaut_vectors.domain.segments.writes import Deletes
+from ergonaut_vectors.domain.trimming import is_small
 from ergonaut_vectors.live import Around, Limits, Threads
 from ergonaut_vectors.opened import Collection
 from ergonaut_vectors.opening import Opening
-from ergonaut_vectors.ports import Announcer, CollectionBook, Log, Stores
+from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogMessage, Spares, Stores
 
 OPENED_AT_START_MAX = 32
 """Shards that are opened at the start, those that were saved last: whoever used them before will ask for them soon. The
@@ -36,9 +39,10 @@ class Vectors:
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
 
-    async def start(self, tasks: asyncio.TaskGroup, threads: Threads) -> None:
+    async def start(self, tasks: asyncio.TaskGroup, threads: Threads, spares: Spares | None = None) -> None:
         """Finish what was begun before a crash, and open what was used last."""
-        self.opening = Opening(Around(self._logs, threads, self._limits), self._stores, tasks)
+        self._spares = spares
+        self.opening = Opening(Around(self._logs, threads, self._limits, spares), self._stores, tasks)
         for record in await self._book.all():
             try:
                 await self._finish(record)
@@ -77,6 +81,16 @@ class Vectors:
             if collection is None:
                 collection = await self._finished(record)
             return collection
+
+    async def revive(self, record: Record) -> Collection:
+        """A new collection whose shards go on from states on the shelf. Raises Conflict where there is one of its name.
+
+        A process that dies in between leaves a record that the next start finishes.
+        """
+        async with self._one_by_one:
+            self._check_room(record.key.tenant)
+            await self._book.add(record)
+            return await self._finished(record)
 
     def all(self, tenant: str) -> Sequence[Collection]:
         """The tenant's collections, by name."""
@@ -153,8 +167,9 @@ class Vectors:
 
     async def _make(self, record: Record) -> None:
         try:
-            for key in record.shards:
-                await self._logs.make(key)
+            begins = {begin.shard: begin for begin in record.begins}
+            for number, key in enumerate(record.shards):
+                await self._logs.make(key, _first_message(begins.get(number)))
         except Refused:
             for key in record.shards:
                 await self._logs.remove(key)
@@ -170,24 +185,46 @@ class Vectors:
         if not of_tenant:
             self._collections.pop(record.key.tenant, None)
         for number, key in enumerate(record.shards):
-            await self.opening.close(key, _no_such(key.name))
-            self.opening.forget_count(key)
-            await self._logs.remove(key)
-            await asyncio.to_thread(self._stores.remove, record.store_of(number))
+            async with self.opening.closed(key, _no_such(key.name)):
+                self.opening.forget_count(key)
+                await self._logs.remove(key)
+                await asyncio.to_thread(self._stores.remove, record.store_of(number))
         await self._announce.dropped(record)
         await self._book.remove(record.key)
         log.info("collection dropped", collection=str(record.key))
 
+    async def _forget_spares(self, record: Record, key: Key) -> None:
+        """Have nothing on the shelf any more of a shard whose log was ever large enough for that."""
+        if self._spares is None:
+            return
+        try:
+            extent = await self._logs.extent(key)
+            if not is_small(extent.first, extent.size_bytes, self._limits.log_bytes_max):
+                await self._spares.forget(record)
+        except NotFound:
+            return
+        except Unavailable as error:
+            # A shelf that is away keeps no collection from being dropped, nor this service from its start.
+            log.warning("states stay on the shelf", collection=str(record.key), uid=record.uid, error=str(error))
+
 
 @contextlib.asynccontextmanager
-async def open_vectors(vectors: Vectors, threads: Threads) -> AsyncIterator[Vectors]:
+async def open_vectors(vectors: Vectors, threads: Threads, spares: Spares | None = None) -> AsyncIterator[Vectors]:
     """Let the service work while the block runs; every open shard is a task of one group."""
     async with asyncio.TaskGroup() as tasks:
-        await vectors.start(tasks, threads)
+        await vectors.start(tasks, threads, spares)
         try:
             yield vectors
         finally:
             vectors.stop()
+
+
+def _first_message(begin: Begin | None) -> LogMessage | None:
+    """What a log begins with that goes on from a state: a batch of nothing that follows the last message in it."""
+    if begin is None:
+        return None
+    [content] = messages_of(Batch(Deletes([])), bytes.fromhex(begin.digest))
+    return LogMessage(begin.position + 1, content)
 
 
 def _no_such(name: str) -> NotFound:

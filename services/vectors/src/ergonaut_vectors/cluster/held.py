@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from ergonaut.errors import NotFound, Unavailable
+from ergonaut.errors import Conflict, Unavailable
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
@@ -38,22 +38,24 @@ class LiveReplicas:
         if not await asyncio.to_thread((folder / MANIFEST).exists):
             return
         await asyncio.to_thread(SegmentFiles(folder).verify)
-        await self._vectors.opening.close(record.key.of_shard(shard))
-        await asyncio.to_thread(partial(_put, folder, self._root / record.store_of(shard)))
+        async with self._vectors.opening.closed(record.key.of_shard(shard)):
+            await asyncio.to_thread(partial(_put, folder, self._root / record.store_of(shard)))
 
     async def copy_saved(self, record: Record, shard: int, folder: Path) -> None:
         await asyncio.to_thread(SavedShards(self._root).copy, record.store_of(shard), folder)
 
     async def rebuild(self, record: Record, shard: int) -> None:
-        await self._vectors.opening.close(record.key.of_shard(shard))
-        if await self.has_saved(record, shard):
-            await asyncio.to_thread(self._stores.of(record.store_of(shard)).set_aside)
+        async with self._vectors.opening.closed(record.key.of_shard(shard)):
+            if await self.has_saved(record, shard):
+                await asyncio.to_thread(self._stores.of(record.store_of(shard)).set_aside)
         self._vectors.opening.shard(record, shard)
 
     async def remove(self, record: Record, shard: int) -> None:
         key = record.key.of_shard(shard)
-        await self._vectors.opening.close(key, NotFound(f"shard {shard} of {record.key} is not on this node any more"))
-        await asyncio.to_thread(self._stores.remove, record.store_of(shard))
+        # Whoever asked by an older map looks at it again.
+        why = Conflict(f"shard {shard} of {record.key} is not on this node any more")
+        async with self._vectors.opening.closed(key, why):
+            await asyncio.to_thread(self._stores.remove, record.store_of(shard))
 
 
 def _put(folder: Path, target: Path) -> None:
