@@ -2,24 +2,16 @@
 beside searches. Used by `segments`; a test compares them with NumPy.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 import numpy.typing as npt
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from ergonaut_vectors.domain.compute.cpu.machine import kernel
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
 
 
-def _kernel(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function))
-
-
-@_kernel
+@kernel
 def copy_rows(rows: Bytes, chosen: Numbers, copied: Bytes) -> None:
     """Row `i` of the copy is row `chosen[i]`; both are [rows, bytes of a row]."""
     for i in range(chosen.shape[0]):
@@ -28,7 +20,7 @@ def copy_rows(rows: Bytes, chosen: Numbers, copied: Bytes) -> None:
             copied[i, at] = rows[row, at]
 
 
-@_kernel
+@kernel
 def copy_texts(blob: Bytes, offsets: Numbers, chosen: Numbers, copied: Bytes, copied_offsets: Numbers) -> None:
     """The same for texts that stand one behind the other; there is room for them, and `copied_offsets` are told."""
     for i in range(chosen.shape[0]):

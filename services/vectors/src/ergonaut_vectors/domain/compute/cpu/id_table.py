@@ -5,19 +5,16 @@ while the one writer adds. An id that was written twice stands in it twice; the 
 one has the id.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.machine import kernel
 from ergonaut_vectors.domain.space import Words
 
 NONE = -1
 """No row has the id, or none that lives."""
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 Hashes = npt.NDArray[np.uint64]
 RowNumbers = npt.NDArray[np.int64]
@@ -43,11 +40,7 @@ class IdTable(NamedTuple):
     """Of length 0 where the rows are so few that all are compared."""
 
 
-def _kernel(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function))
-
-
-@_kernel
+@kernel
 def mixed(value: np.uint64) -> np.uint64:
     """The number with its bits spread over all of it."""
     value = (value ^ (value >> np.uint64(30))) * _MIX_FIRST
@@ -55,7 +48,7 @@ def mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@_kernel
+@kernel
 def hash_ids(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], hashes: Hashes) -> None:
     """The hash of each id; the same on every machine, for it stands in files."""
     for i in range(hashes.shape[0]):
@@ -65,7 +58,7 @@ def hash_ids(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], hashes
         hashes[i] = mixed(value)
 
 
-@_kernel
+@kernel
 def insert_rows(entries: npt.NDArray[np.uint64], hashes: Hashes, first_row: int) -> None:
     """Let the table find rows from this one on by their hashes; it has more entries than rows."""
     last = np.uint64(entries.shape[0] - 1)
@@ -76,7 +69,7 @@ def insert_rows(entries: npt.NDArray[np.uint64], hashes: Hashes, first_row: int)
         entries[at] = (hashes[i] & ~_LOW) | np.uint64(first_row + i + 1)
 
 
-@_kernel
+@kernel
 def _same(table: IdTable, row: Any, asked: IdTable, at: int) -> bool:
     first, length = table.offsets[row], table.offsets[row + 1] - table.offsets[row]
     asked_first = asked.offsets[at]
@@ -88,12 +81,12 @@ def _same(table: IdTable, row: Any, asked: IdTable, at: int) -> bool:
     return bool(i == length)
 
 
-@_kernel
+@kernel
 def _lives(live: Words, row: Any) -> bool:
     return bool(row >> 6 < live.shape[0] and (live[row >> 6] >> (np.uint64(row) & _WORD_LAST)) & _ONE != _NOTHING)
 
 
-@_kernel
+@kernel
 def find_rows(table: IdTable, live: Words, asked: IdTable, hashes: Hashes, found: RowNumbers) -> None:
     """For each id asked for the living row that has it, or NONE. `asked` needs no entries, nor does a table of a few rows."""
     last = np.uint64(table.entries.shape[0] - 1)
@@ -116,7 +109,7 @@ def find_rows(table: IdTable, live: Words, asked: IdTable, hashes: Hashes, found
             at = (at + _ONE) & last
 
 
-@_kernel
+@kernel
 def take_out(words: Words, rows: RowNumbers) -> None:
     """Take rows out of a set; those that are NONE are passed over."""
     for i in range(rows.shape[0]):
@@ -124,7 +117,7 @@ def take_out(words: Words, rows: RowNumbers) -> None:
             words[rows[i] >> 6] &= ~(_ONE << (np.uint64(rows[i]) & _WORD_LAST))
 
 
-@_kernel
+@kernel
 def add_to_digest(digest: Hashes, hashes: Hashes, sequences: npt.NDArray[np.int64], times: int) -> None:
     """Count pairs of id and sequence into a digest of two sums, or with -1 times out of it; their order does not matter."""
     for i in range(hashes.shape[0]):

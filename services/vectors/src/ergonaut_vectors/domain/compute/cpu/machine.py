@@ -1,6 +1,5 @@
-"""Single steps that processors have an instruction for and numba no name: counted and found bits, halves as floats.
-
-Used by the kernels of scans, lists and codes; they are LLVM's own, so that each machine gets what it has.
+"""How kernels are compiled; and single steps that processors have an instruction for and numba no name: counted and found bits,
+halves as floats. The steps are LLVM's own, so that each machine gets what it has. Used by all kernels.
 """
 
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ergonaut_vectors.domain.compute.cpu.kept_code import KernelCache
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Sums may be taken in any order, so that they use the machine's wide registers. The other liberties of fastmath assume that
@@ -20,13 +21,18 @@ SUM_LIBERTIES = {"reassoc", "contract", "nsz"}
 
 def kernel(function: _Function) -> _Function:
     """A compiled function that releases the interpreter; kept on disk, for compiling takes a second."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function))
+    return _compiled(function)
 
 
 def sum_kernel(function: _Function) -> _Function:
     """The same where sums of floats may be taken in any order."""
-    made = numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", fastmath=SUM_LIBERTIES)
-    return cast(_Function, made(function))
+    return _compiled(function, fastmath=SUM_LIBERTIES)
+
+
+def _compiled(function: _Function, **options: Any) -> _Function:
+    made = numba.njit(nogil=True, boundscheck=False, error_model="numpy", **options)(function)
+    made._cache = KernelCache(function)  # in place of the one that `cache=True` asks for
+    return cast(_Function, made)
 
 
 def _step(function: Callable[..., Any]) -> Callable[[Any], Any]:

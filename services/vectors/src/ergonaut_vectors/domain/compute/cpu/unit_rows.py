@@ -3,13 +3,13 @@
 NumPy adds up in an order that depends on the processor. Used by `segments/writes.py`; a test compares it with exact sums.
 """
 
-import numba
 import numpy as np
 
+from ergonaut_vectors.domain.compute.cpu.machine import kernel
 from ergonaut_vectors.domain.space import Floats
 
 
-@numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+@kernel
 def bring_to_length_one(rows: Floats, brought: Floats) -> None:
     """Rows divided by their lengths; one of length zero has no direction and stays as it is."""
     for row in range(rows.shape[0]):
