@@ -1,0 +1,77 @@
+"""`make chaos-vectors`: two hundred rounds, in which a node, NATS or all is killed while collections are at work.
+
+`ARGS="seed=7 rounds=20"` plays others or fewer; the same seed draws the same kills. Twenty-five rounds share one site. A round
+that breaks a promise ends all: what it was, how to repeat it and where the site's files lie is told.
+"""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from .rounds import Rounds, Told
+from .site import Site
+
+ROUNDS = 200
+ROUNDS_OF_SITE = 25
+
+
+def say(words: str) -> None:
+    """Tell the person who waits, at once."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Play all, and say how that went."""
+    told = dict(argument.split("=", 1) for argument in arguments)
+    seed, rounds = int(told.get("seed", "1")), int(told.get("rounds", str(ROUNDS)))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    sums, played, begun = Told(), 0, time.monotonic()
+    restores = 0
+    while played < rounds:
+        count = min(ROUNDS_OF_SITE, rounds - played)
+        folder = Path(tempfile.mkdtemp(prefix="chaos-vectors-"))
+        try:
+            restores += asyncio.run(_site(folder, seed, count, sums))
+        except* Exception as errors:
+            for error in errors.exceptions:
+                say(f"WRONG: {error!r}")
+            say(f'repeat with ARGS="seed={seed} rounds={count}"; the files are in {folder}')
+            raise
+        shutil.rmtree(folder)
+        played, seed = played + count, seed + 1
+    _tell(sums, played, restores, time.monotonic() - begun)
+    return 0
+
+
+async def _site(folder: Path, seed: int, count: int, told: Told) -> int:
+    """Some rounds over one site; gives how many restores were compared."""
+    async with Site(folder, Random(seed)).running() as site:
+        rounds = Rounds(site, await site.record(), str(seed), told)
+        await rounds.begin()
+        for number in range(1, count + 1):
+            say(f"seed {seed} round {number}: {await rounds.round(number)}")
+        return rounds.restoring.compared
+
+
+def _tell(told: Told, rounds: int, restores: int, seconds: float) -> None:
+    sums = told.sums
+    say(f"{rounds} rounds in {seconds:.0f} s, nothing lost")
+    say(f"  killed: {dict(sorted(told.kills.items()))}; {told.moves} moves begun")
+    say(
+        f"  {sums.acknowledged} writes acknowledged, {sums.unknown} given up and settled, {sums.tried_again} tried again, "
+        f"{sums.repeated} repeated late; {told.points_checked} points compared after rounds"
+    )
+    say(f"  {sums.looks} looks beside writes right, {sums.looks_unanswered} without an answer")
+    say(f"  {restores} restores compared, killed ones: {dict(told.halves)}; {told.damaged} files damaged and told")
+    say(f"  replicas equal within {told.equal_seconds_max:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
