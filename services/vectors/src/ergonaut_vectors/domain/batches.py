@@ -71,6 +71,20 @@ class Head:
     digest: bytes = NO_DIGEST
 
 
+def lost_end(last: int, applied: int) -> Broken:
+    """What is told of a log that ends before a message that was read once."""
+    told = f"it ends at message {last}, but message {applied} was applied once: the log has lost its end"
+    return Broken(f"{told}, and what was acknowledged with it; restore the collection to a snapshot or a moment before")
+
+
+def check_not_behind(end: Head, applied: Head) -> None:
+    """Raise Broken where a log ends before what was applied of it, or differently: it has lost something, or is another one."""
+    if end.sequence < applied.sequence:
+        raise lost_end(end.sequence, applied.sequence)
+    if end.sequence == applied.sequence and end.digest != applied.digest:
+        raise Broken(f"message {end.sequence} is not the one that was applied once: the log has another history")
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One message, read and found whole."""

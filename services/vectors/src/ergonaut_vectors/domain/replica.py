@@ -51,6 +51,11 @@ class Replica:
         """Of what was held at some of the last positions, the same ones for every replica, so that they can be compared."""
 
     @property
+    def head(self) -> Head:
+        """The last message that was read."""
+        return self._chain.head
+
+    @property
     def view(self) -> View:
         """The newest state; its own position is that of the last batch that was complete."""
         return self._shard.view
