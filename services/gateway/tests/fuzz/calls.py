@@ -188,7 +188,7 @@ def _framed(draw: Draw, message: bytes) -> bytes:
     if kind == 0:
         marked = draw.choice((1, 1, 2, 255))
     elif kind == 1:
-        message = gzip.compress(message)
+        message = gzip.compress(message, mtime=0)
         marked, size = 1, len(message)
     elif kind == 2:
         size = draw.choice((size - 1, size + 1, 0, 2**24, 2**32 - 1)) % 2**32
