@@ -70,6 +70,12 @@ def our_graphs(of: Set) -> list[Contestant]:
     return found
 
 
+def our_shards(of: Set) -> list[Contestant]:
+    """Shards as the service has them, which choose indexes and efforts themselves: of floats, and of bytes where the set is."""
+    kept = {"": "float32", "-uint8": "uint8"} if of.element == "uint8" else {"": "float32"}
+    return [Contestant(f"ours-shard{name}", "ours", {"shard": True}, element) for name, element in kept.items()]
+
+
 def our_lists() -> list[Contestant]:
     """Inverted lists of ours."""
     return [

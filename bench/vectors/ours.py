@@ -2,6 +2,8 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ import numpy as np
 from engines import CANDIDATES_BUILT, LINKS, Array, Engine, Given, lists_of
 
 from ergonaut_vectors.domain.indexes.port import Asked, Builder, Index, Kind, Plan
+from ergonaut_vectors.domain.payload import bits
+from ergonaut_vectors.domain.segments.head import HeadRows
+from ergonaut_vectors.domain.segments.ids import reader
+from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Shard
-from ergonaut_vectors.domain.segments.view import Question
+from ergonaut_vectors.domain.segments.view import Part, Question, View
 from ergonaut_vectors.domain.segments.work import done
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, prepared
 from ergonaut_vectors.domain.space import Element, Metric, Space
@@ -77,10 +83,7 @@ class Ours(Engine):
         if allowed is None:
             self._allowed, self._allowed_count = None, -1
             return
-        bits = np.packbits(allowed[self._order], bitorder="little")
-        padded = np.zeros(-(-len(allowed) // 64) * 8, np.uint8)
-        padded[: len(bits)] = bits
-        self._allowed, self._allowed_count = padded.view(np.uint64), int(allowed.sum())
+        self._allowed, self._allowed_count = bits.of_mask(allowed[self._order]), int(allowed.sum())
 
     def save(self, folder: Path) -> None:
         arrays = {**self._index.arrays, "_rows": self._index.rows, "_order": self._order}
@@ -125,13 +128,15 @@ class OurShard(Engine):
         metric = Metric.INNER_PRODUCT if given.metric == "ip" else Metric.L2
         self._space = Space(given.dimension, metric, Element(given.element))
         self._shard, self._position = Shard(self._space), 0
+        self._view: View | None = None
 
     def build(self, base: Array, threads: int) -> None:  # noqa: ARG002 (work is done by one)
         self._shard, self._position = Shard(self._space), 0
         self.insert(base, 0)
 
     def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:  # noqa: ARG002 (work is done by one)
-        found = self._shard.view.search(prepared(self._space, queries), Question(limit, int(effort)))
+        view = self._view or self._shard.view
+        found = view.search(prepared(self._space, queries), Question(limit, int(effort)))
         rows = np.full((len(queries), limit), -1, np.int64)
         for at, hits in enumerate(found):
             rows[at, : len(hits)] = [int(hit.id) for hit in hits]
@@ -149,6 +154,13 @@ class OurShard(Engine):
             self._apply(Deletes([str(each) for each in ids[first : first + MESSAGE_ROWS]]))
         self._finish()
 
+    def allow(self, allowed: Array | None) -> None:
+        # What a filter comes to before a part is searched: fewer rows that count, in each of its parts.
+        view = self._shard.view
+        self._view = (
+            None if allowed is None else replace(view, parts=tuple(_among(each, allowed) for each in view.parts))
+        )
+
     def _apply(self, write: Upserts | Deletes) -> None:
         self._position += 1
         self._shard.apply(write, self._position)
@@ -158,3 +170,16 @@ class OurShard(Engine):
     def _finish(self) -> None:
         while (work := self._shard.plan_work()) is not None:
             self._shard.install(done(work))
+
+
+def _among(part: Part, allowed: Array) -> Part:
+    """The part as it is searched where only these ids count."""
+    words = bits.of_mask(allowed[_ids_of(part.store)]) & part.live
+    return replace(part, live=words, count=bits.counted(words))
+
+
+@lru_cache(maxsize=64)
+def _ids_of(store: Segment | HeadRows) -> Array:
+    """The ids of its rows."""
+    name = reader(store.table)
+    return np.array([int(name(row)) for row in range(store.count)])

@@ -1,7 +1,7 @@
 """What happens to an index when half of its rows are replaced: how fast, and what is found afterwards. Called by `run.py`."""
 
 import numpy as np
-from contestants import Contestant, Worker, built
+from contestants import Contestant, Worker, built, our_shards
 from curves import Wish
 from sets import Array, Set, exact
 from telling import bar, left_out, tell
@@ -12,18 +12,14 @@ SHARE_BEFORE = 2 / 3
 LIMIT, EFFORT = 10, 80
 RECALL_LOST_MAX = 0.01
 
-CONTESTANTS = (
-    Contestant("hnswlib", "hnswlib"),
-    Contestant("usearch-f16", "usearch", {"dtype": "f16"}),
-    Contestant("ours-shard", "ours", {"shard": True}),
-)
+PEERS = (Contestant("hnswlib", "hnswlib"), Contestant("usearch-f16", "usearch", {"dtype": "f16"}))
 
 
 def replacing_part(of: Set, wish: Wish) -> None:
     """Recall for the same effort before and after, rates of deleting and inserting, and whether what is gone is found."""
     rows, ids = int(of.count * SHARE_BEFORE), np.arange(of.count)
     before, after = (_truth(of, name, mask) for name, mask in (("before", ids < rows), ("after", ids >= rows // 2)))
-    with built(wish.wanted(CONTESTANTS), of, share=SHARE_BEFORE) as workers:
+    with built(wish.wanted([*PEERS, *our_shards(of)]), of, share=SHARE_BEFORE) as workers:
         for each in workers:
             try:
                 _replaced(each, of, before, after)
@@ -40,8 +36,10 @@ def _replaced(each: Worker, of: Set, before: str, after: str) -> None:
         f"deletes and {seen['inserts_per_second']:,.0f} inserts a second, with building; {seen['deleted_found']} deleted found"
     )
     if each.name.startswith("ours"):
-        bar(f"{of.name}_recall_lost_by_replacing_half", first - seen["recall"], RECALL_LOST_MAX, least=False)
-        bar(f"{of.name}_deleted_rows_found", seen["deleted_found"], 0, least=False)
+        bar(
+            f"{of.name}_{each.name}_recall_lost_by_replacing_half", first - seen["recall"], RECALL_LOST_MAX, least=False
+        )
+        bar(f"{of.name}_{each.name}_deleted_rows_found", seen["deleted_found"], 0, least=False)
 
 
 def _truth(of: Set, name: str, allowed: Array) -> str:

@@ -111,6 +111,32 @@ async def test_what_has_several_vectors_is_found_by_several(grid: Vectors) -> No
     assert {each.id for each in things[0].found} == {"p30", "p39"}
 
 
+async def test_every_kind_of_search_gives_vectors_where_they_are_asked_for(grid: Vectors) -> None:
+    ask = Ask(vectors=True)
+    found = [
+        (await grid.like("grid", ["p44"], limit=1, ask=ask))[0],
+        (await grid.hybrid("grid", Words("number 42", "text"), limit=1, ask=ask))[0],
+        (await grid.groups("grid", GRID[55], "row", limit=1, ask=ask))[0].found[0],
+        (await grid.multi("grid", GRID[[30]], "row", limit=1, ask=ask))[0].found[0],
+    ]
+    for each in found:
+        np.testing.assert_array_equal(each.vector, GRID[IDS.index(each.id)])
+
+
+async def test_fields_are_told_with_their_types_and_how_many_have_them(grid: Vectors) -> None:
+    await grid.update_payloads("grid", {"p5": {"column": 2.5, "tags": ["new", "red"]}, "p6": {}})
+    await grid.delete("grid", ["p7"])
+    told = await grid.describe("grid")
+    assert [(each.name, each.type, each.count) for each in told.fields] == [
+        ("column", "float", 1),
+        ("column", "integer", 97),
+        ("row", "keyword", 97),
+        ("tags", "keyword", 1),
+        ("text", "text", 97),
+    ]
+    assert not told.has_more_fields
+
+
 async def test_values_are_counted(grid: Vectors) -> None:
     ask = Ask(filter={"field": "column", "range": {"lt": 3}})
     assert await grid.values("grid", "column", limit=2, ask=ask) == [(0, 10), (1, 10)]
@@ -141,7 +167,7 @@ async def test_many_batches_are_answered_in_order(house: House) -> None:
 async def test_a_batch_that_fails_ends_its_call_and_says_why(house: House) -> None:
     await house.vectors.create("grid", 2)
     written = house.vectors.write_many("grid", [(["a"], [[1, 2]]), (["b"], [[1, 2, 3]])])
-    with pytest.raises(Refused, match=r"rows\.vectors: has 12 bytes"):
+    with pytest.raises(Refused, match=r"rows\.vectors: has 3 numbers"):
         [answer async for answer in written]
     assert (await house.vectors.get("grid", ["a"])).ids == ["a"]
 
@@ -190,6 +216,15 @@ async def test_bad_input_names_its_place(house: House, payloads: list, vectors: 
     with pytest.raises(Refused) as refused:
         await house.vectors.write("some", ["a"], vectors, payloads)
     assert message in str(refused.value)
+
+
+async def test_rows_of_another_width_are_no_vectors_however_many_bytes_they_are_together(grid: Vectors) -> None:
+    with pytest.raises(
+        Refused, match="vectors: has 1 numbers for each of 2 vectors; the collection needs 2 for a vector"
+    ):
+        await grid.nearest("grid", [[1.0], [2.0]])
+    with pytest.raises(Refused, match="vectors: has 3 numbers; the collection needs 2 for a vector"):
+        await grid.nearest("grid", [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(

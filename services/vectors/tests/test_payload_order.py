@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.facets import facets_of, most_frequent, written
-from ergonaut_vectors.domain.payload.fields import FieldType, leaves_of
+from ergonaut_vectors.domain.payload.fields import FieldType, alike, leaves_of
 from ergonaut_vectors.domain.payload.filters import parsed
+from ergonaut_vectors.domain.payload.groups import keys_of
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.payload.making import columns_of
 from ergonaut_vectors.domain.payload.matching import matching
@@ -87,9 +88,16 @@ def test_facets_count_the_rows_that_have_a_value(payloads: list[dict[str, Any]],
     words = bits.of_rows(np.array(rows, np.int64), len(payloads))
     counted: Counter[Any] = Counter()
     for row in rows:
-        counted.update({(kind, value) for _, kind, value in leaves_of(payloads[row], {}) if kind is not FieldType.TEXT})
+        leaves = leaves_of(payloads[row], {})
+        counted.update({alike(kind, value) for _, kind, value in leaves if kind is not FieldType.TEXT})
     for columns in (growing, growing.frozen()):
         assert facets_of(columns, "a", len(payloads), words) == counted
+
+
+def test_a_number_is_one_value_however_it_was_written() -> None:
+    columns = columns_of([{"a": 3}, {"a": 3.0}, {"a": [3, 3.0]}, {"a": 3.5}])
+    assert facets_of(columns, "a", 4) == {(FieldType.INTEGER, 3): 3, (FieldType.FLOAT, 3.5): 1}
+    assert [keys_of({"a": value}, "a", {}) for value in (3, 3.0)] == [[(FieldType.INTEGER, 3)]] * 2
 
 
 def test_the_most_frequent_values_of_all_parts_come_first() -> None:

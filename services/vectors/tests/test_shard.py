@@ -167,6 +167,15 @@ def test_segments_become_one_while_nobody_writes_but_for_small_ones_beside_a_lar
     assert [part.count for part in shard.view.parts] == [280, 30]
 
 
+def test_large_segments_become_one_while_nobody_writes_however_small_another_is_beside_them() -> None:
+    shard = Shard(SPACE, policy=Policy(head_rows_max=10, tidied_head_rows_min=10, tidied_ratio_max=8))
+    for position, count in enumerate((300, 300, 20), 1):
+        shard.apply(written([f"{position}-{i}" for i in range(count)], np.ones((count, 4))), position)
+        finish(shard)
+    finish(shard, idle=True)
+    assert [part.count for part in shard.view.parts] == [620]
+
+
 def test_as_many_segments_as_came_meanwhile_become_one() -> None:
     shard = Shard(SPACE, policy=Policy(head_rows_max=4, merged_together=2, segment_rows_max=30))
     for position in range(1, 9):

@@ -13,6 +13,7 @@ from ergonaut.errors import Unavailable
 from ergonaut_vectors.catalogue import Catalogue, Opened, Positions, Seen
 from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.domain.answers import finding, joining, reading
+from ergonaut_vectors.domain.answers.fields import SeenFields, seen_in
 from ergonaut_vectors.domain.answers.finding import Gathered
 from ergonaut_vectors.domain.answers.joining import Hybrid
 from ergonaut_vectors.domain.answers.rows import Row, Views, Wanted, count_of
@@ -148,6 +149,10 @@ class Asking:
     async def count(self, seen: Seen, only: Filter | None) -> int:
         """How many match."""
         return await self._answer(seen, partial(count_of, wanted=only))
+
+    async def fields(self, views: Views) -> SeenFields:
+        """What payloads have."""
+        return await self._searching.run(partial(seen_in, views))
 
     async def values(self, seen: Seen, field: str, limit: int, only: Filter | None) -> list[tuple[Facet, int]]:
         """The values of a field."""

@@ -44,7 +44,11 @@ def searched(request: pb.SearchRequest, told: Told) -> pb.SearchResponse:
         shard: [[_nearby(each) for each in one.neighbours] for one in each.results]
         for shard, each in told.answers.items()
     }
-    results = [pb.Neighbours(neighbours=map(_neighbour, hits)) for hits in nearest(found, limit, told.map)]
+    told_neighbours = (hit for each in told.answers.values() for one in each.results for hit in one.neighbours)
+    element = next((hit.element for hit in told_neighbours), pb.ELEMENT_UNSPECIFIED)
+    results = [
+        pb.Neighbours(neighbours=[_neighbour(hit, element) for hit in hits]) for hits in nearest(found, limit, told.map)
+    ]
     return pb.SearchResponse(results=results, shards_missing=told.missing)
 
 
@@ -99,7 +103,15 @@ def described(_: pb.DescribeCollectionRequest, told: Told) -> pb.DescribeCollect
     collection = pb.Collection()
     collection.CopyFrom(next(iter(told.answers.values())).collection)
     collection.count = sum(shard.count for shard in shards)
-    return pb.DescribeCollectionResponse(collection=collection, shards=shards)
+    fields: Counter[tuple[str, str]] = Counter()
+    for answer in told.answers.values():
+        fields.update({(each.name, each.type): each.count for each in answer.fields})
+    return pb.DescribeCollectionResponse(
+        collection=collection,
+        shards=shards,
+        fields=[pb.SeenField(name=name, type=kind, count=count) for (name, kind), count in sorted(fields.items())],
+        has_more_fields=any(answer.has_more_fields for answer in told.answers.values()),
+    )
 
 
 def written(answers: Answers) -> dict[int, int]:
@@ -111,8 +123,8 @@ def _nearby(hit: pb.Neighbour) -> Nearby:
     return Nearby(hit.id, hit.distance, 0, hit.payload, hit.vector)
 
 
-def _neighbour(hit: Nearby) -> pb.Neighbour:
-    return pb.Neighbour(id=hit.id, distance=hit.distance, payload=hit.payload, vector=hit.vector)
+def _neighbour(hit: Nearby, element: "pb.Element.ValueType") -> pb.Neighbour:
+    return pb.Neighbour(id=hit.id, distance=hit.distance, payload=hit.payload, vector=hit.vector, element=element)
 
 
 def _attributed(answers: Answers, limit: int) -> pb.SearchResponse:

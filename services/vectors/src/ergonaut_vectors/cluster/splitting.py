@@ -62,7 +62,7 @@ def _rows(request: pb.UpsertRequest, places: Sequence[int]) -> pb.UpsertRequest:
     packed = b"".join(content[at * width : (at + 1) * width] for at in places)
     chosen = pb.Rows(
         ids=_chosen(rows.ids, places),
-        vectors=pb.Matrix(rows=packed, element=rows.vectors.element),
+        vectors=pb.Matrix(rows=packed, element=rows.vectors.element, count=len(places)),
         payloads=_chosen(rows.payloads, places) if rows.payloads else (),
     )
     return pb.UpsertRequest(collection=request.collection, rows=chosen, batch_id=request.batch_id)

@@ -34,18 +34,19 @@ _TAKEN_AS: dict[Element, "np.dtype[Any]"] = {
 }
 
 
-def rows_of(schema: Schema, content: bytes, told: Element | None, where: str) -> Rows:
+def rows_of(schema: Schema, content: bytes, told: Element | None, where: str, *, count: int = 0) -> Rows:
     """The vectors of packed bytes, as the collection keeps them. Raises Refused.
 
-    `told` is what a number is in the bytes; None says that it is as the collection keeps it.
+    `told` is what a number is in the bytes; None says that it is as the collection keeps it. A count of 0 leaves it to the bytes.
     """
     space = schema.space
     element = _element(told or space.element, space.element, where)
     width = space.width if element is Element.BINARY else space.dimension
-    row_bytes = width * _TAKEN_AS[element].itemsize
-    if not content or len(content) % row_bytes:
-        message = f"has {len(content)} bytes, the collection needs {row_bytes} for each vector, {width} times {element}"
-        raise Refused(message, field=where)
+    number_bytes = _TAKEN_AS[element].itemsize
+    if not content or len(content) % (width * number_bytes) or count * width * number_bytes not in (0, len(content)):
+        raise Refused(
+            f"has {_size_of(content, count, number_bytes)}; the collection needs {width} for a vector", field=where
+        )
     rows = np.frombuffer(content, _TAKEN_AS[element]).reshape(-1, width)
     if len(rows) > BATCH_MAX:
         raise Refused(f"has {len(rows)} entries; 1 to {BATCH_MAX} are taken at once", field=where)
@@ -133,6 +134,14 @@ def filter_of(text: str, where: str = "options.filter") -> Filter | None:
     if len(text) > FILTER_CHARACTERS_MAX:
         raise Refused(f"has {len(text)} characters; at most {FILTER_CHARACTERS_MAX} are taken", field=where)
     return parsed(_json(text, where), where=where)
+
+
+def _size_of(content: bytes, count: int, number_bytes: int) -> str:
+    """What bytes are that are no vectors of the collection."""
+    told, spare = divmod(len(content), number_bytes * max(count, 1))
+    if not content or spare:
+        return f"{len(content)} bytes, {number_bytes} to a number,"
+    return f"{told} numbers for each of {count} vectors" if count > 1 else f"{told} numbers"
 
 
 def _json(content: bytes | str, where: str) -> Any:

@@ -103,7 +103,7 @@ def queries_of(request: pb.SearchRequest, schema: Schema) -> Rows:
 
 def matrix_of(matrix: pb.Matrix, schema: Schema, where: str) -> Rows:
     """The vectors of a matrix. Raises Refused."""
-    return rows_of(schema, matrix.rows, element_told(matrix, where), where)
+    return rows_of(schema, matrix.rows, element_told(matrix, where), where, count=matrix.count)
 
 
 def single_of(matrix: pb.Matrix, schema: Schema, where: str) -> Rows:

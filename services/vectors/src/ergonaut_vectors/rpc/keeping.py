@@ -33,8 +33,16 @@ class KeepingCalls(Door):
         self, request: pb.DescribeCollectionRequest, context: Any
     ) -> pb.DescribeCollectionResponse:
         opened = await self._open(request.collection)
-        shards = [shard_of(state) for state in opened.states()]
-        return pb.DescribeCollectionResponse(collection=collection_of(opened), shards=shards)
+        states = opened.states()
+        seen = await self._asking.fields([state.view for state in states if state.view is not None])
+        return pb.DescribeCollectionResponse(
+            collection=collection_of(opened),
+            shards=[shard_of(state) for state in states],
+            fields=[
+                pb.SeenField(name=name, type=kind, count=count) for (name, kind), count in sorted(seen.counts.items())
+            ],
+            has_more_fields=not seen.whole,
+        )
 
     async def SetIndex(self, request: pb.SetIndexRequest, context: Any) -> pb.SetIndexResponse:
         wish = wish_of(request.index)

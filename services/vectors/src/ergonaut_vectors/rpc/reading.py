@@ -53,7 +53,7 @@ class ReadingCalls(Door):
         queries = await self._translated(partial(queries_of, request, opened.schema), request.ByteSize())
         seen = await seen_as(opened, asked.reading)
         found = await self._asking.search(seen, queries, asked.question, asked.reading.wanted)
-        tell: Callable[[], pb.SearchResponse] = partial(found_of, found, seen.missing)
+        tell: Callable[[], pb.SearchResponse] = partial(found_of, found, seen.missing, opened.schema)
         if not request.HasField("options"):
             tell = partial(attributed_of, found)
         elif asked.packed:
@@ -67,18 +67,18 @@ class ReadingCalls(Door):
         seen = await seen_as(opened, asked.reading)
         examples = (list(request.positive), list(request.negative))
         rows = await self._asking.search_like(seen, examples, strategy, asked.question, asked.reading.wanted)
-        result = pb.Neighbours(neighbours=[neighbour_of(row) for row in rows])
+        result = pb.Neighbours(neighbours=[neighbour_of(row, opened.schema) for row in rows])
         return small_enough(pb.SearchByExampleResponse(result=result, shards_missing=seen.missing))
 
     async def SearchGroups(self, request: pb.SearchGroupsRequest, context: Any) -> pb.SearchGroupsResponse:
         opened = await self._open(request.collection)
         asked = options_of(request.options, opened.schema)
         query = single_of(request.vector, opened.schema, "vector")
-        _check_field(request.group_by, "group_by")
+        check_field(request.group_by, "group_by")
         group = (request.group_by, within(request.group_size, 1, GROUP_SIZE_MAX, "group_size"))
         seen = await seen_as(opened, asked.reading)
         found = await self._asking.search_groups(seen, query, asked.question, group, asked.reading.wanted)
-        groups = [group_of(each) for each in found]
+        groups = [group_of(each, opened.schema) for each in found]
         return small_enough(pb.SearchGroupsResponse(groups=groups, shards_missing=seen.missing))
 
     async def SearchHybrid(self, request: pb.SearchHybridRequest, context: Any) -> pb.SearchHybridResponse:
@@ -87,7 +87,7 @@ class ReadingCalls(Door):
         query = single_of(request.vector, opened.schema, "vector") if request.HasField("vector") else None
         seen = await seen_as(opened, asked.reading)
         found = await self._asking.search_hybrid(seen, query, asked.question, hybrid, asked.reading.wanted)
-        results = [pb.Scored(neighbour=neighbour_of(row), score=score) for row, score in found]
+        results = [pb.Scored(neighbour=neighbour_of(row, opened.schema), score=score) for row, score in found]
         return small_enough(pb.SearchHybridResponse(results=results, shards_missing=seen.missing))
 
     async def SearchMultiVector(
@@ -96,10 +96,10 @@ class ReadingCalls(Door):
         opened = await self._open(request.collection)
         asked = options_of(request.options, opened.schema)
         queries = matrix_of(request.vectors, opened.schema, "vectors")
-        _check_field(request.group_by, "group_by")
+        check_field(request.group_by, "group_by")
         seen = await seen_as(opened, asked.reading)
         found = await self._asking.search_several(seen, queries, asked.question, request.group_by, asked.reading.wanted)
-        results = [pb.ScoredGroup(group=group_of(each), score=each.score) for each in found]
+        results = [pb.ScoredGroup(group=group_of(each, opened.schema), score=each.score) for each in found]
         return small_enough(pb.SearchMultiVectorResponse(results=results, shards_missing=seen.missing))
 
     async def GetPoints(self, request: pb.GetPointsRequest, context: Any) -> pb.GetPointsResponse:
@@ -132,7 +132,7 @@ class ReadingCalls(Door):
     async def GetValueCounts(self, request: pb.GetValueCountsRequest, context: Any) -> pb.GetValueCountsResponse:
         opened = await self._open(request.collection)
         only = filter_of(request.filter, "filter")
-        _check_field(request.field, "field")
+        check_field(request.field, "field")
         limit = within(request.limit, LIMIT_DEFAULT, FACETS_MAX, "limit")
         seen = await seen_as(opened, reading_of(request.reading, opened.schema.shards))
         found = await self._asking.values(seen, request.field, limit, only)
@@ -142,7 +142,8 @@ class ReadingCalls(Door):
         return pb.GetValueCountsResponse(values=counts)
 
 
-def _check_field(name: str, where: str) -> None:
+def check_field(name: str, where: str) -> None:
+    """Raise Refused unless a field is named."""
     if not name:
         raise Refused("must name a field of payloads", field=where)
 

@@ -20,9 +20,9 @@ from ergonaut_vectors.rpc.schemas import element_value
 M = TypeVar("M", bound=Message)
 
 
-def found_of(found: Sequence[Sequence[Row]], missing: Sequence[int]) -> pb.SearchResponse:
+def found_of(found: Sequence[Sequence[Row]], missing: Sequence[int], schema: Schema) -> pb.SearchResponse:
     """The nearest to each query, one by one, with payloads."""
-    results = [pb.Neighbours(neighbours=[neighbour_of(row) for row in rows]) for rows in found]
+    results = [pb.Neighbours(neighbours=[neighbour_of(row, schema) for row in rows]) for rows in found]
     return small_enough(pb.SearchResponse(results=results, shards_missing=missing))
 
 
@@ -66,15 +66,18 @@ def rows_of(rows: Sequence[Row], schema: Schema, wanted: Wanted) -> pb.Rows:
     )
 
 
-def neighbour_of(row: Row) -> pb.Neighbour:
+def neighbour_of(row: Row, schema: Schema) -> pb.Neighbour:
     """A vector that was found."""
-    return pb.Neighbour(id=row.id, distance=row.distance, payload=row.payload or b"", vector=_bytes_of(row.vector))
+    told = pb.Neighbour(id=row.id, distance=row.distance, payload=row.payload or b"")
+    if row.vector is not None:
+        told.vector, told.element = _bytes_of(row.vector), element_value(schema.element)
+    return told
 
 
-def group_of(gathered: Gathered) -> pb.Group:
+def group_of(gathered: Gathered, schema: Schema) -> pb.Group:
     """Vectors that share a value."""
     value = json.dumps(gathered.value, ensure_ascii=False)
-    return pb.Group(value=value, neighbours=[neighbour_of(row) for row in gathered.rows])
+    return pb.Group(value=value, neighbours=[neighbour_of(row, schema) for row in gathered.rows])
 
 
 def sequence_of(positions: Positions) -> int:

@@ -100,11 +100,11 @@ def nearest_of(answers: Sequence[pb.SearchResponse]) -> Nearest:
     )
 
 
-def found_of(neighbour: pb.Neighbour, matrix: pb.Matrix | None = None, *, score: float | None = None) -> Found:
-    """One neighbour of a message; `matrix` tells what the numbers of its vector are."""
+def found_of(neighbour: pb.Neighbour, *, score: float | None = None) -> Found:
+    """One neighbour of a message."""
     vector = None
-    if neighbour.vector and matrix is not None:
-        vector = decoded(pb.Matrix(rows=neighbour.vector, element=matrix.element), 1)[0]
+    if neighbour.vector:
+        vector = decoded(pb.Matrix(rows=neighbour.vector, element=neighbour.element), 1)[0]
     payload = payload_of(neighbour.payload) if neighbour.payload else dict(neighbour.attributes)
     return Found(neighbour.id, neighbour.distance, payload, vector, score)
 

@@ -48,7 +48,8 @@ class Encoded(NamedTuple):
 
     def matrix(self, first: int = 0, after: int | None = None) -> pb.Matrix:
         """These of its rows."""
-        return pb.Matrix(rows=self.rows[first:after].tobytes(), element=self.element)
+        rows = self.rows[first:after]
+        return pb.Matrix(rows=rows.tobytes(), element=self.element, count=len(rows))
 
 
 def numpy() -> Any:
@@ -82,10 +83,10 @@ def encoded(vectors: Any, *, where: str) -> Encoded:
     return Encoded(np.ascontiguousarray(rows, _DTYPES[element]), element)
 
 
-def batches(rows: Encoded) -> Iterator[tuple[int, int]]:
+def batches(rows: Encoded, most: int = BATCH_MAX) -> Iterator[tuple[int, int]]:
     """Where to cut: first row, and the row behind the last."""
     row_bytes = max(1, rows.rows.shape[1] * rows.rows.itemsize)
-    step = max(1, min(BATCH_MAX, BATCH_BYTES_MAX // row_bytes))
+    step = max(1, min(most, BATCH_BYTES_MAX // row_bytes))
     for first in range(0, len(rows.rows), step):
         yield first, min(first + step, len(rows.rows))
 

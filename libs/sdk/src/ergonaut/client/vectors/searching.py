@@ -24,6 +24,9 @@ from ergonaut.errors import Refused
 PAGE_MAX = 1000
 """Points on a page: as many as the door gives."""
 
+EXACT_BATCH_MAX = 64
+"""Queries of one call that are each compared with every vector: of a million, so many take less than a call may take."""
+
 ASK = Ask()
 """As one asks where nothing else is told."""
 
@@ -62,7 +65,7 @@ class SearchingCalls(Calls):
     async def nearest(self, collection: str, queries: Any, limit: int = 10, ask: Ask = ASK) -> Nearest:
         """The nearest vectors to each row of a matrix, by columns: distances are an array on the bytes of the answer."""
         rows, answers = encoded(queries, where="queries"), []
-        for first, after in batches(rows):
+        for first, after in batches(rows, EXACT_BATCH_MAX) if ask.exact else batches(rows):
             request = pb.SearchRequest(
                 collection=collection, vectors=rows.matrix(first, after), options=ask.options(limit, packed=True)
             )

@@ -8,13 +8,13 @@ import numpy as np
 
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.columns import Readable, Values
-from ergonaut_vectors.domain.payload.fields import FieldType
+from ergonaut_vectors.domain.payload.fields import INTEGER_MAX, INTEGER_MIN, FieldType
 from ergonaut_vectors.domain.space import Words
 
 FACETS_MAX = 1000
 
 Facet = tuple[FieldType, Any]
-"""A value with its type: 1 and true are two."""
+"""A value with its type: 1 and true are two, 3 and 3.0 are one, an integer."""
 
 _COUNTED = (FieldType.BOOLEAN, FieldType.INTEGER, FieldType.FLOAT, FieldType.TIME, FieldType.KEYWORD)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,10 +28,8 @@ def facets_of(columns: Readable, name: str, count: int, allowed: Words | None = 
     """
     found: dict[Facet, int] = {}
     keep = None if allowed is None else bits.mask_of(allowed, count)
-    for kind in columns.types(name):
-        column = columns.values(name, kind, count) if kind in _COUNTED else None
-        if column is not None:
-            found |= {(kind, value): times for value, times in _counts(column, keep)}
+    for kind, column in _columns_of(columns, name, count).items():
+        found |= {(kind, value): times for value, times in _counts(column, keep)}
     return found
 
 
@@ -56,6 +54,31 @@ def written(facet: Facet) -> bool | int | float | str:
         except OverflowError:  # an hour before the year 10000 somewhere is after it in UTC
             continue
     raise AssertionError("a time that was read can be written")
+
+
+def _columns_of(columns: Readable, name: str, count: int) -> dict[FieldType, Values]:
+    """The columns of a field; whole numbers are all among the integers."""
+    kinds = [kind for kind in columns.types(name) if kind in _COUNTED]
+    found = {kind: column for kind in kinds if (column := columns.values(name, kind, count)) is not None}
+    floats = found.get(FieldType.FLOAT)
+    if floats is not None:
+        whole = (
+            (floats.values == np.floor(floats.values)) & (floats.values >= INTEGER_MIN) & (floats.values < INTEGER_MAX)
+        )
+        if whole.any():
+            found[FieldType.FLOAT] = Values(floats.rows_of(np.flatnonzero(~whole)), floats.values[~whole])
+            more = Values(floats.rows_of(np.flatnonzero(whole)), floats.values[whole].astype(np.int64))
+            found[FieldType.INTEGER] = _together(found.get(FieldType.INTEGER), more)
+    return found
+
+
+def _together(column: Values | None, more: Values) -> Values:
+    """Values of two columns in the order of their rows."""
+    if column is None:
+        return more
+    rows = np.concatenate([column.rows_of(np.arange(len(column.values))), more.rows])
+    order = np.argsort(rows, kind="stable")
+    return Values(rows[order], np.concatenate([column.values, more.values])[order])
 
 
 def _counts(column: Values, keep: bits.Mask | None) -> list[tuple[Any, int]]:

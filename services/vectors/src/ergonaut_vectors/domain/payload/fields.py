@@ -143,6 +143,13 @@ def typed(value: Any, declared: FieldType | None = None) -> tuple[FieldType, Any
     return FieldType.FLOAT, float(value)
 
 
+def alike(kind: FieldType, value: Any) -> tuple[FieldType, Any]:
+    """A value as it is counted and grouped: a whole number as an integer, for 3 equals 3.0."""
+    if kind is FieldType.FLOAT and value.is_integer() and INTEGER_MIN <= value <= INTEGER_MAX:
+        return FieldType.INTEGER, int(value)
+    return kind, value
+
+
 def _typed_string(value: str, declared: FieldType | None) -> tuple[FieldType, Any]:
     if declared is FieldType.KEYWORD or declared is FieldType.TEXT:
         return declared, value

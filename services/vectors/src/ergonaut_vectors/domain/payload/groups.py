@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload, leaves_of
+from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload, alike, leaves_of
 
 Hit = TypeVar("Hit")
 
@@ -27,7 +27,7 @@ class Group(Generic[Hit]):
 
 def keys_of(payload: Payload, field: str, fields: Fields) -> list[GroupKey]:
     """The groups that a payload belongs to: one for each value of the field."""
-    return list(dict.fromkeys((kind, value) for name, kind, value in leaves_of(payload, fields) if name == field))
+    return list(dict.fromkeys(alike(kind, value) for name, kind, value in leaves_of(payload, fields) if name == field))
 
 
 def grouped(hits: Sequence[Hit], keys: Sequence[Sequence[GroupKey]], limit: int, size: int) -> list[Group[Hit]]:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from ergonaut_vectors.domain.indexes.choosing import Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
@@ -45,17 +46,14 @@ def parts_to_merge(policy: Policy, view: View) -> Sequence[Part]:
 def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
     """The segments that are to become one while nobody writes, or one that is to get its index; none where it would not pay.
 
-    The small ones are merged, and each larger one too for which they are worth the building: an eighth of it or more.
+    The largest for which all smaller ones together are worth the building, an eighth of it or more, is merged with all of these.
     """
     segments = [part for part in view.parts if isinstance(part.store, Segment)]
     segments.sort(key=lambda part: part.count)
-    together, rows = 0, 0
-    for part in segments:
-        if together >= 1 and part.count > policy.tidied_ratio_max * rows:
-            break
-        together, rows = together + 1, rows + part.count
-    if together > 1:
-        return _fitting(policy, segments[:together])
+    below = list(accumulate(part.count for part in segments))
+    for at in range(len(segments) - 1, 0, -1):
+        if segments[at].count <= policy.tidied_ratio_max * below[at - 1] and below[at] <= policy.segment_rows_max:
+            return segments[: at + 1]
     return [part for part in segments if isinstance(part.store, Segment) and part.store.is_makeshift][:1]
 
 
