@@ -61,7 +61,7 @@ class JetStreamPast:
             try:
                 async with aclosing(self._read(key, after, end)) as batches:
                     async for some in batches:
-                        wanted = [message for message in some if until.includes(message)]
+                        wanted = until.taken(some)
                         if wanted:
                             after = wanted[-1].sequence
                             yield wanted

@@ -40,7 +40,9 @@ async def caught_up(key: Key, schema: Schema, store: Store, until: Until, around
     async with aclosing(past.messages(key, began_at, until)) as batches:
         async for messages in batches:
             await threads.run(partial(_take, replica, messages))
-            written_at = messages[-1].written_at
+            # The newest time, not the last: where a clock went back, no older moment may be taken to be in it.
+            newest = max(each.written_at for each in messages)
+            written_at = newest if written_at is None else max(written_at, newest)
             if replica.crowded:
                 await threads.run(partial(_seal, replica, store))
     await threads.run(partial(_seal, replica, store))

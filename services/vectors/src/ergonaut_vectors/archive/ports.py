@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class Until:
 
 
 class Past(Protocol):
+    def taken(self, messages: Sequence[PastMessage]) -> Sequence[PastMessage]:
+        """Those to be read, up to the first that is not: where a clock went back, what is behind it would follow nothing."""
+        return list(takewhile(self.includes, messages))
+
     """What was written to logs. All methods raise NotFound where there is no log, Unavailable where it does not answer."""
 
     async def end(self, key: Key) -> int:
