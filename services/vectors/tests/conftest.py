@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import nats
 import pytest
 
+from ergonaut_common.bus import Bus
 from ergonaut_common.testing import nats_server
 from ergonaut_vectors.domain.warming import warm_up
-from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog, FakeStores
+from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog, FakeSpares, FakeStores
 from ergonaut_vectors.live import Limits, Threads
 from ergonaut_vectors.service import Vectors, open_vectors
 from ergonaut_vectors.workers import Workers
@@ -22,7 +24,14 @@ class World:
         self.book = FakeCollectionBook()
         self.logs = FakeLog()
         self.stores = FakeStores()
+        self.spares = FakeSpares(self.stores)
         self.announced = FakeAnnouncer()
+
+    def aside(self) -> "World":
+        """Another machine in this world: of one NATS and one shelf, with a disk of its own."""
+        other = World()
+        other.book, other.logs, other.spares, other.announced = self.book, self.logs, self.spares, self.announced
+        return other
 
     @asynccontextmanager
     async def running(self, limits: Limits = LIMITS) -> AsyncIterator[Vectors]:
@@ -34,6 +43,7 @@ class World:
             open_vectors(
                 Vectors(self.book, self.logs, self.stores, self.announced, limits),
                 Threads(searching, applying, building),
+                self.spares,
             ) as vectors,
         ):
             yield vectors
@@ -63,3 +73,10 @@ async def vectors(world: World) -> AsyncIterator[Vectors]:
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with nats_server(tmp_path_factory.mktemp("nats")) as url:
         yield url
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
+    connection = await nats.connect(nats_url)
+    yield Bus(connection)
+    await connection.close()

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from ergonaut_vectors.adapters.shelves import FolderShelf
 from ergonaut_vectors.archive.archive import Archive, Sources
 from ergonaut_vectors.archive.catching_up import caught_up
 from ergonaut_vectors.archive.fakes import BEGAN_AT, FakePast
-from ergonaut_vectors.archive.ports import Until
+from ergonaut_vectors.archive.ports import PastMessage, Until
+from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.replica import Replica
 from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.work import Policy, done
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
 from ergonaut_vectors.fakes import FakeCollectionBook
@@ -38,13 +40,13 @@ class World:
 
     def __init__(self, folder: Path, threads: Workers) -> None:
         self.folder, self.threads = folder, threads
-        self.book, self.past, self.catalogue = FakeCollectionBook(), FakePast(), CatalogueInMemory()
+        self.book, self.past = FakeCollectionBook(), FakePast()
         self.saved = SavedShards(folder / "shards")
+        self.catalogue = RevivedInMemory(self.saved, folder / "shards")
         self.shelf = FolderShelf(folder / "shelf")
+        self.shelved = Shelved(self.shelf, self.saved, threads, folder / "taking")
         sources = Sources(self.book, self.past, self.saved)
-        self.archive = Archive(
-            self.shelf, sources, self.catalogue, threads=threads, folder=folder / "taking", clock=SystemClock()
-        )
+        self.archive = Archive(self.shelved, sources, self.catalogue, threads=threads, clock=SystemClock())
         self.book.records[KEY] = RECORD
         for key in RECORD.shards:
             self.past.logs[key] = []
@@ -68,6 +70,26 @@ class World:
                     replica.take(message.sequence, message.content)
             replicas.append(replica)
         return replicas
+
+
+class RevivedInMemory(CatalogueInMemory):
+    """Collections whose shards are what was put where they look for it."""
+
+    def __init__(self, saved: SavedShards, root: Path) -> None:
+        super().__init__()
+        self._saved = saved
+        self._root = root
+        self.records: list[Record] = []
+
+    async def revive(self, record: Record) -> OpenedInMemory:
+        opened = await self.create(record.key.tenant, record.schema)
+        for begin in record.begins:
+            kept = self._saved.open(self._root / record.store_of(begin.shard)).load()
+            assert kept is not None
+            assert (kept.head.sequence, kept.head.digest.hex()) == (begin.position, begin.digest)
+            opened.shards[begin.shard] = Shard.open(record.schema.space, {}, kept.checkpoint)
+        self.records.append(record)
+        return opened
 
 
 @pytest.fixture
@@ -109,8 +131,15 @@ async def test_a_snapshot_brings_back_what_was_there_when_it_was_made(world: Wor
     opened = await world.archive.restore("default", "books", "again", kept.id)
     assert isinstance(opened, OpenedInMemory)
     assert content_of(opened) == content_of(world.at(moment))
-    assert await world.archive.check("default", "books", kept.id) == 2
     assert not list((world.folder / "taking").iterdir())
+    # Without this machine's copy it is the same, of what is on the shelf.
+    [record] = world.catalogue.records
+    for begin in record.begins:
+        world.saved.remove(record.store_of(begin.shard))
+        assert await world.shelved.bring(record, begin.shard)
+        kept_again = world.saved.open(world.folder / "shards" / record.store_of(begin.shard)).load()
+        assert kept_again is not None
+        assert kept_again.checkpoint.view.digest == opened.shards[begin.shard].view.digest
 
 
 async def test_a_copy_is_of_what_there_is_now(world: World) -> None:
@@ -140,7 +169,29 @@ async def test_any_moment_comes_back_as_a_replica_that_stopped_then(world: World
     for moment in chance.sample(moments, 6):
         async with world.archive.as_of(KEY, moment) as (_, states):
             expected = world.at(moment)
-            assert [state.kept.checkpoint.view.digest for state in states] == [each.view.digest for each in expected]
+            assert [state.caught.kept.checkpoint.view.digest for state in states] == [
+                each.view.digest for each in expected
+            ]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_where_the_clock_of_the_log_went_back_a_moment_is_what_stood_before_it_first_came(
+    world: World, kept: bool
+) -> None:
+    first = world.write(0, upserts("a"))
+    world.write(0, upserts("b"))
+    world.past.now = first + (world.past.now - first) / 2 - timedelta(seconds=1)
+    between = world.write(0, upserts("c"))
+    if kept:
+        await world.archive.make("default", "books")
+    async with world.archive.as_of(KEY, between) as (_, states):
+        assert states[0].caught.kept.head.sequence == 1
+
+
+def test_of_what_is_read_together_nothing_is_left_out_in_the_middle() -> None:
+    times = [BEGAN_AT + timedelta(seconds=at) for at in (1, 3, 2)]
+    messages = [PastMessage(at, b"", time) for at, time in enumerate(times, 1)]
+    assert Until(moment=times[2]).taken(messages) == messages[:1]
 
 
 async def test_a_moment_before_the_log_begins_comes_back_from_a_snapshot_or_is_told_to_be_lost(world: World) -> None:
@@ -171,7 +222,8 @@ async def test_what_did_not_change_is_kept_once_and_as_long_as_anybody_needs_it(
     manifests = 4 - 1
     assert len(names) == segments + manifests, "the first shard's manifest is the same in both"
     await world.archive.drop("default", "books", first.id)
-    assert await world.archive.check("default", "books", second.id) == 3
+    async with world.archive.as_of(KEY, second.id) as (_, formers):
+        assert sum(former.caught.kept.checkpoint.view.count for former in formers) == 3
     await world.archive.drop("default", "books", second.id)
     assert await world.shelf.names("files/default/") == []
     with pytest.raises(NotFound):

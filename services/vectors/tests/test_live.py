@@ -12,6 +12,7 @@ from ergonaut_vectors.appending import Appender
 from ergonaut_vectors.domain.batches import NO_DIGEST, Batch, Chain, digest_of, messages_of
 from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.repeats import REMEMBERED_MESSAGES, Repeats
+from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.view import Cursor, View
 from ergonaut_vectors.domain.segments.work import Policy
@@ -102,6 +103,94 @@ async def test_a_log_that_lost_what_was_applied_is_told(world, lost: str) -> Non
     async with world.running(LIMITS) as after:
         with pytest.raises(Broken, match=f"the log has (lost its|another) {lost}"):
             await content(await after.open("acme", "digits"))
+
+
+async def kept_and_trimmed(world, collection: Collection, position: int) -> Kept:
+    """What is saved, brought to the shelf, with a log that begins with its last message."""
+    await until_saved(world, collection, position)
+    store = collection.record.store_of(0)
+    kept = world.spares.kept[store] = world.stores.stores[store].kept
+    await world.logs.trim(KEY, kept.head.sequence)
+    return kept
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_a_trimmed_log_has_not_any_more_comes_from_here_or_from_the_shelf(world, lost: bool) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        for at in range(6):
+            await write(collection, rows(*(f"{at}-{i}" for i in range(5)), value=at))
+        kept = await kept_and_trimmed(world, collection, 3)
+        await write(collection, Deletes(["0-0", "5-4"]))
+        truth, (view,) = await content(collection), await views(collection)
+    assert kept.head.sequence > 1
+    if lost:
+        world.stores.stores.clear()
+    async with world.running(LIMITS) as after:
+        collection = await after.open("acme", "digits")
+        assert await content(collection) == truth
+        assert (await views(collection))[0].digest == view.digest
+
+
+async def test_a_trimmed_log_of_which_nobody_has_the_rest_is_told_and_never_served_as_empty(world) -> None:
+    async with world.running(LIMITS) as before:
+        collection = await before.create("acme", SCHEMA)
+        for at in range(4):
+            await write(collection, rows(*(f"{at}-{i}" for i in range(5))))
+        await kept_and_trimmed(world, collection, 3)
+    world.stores.stores.clear()
+    world.spares.kept.clear()
+    async with world.running(LIMITS) as after:
+        with pytest.raises(Broken, match=r"begins at message [34], and of what came before only 0 messages"):
+            await content(await after.open("acme", "digits"))
+
+
+async def test_a_replica_that_a_trimmed_log_has_passed_by_begins_anew_from_the_shelf(world) -> None:
+    async with world.running(LIMITS) as one:
+        slow = await one.create("acme", SCHEMA)
+        await write(slow, rows("first"))
+        live = one.opening.found(KEY)
+        assert live is not None
+        there = world.aside()
+        async with there.running(LIMITS) as other:
+            # As another node does, while this one takes nothing.
+            async with live._writing:
+                fast = await other.open("acme", "digits")
+                for at in range(12):
+                    await write(fast, rows(*(f"{at}-{i}" for i in range(5)), value=at))
+                    if at == 1:
+                        held_up = asyncio.create_task(live.wait_for(13))
+                await kept_and_trimmed(there, fast, 8)
+            await held_up
+            truth = await content(fast)
+        assert await content(slow) == truth
+
+
+async def test_writers_wait_for_room_in_a_full_log_and_stand_in_it_in_their_order(world) -> None:
+    world.logs._bytes_max = 2000
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        async with asyncio.TaskGroup() as tasks:
+            writes = [tasks.create_task(write(collection, rows(f"{at}"))) for at in range(40)]
+            live = vectors.opening.found(KEY)
+            while not all(each.done() for each in writes):
+                await asyncio.sleep(0.01)
+                live = live or vectors.opening.found(KEY)
+                if live is not None:
+                    await world.logs.trim(KEY, live.position)
+                    live.trimmed(await world.logs.extent(KEY))
+        assert [each.result() for each in writes] == list(range(1, 41))
+        assert len(await content(collection)) == 40
+
+
+async def test_a_log_that_loses_its_end_while_it_is_written_takes_no_more_writes(world, vectors: Vectors) -> None:
+    collection = await vectors.create("acme", SCHEMA)
+    for name in ("x", "y", "z"):
+        await write(collection, rows(name))
+    del world.logs.logs[KEY][1:]
+    with pytest.raises(Broken, match="ends at message 1, but message 3 was applied once: the log has lost its end"):
+        await write(collection, rows("unseen"))
+    assert len(world.logs.logs[KEY]) == 1
 
 
 async def test_a_batch_of_a_known_name_changes_nothing_however_late_it_comes(world) -> None:

@@ -1,13 +1,11 @@
 """The contract of each port, over the fake and over a real NATS server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-import nats
 import pytest
 
-from ergonaut.errors import Broken, Conflict, NotFound, Refused
+from ergonaut.errors import Broken, Conflict, NotFound
 from ergonaut.events import CollectionCreated, CollectionDropped
 from ergonaut.ids import new_id
 from ergonaut_common.bus import Bus
@@ -18,18 +16,11 @@ from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.space import Metric
 from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook, FakeLog
-from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogMessage
+from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogFull, LogMessage
 
 LOG_BYTES_MAX = 1_000_000
 
 KINDS = pytest.mark.parametrize("kind", ["fake", "nats"])
-
-
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    connection = await nats.connect(nats_url)
-    yield Bus(connection)
-    await connection.close()
 
 
 @pytest.fixture
@@ -120,9 +111,40 @@ async def test_of_two_writers_at_one_place_only_one_succeeds(logs: Log, key: Key
 async def test_a_full_log_refuses_and_forgets_nothing(logs: Log, key: Key) -> None:
     await logs.make(key)
     await logs.append(key, b"a" * 600_000, 0)
-    with pytest.raises(Refused, match="log of collection digits is full"):
+    with pytest.raises(LogFull, match="log of collection digits is full"):
         await logs.append(key, b"b" * 600_000, 1)
     assert [message.sequence for message in await taken(logs, key, 0, 1)] == [1]
+
+
+@KINDS
+async def test_a_log_that_is_trimmed_goes_on_where_it_was_and_keeps_its_last_message(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    for at in range(4):
+        await logs.append(key, b"a" * 240_000, at)
+    assert (await logs.extent(key)).first == 1
+    with pytest.raises(LogFull):
+        await logs.append(key, b"b" * 240_000, 4)
+    await logs.trim(key, 3)
+    extent = await logs.extent(key)
+    assert (extent.first, extent.last) == (3, 4)
+    assert 480_000 <= extent.size_bytes < 490_000
+    assert await logs.append(key, b"b" * 240_000, 4) == 5
+    assert [message.sequence for message in await taken(logs, key, 0, 3)] == [3, 4, 5]
+    await logs.trim(key, 9)
+    await logs.trim(key, 2)
+    assert (await logs.extent(key)).first == 5
+    assert await logs.last(key) == LogMessage(5, b"b" * 240_000)
+
+
+@KINDS
+async def test_a_log_that_goes_on_from_a_state_begins_behind_it(logs: Log, key: Key) -> None:
+    for _ in range(2):
+        await logs.make(key, LogMessage(1001, b"first"))
+        assert await logs.last(key) == LogMessage(1001, b"first")
+    assert await logs.append(key, b"second", 1001) == 1002
+    await logs.make(key, LogMessage(1001, b"first"))
+    assert (await logs.extent(key)).first == 1001
+    assert [message.sequence for message in await taken(logs, key, 1000, 2)] == [1001, 1002]
 
 
 @KINDS

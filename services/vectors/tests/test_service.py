@@ -175,7 +175,7 @@ async def test_a_full_log_refuses_and_changes_nothing(world) -> None:
     async with world.running() as vectors:
         await vectors.create("acme", SCHEMA)
         await write(vectors, points(10))
-        with pytest.raises(Refused, match="full"):
+        with pytest.raises(Unavailable, match="full"):
             await write(vectors, points(100, first=10))
         assert len(await found(vectors)) == 10
         await write(vectors, points(1, first=500))

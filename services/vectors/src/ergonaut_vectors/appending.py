@@ -7,12 +7,13 @@ in the order in which they were begun first, and what came later waits for them:
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from functools import partial
 
 from ergonaut.errors import Conflict, Unavailable
-from ergonaut_vectors.domain.batches import Batch, Head, digest_of, messages_of
+from ergonaut_vectors.domain.batches import Batch, Head, check_not_behind, digest_of, messages_of
 from ergonaut_vectors.domain.records import Key
-from ergonaut_vectors.ports import Log
+from ergonaut_vectors.ports import Log, LogFull, LogMessage
 
 ATTEMPTS_MAX = 5
 """How often a batch is begun again because its place was taken: each time somebody else has written, so the log moves on."""
@@ -26,9 +27,12 @@ Written = asyncio.Future[int]
 class Appender:
     """The one writer of a log in this process."""
 
-    def __init__(self, key: Key, logs: Log) -> None:
+    def __init__(self, key: Key, logs: Log, applied: Callable[[], Head] = Head, room_seconds: float = 4.0) -> None:
+        """`applied` gives what has been read of the log here; `room_seconds` is how long a batch waits for room in a full one."""
         self._key = key
         self._logs = logs
+        self._applied = applied
+        self._room_seconds = room_seconds
         self._room = asyncio.Semaphore(UNDER_WAY_MAX)
         self._under_way: set[Written] = set()
         # Batches by when they were begun: those that are here, and of these those that do not stand in the log's way yet.
@@ -36,6 +40,7 @@ class Appender:
         self._open: set[int] = set()
         self._unplaced: set[int] = set()
         self._moved = asyncio.Event()
+        self._roomier = asyncio.Event()
         # The end of the log when all that is under way has been written; None where it has to be asked for.
         self._head: Head | None = None
         self._failures = 0
@@ -50,27 +55,49 @@ class Appender:
         number = next(self._numbers)
         self._open.add(number)
         self._unplaced.add(number)
+        give_up_at = asyncio.get_running_loop().time() + self._room_seconds
         try:
-            for _ in range(ATTEMPTS_MAX):
+            tries = 0
+            while tries < ATTEMPTS_MAX:
                 head = await self._turn(number)
                 try:
                     return await _last_of(await self._placed(number, batch, head))
                 except Conflict:
                     # Nothing of it stands where it should: it was begun behind something that failed, or another process wrote.
                     self._unplaced.add(number)
+                    tries += 1
+                except LogFull as error:
+                    # Whatever was begun later waits behind it, so that the order stays.
+                    self._unplaced.add(number)
+                    await self._room_by(give_up_at, error)
             raise Unavailable(f"others write to collection {self._key.name} all the time; try again")
         finally:
             self._open.discard(number)
             self._unplaced.discard(number)
             self._move()
 
+    def try_again(self) -> None:
+        """The log has room again."""
+        self._roomier.set()
+        self._roomier = asyncio.Event()
+
+    async def _room_by(self, give_up_at: float, error: LogFull) -> None:
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                await self._roomier.wait()
+        except TimeoutError:
+            raise error from None
+
     async def _turn(self, number: int) -> Head:
         """Where this batch belongs, as soon as all that were begun before it are placed."""
         while min(self._unplaced) != number or (self._head is None and self._under_way):
             await self._moved.wait()
         if self._head is None:
-            last = await self._logs.last(self._key)
-            return Head(last.sequence, digest_of(last.content)) if last else Head()
+            applied = self._applied()
+            end = head_of(await self._logs.last(self._key))
+            # What is written to a log that has lost its end would be answered by whoever has seen that end, and never be found.
+            check_not_behind(end, applied)
+            return end
         return self._head
 
     async def _placed(self, number: int, batch: Batch, head: Head) -> list[Written]:
@@ -114,6 +141,11 @@ class Appender:
         """Let all who wait for their turn look again."""
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+def head_of(last: LogMessage | None) -> Head:
+    """The end of a log by its last message."""
+    return Head(last.sequence, digest_of(last.content)) if last else Head()
 
 
 async def _last_of(written: list[Written]) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,26 +25,53 @@ from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shelves import FolderShelf, ObjectShelf
 from ergonaut_vectors.archive.archive import Archive, Sources
 from ergonaut_vectors.archive.ports import Shelf
+from ergonaut_vectors.archive.shelved import Shelved
+from ergonaut_vectors.archive.trimming import Around, Trimming
 from ergonaut_vectors.cluster.node import Own, clustered
-from ergonaut_vectors.ports import CollectionBook
+from ergonaut_vectors.ports import CollectionBook, Log
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.service import Vectors
 from ergonaut_vectors.settings import Settings
 from ergonaut_vectors.workers import Workers
 
+SHELF_THREADS = 2
+"""They read and write files: one for what writers may wait for, one beside it for a snapshot."""
+
+FILES_WAITING_MAX = 4096
+"""Pieces of their work that may wait, of which a snapshot or a state on its way has one at a time."""
+
 log = get_logger(__name__)
 
 
-def archive_of(
-    settings: Settings, bus: Bus, book: CollectionBook, vectors: Vectors, around: tuple[Workers, Path]
-) -> Archive:
-    """The archive, on the shelf that the settings name."""
-    threads, folder = around
-    sources = Sources(book, JetStreamPast(bus.jetstream), SavedShards(folder / "shards"))
-    shelf = shelf_of(settings, bus)
-    archive = Archive(shelf, sources, vectors, threads=threads, folder=folder / "archive", clock=SystemClock())
-    archive.start()
-    return archive
+@dataclass(frozen=True, slots=True)
+class Shelving:
+    """What brings states to the shelf and back."""
+
+    shelved: Shelved
+    saved: SavedShards
+    threads: Workers
+
+
+@contextlib.asynccontextmanager
+async def shelving(settings: Settings, bus: Bus, folder: Path) -> AsyncIterator[Shelving]:
+    """The shelf that the settings name, while the block runs; with threads of its own, since it must not hold up segments."""
+    saved = SavedShards(folder / "shards")
+    async with Workers("files", threads=SHELF_THREADS, waiting_max=FILES_WAITING_MAX) as threads:
+        shelved = Shelved(shelf_of(settings, bus), saved, threads, folder / "archive")
+        shelved.start()
+        yield Shelving(shelved, saved, threads)
+
+
+@contextlib.asynccontextmanager
+async def archiving(
+    settings: Settings, bus: Bus, service: tuple[Vectors, CollectionBook, Log], shelf: Shelving
+) -> AsyncIterator[Archive]:
+    """The snapshots of the collections, and what keeps the logs of open shards small while the block runs."""
+    (vectors, book, logs), past, clock = service, JetStreamPast(bus.jetstream), SystemClock()
+    archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
+    around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
+    async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
+        yield archive
 
 
 def shelf_of(settings: Settings, bus: Bus) -> Shelf:

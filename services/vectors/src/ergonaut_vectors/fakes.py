@@ -5,12 +5,12 @@ import itertools
 from collections.abc import AsyncGenerator, Container, Sequence
 from functools import partial
 
-from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
+from ergonaut.errors import Broken, Conflict, NotFound, Unavailable
 from ergonaut.ids import is_name
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.segments.work import Done
-from ergonaut_vectors.ports import LogMessage
+from ergonaut_vectors.ports import Extent, LogFull, LogMessage
 
 
 class FakeCollectionBook:
@@ -47,21 +47,38 @@ class FakeLog:
 
     def __init__(self, bytes_max: int = 64 * 1024 * 1024) -> None:
         self.logs: dict[Key, list[bytes]] = {}
+        self.firsts: dict[Key, int] = {}
+        """Where logs begin of which something was forgotten; what came before is empty there."""
         self.fail_next: Exception | None = None
         self.fail_after_writing = False
         self._bytes_max = bytes_max
         self._names: dict[tuple[Key, int], str] = {}
         self._grown = asyncio.Condition()
 
-    async def make(self, key: Key) -> None:
-        self.logs.setdefault(key, [])
+    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+        if key not in self.logs:
+            self.logs[key] = []
+            if begin is not None:
+                self.logs[key] = [b""] * (begin.sequence - 1) + [begin.content]
+                self.firsts[key] = begin.sequence
 
     async def remove(self, key: Key) -> None:
         self.logs.pop(key, None)
+        self.firsts.pop(key, None)
 
     async def last(self, key: Key) -> LogMessage | None:
         messages = self._messages(key)
         return LogMessage(len(messages), messages[-1]) if messages else None
+
+    async def extent(self, key: Key) -> Extent:
+        messages = self._messages(key)
+        return Extent(self.firsts.get(key, 1), len(messages), sum(map(len, messages)))
+
+    async def trim(self, key: Key, first: int) -> None:
+        messages = self._messages(key)
+        first = max(min(first, len(messages)), self.firsts.get(key, 1))
+        messages[: first - 1] = [b""] * (first - 1)
+        self.firsts[key] = first
 
     async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         error, self.fail_next = self.fail_next, None
@@ -73,7 +90,7 @@ class FakeLog:
         if after != len(messages) or (behind and self._names.get((key, after)) != behind):
             raise Conflict(f"the log of {key} ends at {len(messages)}, not at {after}")
         if sum(map(len, messages)) + len(content) > self._bytes_max:
-            raise Refused(f"the log of collection {key.name} is full")
+            raise LogFull(f"the log of collection {key.name} is full")
         messages.append(content)
         self._names[key, len(messages)] = name
         async with self._grown:
@@ -84,6 +101,7 @@ class FakeLog:
 
     async def follow(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
         while True:
+            after = max(after, self.firsts.get(key, 1) - 1)
             async with self._grown:
                 await self._grown.wait_for(partial(self._reaches, key, after + 1))
                 contents = self._messages(key)[after : after + TOGETHER_MAX]
@@ -147,6 +165,31 @@ class FakeStore:
 
     def set_aside(self) -> None:
         self.kept, self.damage = None, None
+
+
+class FakeSpares:
+    """States as they were saved, put on the shelf by tests."""
+
+    def __init__(self, stores: FakeStores) -> None:
+        self.kept: dict[str, Kept] = {}
+        self.away = False
+        self._stores = stores
+
+    async def bring(self, record: Record, shard: int) -> bool:
+        self._check()
+        kept = self.kept.get(record.store_of(shard))
+        if kept is not None:
+            self._stores.of(record.store_of(shard)).save(kept)
+        return kept is not None
+
+    async def forget(self, record: Record) -> None:
+        self._check()
+        for shard in range(record.schema.shards):
+            self.kept.pop(record.store_of(shard), None)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the shelf is away")
 
 
 class FakeAnnouncer:

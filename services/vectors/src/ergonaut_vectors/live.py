@@ -15,8 +15,8 @@ from prometheus_client import Counter
 
 from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
 from ergonaut_common.observe import get_logger
-from ergonaut_vectors.appending import Appender
-from ergonaut_vectors.domain.batches import Batch, digest_of, name_of
+from ergonaut_vectors.appending import Appender, head_of
+from ergonaut_vectors.domain.batches import Batch, check_not_behind, name_of
 from ergonaut_vectors.domain.indexes.port import Stopped
 from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.replica import Kept, Replica
@@ -115,7 +115,7 @@ class LiveShard:
         self._bring = bring
         self._threads = around.threads
         self._limits = around.limits
-        self._appender = Appender(key, around.logs)
+        self._appender = Appender(key, around.logs, lambda: self._replica.head, around.limits.wait_seconds / 2)
         self._policy = policy_for(schema, around.limits.policy)
         self._replica = Replica(schema.space, schema.fields, self._policy)
         self._changed = asyncio.Condition()
@@ -245,14 +245,18 @@ class LiveShard:
 
     async def save_soon(self, position: int) -> None:
         """Return when a state as of this position, or a later one, is saved; until then it is worked at."""
-        self._save_wanted.set()
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.saved_position >= position or self._failure is not None)
+        while self.saved_position < position and self._failure is None:
+            self._save_wanted.set()
+            async with self._changed:
+                await self._changed.wait_for(partial(self._is_saved_beyond, self.saved_position))
 
     def trimmed(self, extent: Extent) -> None:
         """The log goes from here to there now: who waits for room tries again."""
         self.log_bytes = extent.size_bytes
         self._appender.try_again()
+
+    def _is_saved_beyond(self, position: int) -> bool:
+        return self.saved_position > position or self._failure is not None
 
     async def fail(self, failure: ErgonautError) -> None:
         """From now on every question is answered with this."""
@@ -301,7 +305,7 @@ class LiveShard:
             raise Broken(_lost(extent, _position_of(kept)))
         self.log_bytes, self.saved_position = extent.size_bytes, _position_of(kept)
         if kept is not None:
-            _check_follows(kept, last)
+            check_not_behind(head_of(last), kept.head)
             self._replica = Replica(self.schema.space, self.schema.fields, self._policy, kept)
         self._replay_to = last.sequence if last else 0
         async with self._changed:
@@ -424,17 +428,6 @@ def _lost(extent: Extent, position: int) -> str:
         f"it begins at message {extent.first}, and of what came before only {position} messages are in a state that is saved, "
         "here or on the shelf; bring back the shelf (ERGONAUT_VECTORS_SNAPSHOTS) or this node's data, or restore a snapshot"
     )
-
-
-def _check_follows(kept: Kept, last: LogMessage | None) -> None:
-    """Raise Broken where the log ends before what was saved, or differently: it has lost something, or is another one."""
-    end, head = last.sequence if last else 0, kept.head
-    if end < head.sequence:
-        raise Broken(
-            f"it ends at message {end}, but message {head.sequence} was applied once: the log has lost its end"
-        )
-    if last is not None and end == head.sequence and digest_of(last.content) != head.digest:
-        raise Broken(f"message {end} is not the one that was applied once: the log has another history")
 
 
 def _told(cause: Exception, key: Key) -> Broken:

@@ -39,7 +39,7 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
     from ergonaut_vectors.adapters.log import JetStreamLog
     from ergonaut_vectors.adapters.shard_folders import ShardFolders
-    from ergonaut_vectors.assembly import archive_of, mirroring, node_of
+    from ergonaut_vectors.assembly import archiving, mirroring, node_of, shelving
     from ergonaut_vectors.changes import Changes
     from ergonaut_vectors.domain.warming import warm_up
     from ergonaut_vectors.live import Threads
@@ -67,15 +67,14 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         book = KeyValueBook(await bus.key_value(BUCKET))
         logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
         folder = platform.data_dir / "vectors"
-        started = time.perf_counter()
-        await warm
-        log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
+        await _ready(warm)
         announcer = BusAnnouncer(bus)
+        shelf = await stack.enter_async_context(shelving(settings, bus, folder))
         vectors = Vectors(book, logs, ShardFolders(folder / "shards"), announcer, _limits(settings))
-        await stack.enter_async_context(open_vectors(vectors, threads))
+        await stack.enter_async_context(open_vectors(vectors, threads, shelf.shelved))
         await stack.enter_async_context(mirroring(settings, bus, book))
         changes = await stack.enter_async_context(Changes(announcer).running())
-        archive = archive_of(settings, bus, book, vectors, (threads.building, folder))
+        archive = await stack.enter_async_context(archiving(settings, bus, (vectors, book, logs), shelf))
         behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes)
         add = door_before(behind)
         if settings.node_name:
@@ -85,6 +84,12 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
             serving(settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME])
         )
         await stop_requested()
+
+
+async def _ready(warm: "asyncio.Task[None]") -> None:
+    started = time.perf_counter()
+    await warm
+    log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
 
 
 def _limits(settings: Settings) -> "Limits":
@@ -98,4 +103,5 @@ def _limits(settings: Settings) -> "Limits":
         settings.shards_open_max,
         settings.idle_seconds,
         Policy(settings.head_rows_max),
+        settings.log_bytes_max,
     )

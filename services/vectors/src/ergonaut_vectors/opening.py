@@ -5,7 +5,8 @@ So ten thousand small tenants are ten thousand records, of which those have a ta
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 
 from prometheus_client import Gauge
 
@@ -39,6 +40,8 @@ class Opening:
         self._counts: dict[Key, int] = {}
         self.holds: Callable[[Record, int], bool] = lambda _record, _number: True
         """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
+        self.keeps: Callable[[Record, int], bool] = lambda _record, _number: True
+        """Whether this node is the one that brings a shard's states to the shelf."""
         self._closing = tasks.create_task(self._close_now_and_then())
 
     def stop(self) -> None:
@@ -75,9 +78,10 @@ class Opening:
         """A shard if it is in memory."""
         return self._live.get(key)
 
-    def all(self) -> Sequence[tuple[Record, int, LiveShard]]:
-        """Those in memory, each with its collection and number."""
-        return [(*self._of[key], live) for key, live in self._live.items()]
+    def kept(self) -> Sequence[tuple[Record, int, LiveShard]]:
+        """Those in memory whose states this node brings to the shelf, each with its collection and number."""
+        every = ((*self._of[key], live) for key, live in self._live.items())
+        return [(record, number, live) for record, number, live in every if self.keeps(record, number)]
 
     def count(self, record: Record) -> int:
         """Vectors in a collection as far as is known; what was never seen is opened, so that it is known soon."""

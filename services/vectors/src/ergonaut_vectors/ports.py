@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ergonaut.errors import Unavailable
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.segments.work import Done
@@ -15,6 +16,20 @@ class LogMessage:
 
     sequence: int
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a log has."""
+
+    first: int
+    """Position of its first message; one behind the last where there is none."""
+    last: int
+    size_bytes: int
+
+
+class LogFull(Unavailable):
+    """A log takes nothing more until what came first is forgotten."""
 
 
 class CollectionBook(Protocol):
@@ -44,8 +59,11 @@ class CollectionBook(Protocol):
 class Log(Protocol):
     """The logs of the collections, which outlast every process. All methods raise Unavailable when a log does not answer."""
 
-    async def make(self, key: Key) -> None:
-        """Make a log; one that is there is fine. Raises Refused where there is no room for another."""
+    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+        """Make a log, with this as its first message where it goes on from a state; one that is there is fine.
+
+        Raises Refused where there is no room for another.
+        """
         ...
 
     async def remove(self, key: Key) -> None:
@@ -56,21 +74,29 @@ class Log(Protocol):
         """The last message, None in an empty log. Raises NotFound where there is no log."""
         ...
 
+    async def extent(self, key: Key) -> Extent:
+        """From where to where it goes. Raises NotFound where there is no log."""
+        ...
+
+    async def trim(self, key: Key, first: int) -> None:
+        """Forget the messages before this one; the last one stays in any case."""
+        ...
+
     async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         """Write behind the message at `after` and give the new position; it is on disk then. Several may be under way, begun in
         the order of their places.
 
         `name` is the message's own, which no other has; `behind` is that of the message at `after`, where it was written
         lately and may not have arrived. The same again at the same place is written once. Raises Conflict where something
-        else stands there or behind it, Refused where the log is full; nothing is written then. After Unavailable it may or may
-        not have been written.
+        else stands there or behind it, LogFull where there is no room; nothing is written then. After any other Unavailable it
+        may or may not have been written.
         """
         ...
 
     def follow(self, key: Key, after: int) -> AsyncGenerator[Sequence[LogMessage], None]:
         """The messages behind `after`, in order, as many at a time as are there, and then new ones, without end.
 
-        Raises NotFound without a log.
+        Raises NotFound without a log, Broken within seconds where it does not reach to `after` any more.
         """
         ...
 
@@ -112,6 +138,18 @@ class Stores(Protocol):
 
     def retain(self, uids: Container[str]) -> None:
         """Remove all of collections other than these."""
+        ...
+
+
+class Spares(Protocol):
+    """States of shards that are kept outside of this machine too. All methods raise Unavailable."""
+
+    async def bring(self, record: Record, shard: int) -> bool:
+        """Let the newest one be what the shard's store comes back to; False where there is none that is whole."""
+        ...
+
+    async def forget(self, record: Record) -> None:
+        """Keep none of a collection any more."""
         ...
 
 

@@ -22,8 +22,9 @@ class Settings(DoorSettings):
     log_bytes_max: int = Field(
         default=256 * _MIB,
         ge=_MIB,
-        description="Bytes of one collection's log, which NATS sets aside on its disk; 256 MiB hold 900,000 vectors of 64 "
-        "numbers. A full log takes no more writes: raise this and start again.",
+        description="Bytes of one shard's log, which NATS sets aside on its disk. Of a log that is half full the beginning is "
+        "forgotten, as soon as the shard's state is where snapshots are kept; a full one has writers wait for that. Raise it "
+        "where writers wait, or to come back to earlier moments: 256 MiB hold 170,000 vectors of 384 float32.",
     )
     collections_max: int = Field(
         default=64, ge=1, description="Collections of one tenant; each has a stream in NATS for every shard."

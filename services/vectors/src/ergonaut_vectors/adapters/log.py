@@ -32,8 +32,9 @@ from nats.js.errors import APIError, NotFoundError
 from ergonaut.errors import Conflict, NotFound, Refused
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
+from ergonaut_vectors.domain.batches import lost_end
 from ergonaut_vectors.domain.records import Key
-from ergonaut_vectors.ports import LogMessage
+from ergonaut_vectors.ports import Extent, LogFull, LogMessage
 
 IDLE_SECONDS = 2.0
 """After so long without a message the stream is asked whether there is one: a subscription can die unnoticed."""
@@ -53,20 +54,22 @@ log = get_logger(__name__)
 
 
 class JetStreamLog:
-    """Logs as streams of bounded size, which refuse what does not fit rather than forget what they have."""
+    """Logs as streams of bounded size, which refuse what does not fit, and forget only what they are told to."""
 
     def __init__(self, jetstream: JetStreamContext, bytes_max: int) -> None:
         self._jetstream = jetstream
         self._bytes_max = bytes_max
 
-    async def make(self, key: Key) -> None:
-        async def find_or_make() -> None:
+    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+        async def find_or_make() -> int:
             try:
-                await self._jetstream.stream_info(stream_of(key))
+                return (await self._jetstream.stream_info(stream_of(key))).state.last_seq
             except NotFoundError:
-                await self._add(key)
+                return await self._add(key, begin.sequence if begin else 1)
 
-        await until_answered(find_or_make, what=f"making the log of {key}")
+        last = await until_answered(find_or_make, what=f"making the log of {key}")
+        if begin is not None and last < begin.sequence:
+            await self.append(key, begin.content, begin.sequence - 1)
 
     async def remove(self, key: Key) -> None:
         async def delete() -> None:
@@ -80,12 +83,26 @@ class JetStreamLog:
     async def last(self, key: Key) -> LogMessage | None:
         async def ask() -> LogMessage | None:
             state = (await self._fitted(key)).state
-            if state.last_seq == 0:
+            if not state.messages:
                 return None
             message = await self._jetstream.get_msg(stream_of(key), seq=state.last_seq)
             return LogMessage(state.last_seq, message.data or b"")
 
         return await until_answered(ask, what=f"reading the end of the log of {key}")
+
+    async def extent(self, key: Key) -> Extent:
+        async def ask() -> Extent:
+            state = (await self._fitted(key)).state
+            return Extent(state.first_seq if state.messages else state.last_seq + 1, state.last_seq, state.bytes)
+
+        return await until_answered(ask, what=f"asking how far the log of {key} goes")
+
+    async def trim(self, key: Key, first: int) -> None:
+        async def purge() -> None:
+            last = (await self._fitted(key)).state.last_seq
+            await self._jetstream.purge_stream(stream_of(key), seq=min(first, last))
+
+        await until_answered(purge, what=f"trimming the log of {key}")
 
     async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
         headers: dict[str, Any] = {Header.EXPECTED_LAST_SEQUENCE.value: str(after)}
@@ -134,7 +151,10 @@ class JetStreamLog:
                 try:
                     received = await _next_of(subscription)
                 except NatsTimeoutError:
-                    if (await self._jetstream.stream_info(stream_of(key))).state.last_seq > after:
+                    last = (await self._jetstream.stream_info(stream_of(key))).state.last_seq
+                    if last < after:
+                        raise lost_end(last, after) from None
+                    if last > after:
                         return
                     continue
                 some: list[LogMessage] = []
@@ -172,7 +192,8 @@ class JetStreamLog:
             info = await self._jetstream.update_stream(info.config, max_bytes=self._bytes_max)
         return info
 
-    async def _add(self, key: Key) -> None:
+    async def _add(self, key: Key, first: int) -> int:
+        """Make a stream whose first message will stand at this position; gives the position before."""
         config = StreamConfig(
             name=stream_of(key),
             subjects=[subject_of(key)],
@@ -180,11 +201,13 @@ class JetStreamLog:
             discard=DiscardPolicy.NEW,
             max_bytes=self._bytes_max,
             deny_delete=True,
+            first_seq=first,
         )
         try:
             await self._jetstream.add_stream(config)
         except APIError as error:
             raise _meaning(error, key) from error
+        return first - 1
 
 
 async def _next_of(subscription: JetStreamContext.PushSubscription) -> list[LogMessage]:
@@ -211,10 +234,10 @@ def _meaning(error: APIError, key: Key) -> Exception:
     """What JetStream's refusal means; a refusal that means nothing to us goes on as it is."""
     if error.err_code == _STREAM_IS_FULL:
         message = (
-            f"the log of collection {key.name} is full and takes no more writes; "
-            "raise ERGONAUT_VECTORS_LOG_BYTES_MAX, or copy what is needed to a new collection"
+            f"the log of collection {key.name} is full until what came first has reached the shelf; try again later, "
+            "and raise ERGONAUT_VECTORS_LOG_BYTES_MAX where this comes often"
         )
-        return Refused(message, field="collection")
+        return LogFull(message)
     if error.err_code in _NOT_LAST:
         return Conflict(f"the log of {key} does not end where the write belongs: {error.description}")
     if error.err_code in _NO_ROOM:

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from ergonaut.errors import Unavailable
-from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
-from ergonaut_vectors.adapters.shard_folders import ShardFolder
+from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles, verify_file
+from ergonaut_vectors.adapters.shard_folders import ShardFolder, ShardFolders
+from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.ports import Store
 
 TRIES_MAX = 10
@@ -32,6 +33,24 @@ class SavedShards:
                 raise Unavailable(f"{source} could not be copied: {error}") from error
             return
         raise Unavailable(f"{source} changed {TRIES_MAX} times while it was copied; try again later")
+
+    def manifest(self, folder: Path) -> Manifest | None:
+        return SegmentFiles(folder).manifest()
+
+    def verify(self, path: Path) -> None:
+        verify_file(path)
+
+    def put(self, folder: Path, store: str) -> None:
+        target = self._root / store
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+        except OSError as error:
+            raise Unavailable(f"{target} could not be put in place: {error}") from error
+
+    def remove(self, store: str) -> None:
+        ShardFolders(self._root).remove(store)
 
     def open(self, folder: Path) -> Store:
         return ShardFolder(folder)

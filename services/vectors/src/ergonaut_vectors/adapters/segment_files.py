@@ -91,8 +91,7 @@ class SegmentFiles:
         """Check every block of every file that counts; Broken naming the first that is damaged."""
         manifest = self.manifest()
         for name in manifest.segments if manifest else ():
-            path = self.path(name)
-            verify(_map(path), str(path))
+            verify_file(self.path(name))
 
     def sweep(self) -> None:
         """Remove what a process left behind that died; for a start, before there is any work that writes."""
@@ -133,6 +132,11 @@ class SegmentFiles:
             _sync_folder(self._folder)
         except OSError as error:
             raise Unavailable(f"{path} could not be written: {error}") from error
+
+
+def verify_file(path: Path) -> None:
+    """Check every block of a file; Broken naming the first that is damaged."""
+    verify(_map(path), str(path))
 
 
 def _mapped(path: Path, *, verified: bool) -> Contents:

@@ -7,7 +7,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
-from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.catalogue import Opened
+from ergonaut_vectors.domain.records import Key, Record
+from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.ports import Store
 
 
@@ -52,12 +54,12 @@ class Until:
         is_before = self.position is None or message.sequence <= self.position
         return is_before and (self.moment is None or message.written_at <= self.moment)
 
-
-class Past(Protocol):
     def taken(self, messages: Sequence[PastMessage]) -> Sequence[PastMessage]:
         """Those to be read, up to the first that is not: where a clock went back, what is behind it would follow nothing."""
         return list(takewhile(self.includes, messages))
 
+
+class Past(Protocol):
     """What was written to logs. All methods raise NotFound where there is no log, Unavailable where it does not answer."""
 
     async def end(self, key: Key) -> int:
@@ -84,6 +86,34 @@ class Saved(Protocol):
         """Put the newest saved state of a store into an empty folder; nothing where none was saved. No bytes are copied."""
         ...
 
+    def manifest(self, folder: Path) -> Manifest | None:
+        """Which state the files of a folder are; None of none."""
+        ...
+
+    def verify(self, path: Path) -> None:
+        """Check every block of a file. Raises Broken."""
+        ...
+
+    def put(self, folder: Path, store: str) -> None:
+        """Let the files of a folder be what a store comes back to, in place of what it has."""
+        ...
+
+    def remove(self, store: str) -> None:
+        """Remove all of a store; one that has nothing is fine."""
+        ...
+
     def open(self, folder: Path) -> Store:
         """The store of a folder."""
+        ...
+
+
+class Reviving(Protocol):
+    """Who makes collections."""
+
+    async def revive(self, record: Record) -> Opened:
+        """A new collection whose shards go on from states on the shelf. Raises Conflict, Refused, Unavailable."""
+        ...
+
+    async def open(self, tenant: str, name: str) -> Opened:
+        """A collection. Raises NotFound."""
         ...

@@ -1,9 +1,7 @@
 """The port `Replicas` over the service of this process and the folders in which its shards are saved."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from ergonaut.errors import Conflict, Unavailable
@@ -39,7 +37,7 @@ class LiveReplicas:
             return
         await asyncio.to_thread(SegmentFiles(folder).verify)
         async with self._vectors.opening.closed(record.key.of_shard(shard)):
-            await asyncio.to_thread(partial(_put, folder, self._root / record.store_of(shard)))
+            await asyncio.to_thread(SavedShards(self._root).put, folder, record.store_of(shard))
 
     async def copy_saved(self, record: Record, shard: int, folder: Path) -> None:
         await asyncio.to_thread(SavedShards(self._root).copy, record.store_of(shard), folder)
@@ -56,12 +54,3 @@ class LiveReplicas:
         why = Conflict(f"shard {shard} of {record.key} is not on this node any more")
         async with self._vectors.opening.closed(key, why):
             await asyncio.to_thread(self._stores.remove, record.store_of(shard))
-
-
-def _put(folder: Path, target: Path) -> None:
-    try:
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(target)
-    except OSError as error:
-        raise Unavailable(f"{target} could not be put in place: {error}") from error

@@ -35,6 +35,17 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """Where the log of a shard begins that goes on from a state on the shelf."""
+
+    shard: int
+    position: int
+    """Of the last message in the state; the log's first one stands behind it."""
+    digest: str
+    """Of that message, in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A collection as the book has it."""
 
@@ -43,6 +54,8 @@ class Record:
     uid: str
     """Tells two collections of one name apart, of which the first was dropped."""
     stage: Stage
+    begins: tuple[Begin, ...] = ()
+    """Of the shards that did not begin empty, as those of a collection that was restored."""
 
     @property
     def shards(self) -> list[Key]:

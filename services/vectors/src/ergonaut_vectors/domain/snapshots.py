@@ -4,7 +4,7 @@ Files are named by what is in them, so that those which did not change since the
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,9 +45,10 @@ class KeptShard:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a collection."""
+    """The state of a collection, or, without an id, of one of its shards."""
 
     id: str
+    """Empty for a state, which goes by its shard and position."""
     key: Key
     uid: str
     """Of the collection: one of the same name that was made later is another."""
@@ -71,10 +72,6 @@ class Snapshot:
         """The files that it needs."""
         return {file.digest for shard in self.shards for file in shard.files}
 
-    def holds_nothing_after(self, moment: datetime) -> bool:
-        """Whether all that is in it was written by then."""
-        return all(shard.written_at is None or shard.written_at <= moment for shard in self.shards)
-
     def checked(self) -> "Snapshot":
         """Itself, where it can be one of this version. Raises Broken."""
         if self.version != VERSION:
@@ -84,13 +81,17 @@ class Snapshot:
         return self
 
 
-def newest_by(snapshots: Iterable[Snapshot], moment: datetime) -> Snapshot | None:
-    """The newest snapshot from which a moment can be come to by replaying a log; None where only the whole log can."""
-    fitting = [each for each in snapshots if each.holds_nothing_after(moment)]
-    return max(fitting, key=lambda each: (each.made_at, each.id), default=None)
+def states_of(snapshots: Iterable[Snapshot], number: int, moment: datetime | None) -> list[Snapshot]:
+    """Those from which a shard comes to a moment, or to now, by replaying a log; the one with the least to replay first."""
+    fitting = []
+    for each in snapshots:
+        for shard in each.shards:
+            is_before = moment is None or shard.written_at is None or shard.written_at <= moment
+            if shard.number == number and is_before:
+                fitting.append((shard.position, each.made_at, each))
+    return [each for *_, each in sorted(fitting, key=lambda told: told[:2], reverse=True)]
 
 
-def unneeded(dropped: Snapshot, others: Sequence[Snapshot]) -> set[str]:
-    """The files that no other snapshot needs."""
-    needed = {digest for each in others if each.id != dropped.id for digest in each.digests}
-    return dropped.digests - needed
+def needed_by(snapshots: Iterable[Snapshot], uid: str) -> set[str]:
+    """The files that these need of a collection."""
+    return {digest for each in snapshots if each.uid == uid for digest in each.digests}

@@ -4,7 +4,7 @@ Kept as one record that is changed by compare-and-set (adapters/shard_maps.py); 
 reads or writes by an older epoch than a node knows is told so, and looks again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -115,6 +115,12 @@ class ShardMap:
     def answered_by(self, node: str) -> bool:
         """Whether a node answers for all shards."""
         return all(node in shard.nodes(ReplicaStage.READY) for shard in self.owning)
+
+    def kept_by(self, number: int, there: Container[str]) -> str:
+        """Which of the nodes that are there brings a shard's states to the shelf; none where no replica is ready there."""
+        shards = [each for each in self.shards if each.number == number]
+        ready = [node for shard in shards for node in shard.nodes(ReplicaStage.READY)]
+        return next((node for node in ready if node in there), "")
 
     def with_shards(self, changed: Iterable[ShardPlace], gone: Iterable[int] = ()) -> "ShardMap":
         """The next map, in which these shards are so."""

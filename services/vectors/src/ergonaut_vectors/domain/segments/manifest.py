@@ -52,6 +52,13 @@ class Manifest:
         return cls(view.position, mark, checkpoint.serial, view.digest, view.space, segments, live, tuned)
 
     @property
+    def count(self) -> int:
+        """Living rows."""
+        return sum(
+            rows if name not in self.live else bits.counted(self.live[name]) for name, rows in self.segments.items()
+        )
+
+    @property
     def about(self) -> dict[str, Any]:
         """What the file says beside its arrays; JSON."""
         space = {"dimension": self.space.dimension, "metric": self.space.metric, "element": self.space.element}
