@@ -187,6 +187,7 @@ class Vectors:
         for number, key in enumerate(record.shards):
             async with self.opening.closed(key, _no_such(key.name)):
                 self.opening.forget_count(key)
+                await self._forget_spares(record, key)
                 await self._logs.remove(key)
                 await asyncio.to_thread(self._stores.remove, record.store_of(number))
         await self._announce.dropped(record)
