@@ -39,9 +39,8 @@ types: setup
 tidy: setup
 	$(RUN) pytest tools
 
-# Those that start the whole system take longest and come first; one of the three processes has all of them.
 test: setup ## All tests, with the real servers, on free ports
-	$(RUN) python tools/tests.py -n 3 --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
+	$(RUN) python tools/tests.py --dist loadfile --no-loadscope-reorder tests libs services --ignore tests/ml
 
 integration: setup ## Only the tests that start the real servers
 	$(RUN) pytest tests/integration

@@ -5,6 +5,13 @@ from typing import Any
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start the whole system take longest and come first, then those that start a server; at the end are files that
+    take seconds, so that no process is long alone with its last one."""
+    waiting = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: ("tests/integration/" not in item.nodeid, item.path not in waiting))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:
     """Give each process one file after the other, and one process all files that start the whole system: two would take each

@@ -6,6 +6,7 @@ failures than a moment explains are left as they are.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,14 @@ SOME_TEST_FAILED = 1
 
 TRIED_AGAIN_MAX = 3
 
+BESIDE_EACH_OTHER = min(2 * (os.cpu_count() or 1), 8)
+"""Files that run at a time: half of the time they wait for servers and moments. More would only make servers start late."""
+
 
 def main(options: list[str]) -> int:
     """The exit code of pytest with these options, or that of the second run."""
     FAILED.unlink(missing_ok=True)
-    code = _tested(options)
+    code = _tested([f"--numprocesses={BESIDE_EACH_OTHER}", *options])
     if code != SOME_TEST_FAILED or not FAILED.exists():
         return code
     failed = list(json.loads(FAILED.read_text()))

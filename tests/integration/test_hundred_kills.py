@@ -29,7 +29,14 @@ PAUSE_SECONDS = (0.1, 1.6)
 
 STREAM = "ERGONAUT_TELEMETRY"
 
-BURN = "while True: pass"
+BURN = """
+import time
+while True:
+    until = time.process_time() + 0.02
+    while time.process_time() < until: pass
+    time.sleep(0.08)
+"""
+"""Some work in every interval; more would only be taken from those who are killed, who have to start anew."""
 
 # The books, read when the ledger has left them: one process a folder.
 BOOKS = """
