@@ -1,10 +1,9 @@
 """The contracts of the archive's ports: shelves in a folder, in NATS and in S3; the past of a log in memory and in NATS."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-import nats
 import numpy as np
 import pytest
 
@@ -21,13 +20,6 @@ from ergonaut_vectors.domain.segments.writes import Upserts
 
 SHELVES = pytest.mark.parametrize("kind", ["folder", "nats", "s3"])
 PASTS = pytest.mark.parametrize("kind", ["fake", "nats"])
-
-
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    connection = await nats.connect(nats_url)
-    yield Bus(connection)
-    await connection.close()
 
 
 @pytest.fixture

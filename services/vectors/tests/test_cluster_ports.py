@@ -1,7 +1,6 @@
 """The contracts of the cluster's ports, over the fakes and over a real NATS server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -22,13 +21,6 @@ from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap, fi
 
 KINDS = pytest.mark.parametrize("kind", ["fake", "nats"])
 PATIENCE_SECONDS = 30
-
-
-@pytest.fixture
-async def bus(nats_url: str) -> AsyncIterator[Bus]:
-    connection = await nats.connect(nats_url)
-    yield Bus(connection)
-    await connection.close()
 
 
 @pytest.fixture
