@@ -71,9 +71,11 @@ def our_graphs(of: Set) -> list[Contestant]:
 
 
 def our_shards(of: Set) -> list[Contestant]:
-    """Shards as the service has them, which choose indexes and efforts themselves: of floats, and of bytes where the set is."""
-    kept = {"": "float32", "-uint8": "uint8"} if of.element == "uint8" else {"": "float32"}
-    return [Contestant(f"ours-shard{name}", "ours", {"shard": True}, element) for name, element in kept.items()]
+    """Shards as the service has them, which choose efforts themselves, and indexes where none is wished for."""
+    told = [("", {}, "float32"), ("-ivf", {"kind": "ivf"}, "float32"), ("-ivf-pq", {"kind": "ivf-pq"}, "float32")]
+    if of.element == "uint8":
+        told.append(("-uint8", {}, "uint8"))
+    return [Contestant(f"ours-shard{name}", "ours", {"shard": True, **wish}, element) for name, wish, element in told]
 
 
 def our_lists() -> list[Contestant]:

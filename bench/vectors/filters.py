@@ -8,7 +8,7 @@ takes; a shard chooses its own.
 from pathlib import Path
 
 import numpy as np
-from contestants import Contestant, Worker, built, faiss, our_graphs, our_lists, our_shards
+from contestants import Contestant, Worker, built, faiss, our_graphs, our_shards
 from curves import RECALL, Wish
 from sets import Array, Set, exact
 from telling import bar, left_out, progress, tell
@@ -18,8 +18,8 @@ ASKED = 200
 """Queries: correlated masks are one a query, and hnswlib asks Python of every row that it meets."""
 
 LIMIT = 10
-CANDIDATES, LISTS_PROBED = 80, 32
-"""Efforts of graphs and of lists."""
+CANDIDATES = 80
+"""The effort of graphs."""
 
 PEERS = (Contestant("hnswlib", "hnswlib"), faiss("hnsw", "HNSW16"))
 SAME_RECALL = 0.005
@@ -31,7 +31,7 @@ Seen = dict[str, float]
 def filters_part(of: Set, wish: Wish) -> None:
     """Recall and whole answers at every share of rows, whether the mask goes with the query, against it, or neither."""
     masks = _masks(of)
-    contestants = [*PEERS, *our_graphs(of), *our_shards(of), *our_lists()[:2]]
+    contestants = [*PEERS, *our_graphs(of), *our_shards(of)]
     with built(wish.wanted(contestants), of) as workers:
         seen = {each.name: {name: _asked(each, *files) for name, files in masks.items()} for each in workers}
     for name, answers in seen.items():
@@ -65,7 +65,7 @@ def _told_beside(name: str, answers: dict[str, Seen], peers: dict[str, dict[str,
 
 def _asked(each: Worker, mask: Path, truth: Path) -> Seen:
     """Recall, short or wrong answers and rate."""
-    effort = CANDIDATES if each.efforts[0] >= LIMIT else LISTS_PROBED if each.efforts[0] else 0
+    effort = CANDIDATES if each.efforts[0] else 0
     try:
         seen = each.ask("filtered", mask=str(mask), truth=str(truth), effort=effort)
     except RuntimeError as error:

@@ -13,12 +13,13 @@ from engines import CANDIDATES_BUILT, LINKS, Array, Engine, Given, lists_of
 
 from ergonaut_vectors.domain.indexes.port import Asked, Builder, Index, Kind, Plan
 from ergonaut_vectors.domain.payload import bits
+from ergonaut_vectors.domain.schema import IndexWish
 from ergonaut_vectors.domain.segments.head import HeadRows
 from ergonaut_vectors.domain.segments.ids import reader
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.view import Part, Question, View
-from ergonaut_vectors.domain.segments.work import done
+from ergonaut_vectors.domain.segments.work import Policy, done
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, prepared
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
@@ -119,7 +120,10 @@ def _plain(value: Any) -> Any:
 
 
 class OurShard(Engine):
-    """A whole shard of ours, which takes what comes and builds beside it; what a service holds for each replica."""
+    """A whole shard of ours, which takes what comes and builds beside it; what a service holds for each replica.
+
+    Nobody writes for a while between two questions, so what a service does then is done.
+    """
 
     efforts = (0,)
 
@@ -127,11 +131,13 @@ class OurShard(Engine):
         super().__init__(given)
         metric = Metric.INNER_PRODUCT if given.metric == "ip" else Metric.L2
         self._space = Space(given.dimension, metric, Element(given.element))
-        self._shard, self._position = Shard(self._space), 0
+        kind = given.options.get("kind")
+        self._policy = Policy(wish=IndexWish(Kind(kind) if kind else None))
+        self._shard, self._position = Shard(self._space, policy=self._policy), 0
         self._view: View | None = None
 
     def build(self, base: Array, threads: int) -> None:  # noqa: ARG002 (work is done by one)
-        self._shard, self._position = Shard(self._space), 0
+        self._shard, self._position = Shard(self._space, policy=self._policy), 0
         self.insert(base, 0)
 
     def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:  # noqa: ARG002 (work is done by one)
@@ -147,12 +153,12 @@ class OurShard(Engine):
             part = np.ascontiguousarray(rows[first : first + MESSAGE_ROWS], self._space.dtype)
             names = [str(first_id + first + at) for at in range(len(part))]
             self._apply(Upserts(names, part))
-        self._finish()
+        self._finish(idle=True)
 
     def delete(self, ids: Array) -> None:
         for first in range(0, len(ids), MESSAGE_ROWS):
             self._apply(Deletes([str(each) for each in ids[first : first + MESSAGE_ROWS]]))
-        self._finish()
+        self._finish(idle=True)
 
     def allow(self, allowed: Array | None) -> None:
         # What a filter comes to before a part is searched: fewer rows that count, in each of its parts.
@@ -167,8 +173,8 @@ class OurShard(Engine):
         if self._position % MESSAGES_TO_WORK == 0:
             self._finish()
 
-    def _finish(self) -> None:
-        while (work := self._shard.plan_work()) is not None:
+    def _finish(self, *, idle: bool = False) -> None:
+        while (work := self._shard.plan_work(idle=idle)) is not None:
             self._shard.install(done(work))
 
 

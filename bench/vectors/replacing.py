@@ -10,6 +10,8 @@ SHARE_BEFORE = 2 / 3
 """What is built before, as `worker.py` has it; half of that goes, and the last third comes."""
 
 LIMIT, EFFORT = 10, 80
+"""The effort is that of graphs; a shard chooses its own."""
+
 RECALL_LOST_MAX = 0.01
 
 PEERS = (Contestant("hnswlib", "hnswlib"), Contestant("usearch-f16", "usearch", {"dtype": "f16"}))

@@ -43,8 +43,11 @@ COMPARED_FACTOR = 2
 COMPARED_MORE = 10
 """So many times the limit, and so many more, are compared as they are: codes misplace neighbours by a few places."""
 
-SCAN_ROWS_PER_POOL = 25
-"""A walk compares about so many rows for each entry of its pool; where fewer are allowed at all, they are compared instead."""
+WIDENED_MAX = 3
+"""So many times the width is walked at once; what needs more is looked at first by a walk of the usual width."""
+
+SCAN_ROWS_PER_POOL = 10
+"""A walk takes as long for an entry of its pool as comparing so many rows; where fewer are allowed at all, they are compared."""
 
 SCRATCHES_MAX = 16
 """Scratches kept for later searches; more searches than this at once make their own."""
@@ -98,31 +101,34 @@ class GraphIndex:
         there = count if not len(allowed) else _counted(asked)
         if not min(there, asked.limit) or not len(queries):
             return scanned(self.space, self.rows, queries, asked)
-        pool, needed = self._widths(asked, there)
         compared = 0 if self.coding.exact else min(there, COMPARED_FACTOR * asked.limit + COMPARED_MORE)
-        pool = max(pool, compared) if pool else 0
-        scratch = self._scratch(max(pool, needed, compared))
+        widths = self._widths(asked, there, compared)
+        scratch = self._scratch(max(*widths, asked.limit))
         found = empty_answer(len(queries), asked.limit)
         wide, rows = self._sides(queries)
         sides = (rows, wide, read_only(self.coding.offset), np.float32(self.coding.query_factor))
-        wanted = (loop_of(self.space), pool, compared, needed)
+        wanted = (loop_of(self.space), widths, compared)
         search_graph(self.graph, scratch, wanted, read_only(allowed), sides, (found.distances, found.rows))
         self._scratches.append(scratch)
         return found
 
-    def _widths(self, asked: Asked, there: int) -> tuple[int, int]:
-        """How wide the walk's pool is, 0 for a scan, and how many allowed rows must be in it.
+    def _widths(self, asked: Asked, there: int, compared: int) -> tuple[int, int, int, int]:
+        """How wide a walk is and one that may follow, after how many allowed rows they end, how many they must have found.
 
         A pool that is wider by as much as few rows are allowed holds as many allowed ones as without a filter, where these
-        lie like all others. Where they lie elsewhere it holds fewer, and then the allowed rows are scanned.
+        lie like all others. Where they lie nearer the walk ends sooner; where they lie elsewhere the pool holds fewer, and then
+        the allowed rows are scanned. Where many times the width would be needed, a walk of the usual width tells first which.
         """
-        pool = max(asked.limit, asked.effort or int(self.parameters["effort"]))
-        needed = min(asked.limit, there)
+        pool = min(POOL_MAX, max(asked.limit, asked.effort or int(self.parameters["effort"]), compared))
         if there == len(self.rows):
-            return min(pool, POOL_MAX), needed
-        wide = -(-pool * len(self.rows) // there)
-        needed = min(there, max(asked.limit, pool // 2))
-        return (0 if wide > POOL_MAX or there <= SCAN_ROWS_PER_POOL * wide else wide), needed
+            return pool, 0, pool, min(asked.limit, there)
+        scanned = there // SCAN_ROWS_PER_POOL
+        if scanned <= 2 * pool:
+            return 0, 0, 0, 0
+        needed, wide = min(there, max(2 * asked.limit, pool // 4)), -(-pool * len(self.rows) // there)
+        if wide <= WIDENED_MAX * pool:
+            return min(wide, POOL_MAX), 0, pool, needed
+        return pool, min(scanned, POOL_MAX), pool, needed
 
     def _sides(self, queries: Rows) -> tuple[Any, Any]:
         """Queries and rows as the kernel takes them; where codes are exact no row is ever read, so none are shown."""

@@ -141,7 +141,7 @@ def _insert(graph: Graph, scratch: Scratch, slot: Any, level: Any, breadth: tupl
     start = np.int64(descend(graph, query, graph.entry, (graph.top, level)))
     own = np.empty(graph.narrow, np.int32)
     for at in range(min(graph.top, level), -1, -1):
-        size = walk(graph, scratch, query, start, (at, candidates))
+        size = walk(graph, scratch, query, start, (at, candidates, 0, 0))
         kept = 0
         for i in range(size):
             # Another thread's row may lead here already; it is no neighbour of its own.

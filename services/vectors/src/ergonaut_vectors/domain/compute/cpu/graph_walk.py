@@ -143,32 +143,49 @@ def _gather(graph: Graph, links: Any, seen: Any, epoch: Any, fresh: Any) -> Any:
 
 
 @kernel
+def _counts(allowed: Any, key: Any) -> Any:
+    """1 where the row of an entry is allowed, by words at an address; else 0."""
+    row = row_of(key)
+    return (load_key(allowed + (row >> 6) * KEY_BYTES) >> (row & 63)) & 1
+
+
+@kernel
 def walk(graph: Graph, scratch: Scratch, query: Any, start: Any, bounds: Any) -> Any:
     """Follow the links of a level from `start` towards the code at the address `query`; gives the size of the pool.
 
-    `bounds` is (level, width): the pool keeps the `width` nearest.
+    `bounds` is (level, width, allowed, enough): the pool keeps the `width` nearest, and a walk ends before all of these have been
+    expanded when among the nearest so many have been that are allowed. `allowed` is an address of words, 0 where all count.
     """
-    level, pool = bounds
+    level, pool, allowed, enough = bounds
     epoch = _begin(scratch)
     keys, seen, fresh = scratch.keys.ctypes.data, scratch.seen.ctypes.data, scratch.fresh.ctypes.data
     store_mark(seen + start * MARK_BYTES, epoch)
     store_key(keys, key_at(graph, np.int64(start), query))
-    size, at = np.int64(1), np.int64(0)
+    size, at, inside = np.int64(1), np.int64(0), np.int64(0)
     while at < size:
         key = load_key(keys + at * KEY_BYTES)
         if key & _EXPANDED:
+            if allowed:
+                inside += _counts(allowed, key)
             at += 1
             continue
+        if allowed and inside >= enough:
+            break
         store_key(keys + at * KEY_BYTES, key | _EXPANDED)
-        first = at + 1
+        # Under a filter the entry itself is looked at once more, to be counted.
+        first = at if allowed else at + 1
         for i in range(_gather(graph, row_at(graph, row_of(key), level), seen, epoch, fresh)):
             key = key_at(graph, np.int64(load_row(fresh + i * ROW_BYTES)), query)
             if size < pool or key < load_key(keys + (size - 1) * KEY_BYTES):
                 place, size = put(keys, size, pool, key)
+                if allowed:
+                    for moved in range(place + 1, first + 1):
+                        inside -= _counts(allowed, load_key(keys + moved * KEY_BYTES))
                 first = min(first, place)
         at = first
-        if at < size:
-            links, _ = row_at(graph, row_of(load_key(keys + at * KEY_BYTES)), level)
+        ahead = at + (load_key(keys + at * KEY_BYTES) & _EXPANDED)
+        if ahead < size:
+            links, _ = row_at(graph, row_of(load_key(keys + ahead * KEY_BYTES)), level)
             fetch(links)
             fetch(links + LINE_BYTES)
     return size
@@ -276,26 +293,45 @@ def search_codes(graph: Graph, keys: Keys, query: Any, allowed: tuple[Words, Any
 
 
 @kernel
-def search_graph(graph: Graph, scratch: Scratch, asked: Any, allowed: Words, sides: Any, told: Any) -> None:
-    """For each query the nearest that a walk finds, or a scan where that finds too few.
+def _walked(graph: Graph, scratch: Scratch, query: Any, allowed: Words, widths: Any) -> Any:
+    """The size of a pool of allowed rows that walks have filled, or -1 where they are to be scanned instead.
 
-    `asked` is (metric, pool, compared, needed): how wide a walk is, how many of its pool are compared as they are, none where
-    gaps of codes are distances, and how many allowed ones there must be. A pool of 0 is a scan from the start. `sides` are rows,
-    queries, and offset and factor of codes; `told` are distances and rows.
+    `widths` are (pool, again, enough, needed): how wide the first walk is, 0 for none, and how wide another may be, for which the
+    first tells how many of the rows near the query are allowed; after how many allowed rows a walk ends, and how many it must
+    have found.
     """
-    metric, pool, compared, needed = asked
+    pool, again, enough, needed = widths
+    if pool == 0:
+        return np.int64(-1)
+    start = descend(graph, query, graph.entry, (graph.top, 0))
+    words = allowed.ctypes.data if allowed.shape[0] else 0
+    while True:
+        size = np.int64(walk(graph, scratch, query, start, (0, pool, words, enough)))
+        if words:
+            size = np.int64(_only_allowed(scratch.keys, size, allowed))
+        if size >= needed:
+            return size
+        pool = pool * enough // size if size else again + 1
+        if pool > again:
+            return np.int64(-1)
+        again = 0
+
+
+@kernel
+def search_graph(graph: Graph, scratch: Scratch, asked: Any, allowed: Words, sides: Any, told: Any) -> None:
+    """For each query the nearest that walks find, or a scan where these find too few.
+
+    `asked` is (metric, widths, compared): the widths of `_walked`, and how many are compared as they are, none where gaps of
+    codes are distances. `sides` are rows, queries, and offset and factor of codes; `told` are distances and rows.
+    """
+    metric, widths, compared = asked
     rows, queries, offset, factor = sides
     distances, found = told
     address = scratch.code.ctypes.data
     for q in range(queries.shape[0]):
         code_query(queries[q], offset, factor, scratch.code)
-        size = np.int64(0)
-        if pool:
-            start = descend(graph, address, graph.entry, (graph.top, 0))
-            size = np.int64(walk(graph, scratch, address, start, (0, pool)))
-            if allowed.shape[0]:
-                size = np.int64(_only_allowed(scratch.keys, size, allowed))
-        if size < needed or pool == 0:
+        size = _walked(graph, scratch, address, allowed, widths)
+        if size < 0:
             if compared:
                 # Far from a query rows lie so close to each other that codes do not tell them apart.
                 one = slice(q, q + 1)
@@ -303,7 +339,7 @@ def search_graph(graph: Graph, scratch: Scratch, asked: Any, allowed: Words, sid
                 continue
             # Every row has a mark.
             within = (allowed, scratch.seen.shape[0])
-            size = np.int64(search_codes(graph, scratch.keys, address, within, needed))
+            size = np.int64(search_codes(graph, scratch.keys, address, within, found.shape[1]))
         if compared:
             _compare(metric, (rows, queries[q]), scratch.keys, min(size, compared), (distances[q], found[q]))
         else:
