@@ -226,6 +226,16 @@ async def test_work_that_fails_costs_no_write(world, monkeypatch: pytest.MonkeyP
         await until_saved(world, collection, last // 2)
 
 
+async def test_who_waits_because_no_state_can_be_saved_is_told_why(world) -> None:
+    async with world.running(replace(LIMITS, wait_seconds=0.5)) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        world.stores.of(collection.record.store_of(0)).keep_fails = 1000
+        await write(collection, rows(*(f"first-{i}" for i in range(32))))
+        with pytest.raises(Unavailable, match="try again later; it cannot save its state: the disk is full"):
+            await write(collection, rows("second"))
+        assert len(await content(collection)) == 32
+
+
 async def test_shards_share_the_ids_of_a_collection(world) -> None:
     schema = replace(SCHEMA, shards=3)
     async with world.running(LIMITS) as before:

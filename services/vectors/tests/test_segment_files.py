@@ -1,5 +1,6 @@
 """Files of segments: what is read is what was written, and whatever is cut off or flipped is told, never passed on."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ergonaut.errors import Broken
+from ergonaut.errors import Broken, Unavailable
 from ergonaut_vectors.adapters.segment_files import MANIFEST, READ_BYTES_MAX, SegmentFiles
 from ergonaut_vectors.domain.segments import layout
 from ergonaut_vectors.domain.segments.shard import Shard
@@ -54,6 +55,22 @@ def test_a_shard_comes_back_from_its_files(tmp_path: Path) -> None:
     stored = again.view.get(["2-7"])[0]
     assert stored is not None
     assert again.view.payload(stored.place) == {"position": 2}
+
+
+def test_what_cannot_be_written_leaves_nothing_behind_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = SegmentFiles(tmp_path)
+    shard = filled(files)
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Unavailable, match=r"manifest could not be written: .*No space left on device"):
+        files.save(shard.checkpoint(), b"mark")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_a_new_folder_has_no_state_and_sweeping_leaves_what_counts(tmp_path: Path) -> None:

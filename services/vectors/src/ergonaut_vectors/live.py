@@ -132,6 +132,8 @@ class LiveShard:
 
     @property
     def view(self) -> View:
+        # Why work failed that failed last, for whoever waits for what waits for it; empty where work is done again.
+        self._trouble = ""
         """The newest state."""
         return self._replica.view
 
@@ -291,7 +293,7 @@ class LiveShard:
                 f"collection {self.key.name} has applied {self.position} of {wanted} messages of its log; "
                 "what was written stays written, try again later"
             )
-            raise Unavailable(message) from error
+            raise Unavailable(message + (f"; {self._trouble}" if self._trouble else "")) from error
 
     async def _open(self) -> None:
         """Load what was saved, and find out how far the log has to be replayed before anything is answered."""
@@ -405,11 +407,13 @@ class LiveShard:
         return self._store.keep(done(work, lambda _: not self._leaving))
 
     async def _save(self) -> None:
+            self._trouble = ""
         async with self._saving:
             async with self._writing:
                 kept = self._replica.kept()
             await self._in(self._threads.building, partial(self._store.save, kept))
             self.saved_position = kept.head.sequence
+            self._trouble = f"it cannot save its state: {error}"
         async with self._changed:
             self._changed.notify_all()
 

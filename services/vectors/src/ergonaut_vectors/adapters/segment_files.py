@@ -131,6 +131,9 @@ class SegmentFiles:
             unfinished.replace(path)
             _sync_folder(self._folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                # On a full disk this is the room that the next attempt needs.
+                unfinished.unlink(missing_ok=True)
             raise Unavailable(f"{path} could not be written: {error}") from error
 
 
