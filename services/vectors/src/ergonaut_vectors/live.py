@@ -127,13 +127,13 @@ class LiveShard:
         self._replay_to: int | None = None
         self._failure: ErgonautError | None = None
         self._leaving = False
+        # Why work failed that failed last, for whoever waits for what waits for it; empty where work is done again.
+        self._trouble = ""
         # What threads are doing; it goes on when whoever waits for it is cancelled, and the run ends when it has ended.
         self._at_work: set[asyncio.Future[Any]] = set()
 
     @property
     def view(self) -> View:
-        # Why work failed that failed last, for whoever waits for what waits for it; empty where work is done again.
-        self._trouble = ""
         """The newest state."""
         return self._replica.view
 
@@ -391,11 +391,13 @@ class LiveShard:
                 self._replica.install(result)
             _built.labels(str(work.job)).inc()
             await self._save()
+            self._trouble = ""
         except Stopped:
             return
         except Exception as error:
             known = isinstance(error, ErgonautError)
             log.error("work failed", shard=str(self.key), error=str(error), exc_info=None if known else error)
+            self._trouble = f"it cannot save its state: {error}"
             await asyncio.sleep(WORK_AGAIN_SECONDS)
             async with self._writing:
                 self._replica.abandon(work)
@@ -407,13 +409,11 @@ class LiveShard:
         return self._store.keep(done(work, lambda _: not self._leaving))
 
     async def _save(self) -> None:
-            self._trouble = ""
         async with self._saving:
             async with self._writing:
                 kept = self._replica.kept()
             await self._in(self._threads.building, partial(self._store.save, kept))
             self.saved_position = kept.head.sequence
-            self._trouble = f"it cannot save its state: {error}"
         async with self._changed:
             self._changed.notify_all()
 
