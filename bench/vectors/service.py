@@ -37,6 +37,9 @@ SINGLES = 1_000
 SETTLE_SECONDS_MAX = 300.0
 """How long a run waits until indexes are built."""
 
+KERNELS_SECONDS_MAX = 300.0
+"""How long the first start may take, which compiles the kernels where nobody has yet."""
+
 NAME = "bench"
 
 
@@ -65,7 +68,7 @@ async def _service(of: Set, wish: Wish) -> None:
     rows, queries = np.array(of.base()), of.queries()
     with TemporaryDirectory() as folder, bus(Path(folder) / "nats") as address:
         settings = {"ERGONAUT_NATS_URL": address, "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(4 << 30)}
-        process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=60)
+        process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=KERNELS_SECONDS_MAX)
         with process.running():
             await process.wait_healthy()
             async with _client(process) as client:

@@ -22,7 +22,7 @@ from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.replica import Kept, Replica
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.view import View
-from ergonaut_vectors.domain.segments.work import Done, Policy, Work, done
+from ergonaut_vectors.domain.segments.work import Done, Job, Policy, Work, done
 from ergonaut_vectors.domain.segments.writes import Write
 from ergonaut_vectors.ports import Extent, Log, LogMessage, Spares, Store
 from ergonaut_vectors.workers import Workers
@@ -329,12 +329,12 @@ class LiveShard:
 
     async def _loaded(self) -> Kept | None:
         try:
-            return await self._in(self._threads.building, self._store.load)
+            return await self._in(self._threads.applying, self._store.load)
         except Broken as error:
             # The log has it all; what is damaged stays on disk for somebody to look at.
             _damaged.inc()
             log.error("saved state is damaged and made anew", shard=str(self.key), error=str(error))
-            await self._in(self._threads.building, self._store.set_aside)
+            await self._in(self._threads.applying, self._store.set_aside)
             return None
 
     async def _take(self, messages: Sequence[LogMessage], building: asyncio.TaskGroup) -> None:
@@ -386,7 +386,9 @@ class LiveShard:
     async def _do(self, work: Work, building: asyncio.TaskGroup) -> None:
         """Do work and what comes of it; a failure costs speed until it is done again, nothing else."""
         try:
-            result = await self._in(self._threads.building, partial(self._result, work))
+            # Writers wait for a seal, who opens for a load: neither may stand behind the minutes of another shard's merge.
+            workers = self._threads.applying if work.job is Job.SEAL else self._threads.building
+            result = await self._in(workers, partial(self._result, work))
             async with self._writing:
                 self._replica.install(result)
             _built.labels(str(work.job)).inc()
@@ -412,7 +414,7 @@ class LiveShard:
         async with self._saving:
             async with self._writing:
                 kept = self._replica.kept()
-            await self._in(self._threads.building, partial(self._store.save, kept))
+            await self._in(self._threads.applying, partial(self._store.save, kept))
             self.saved_position = kept.head.sequence
         async with self._changed:
             self._changed.notify_all()

@@ -60,12 +60,14 @@ class Settings(DoorSettings):
     apply_threads: int = Field(
         default=2,
         ge=1,
-        description="Threads that apply logs; a shard uses one, so more only help many shards.",
+        description="Threads that apply logs, make segments of heads, open states and save them; a shard uses two at most, so "
+        "more only help many shards.",
     )
     build_threads: int = Field(
         default=1,
         ge=1,
-        description="Threads that build segments and their indexes, beside searches; more finish sooner and leave searches less.",
+        description="Threads that merge segments and build their indexes, beside searches; more finish sooner and leave searches "
+        "less.",
     )
     searches_waiting_max: int = Field(
         default=256,

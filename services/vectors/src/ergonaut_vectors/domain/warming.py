@@ -3,6 +3,7 @@
 import numpy as np
 
 from ergonaut_vectors.domain.indexes import graph
+from ergonaut_vectors.domain.indexes.codes import CODE_ROWS_MIN
 from ergonaut_vectors.domain.payload.filters import OneOf
 from ergonaut_vectors.domain.segments.shard import Shard
 from ergonaut_vectors.domain.segments.view import Question
@@ -10,7 +11,8 @@ from ergonaut_vectors.domain.segments.work import done
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
-ROWS = 64
+BATCH = CODE_ROWS_MIN
+"""Rows of one write: with the first one a head has codes, with the second one its table grows."""
 
 
 def warm_up() -> None:
@@ -21,10 +23,12 @@ def warm_up() -> None:
 
 
 def _warm_up(space: Space) -> None:
-    rows = np.random.default_rng(1).normal(size=(ROWS, space.dimension)).astype(space.dtype)
+    rows = np.random.default_rng(1).normal(size=(BATCH, space.dimension)).astype(space.dtype)
+    payloads = [{"even": row % 2 == 0} for row in range(BATCH)]
     shard = Shard(space)
-    shard.apply(Upserts([str(row) for row in range(ROWS)], rows, [{"even": row % 2 == 0} for row in range(ROWS)]), 1)
-    shard.apply(Deletes(["3"]), 2)
+    for position in (1, 2):
+        shard.apply(Upserts([f"{position}-{row}" for row in range(BATCH)], rows, payloads), position)
+    shard.apply(Deletes(["1-3"]), 3)
     for _ in range(2):
         for wanted in (None, OneOf("even", (True,))):
             for exact in (False, True):
