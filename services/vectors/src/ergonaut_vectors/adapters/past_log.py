@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
@@ -25,6 +26,11 @@ IDLE_SECONDS = 2.0
 
 TRIES_MAX = 5
 """Subscriptions in a row that gave nothing before whoever reads is told that NATS is away."""
+
+FIRST_FORM_TOKENS = 9
+"""Of what NATS tells beside a message; a later form tells the domain and the account too, before the rest."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = get_logger(__name__)
 
@@ -97,12 +103,20 @@ class JetStreamPast:
                 some: list[PastMessage] = []
                 while after < end and (not some or (subscription.pending_msgs and len(some) < TOGETHER_MAX)):
                     message = await subscription.next_msg(timeout=IDLE_SECONDS)
-                    told = message.metadata
-                    if told.sequence.stream > after:
-                        after = told.sequence.stream
-                        some.append(PastMessage(after, message.data, told.timestamp.astimezone(UTC)))
+                    sequence = message.metadata.sequence.stream
+                    if sequence > after:
+                        after = sequence
+                        some.append(PastMessage(after, message.data, _written_at(message)))
                 yield [message for message in some if message.sequence <= end]
         except NatsTimeoutError:
             return
         finally:
             await subscription.unsubscribe()
+
+
+def _written_at(message: Msg) -> datetime:
+    """When NATS kept it, in whole microseconds as `get_msg` tells them. nats-py rounds the nanoseconds of a subscription up as
+    often as down, and a message would come after the moment at which it was written."""
+    told = message.reply.split(".")
+    nanoseconds = int(told[7] if len(told) == FIRST_FORM_TOKENS else told[9])
+    return EPOCH + timedelta(microseconds=nanoseconds // 1_000)
