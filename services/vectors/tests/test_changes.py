@@ -55,6 +55,17 @@ async def test_what_could_not_be_told_is_told_with_what_follows() -> None:
     assert listening.heard == [(PAGES, Change({0: 6}, 5, 0, 0))]
 
 
+async def test_where_a_log_ends_that_is_opened_is_told_for_the_process_before_may_have_died_untold() -> None:
+    listening = Listening()
+    changes = Changes(listening)
+    changes.note_end(PAGES.of_shard(1), 9)
+    changes.note_end(PAGES, 4)
+    changes.note_end(NOTES, 0)
+    changes.note(PAGES, upserts(2), {0: 5})
+    await changes.tell()
+    assert listening.heard == [(PAGES, Change({0: 5, 1: 9}, 2, 0, 0))]
+
+
 async def test_what_is_left_at_the_end_is_told() -> None:
     listening = Listening()
     changes = Changes(listening)

@@ -281,6 +281,18 @@ async def test_what_nobody_asks_for_leaves_memory_and_comes_back(world) -> None:
         assert set(await content(collection)) == {"x", "y"}
 
 
+async def test_where_a_log_ends_is_told_when_it_is_opened_for_the_first_time(world) -> None:
+    async with world.running(LIMITS) as before:
+        await write(await before.create("acme", SCHEMA), rows("x", "y"))
+    async with world.running(LIMITS) as vectors:
+        told: list[tuple[Key, int]] = []
+        vectors.opening.opened = lambda key, end: told.append((key, end))
+        for _ in range(2):
+            assert set(await content(await vectors.open("acme", "digits"))) == {"x", "y"}
+            await vectors.opening.close(KEY)
+        assert told == [(KEY, 1)]
+
+
 async def test_of_many_collections_as_many_are_in_memory_as_may_be(world) -> None:
     async with world.running(replace(LIMITS, open_max=8)) as vectors:
         made = [await vectors.create("acme", Schema(f"small-{at}", 4)) for at in range(50)]

@@ -69,6 +69,13 @@ class Changes:
         if change is not None:
             change.add(write, positions)
 
+    def note_end(self, shard: Key, end: int) -> None:
+        """Take note of where a log ends that is followed from now on: the process before may have died before it told of that."""
+        key = Key(shard.tenant, shard.name)
+        if end and (key in self._untold or len(self._untold) < UNTOLD_MAX):
+            sequences = self._untold.setdefault(key, Change()).sequences
+            sequences[shard.shard] = max(end, sequences.get(shard.shard, 0))
+
     async def tell(self) -> None:
         """Tell what was noted; what the bus does not take is told with what follows."""
         for key in list(self._untold):

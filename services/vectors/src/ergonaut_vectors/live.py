@@ -104,6 +104,8 @@ class LiveShard:
         self.schema = schema
         self.asked_at = 0.0
         """When somebody asked for it last, by the loop's clock."""
+        self.when_open: Callable[[int], None] = lambda _end: None
+        """Told where its log ends, when that is known."""
         self.users = 0
         """Calls that are using it; it is not closed beneath them."""
         self.log_bytes = 0
@@ -310,6 +312,7 @@ class LiveShard:
             check_not_behind(head_of(last), kept.head)
             self._replica = Replica(self.schema.space, self.schema.fields, self._policy, kept)
         self._replay_to = last.sequence if last else 0
+        self.when_open(self._replay_to)
         async with self._changed:
             self._changed.notify_all()
 

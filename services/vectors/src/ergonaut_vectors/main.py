@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import open_bus
+from ergonaut_common.h2 import serving
 from ergonaut_common.lifetimes import stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
-from ergonaut_common.rpc import serving
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 from ergonaut_vectors.settings import Settings
@@ -72,8 +72,9 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         shelf = await stack.enter_async_context(shelving(settings, bus, folder))
         vectors = Vectors(book, logs, ShardFolders(folder / "shards"), announcer, _limits(settings))
         await stack.enter_async_context(open_vectors(vectors, threads, shelf.shelved))
-        await stack.enter_async_context(mirroring(settings, bus, book))
         changes = await stack.enter_async_context(Changes(announcer).running())
+        vectors.opening.opened = changes.note_end
+        await stack.enter_async_context(mirroring(settings, bus, book))
         archive = await stack.enter_async_context(archiving(settings, bus, (vectors, book, logs), shelf))
         behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes)
         add = door_before(behind)

@@ -42,6 +42,8 @@ class Opening:
         """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
         self.keeps: Callable[[Record, int], bool] = lambda _record, _number: True
         """Whether this node is the one that brings a shard's states to the shelf."""
+        self.opened: Callable[[Key, int], None] = lambda _key, _end: None
+        """Told where the log of a shard ends that is open for the first time."""
         self._closing = tasks.create_task(self._close_now_and_then())
 
     def stop(self) -> None:
@@ -61,6 +63,8 @@ class Opening:
             bring = no_spare if spares is None else partial(spares.bring, record, number)
             store = self._stores.of(record.store_of(number))
             live = LiveShard(key, record.schema, self._around, store, bring)
+            if key not in self._counts:
+                live.when_open = lambda end: self.opened(key, end)
             self._of[key] = (record, number)
             self._running[key] = self._tasks.create_task(live.run(self._ending.pop(key, None)))
             _open.set(len(self._live) + 1)

@@ -36,8 +36,9 @@ class CollectionDropped(Event):
 class CollectionChanged(Event):
     """Vectors of a collection were written or removed. Told at most once a second, for all that happened meanwhile.
 
-    What was written is found by a search at these positions. A process that is killed may leave its last second untold; the
-    positions of the next event tell of it.
+    What was written is found by a search at these positions. The positions are told at least once: a process that is killed in
+    the second before it tells of a write leaves that to the next one, which tells where each log ends as it opens it. What was
+    counted is lost then, and the counts may be 0.
     """
 
     TYPE: ClassVar[str] = "vectors.collection.changed"
