@@ -62,8 +62,7 @@ class Calls:
 
 def called(calls: Calls, now_seconds: float, per_second: float) -> tuple[Calls, float]:
     """What is left after one more call, and the seconds to wait for it: 0 where it may go on now, and is counted."""
-    burst = max(1.0, per_second * BURST_SECONDS)
-    left = min(burst, calls.left + (now_seconds - calls.at_seconds) * per_second)
+    _, left = _refilled(calls, now_seconds, per_second)
     if left < 1.0:
         return Calls(left, now_seconds), (1.0 - left) / per_second
     return Calls(left - 1.0, now_seconds), 0.0
@@ -71,6 +70,11 @@ def called(calls: Calls, now_seconds: float, per_second: float) -> tuple[Calls, 
 
 def rate_of(calls: Calls, now_seconds: float, per_second: float) -> float:
     """Calls a second that what is left tells of."""
-    burst = max(1.0, per_second * BURST_SECONDS)
-    left = min(burst, calls.left + (now_seconds - calls.at_seconds) * per_second)
-    return (burst - left) / BURST_SECONDS
+    most, left = _refilled(calls, now_seconds, per_second)
+    return (most - left) / BURST_SECONDS
+
+
+def _refilled(calls: Calls, now_seconds: float, per_second: float) -> tuple[float, float]:
+    """The calls that a quiet tenant has left at most, and those that this one has by now."""
+    most = max(1.0, per_second * BURST_SECONDS)
+    return most, min(most, calls.left + (now_seconds - calls.at_seconds) * per_second)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,6 +21,9 @@ from ergonaut_vectors.domain.schema import (
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.space import Element, Metric
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 _METRICS = {
     pb.METRIC_UNSPECIFIED: Metric.L2,
@@ -50,9 +54,7 @@ _KIND_VALUES = {kind: value for value, kind in _KINDS.items()}
 
 def schema_of(collection: pb.Collection) -> Schema:
     """The schema that somebody wishes for. Raises Refused for words that there are not."""
-    if collection.metric not in _METRICS:
-        raise Refused(f"{collection.metric} is not a metric", field="collection.metric")
-    metric = _METRICS[collection.metric]
+    metric = _chosen(_METRICS, collection.metric, "collection.metric", ("metric", pb.Metric))
     return Schema(
         name=collection.name,
         dimension=collection.dimension,
@@ -69,11 +71,10 @@ def schema_of(collection: pb.Collection) -> Schema:
 
 def wish_of(index: pb.IndexWish) -> IndexWish:
     """The index that somebody wishes for."""
-    if index.kind not in _KINDS:
-        raise Refused(f"{index.kind} is not an index", field="collection.index.kind")
+    kind = _chosen(_KINDS, index.kind, "collection.index.kind", ("kind of index", pb.IndexKind))
     # Floats travel in four bytes; what comes back should be what was sent.
     recall = round(index.recall, 6) if index.recall else RECALL_DEFAULT
-    wish = IndexWish(_KINDS[index.kind], recall, index.small)
+    wish = IndexWish(kind, recall, index.small)
     wish.check()
     return wish
 
@@ -157,9 +158,16 @@ def _segment_of(view: View, at: int) -> pb.Segment:
 
 
 def _element_of(value: "pb.Element.ValueType", where: str) -> Element:
-    if value not in _ELEMENTS:
-        raise Refused(f"{value} is not an element", field=where)
-    return _ELEMENTS[value]
+    return _chosen(_ELEMENTS, value, where, ("kind of number", pb.Element))
+
+
+def _chosen(meanings: Mapping[V, T], value: V, where: str, called: tuple[str, Any]) -> T:
+    """What a value of an enumeration means. Raises Refused where it is none that this version knows."""
+    if value not in meanings:
+        what, values = called
+        named = ", ".join(name for name in values.keys() if not name.endswith("_UNSPECIFIED"))  # noqa: SIM118 - no dict
+        raise Refused(f"{value} is not a {what}; there are {named}", field=where)
+    return meanings[value]
 
 
 def _fields_of(told: Mapping[str, pb.Field]) -> dict[str, Field]:

@@ -34,7 +34,6 @@ _FOOTER = struct.Struct("<8sQQQQIII12x")
 _WORD = 4
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Buffer = "memoryview[int]"
 
 
 @dataclass(frozen=True, slots=True)
