@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from ergonaut_vectors.ports import CollectionBook, Log
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.service import Vectors
 from ergonaut_vectors.settings import Settings
+from ergonaut_vectors.splitting import Splitting
 from ergonaut_vectors.workers import Workers
 
 SHELF_THREADS = 2
@@ -70,7 +72,12 @@ async def archiving(
     (vectors, book, logs), past, clock = service, JetStreamPast(bus.jetstream), SystemClock()
     archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
     around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
-    async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
+    # Nodes that share collections go by a map, which knows of no splits yet.
+    vectors_max = math.inf if settings.node_name else settings.shard_vectors_max
+    async with (
+        Trimming(vectors.opening.kept, around, settings.log_bytes_max).running(),
+        Splitting(vectors, (shelf.shelved, shelf.saved, shelf.threads, clock), vectors_max).running(),
+    ):
         yield archive
 
 

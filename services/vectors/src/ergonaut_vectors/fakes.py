@@ -184,7 +184,7 @@ class FakeSpares:
 
     async def forget(self, record: Record) -> None:
         self._check()
-        for shard in range(record.schema.shards):
+        for shard in range(len(record.shards)):
             self.kept.pop(record.store_of(shard), None)
 
     def _check(self) -> None:

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from prometheus_client import Counter
 
-from ergonaut.errors import Broken, ErgonautError, NotFound, Unavailable
+from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Unavailable
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.appending import Appender, head_of
-from ergonaut_vectors.domain.batches import Batch, check_not_behind, name_of
+from ergonaut_vectors.domain.batches import DIGEST_BYTES, Batch, check_not_behind, name_of
+from ergonaut_vectors.domain.fences import Fence, Given, given_in
 from ergonaut_vectors.domain.indexes.port import Stopped
 from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.replica import Kept, Replica
@@ -84,6 +85,10 @@ class Around:
     limits: Limits
     spares: Spares | None = None
     """None where no state is kept outside of this machine, and so no log is trimmed."""
+
+
+class GivenAway(Conflict):
+    """A batch counted for nothing, since the slots of its ids are another shard's."""
 
 
 async def no_spare() -> bool:
@@ -215,8 +220,15 @@ class LiveShard:
             while self._at_work:
                 await asyncio.wait(self._at_work)
 
-    async def write(self, write: Write, name: str = "") -> int:
-        """Append a batch and wait until it is seen; gives its position. One of a name that is known is not written again."""
+    @property
+    def given(self) -> tuple[Given, ...]:
+        """Slots that the newest state has given to other shards, or has fenced for them."""
+        return given_of(self._replica.view)
+
+    async def write(self, write: Write | Fence, name: str = "") -> int:
+        """Append a batch and wait until it is seen; gives its position. One of a name that is known is not written again.
+
+        Raises GivenAway where an id of it belongs to a shard that was split off; nothing is written then."""
         if self._writes_waiting >= self._limits.writes_waiting_max:
             message = f"{self._writes_waiting} writes to collection {self.key.name} wait already; try again later"
             raise Unavailable(message)
@@ -232,6 +244,10 @@ class LiveShard:
             await self.wait_for(sequence)
         finally:
             self._writes_waiting -= 1
+        given_to = self._replica.given_by(sequence)
+        if given_to is not None:
+            told = f"ids of this batch are in shard {given_to} of collection {self.key.name} from now on"
+            raise GivenAway(f"{told}; write again")
         return sequence
 
     async def aim(self, schema: Schema) -> None:
@@ -421,6 +437,11 @@ class LiveShard:
             self.saved_position = kept.head.sequence
         async with self._changed:
             self._changed.notify_all()
+
+
+def given_of(view: View) -> tuple[Given, ...]:
+    """Slots that a state has given to other shards, or has fenced for them."""
+    return given_in(view.mark or b"", DIGEST_BYTES)
 
 
 def policy_for(schema: Schema, policy: Policy) -> Policy:

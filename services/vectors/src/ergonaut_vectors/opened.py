@@ -4,19 +4,28 @@ Fills `catalogue.Opened`; made by the service, used by the doors.
 """
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ergonaut.errors import ErgonautError, NotFound
+from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut_vectors.catalogue import Positions, Seen, ShardState
-from ergonaut_vectors.domain.placing.slots import equal_ranges, slots_of
+from ergonaut_vectors.domain.fences import Given
+from ergonaut_vectors.domain.placing.slots import SlotRange, equal_ranges, slots_of
 from ergonaut_vectors.domain.records import Record
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.writes import Changes, Deletes, Upserts, Write
+from ergonaut_vectors.live import GivenAway, given_of
 from ergonaut_vectors.opening import Opening
+
+SPLIT_WITHIN_SECONDS = 8.0
+"""How long a write waits for a split of its shard; below the 10 s that services give a call."""
+
+SPLIT_AGAIN_SECONDS = 0.02
+"""Pause before a write looks whether the split is over: most are within tenths of a second."""
 
 
 class Collection:
@@ -25,6 +34,10 @@ class Collection:
     def __init__(self, record: Record, opening: Opening) -> None:
         self.record = record
         self._opening = opening
+        # Writes by when they were begun, and of these those that wait for a split.
+        self._tickets = itertools.count()
+        self._held_up: set[int] = set()
+        self._let_go = asyncio.Event()
 
     @property
     def schema(self) -> Schema:
@@ -38,38 +51,45 @@ class Collection:
 
     async def seen(self, at_least: Positions, *, partial: bool = False) -> Seen:
         """Its shards, each as of at least this position of its log; all that was acknowledged before is there."""
-        return await self.seen_of(range(self.schema.shards), at_least, partial=partial)
+        while True:
+            numbers = range(len(self.record.shards))
+            views, missing = await self._views(numbers, at_least, partial=partial)
+            if all(each.fence.taken_by < len(numbers) for view in views.values() for each in _gone(view)):
+                break
+        # What a shard still answers for, the one that is split off it does not yet.
+        early = [number for number in numbers if number in views and not self._answers(number, views)]
+        return Seen([view for number, view in views.items() if number not in early], missing)
 
     async def seen_of(self, numbers: Sequence[int], at_least: Positions, *, partial: bool = False) -> Seen:
         """The same of some of its shards; where nodes share a collection, the others are elsewhere."""
-        asked = (self._view(number, at_least.get(number, 0)) for number in numbers)
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        views, missing = [], []
-        for number, answer in zip(numbers, answers, strict=True):
-            if isinstance(answer, View):
-                views.append(answer)
-            elif partial and isinstance(answer, ErgonautError) and not isinstance(answer, NotFound):
-                missing.append(number)
-            elif isinstance(answer, BaseException):
-                raise answer
-        return Seen(views, missing)
+        views, missing = await self._views(numbers, at_least, partial=partial)
+        return Seen(list(views.values()), missing)
 
     async def write(self, write: Write, *, batch_id: str = "") -> Positions:
-        """Write, all of a shard or none; gives where, when it is seen."""
-        if self.schema.shards == 1:
-            return {0: await self._write(0, write, batch_id)}
-        parts = _by_shard(write, self.schema.shards)
-        answers = await asyncio.gather(
-            *(self._write(number, part, batch_id) for number, part in parts.items()), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return {
-            number: answer
-            for number, answer in zip(parts, answers, strict=True)
-            if not isinstance(answer, BaseException)
-        }
+        """Write, all of a shard or none; gives where, when it is seen.
+
+        What comes while a shard is split, and belongs to slots that it gives away, waits for that, in the order in which it came.
+        """
+        ticket = next(self._tickets)
+        positions: dict[int, int] = {}
+        left = [write]
+        give_up_at = asyncio.get_running_loop().time() + SPLIT_WITHIN_SECONDS
+        try:
+            while left:
+                while any(each < ticket for each in self._held_up):
+                    await self._let_go.wait()
+                parts = await self._parts(left)
+                self._held_up.discard(ticket)
+                self._look_again()
+                answers = await self._written(parts, batch_id)
+                left = _left(parts, answers, positions)
+                if left:
+                    self._held_up.add(ticket)
+                    await self._pause(give_up_at)
+        finally:
+            self._held_up.discard(ticket)
+            self._look_again()
+        return positions
 
     def states(self) -> Sequence[ShardState]:
         """How its shards stand."""
@@ -79,6 +99,69 @@ class Collection:
             failure = "" if live is None or live.failure is None else str(live.failure)
             states.append(ShardState(number, live.view if live and live.is_ready else None, failure))
         return states
+
+    async def _views(
+        self, numbers: Sequence[int], at_least: Positions, *, partial: bool
+    ) -> tuple[dict[int, View], list[int]]:
+        """The views of these shards, and those that do not answer, where that is allowed."""
+        asked = (self._view(number, at_least.get(number, 0)) for number in numbers)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        views, missing = {}, []
+        for number, answer in zip(numbers, answers, strict=True):
+            if isinstance(answer, View):
+                views[number] = answer
+            elif partial and isinstance(answer, ErgonautError) and not isinstance(answer, NotFound):
+                missing.append(number)
+            elif isinstance(answer, BaseException):
+                raise answer
+        return views, missing
+
+    def _answers(self, number: int, views: Mapping[int, View]) -> bool:
+        """Whether a shard answers for its slots, as the view of the one says that it was split off."""
+        split = self.record.split_of(number)
+        if split is None or split.source not in views:
+            return True
+        return any(each.fence.taken_by == number for each in _gone(views[split.source]))
+
+    async def _parts(self, writes: Sequence[Write]) -> list[tuple[int, Write]]:
+        """Writes cut by the shards that their ids belong to now, as the logs say."""
+        if self.schema.shards == 1 and not self.record.splits:
+            return [(0, write) for write in writes]
+        ranges = await self._ranges()
+        return [part for write in writes for part in _by_shard(write, ranges)]
+
+    async def _ranges(self) -> list[SlotRange]:
+        """The slots of each shard; none of one that is split off and does not answer yet."""
+        ranges = equal_ranges(self.schema.shards)
+        for number, split in enumerate(self.record.splits, self.schema.shards):
+            with self._opening.used(self.record, split.source) as live:
+                await live.wait_for(0)
+                is_there = any(each.fence.taken_by == number for each in _gone(live.view))
+            ranges.append(split.slots if is_there else SlotRange(0, 0))
+            if is_there:
+                ranges[split.source] = SlotRange(ranges[split.source].first, split.slots.first)
+        return ranges
+
+    async def _written(self, parts: Sequence[tuple[int, Write]], batch_id: str) -> Sequence[int | BaseException]:
+        """The position of each part, or why there is none."""
+        if len(parts) == 1:
+            [(number, part)] = parts
+            try:
+                return [await self._write(number, part, batch_id)]
+            except ErgonautError as error:
+                return [error]
+        every = (self._write(number, part, batch_id) for number, part in parts)
+        return await asyncio.gather(*every, return_exceptions=True)
+
+    async def _pause(self, give_up_at: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= give_up_at:
+            raise Unavailable(f"a shard of collection {self.schema.name} is being split; try again later")
+        await asyncio.sleep(SPLIT_AGAIN_SECONDS)
+
+    def _look_again(self) -> None:
+        self._let_go.set()
+        self._let_go = asyncio.Event()
 
     async def _view(self, number: int, at_least: int) -> View:
         with self._opening.used(self.record, number) as live:
@@ -90,14 +173,34 @@ class Collection:
             return await live.write(write, batch_id)
 
 
-def _by_shard(write: Write, shards: int) -> dict[int, Write]:
+def _gone(view: View) -> list[Given]:
+    """Slots whose rows are in other shards."""
+    return [each for each in given_of(view) if each.fence.is_last]
+
+
+def _left(
+    parts: Sequence[tuple[int, Write]], answers: Sequence[int | BaseException], positions: dict[int, int]
+) -> list[Write]:
+    """What has to be written again, because its shard gives it away; positions of the rest are noted. Raises the first error."""
+    left = []
+    for (number, part), answer in zip(parts, answers, strict=True):
+        if isinstance(answer, GivenAway):
+            left.append(part)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            positions[number] = max(answer, positions.get(number, 0))
+    return left
+
+
+def _by_shard(write: Write, ranges: Sequence[SlotRange]) -> list[tuple[int, Write]]:
     """What of a write belongs to each shard that it touches."""
     slots = slots_of(write.ids)
-    parts = {}
-    for number, owned in enumerate(equal_ranges(shards)):
+    parts = []
+    for number, owned in enumerate(ranges):
         chosen = np.flatnonzero(owned.mask(slots))
         if len(chosen):
-            parts[number] = _only(write, chosen.tolist())
+            parts.append((number, _only(write, chosen.tolist())))
     return parts
 
 

@@ -52,7 +52,7 @@ class Vectors:
             collection.record.store_of(number): (collection.record, number)
             for tenant in self._collections.values()
             for collection in tenant.values()
-            for number in range(collection.schema.shards)
+            for number in range(len(collection.record.shards))
         }
         await asyncio.to_thread(self._stores.retain, stores)
         for name in await asyncio.to_thread(self._stores.recent, OPENED_AT_START_MAX):
@@ -91,6 +91,19 @@ class Vectors:
             self._check_room(record.key.tenant)
             await self._book.add(record)
             return await self._finished(record)
+
+    async def take_over(self, record: Record) -> None:
+        """Have a collection with a shard more, which goes on from a state that is on the shelf; what is so already stays."""
+        async with self._one_by_one:
+            now = await self._found(record.key.tenant, record.key.name)
+            if now.uid != record.uid or now.stage is not Stage.READY:
+                raise _no_such(record.key.name)
+            record = replace(now, begins=record.begins, splits=record.splits)
+            await self._book.change(record)
+            await self._make_logs(record)
+            (await self.open(record.key.tenant, record.key.name)).record = record
+        with self.opening.used(record, len(record.shards) - 1) as live:
+            await live.wait_for(0)
 
     def all(self, tenant: str) -> Sequence[Collection]:
         """The tenant's collections, by name."""
@@ -163,13 +176,14 @@ class Vectors:
         if record.stage is Stage.MAKING:
             await self._make(record)
             record = record.at(Stage.READY)
+        elif record.splits:
+            # Whoever wrote down the last one may have died before its log was made.
+            await self._make_logs(record)
         return self._kept(record)
 
     async def _make(self, record: Record) -> None:
         try:
-            begins = {begin.shard: begin for begin in record.begins}
-            for number, key in enumerate(record.shards):
-                await self._logs.make(key, _first_message(begins.get(number)))
+            await self._make_logs(record)
         except Refused:
             for key in record.shards:
                 await self._logs.remove(key)
@@ -178,6 +192,11 @@ class Vectors:
         await self._announce.created(record)
         await self._book.change(record.at(Stage.READY))
         log.info("collection made", collection=str(record.key), schema=_told(record.schema))
+
+    async def _make_logs(self, record: Record) -> None:
+        begins = {begin.shard: begin for begin in record.begins}
+        for number, key in enumerate(record.shards):
+            await self._logs.make(key, _first_message(begins.get(number)))
 
     async def _remove(self, record: Record) -> None:
         of_tenant = self._collections.get(record.key.tenant, {})

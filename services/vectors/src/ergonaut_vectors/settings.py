@@ -93,6 +93,12 @@ class Settings(DoorSettings):
         default=None,
         description="Folder of compiled kernels where the code's own folder cannot be written; unset uses the data folder.",
     )
+    shard_vectors_max: int = Field(
+        default=4_000_000,
+        ge=2,
+        description="Vectors of one shard; of a larger one half becomes another shard, with a log of its own, while it is read "
+        "and written. Lower it where many write to one collection at once. Nodes that share collections split none.",
+    )
     snapshots: str = Field(
         default="",
         description="Where snapshots are kept: empty for the object store of NATS, s3://bucket/prefix for S3 or what speaks like "

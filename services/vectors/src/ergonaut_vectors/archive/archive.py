@@ -21,8 +21,7 @@ from ergonaut_vectors.archive.catching_up import Caught, caught_up
 from ergonaut_vectors.archive.ports import Past, Reviving, Saved, Until
 from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.catalogue import Kept, Opened
-from ergonaut_vectors.domain import replica
-from ergonaut_vectors.domain.batches import DIGEST_BYTES
+from ergonaut_vectors.domain.fences import Fence
 from ergonaut_vectors.domain.records import Begin, Key, Record, Stage
 from ergonaut_vectors.domain.snapshots import Snapshot, states_of
 from ergonaut_vectors.ports import CollectionBook
@@ -86,6 +85,8 @@ class Archive:
         await self._check_new(tenant, new_name)
         async with self._alone(key), self.as_of(key, moment) as (record, formers):
             opened = await self._revived(Key(tenant, new_name), record, formers)
+            # Whoever is told of it finds all of it, and counts it.
+            await opened.seen({})
         points = sum(former.caught.kept.checkpoint.view.count for former in formers)
         log.info("collection restored", collection=f"{tenant}.{new_name}", source=str(key), points=points)
         return opened
@@ -96,15 +97,25 @@ class Archive:
         with self._shelved.place() as place:
             if isinstance(moment, str):
                 snapshot = _found(await self._shelved.snapshots(key), key, moment)
-                record = Record(snapshot.key, snapshot.schema, snapshot.uid, Stage.READY)
+                record = Record(snapshot.key, snapshot.schema, snapshot.uid, Stage.READY, splits=snapshot.splits)
                 numbers = [shard.number for shard in snapshot.shards]
                 formers = [await self._as_kept(snapshot, number, place / str(number)) for number in numbers]
             else:
                 record = await self._record(key.tenant, key.name)
                 until = Until(moment=moment)
-                numbers = list(range(len(record.shards)))
-                formers = [await self._brought_up(record, number, place / str(number), until) for number in numbers]
+                formers = await self._all_brought_up(record, place, until)
             yield record, formers
+
+    async def _all_brought_up(self, record: Record, place: Path, until: Until) -> list[Former]:
+        """All shards that there were: of those that were split off others, as many as the logs of these say."""
+        formers: list[Former] = []
+        for number in range(len(record.shards)):
+            split = record.split_of(number)
+            given = formers[split.source].caught.kept.given if split else ()
+            if split is not None and not any(each.fence == Fence(split.slots, number, is_last=True) for each in given):
+                break
+            formers.append(await self._brought_up(record, number, place / str(number), until))
+        return formers
 
     async def _made(self, record: Record) -> Snapshot:
         made_at = self._clock.now()
@@ -115,7 +126,9 @@ class Archive:
             for number, (end, folder) in enumerate(zip(ends, folders, strict=True)):
                 caught = (await self._brought_up(record, number, folder, Until(position=end))).caught
                 shards.append(await self._shelved.shard_of(number, caught.written_at, folder))
-            snapshot = Snapshot(new_id("snapshot"), record.key, record.uid, record.schema, made_at, tuple(shards))
+            snapshot = Snapshot(
+                new_id("snapshot"), record.key, record.uid, record.schema, made_at, tuple(shards), splits=record.splits
+            )
             await self._shelved.keep(snapshot, folders)
         return snapshot
 
@@ -157,7 +170,8 @@ class Archive:
         schema = replace(source.schema, name=key.name)
         schema.check()
         begins = tuple(_begin(former) for former in formers if former.caught.kept.head.sequence)
-        record = Record(key, schema, new_id("collection"), Stage.MAKING, begins)
+        splits = source.splits[: len(formers) - schema.shards]
+        record = Record(key, schema, new_id("collection"), Stage.MAKING, begins, splits)
         try:
             for former in formers:
                 if former.caught.kept.head.sequence:
@@ -173,9 +187,7 @@ class Archive:
 
     async def _handed_over(self, record: Record, former: Former) -> None:
         """Bring a state to the shelf as the first one of another collection, and to where its shard will look for it."""
-        kept = former.caught.kept
-        # Names of batches are another log's: what is written to the new collection repeats none of them.
-        begun = replica.Kept(kept.checkpoint, kept.mark[:DIGEST_BYTES])
+        begun = former.caught.kept.without_names
         await self._threads.run(partial(self._sources.saved.open(former.folder).save, begun))
         # The new collection was not there before: no earlier moment of it can be come back to.
         shard = await self._shelved.shard_of(former.number, self._clock.now(), former.folder)

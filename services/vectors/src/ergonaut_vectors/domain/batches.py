@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from ergonaut.errors import Broken
 from ergonaut_vectors.domain import batches_first
+from ergonaut_vectors.domain.fences import Fence
 from ergonaut_vectors.domain.payload.documents import encoded, kept
 from ergonaut_vectors.domain.payload.fields import Payload
+from ergonaut_vectors.domain.placing.slots import SlotRange
 from ergonaut_vectors.domain.segments.writes import Changes, Deletes, Upserts, Write
 
 ENTRIES_MAX = 64
@@ -42,7 +44,7 @@ _MAGIC = b"EVL2"
 _HEAD = struct.Struct("<4sBBBxHHIIII16s16s")
 """Magic, kind, number of vectors, flags, part, parts, entries, width, bytes of ids, bytes of payloads, name, digest before."""
 
-_UPSERTS, _DELETES, _CHANGES = 1, 2, 3
+_UPSERTS, _DELETES, _CHANGES, _FENCE, _LAST_FENCE = 1, 2, 3, 4, 5
 _MERGED, _WITH_PAYLOADS = 1, 2
 _NUMBERS: dict[int, "np.dtype[Any]"] = {
     0: np.dtype("<f4"),
@@ -59,7 +61,7 @@ Lengths = npt.NDArray[np.int64]
 class Batch:
     """A write, and what its writer called it; what has a name is written once however often it is sent."""
 
-    write: Write
+    write: Write | Fence
     name: bytes = NO_DIGEST
 
 
@@ -104,7 +106,7 @@ def name_of(text: str) -> bytes:
 def messages_of(batch: Batch, digest_before: bytes) -> list[bytes]:
     """The messages that write a batch behind the message with this digest."""
     messages: list[bytes] = []
-    pieces = list(_pieces(batch.write))
+    pieces = [_fence(batch.write)] if isinstance(batch.write, Fence) else list(_pieces(batch.write))
     for part, piece in enumerate(pieces, 1):
         messages.append(_encoded(piece, batch.name, (part, len(pieces)), digest_before))
         digest_before = messages[-1][-DIGEST_BYTES:]
@@ -179,7 +181,7 @@ def _joined(pieces: Sequence[Batch]) -> Batch:
     first = pieces[0]
     if len(pieces) == 1:
         return first
-    writes = [piece.write for piece in pieces]
+    writes = [piece.write for piece in pieces if not isinstance(piece.write, Fence)]
     ids = [name for write in writes for name in write.ids]
     payloads = [payload for write in writes for payload in _payloads(write)]
     upserts = [write.rows for write in writes if isinstance(write, Upserts)]
@@ -201,7 +203,7 @@ def _payloads(write: Write) -> Sequence[Any]:
 class _Piece:
     """What goes into one message."""
 
-    write: Write
+    write: Write | Fence
     ids: Sequence[bytes]
     payloads: Sequence[bytes]
     """None at all where no entry has one."""
@@ -227,13 +229,21 @@ def _pieces(write: Write) -> Iterator[_Piece]:
     yield _piece(write, ids[first:], payloads[first:], rows[first:], number)
 
 
+def _fence(fence: Fence) -> _Piece:
+    """The slots and who takes them stand in an id's place."""
+    told = f"{fence.slots.first}:{fence.slots.after}:{fence.taken_by}".encode()
+    return _Piece(fence, [told], (), b"", 0, _NUMBER_CODES[np.dtype("u1")])
+
+
 def _piece(write: Write, ids: Sequence[bytes], payloads: Sequence[bytes], rows: Any, number: int) -> _Piece:
     content = rows.astype(_NUMBERS[number], copy=False).tobytes()
     return _Piece(write, ids, payloads if any(payloads) else (), content, rows.shape[1], number)
 
 
 def _encoded(piece: _Piece, name: bytes, place: tuple[int, int], digest_before: bytes) -> bytes:
-    kind = {Upserts: _UPSERTS, Deletes: _DELETES, Changes: _CHANGES}[type(piece.write)]
+    kind = {Upserts: _UPSERTS, Deletes: _DELETES, Changes: _CHANGES, Fence: _FENCE}[type(piece.write)]
+    if isinstance(piece.write, Fence) and piece.write.is_last:
+        kind = _LAST_FENCE
     flags = _WITH_PAYLOADS if piece.payloads else 0
     if isinstance(piece.write, Changes) and piece.write.merged:
         flags |= _MERGED
@@ -251,7 +261,7 @@ def _encoded(piece: _Piece, name: bytes, place: tuple[int, int], digest_before: 
     return content + blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _write(message: bytes, kind: int, flags: int) -> Write:
+def _write(message: bytes, kind: int, flags: int) -> Write | Fence:
     """What a message says whose digest fits."""
     _, _, number, _, _, _, entries, width, id_bytes, payload_bytes, _, _ = _HEAD.unpack_from(message)
     at = _HEAD.size
@@ -264,13 +274,16 @@ def _write(message: bytes, kind: int, flags: int) -> Write:
         payloads = [kept(each) for each in _cut(message, at + lengths.nbytes, lengths)]
         at += lengths.nbytes + payload_bytes
     at += -at % ALIGNMENT
-    if number not in _NUMBERS or kind not in (_UPSERTS, _DELETES, _CHANGES):
+    if number not in _NUMBERS or kind not in (_UPSERTS, _DELETES, _CHANGES, _FENCE, _LAST_FENCE):
         raise Broken("the message is of a kind that this version does not know")
     dtype = _NUMBERS[number]
     if at + entries * width * dtype.itemsize != len(message) - DIGEST_BYTES:
         raise Broken("the message's sizes do not fit its length")
     if kind == _DELETES:
         return Deletes(ids)
+    if kind in (_FENCE, _LAST_FENCE):
+        first, after, taken_by = map(int, ids[0].split(":"))
+        return Fence(SlotRange(first, after), taken_by, kind == _LAST_FENCE)
     if kind == _CHANGES:
         return Changes(ids, payloads or [{}] * entries, bool(flags & _MERGED))
     rows = np.frombuffer(message, dtype, entries * width, at).reshape(entries, width)

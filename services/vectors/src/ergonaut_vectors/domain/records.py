@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ergonaut_vectors.domain.placing.slots import SlotRange, equal_ranges
 from ergonaut_vectors.domain.schema import Schema
 
 
@@ -46,6 +47,14 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """A shard that was split off another; its number is the next one. From when on it answers, the other's log says."""
+
+    source: int
+    slots: SlotRange
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A collection as the book has it."""
 
@@ -55,12 +64,31 @@ class Record:
     """Tells two collections of one name apart, of which the first was dropped."""
     stage: Stage
     begins: tuple[Begin, ...] = ()
-    """Of the shards that did not begin empty, as those of a collection that was restored."""
+    """Of the shards that did not begin empty, as those of a collection that was restored, or that were split off others."""
+    splits: tuple[Split, ...] = ()
+    """In the order in which they were made."""
 
     @property
     def shards(self) -> list[Key]:
         """The keys of its shards."""
-        return [self.key.of_shard(shard) for shard in range(self.schema.shards)]
+        return [self.key.of_shard(shard) for shard in range(self.schema.shards + len(self.splits))]
+
+    @property
+    def ranges(self) -> list[SlotRange]:
+        """The slots of each shard, all splits done."""
+        ranges = equal_ranges(self.schema.shards)
+        for split in self.splits:
+            ranges[split.source] = SlotRange(ranges[split.source].first, split.slots.first)
+            ranges.append(split.slots)
+        return ranges
+
+    def split_of(self, shard: int) -> Split | None:
+        """How a shard came to be that was split off another."""
+        return self.splits[shard - self.schema.shards] if shard >= self.schema.shards else None
+
+    def with_split(self, split: Split, begin: Begin) -> "Record":
+        """With one shard more."""
+        return replace(self, begins=(*self.begins, begin), splits=(*self.splits, split))
 
     def store_of(self, shard: int) -> str:
         """How the store of a shard is called."""

@@ -50,5 +50,5 @@ class Repeats:
 
     @classmethod
     def read(cls, content: bytes) -> "Repeats":
-        """What was written."""
+        """What was written, of any number of whole entries."""
         return cls(dict(_ENTRY.iter_unpack(content)))

@@ -4,16 +4,22 @@ One writer at a time takes messages and work; any thread takes `view` and asks i
 a restore to a moment, a copy on another machine.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ergonaut_vectors.domain.batches import DIGEST_BYTES, NO_DIGEST, Batch, Chain, Head
+from ergonaut_vectors.domain.fences import Fence, Given, given_in, mark_of, taker_of, with_fence
 from ergonaut_vectors.domain.payload.fields import Fields
+from ergonaut_vectors.domain.placing.slots import SLOTS, SlotRange
 from ergonaut_vectors.domain.repeats import Repeats
 from ergonaut_vectors.domain.segments.shard import Checkpoint, Shard
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.work import Done, Policy, Work
 from ergonaut_vectors.domain.space import Space
+
+VOID_KEPT = 4096
+"""Batches that counted for nothing and whose writers may still ask: as many as messages wait to be applied at most."""
 
 DIGESTS_EVERY = 16
 DIGESTS_KEPT = 64
@@ -26,12 +32,29 @@ class Kept:
 
     checkpoint: Checkpoint
     mark: bytes
-    """The digest of the last message in it, and the names of batches that may be repeated."""
+    """The digest of the last message in it, slots that were given away, and the names of batches that may be repeated."""
 
     @property
     def head(self) -> Head:
         """The last message that is in it."""
         return Head(self.checkpoint.view.position, self.mark[:DIGEST_BYTES])
+
+    @property
+    def given(self) -> tuple[Given, ...]:
+        """Slots that were given to other shards."""
+        return given_in(self.mark, DIGEST_BYTES)
+
+    def only(self, slots: SlotRange) -> "Kept":
+        """The state of a shard that has these slots alone, and has given none away."""
+        view = self.checkpoint.view.without(SlotRange(0, slots.first)).without(SlotRange(slots.after, SLOTS))
+        names = self.mark[DIGEST_BYTES + len(mark_of(self.given)) :]
+        return Kept(replace(self.checkpoint, view=view), self.mark[:DIGEST_BYTES] + names)
+
+    @property
+    def without_names(self) -> "Kept":
+        """The state as another collection begins with it: batches of that are no repeats, and no split of it is under way."""
+        gone = [each for each in self.given if each.fence.is_last]
+        return replace(self, mark=self.mark[:DIGEST_BYTES] + mark_of(gone))
 
 
 class Replica:
@@ -41,10 +64,14 @@ class Replica:
         if kept is None:
             self._shard = Shard(space, fields, policy)
             self._chain, self._repeats = Chain(), Repeats()
+            self._given: tuple[Given, ...] = ()
         else:
             self._shard = Shard.open(space, fields, kept.checkpoint, policy)
-            self._chain, self._repeats = Chain(kept.head), Repeats.read(kept.mark[DIGEST_BYTES:])
+            self._given = kept.given
+            names = kept.mark[DIGEST_BYTES + len(mark_of(self._given)) :]
+            self._chain, self._repeats = Chain(kept.head), Repeats.read(names)
         self._policy = policy
+        self._void: OrderedDict[int, int] = OrderedDict()
         self.position = self._chain.head.sequence
         """The last message that was taken, and is seen by whoever takes the view; parts of a batch are not, before the last."""
         self.digests: Mapping[int, str] = {}
@@ -59,6 +86,10 @@ class Replica:
     def view(self) -> View:
         """The newest state; its own position is that of the last batch that was complete."""
         return self._shard.view
+
+    def given_by(self, sequence: int) -> int | None:
+        """The shard that the slots of a batch were given to, which for that counted for nothing; of those that came lately."""
+        return self._void.get(sequence)
 
     @property
     def crowded(self) -> bool:
@@ -108,13 +139,29 @@ class Replica:
         checkpoint = self._shard.checkpoint()
         position = checkpoint.view.position
         self._repeats.forget(position)
-        digest = checkpoint.view.mark if position else NO_DIGEST
-        return Kept(checkpoint, digest[:DIGEST_BYTES] + self._repeats.written(position))
+        mark = checkpoint.view.mark if position else NO_DIGEST
+        told = mark[:DIGEST_BYTES] + mark_of(given_in(mark, DIGEST_BYTES))
+        return Kept(checkpoint, told + self._repeats.written(position))
 
     def _apply(self, batch: Batch, sequence: int) -> None:
-        digest = self._chain.head.digest
-        if self._repeats.first_of(batch.name, sequence) is None:
-            self._shard.apply(batch.write, sequence, digest)
+        write, digest = batch.write, self._chain.head.digest
+        if isinstance(write, Fence):
+            self._given = with_fence(self._given, write, sequence)
+            mark = digest + mark_of(self._given)
+            if write.is_last:
+                self._shard.forget(write.slots, sequence, mark)
+            else:
+                self._shard.pass_over(sequence, mark)
+            return
+        digest += mark_of(self._given)
+        taken_by = taker_of(self._given, write.ids)
+        if taken_by is not None:
+            self._shard.pass_over(sequence, digest)
+            self._void[sequence] = taken_by
+            if len(self._void) > VOID_KEPT:
+                self._void.popitem(last=False)
+        elif self._repeats.first_of(batch.name, sequence) is None:
+            self._shard.apply(write, sequence, digest)
             self._repeats.add(batch.name, sequence)
         else:
             self._shard.pass_over(sequence, digest)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ergonaut.errors import Broken
-from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.records import Key, Split
 from ergonaut_vectors.domain.schema import Schema
 
 VERSION = 1
@@ -56,6 +56,8 @@ class Snapshot:
     made_at: datetime
     shards: tuple[KeptShard, ...]
     version: int = VERSION
+    splits: tuple[Split, ...] = ()
+    """Of the collection, as its record has them."""
 
     @property
     def count(self) -> int:

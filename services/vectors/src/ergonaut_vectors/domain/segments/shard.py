@@ -31,6 +31,7 @@ from ergonaut_vectors.domain.indexes.port import Kind, Plan
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.documents import encoded
 from ergonaut_vectors.domain.payload.fields import Fields, Payload
+from ergonaut_vectors.domain.placing.slots import SlotRange
 from ergonaut_vectors.domain.segments import ids, planning
 from ergonaut_vectors.domain.segments.head import Head
 from ergonaut_vectors.domain.segments.segment import Segment
@@ -122,6 +123,14 @@ class Shard:
         """Take note that the log up to this position changes nothing further. For the one writer."""
         if position > self.view.position:
             self.view = replace(self.view, position=position, mark=mark)
+
+    def forget(self, slots: SlotRange, position: int, mark: Any = None) -> None:
+        """Remove all whose ids fall into these slots. For the one writer."""
+        if position <= self.view.position:
+            return
+        view = self.view.without(slots)
+        self.counts.removed += self.view.count - view.count
+        self.view = replace(view, position=position, mark=mark)
 
     def checkpoint(self) -> Checkpoint:
         """The newest state that is in segments alone."""

@@ -4,16 +4,18 @@ A view never changes; the writer makes a new one for each message. So all questi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.id_table import take_out
 from ergonaut_vectors.domain.indexes.port import NONE, Asked
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.filters import Filter
 from ergonaut_vectors.domain.payload.matching import matching
+from ergonaut_vectors.domain.placing.slots import SlotRange, slots_of_hashes
 from ergonaut_vectors.domain.segments import ids
 from ergonaut_vectors.domain.segments.head import HeadRows
 from ergonaut_vectors.domain.segments.segment import Segment
@@ -129,6 +131,19 @@ class View:
     def count(self) -> int:
         """Vectors there are."""
         return sum(part.count for part in self.parts)
+
+    def without(self, slots: SlotRange) -> "View":
+        """The same of ids in other slots alone."""
+        parts, digest = [], self.digest
+        for part in self.parts:
+            table, rows = part.store.table, bits.rows_of(part.live, part.store.count)
+            hashes = ids.hashed(table.blob, table.offsets, part.store.count)[rows]
+            gone = slots.mask(slots_of_hashes(hashes))
+            digest = digest.changed(hashes[gone], part.store.sequences[rows[gone]], -1)
+            live = part.live.copy()
+            take_out(live, rows[gone])
+            parts.append(replace(part, live=live, count=part.count - int(gone.sum())))
+        return replace(self, parts=tuple(parts), digest=digest)
 
     def search(self, queries: Rows, question: Question) -> list[list[Hit]]:
         """The nearest to each query, nearest first: as many as asked for, or as there are that fulfil the filter."""
