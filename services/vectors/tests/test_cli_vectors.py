@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -67,7 +70,9 @@ async def test_a_collection_is_made_listed_told_of_and_dropped(run: Run, pages: 
     told = await run("stats", "pages")
     assert told["collection"]["fields"]["text"] == {"type": "text", "language": "english"}
     assert told["shards"][0]["count"] == "3"
-    assert "ivf" in await run("stats", "pages", code=0)
+    for_people = await run("stats", "pages", code=0)
+    assert "ivf" in for_people
+    assert re.search(r"year +integer +2", for_people)
     assert await run("drop", "pages") == {"dropped": "pages"}
     assert "there is no collection 'pages'" in await run("stats", "pages", code=66)
 
@@ -83,6 +88,7 @@ async def test_vectors_are_found_by_a_vector_by_words_and_by_example(run: Run, p
 
 async def test_vectors_are_read_counted_and_removed(run: Run, pages: Path) -> None:
     assert (await run("get", "pages", "b"))[0]["vector"] == [1.0, 0.0]
+    assert [each["id"] for each in await run("get", "pages", "-k", 2)] == ["a", "b"]
     assert "pages has no nobody" in await run("get", "pages", "a", "nobody", code=66)
     assert await run("count", "pages", "--by", "year") == [{"value": 2024, "count": 1}, {"value": 2025, "count": 1}]
     only = json.dumps({"field": "year", "exists": True})
@@ -108,6 +114,37 @@ async def test_what_is_exported_is_imported_again(
     first, second = await house.vectors.get("first", names), await house.vectors.get("second", names)
     np.testing.assert_array_equal(first.vectors, second.vectors)
     assert (first.ids, first.payloads) == (second.ids, second.payloads)
+
+
+async def test_columns_of_a_file_are_fields_of_payloads(run: Run, tmp_path: Path) -> None:
+    columns = {
+        "id": [1, 2],
+        "vector": [[0.0, 1.0], [1.0, 0.0]],
+        "year": [2024, None],
+        "at": [datetime(2026, 1, 31, 12, tzinfo=UTC)] * 2,
+        "tags": [["new"], []],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "some.parquet")
+    await run("import", "some", tmp_path / "some.parquet", "--field", "tags=keyword")
+    found = {each["id"]: each["payload"] for each in await run("get", "some")}
+    at = "2026-01-31T12:00:00+00:00"
+    assert found == {"1": {"year": 2024, "at": at, "tags": ["new"]}, "2": {"at": at, "tags": []}}
+
+
+async def test_what_cannot_be_written_is_told_with_its_place_in_the_file(run: Run, tmp_path: Path) -> None:
+    rows = np.ones((3000, 4), np.float32)
+    rows[2500, 0] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    told = await run("import", "some", tmp_path / "rows.npy", code=65)
+    assert "rows.vectors[452]: holds a number that is not finite; counted from vector 2,048 of" in told
+    assert await run("count", "some") == {"count": 2048}
+
+
+async def test_where_nothing_is_found_a_field_that_nothing_has_is_named(run: Run, pages: Path) -> None:
+    told = await run("search", "pages", "--text", "house", "--in", "txet", code=0)
+    assert "no payload of pages has a field txet; they have text, year" in told
+    only = json.dumps({"and": [{"field": "yeer", "eq": 1}, {"not": {"field": "text", "eq": "x"}}]})
+    assert "has a field yeer" in await run("search", "pages", "--like", "a", "--filter", only, code=0)
 
 
 async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> None:

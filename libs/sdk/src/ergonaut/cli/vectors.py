@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, print_table, telling_errors
 from ergonaut.client import AsyncClient
-from ergonaut.client.vectors import Ask, Filter, Words, index_of
+from ergonaut.client.vectors import Ask, Filter, Points, Words, index_of
 from ergonaut.client.vectors.answers import Found
 from ergonaut.client.vectors.arrays import ELEMENTS, INDEXES, METRICS, name_of
 from ergonaut.errors import NotFound, Refused
@@ -66,7 +66,7 @@ def create(  # noqa: PLR0913, PLR0917 - a command's options
     """
     with telling_errors():
         wish = pb.Collection(index=index_of(kind=index, recall=recall, small=small), shards=shards, replicas=replicas)
-        declared = _fields(fields or [])
+        declared = fields_told(fields or [])
         made = ask(
             lambda client: client.vectors.create(
                 name, dimension, metric=metric, element=element, fields=declared, wish=wish
@@ -150,19 +150,35 @@ def search(  # noqa: PLR0913, PLR0917 - a command's options
             rows = zip(nearest.ids[0], nearest.distances[0].tolist(), payloads, strict=False)
             return [Found(*row) for row in rows]
 
-        _print_found(ask(asked), as_json=as_json)
+        found = ask(asked)
+        _print_found(found, as_json=as_json)
+        if not found:
+            _tell_of_unknown(name, ([text_field] if text and not like else []) + _fields_in(how.filter))
 
 
 @app.command("get")
 def get(
-    name: Name, ids: Annotated[list[str], typer.Argument(help="Ids of vectors.")], as_json: JsonFlag = False
+    name: Name,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of vectors; without any the first are given.")] = None,
+    only: FilterText = "",
+    limit: Annotated[int, typer.Option("--limit", "-k", help="How many, where no ids are told.")] = 10,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Give vectors by id. Ends with 66 where one of them is not there.
+    """Give vectors by id, or the first that match. Ends with 66 where one of the ids is not there.
 
     Example: ergonaut vectors get pages p1 p2 --json
     """
     with telling_errors():
-        found = ask(lambda client: client.vectors.get(name, ids))
+        if ids and only:
+            raise Refused("is told, and ids too; one of the two is taken", field="--filter")
+        how = Ask(filter=filter_told(only), payloads=True, vectors=True)
+
+        async def asked(client: AsyncClient) -> Points:
+            if ids:
+                return await client.vectors.get(name, ids)
+            return await anext(client.vectors.pages(name, size=limit, ask=how), Points([]))
+
+        found = ask(asked)
         vectors = found.vectors.tolist() if found.vectors is not None else []
         told = [
             {"id": each, "vector": vector, "payload": payload}
@@ -173,7 +189,7 @@ def get(
         else:
             rows = [(each["id"], _short(each["vector"]), _compact(each["payload"])) for each in told]
             print_table("", ("id", "vector", "payload"), rows)
-        missing = [each for each in ids if each not in set(found.ids)]
+        missing = [each for each in ids or () if each not in set(found.ids)]
         if missing:
             raise NotFound(f"{name} has no {', '.join(missing)}")
 
@@ -216,6 +232,8 @@ def count(
                 return
             rows = [(str(value), f"{number:,}") for value, number in found]
             print_table("", (by, "vectors"), rows, right=("vectors",))
+            if not found:
+                _tell_of_unknown(name, [by, *_fields_in(how.filter)])
             return
         number = ask(lambda client: client.vectors.count(name, how))
         print_json({"count": number}) if as_json else out.print(f"{number:,}", markup=False)
@@ -223,7 +241,7 @@ def count(
 
 @app.command("stats")
 def stats(name: Name, as_json: JsonFlag = False) -> None:
-    """Tell how a collection stands: its shards, segments, indexes and sizes.
+    """Tell how a collection stands: its shards, segments, indexes and sizes, and the fields of its payloads.
 
     Example: ergonaut vectors stats pages
     """
@@ -236,6 +254,11 @@ def stats(name: Name, as_json: JsonFlag = False) -> None:
         rows = [row for shard in told.shards for row in _rows_of(shard)]
         columns = ("shard", "at", "part", "index", "vectors", "dead", "MiB")
         print_table("", columns, rows, right=("at", "vectors", "dead", "MiB"))
+        if told.fields:
+            fields = [(each.name, each.type, f"{each.count:,}") for each in told.fields]
+            print_table("", ("field", "type", "vectors"), fields, right=("vectors",))
+        if told.has_more_fields:
+            out.print("and further fields, on which filters are slow", markup=False)
 
 
 @app.command("index")
@@ -312,7 +335,8 @@ def _rows_of(shard: pb.Shard) -> list[tuple[str, ...]]:
     ]
 
 
-def _fields(told: list[str]) -> dict[str, Mapping[str, str]]:
+def fields_told(told: list[str]) -> dict[str, Mapping[str, str]]:
+    """Declared fields of options. Raises Refused."""
     found: dict[str, Mapping[str, str]] = {}
     for text in told:
         name, equals, kind = text.partition("=")
@@ -347,6 +371,25 @@ def _print_found(found: list[Found], *, as_json: bool) -> None:
     ]
     measure = "score" if found and found[0].score is not None else "distance"
     print_table("", ("id", measure, "payload"), rows, right=(measure,))
+
+
+def _fields_in(told: Filter | None) -> list[str]:
+    """The fields that a filter names."""
+    if told is None:
+        return []
+    inside = [*told.get("and", ()), *told.get("or", ()), *filter(None, [told.get("not")])]
+    own = [str(told["field"])] if "field" in told else []
+    return own + [name for each in inside for name in _fields_in(each)]
+
+
+def _tell_of_unknown(name: str, asked: list[str]) -> None:
+    """Say why nothing may have been found: no payload has what was asked of it."""
+    told = ask(lambda client: client.vectors.describe(name))
+    known = dict.fromkeys([*(each.name for each in told.fields), *told.collection.fields])
+    unknown = [field for field in asked if field not in known]
+    if unknown and not told.has_more_fields:
+        has = f"they have {', '.join(known)}" if known else "they have none"
+        err.print(f"no payload of {name} has a field {', '.join(unknown)}; {has}", markup=False, soft_wrap=True)
 
 
 def _short(vector: list[float]) -> str:

@@ -1,11 +1,15 @@
 """`ergonaut vectors upsert`, `import` and `export`: vectors from files and into them.
 
 Files are JSON lines ({"id", "vector", "payload"}), NumPy's `.npy` with one vector a row, or Parquet with the columns id, vector
-and payload. Beside an .npy, ids stand in `NAME.ids.jsonl` and payloads in `NAME.payloads.jsonl`, where there are any.
+and payload, of JSON; without the last all further columns are fields of payloads. Beside an .npy, ids stand in `NAME.ids.jsonl`
+and payloads in `NAME.payloads.jsonl`, where there are any.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +22,7 @@ from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, telling_
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask, Filter, Points
 from ergonaut.client.vectors.arrays import numpy
-from ergonaut.errors import Refused
+from ergonaut.errors import ErgonautError, Refused
 
 JsonFlag = Annotated[bool, JSON_OPTION]
 Name = Annotated[str, typer.Argument(help="The collection's name.")]
@@ -60,20 +64,31 @@ def import_(
     file: File,
     metric: Annotated[str, typer.Option("--metric", help="l2, cosine, inner-product or hamming.")] = "l2",
     element: Annotated[str, typer.Option("--element", help="float32, float16, uint8, int8 or binary.")] = "float32",
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field", metavar="NAME=TYPE", help="A field of payloads, such as title=text:english; repeatable."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a collection of a file, with as many dimensions as its first vector has.
 
-    Example: ergonaut vectors import pages pages.parquet --metric cosine
+    What ended early is begun again by the same command: what is written already stays as it is.
+
+    Example: ergonaut vectors import pages pages.parquet --metric cosine --field title=text:english
     """
+    from ergonaut.cli.vectors import fields_told
+
     with telling_errors():
+        declared = fields_told(fields or [])
         first = next(parts_of(file), None)
         if first is None:
             raise Refused(f"{file} has no vectors", field="file")
         width = len(first.vectors[0]) * (8 if element == "binary" else 1)
 
         async def asked(client: AsyncClient) -> int:
-            await client.vectors.create(name, width, metric=metric, element=element)
+            await client.vectors.create(name, width, metric=metric, element=element, fields=declared)
             return await _written(client, name, file, quiet=as_json)
 
         _tell(ask(asked), name, as_json=as_json)
@@ -116,13 +131,27 @@ def parts_of(file: Path) -> Iterator[Part]:
 async def _written(client: AsyncClient, name: str, file: Path, *, quiet: bool) -> int:
     count = 0
     packed = (await client.vectors.describe(name)).collection.element == pb.ELEMENT_BINARY
-    with _progress(quiet=quiet) as progress:
-        task = progress.add_task(f"writing to {name}", total=None)
-        parts = (part._replace(vectors=_bytes(part.vectors)) if packed else part for part in parts_of(file))
-        async for written in client.vectors.write_many(name, parts):
-            count += written.count
-            progress.update(task, completed=count)
+    try:
+        with _progress(quiet=quiet) as progress:
+            task = progress.add_task(f"writing to {name}", total=_rows_of(file))
+            parts = (part._replace(vectors=_bytes(part.vectors)) if packed else part for part in parts_of(file))
+            async for written in client.vectors.write_many(name, parts):
+                count += written.count
+                progress.update(task, completed=count)
+    except ErgonautError as error:
+        # Places in a batch are told from its first vector, which is the first that was not acknowledged.
+        raise type(error)(f"{error}; counted from vector {count:,} of {file}, those before are written") from error
+    except asyncio.CancelledError:
+        err.print(f"{count:,} vectors are written to {name}; the same command goes on", markup=False)
+        raise
     return count
+
+
+def _rows_of(file: Path) -> int | None:
+    """How many vectors a file has, where that can be told without reading it."""
+    if file.suffix == ".npy":
+        return len(numpy().load(file, mmap_mode="r", allow_pickle=False))
+    return int(_pyarrow().read_metadata(file).num_rows) if file.suffix == ".parquet" else None
 
 
 async def _exported(client: AsyncClient, name: str, file: Path, only: Filter | None, *, quiet: bool) -> int:
@@ -286,9 +315,23 @@ def _from_parquet(file: Path) -> Iterator[Part]:
         if not batch.num_rows:
             continue
         vectors = batch.column("vector").flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
-        texts = batch.column("payload").to_pylist() if "payload" in batch.schema.names else []
         ids = [str(name) for name in batch.column("id").to_pylist()]
-        yield Part(ids, np.ascontiguousarray(vectors), [json.loads(text) if text else {} for text in texts])
+        yield Part(ids, np.ascontiguousarray(vectors), _payloads_of(batch))
+
+
+def _payloads_of(batch: Any) -> list[dict[str, Any]]:
+    """What the columns beside id and vector say of each row; times as RFC 3339 has them."""
+    if "payload" in batch.schema.names:
+        return [json.loads(text) if text else {} for text in batch.column("payload").to_pylist()]
+    rows = batch.drop_columns(["id", "vector"]).to_pylist() if batch.num_columns > 2 else []
+    return [{name: _told(value) for name, value in row.items() if value is not None} for row in rows]
+
+
+def _told(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return str(value) if isinstance(value, date | Decimal) else value
 
 
 def _told_beside(file: Path, ending: str, count: int) -> Sequence[Any]:
