@@ -26,6 +26,14 @@ class Written:
     count: int
     """Vectors that were written."""
 
+    def then(self, later: "Written") -> "Written":
+        """Both writes as one."""
+        last = max(self.sequence, later.sequence)
+        return Written(last, {**self.sequences, **later.sequences}, self.count + later.count)
+
+
+NOTHING_WRITTEN = Written(0, {}, 0)
+
 
 class Found(NamedTuple):
     """One vector that was found."""

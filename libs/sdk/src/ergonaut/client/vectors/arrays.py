@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH_MAX = 1024
+ROWS_MAX = 1024
 """Rows of one message: as many as the door takes."""
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
@@ -83,7 +83,7 @@ def encoded(vectors: Any, *, where: str) -> Encoded:
     return Encoded(np.ascontiguousarray(rows, _DTYPES[element]), element)
 
 
-def batches(rows: Encoded, most: int = BATCH_MAX) -> Iterator[tuple[int, int]]:
+def batches(rows: Encoded, most: int = ROWS_MAX) -> Iterator[tuple[int, int]]:
     """Where to cut: first row, and the row behind the last."""
     row_bytes = max(1, rows.rows.shape[1] * rows.rows.itemsize)
     step = max(1, min(most, BATCH_BYTES_MAX // row_bytes))
@@ -124,17 +124,17 @@ def cut(flat: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
 
 def metric_of(name: str) -> "pb.Metric.ValueType":
     """The metric of a name. Raises Refused."""
-    return _known(METRICS, name, "metric")
+    return meaning_of(METRICS, name, "metric")
 
 
 def element_of(name: str) -> "pb.Element.ValueType":
     """The element of a name. Raises Refused."""
-    return _known(ELEMENTS, name, "element")
+    return meaning_of(ELEMENTS, name, "element")
 
 
 def index_of(*, kind: str = "", recall: float = 0.0, small: bool = False) -> pb.IndexWish:
     """The index that is wished for. Raises Refused."""
-    return pb.IndexWish(kind=_known(INDEXES, kind, "index.kind"), recall=recall, small=small)
+    return pb.IndexWish(kind=meaning_of(INDEXES, kind, "index.kind"), recall=recall, small=small)
 
 
 METRICS = {
@@ -157,7 +157,8 @@ def name_of(known: Mapping[str, Any], value: int) -> str:
     return next((name for name, each in known.items() if each == value), "")
 
 
-def _known(names: Mapping[str, T], name: str, where: str) -> T:
+def meaning_of(names: Mapping[str, T], name: str, where: str) -> T:
+    """What a name stands for. Raises Refused, with the names that there are."""
     if name not in names:
         raise Refused(f"{name!r} is unknown; known are {', '.join(filter(None, names))}", field=where)
     return names[name]

@@ -72,6 +72,11 @@ class CollectionCalls(Calls):
             collection: pb.Collection = answer.collection
             return collection
 
+    async def split(self, name: str, shard: int = 0) -> int:
+        """Make half of a shard another shard, while it is read and written; gives the new one's number."""
+        with doing(f"splitting shard {shard} of the collection {name}"):
+            return int((await self._stub.SplitShard(pb.SplitShardRequest(collection=name, shard=shard))).shard)
+
     async def usage(self) -> pb.GetUsageResponse:
         """What this tenant has in all its collections, and may have."""
         with doing("asking what is used"):

@@ -16,10 +16,9 @@ from ergonaut.client.vectors.answers import (
     nearest_of,
     points_of,
 )
-from ergonaut.client.vectors.arrays import batches, encoded
+from ergonaut.client.vectors.arrays import batches, encoded, meaning_of
 from ergonaut.client.vectors.base import Ask, Calls, filter_text
 from ergonaut.client.vectors.writing import BATCH_MAX
-from ergonaut.errors import Refused
 
 PAGE_MAX = 1000
 """Points on a page: as many as the door gives."""
@@ -84,13 +83,11 @@ class SearchingCalls(Calls):
         ask: Ask = ASK,
     ) -> list[Found]:
         """Vectors like those of some ids, and unlike those of others; by their `mean`, or by the `best` of them."""
-        if strategy not in STRATEGIES:
-            raise Refused(f"{strategy!r} is unknown; known are {', '.join(STRATEGIES)}", field="strategy")
         request = pb.SearchByExampleRequest(
             collection=collection,
             positive=positive,
             negative=negative,
-            strategy=STRATEGIES[strategy],
+            strategy=meaning_of(STRATEGIES, strategy, "strategy"),
             options=ask.options(limit),
         )
         with doing(f"searching the collection {collection} by example"):
@@ -116,14 +113,12 @@ class SearchingCalls(Calls):
         self, collection: str, words: Words, query: Any = None, *, limit: int = 10, ask: Ask = ASK
     ) -> list[Found]:
         """What fits by its words and by its vector, best first; without a query by words alone."""
-        if words.fusion not in FUSIONS:
-            raise Refused(f"{words.fusion!r} is unknown; known are {', '.join(FUSIONS)}", field="fusion")
         request = pb.SearchHybridRequest(
             collection=collection,
             vector=None if query is None else encoded(query, where="query").matrix(),
             text=words.text,
             text_field=words.field,
-            fusion=pb.Fusion(kind=FUSIONS[words.fusion], words_weight=words.weight),
+            fusion=pb.Fusion(kind=meaning_of(FUSIONS, words.fusion, "fusion"), words_weight=words.weight),
             options=ask.options(limit),
         )
         with doing(f"searching the collection {collection} by words"):
@@ -146,7 +141,7 @@ class SearchingCalls(Calls):
 
     async def get(self, collection: str, ids: Sequence[str], *, vectors: bool = True) -> Points:
         """Vectors with their payloads by id, in the order of the ids; unknown ones are left out."""
-        found = pb.Rows()
+        parts = []
         for start in range(0, len(ids), BATCH_MAX):
             request = pb.GetPointsRequest(
                 collection=collection,
@@ -155,8 +150,8 @@ class SearchingCalls(Calls):
             )
             with doing(f"reading from the collection {collection}"):
                 answer = await self._stub.GetPoints(request)
-            _append(found, answer.points)
-        return points_of(found)
+            parts.append(answer.points)
+        return points_of(_joined(parts))
 
     async def pages(
         self, collection: str, *, size: int = PAGE_MAX, order_by: str = "", descending: bool = False, ask: Ask = ASK
@@ -197,7 +192,10 @@ class SearchingCalls(Calls):
         return [(json.loads(each.value), int(each.count)) for each in answer.values]
 
 
-def _append(found: pb.Rows, more: pb.Rows) -> None:
-    rows = found.vectors.rows + more.vectors.rows
-    found.MergeFrom(more)
-    found.vectors.rows = rows
+def _joined(parts: Sequence[pb.Rows]) -> pb.Rows:
+    whole = pb.Rows()
+    for part in parts:
+        whole.MergeFrom(part)
+    # To merge two messages has the later's bytes.
+    whole.vectors.rows = b"".join(part.vectors.rows for part in parts)
+    return whole

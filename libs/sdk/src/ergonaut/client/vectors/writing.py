@@ -9,7 +9,7 @@ from typing import Any
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.channels import TRANSFER_TIMEOUT_SECONDS
 from ergonaut.client.connection import doing
-from ergonaut.client.vectors.answers import Payload, Written, payload_bytes, written_of
+from ergonaut.client.vectors.answers import NOTHING_WRITTEN, Payload, Written, payload_bytes, written_of
 from ergonaut.client.vectors.arrays import batches, encoded
 from ergonaut.client.vectors.base import Calls, Filter, filter_text
 from ergonaut.errors import Refused
@@ -64,14 +64,11 @@ class WritingCalls(Calls):
         if len(requests) == 1:
             with doing(f"writing to the collection {collection}"):
                 return written_of(await self._stub.Upsert(requests[0]), len(ids))
-        sequences: dict[int, int] = {}
-        last = count = 0
+        written = NOTHING_WRITTEN
         async with aclosing(self._sent(collection, _each(requests))) as answers:
-            async for written in answers:
-                sequences |= written.sequences
-                count += written.count
-                last = max(last, written.sequence)
-        return Written(last, sequences, count)
+            async for answer in answers:
+                written = written.then(answer)
+        return written
 
     async def write_many(
         self, collection: str, parts: Iterable[Batch] | AsyncIterable[Batch]
@@ -94,38 +91,28 @@ class WritingCalls(Calls):
         self, collection: str, payloads: Mapping[str, Payload], *, merged: bool = False
     ) -> Written:
         """Write payloads anew by id, or put their names over those that are there; vectors stay, unknown ids are passed over."""
-        names, written = [*payloads], Written(0, {}, 0)
+        names, written = [*payloads], NOTHING_WRITTEN
         for start in range(0, len(names), BATCH_MAX):
             part = names[start : start + BATCH_MAX]
             request = pb.UpdatePayloadsRequest(
                 collection=collection, ids=part, payloads=[_told(payloads[name]) for name in part], merged=merged
             )
             with doing(f"changing payloads in the collection {collection}"):
-                answer = written_of(await self._stub.UpdatePayloads(request), len(part))
-            written = Written(
-                max(written.sequence, answer.sequence),
-                {**written.sequences, **answer.sequences},
-                written.count + answer.count,
-            )
+                written = written.then(written_of(await self._stub.UpdatePayloads(request), len(part)))
         return written
 
     async def delete(self, collection: str, ids: Sequence[str] = (), *, filter: Filter | None = None) -> Written:  # noqa: A002 - the contract's word
         """Remove vectors by id, or all that match a filter; unknown ids are passed over."""
         if bool(ids) == (filter is not None):
             raise Refused("must be ids or a filter, one of the two", field="ids")
-        starts = range(0, max(len(ids), 1), BATCH_MAX)
-        written = Written(0, {}, 0)
-        for start in starts:
+        written = NOTHING_WRITTEN
+        for start in range(0, max(len(ids), 1), BATCH_MAX):
             request = pb.DeleteRequest(
                 collection=collection, ids=ids[start : start + BATCH_MAX], filter=filter_text(filter)
             )
             with doing(f"removing from the collection {collection}"):
                 answer = await self._stub.Delete(request)
-            written = Written(
-                max(written.sequence, int(answer.sequence)),
-                {**written.sequences, **answer.sequences},
-                written.count + int(answer.count),
-            )
+            written = written.then(written_of(answer, int(answer.count)))
         return written
 
     async def _sent(self, collection: str, requests: AsyncIterator[pb.UpsertRequest]) -> AsyncGenerator[Written, None]:
