@@ -110,7 +110,7 @@ class Listed:
             found = empty_answer(len(lookup.wide), limit)
             self.sort.candidates(lookup, self.coarse, found)
             return found
-        rough = empty_answer(len(lookup.wide), max(limit + 4, int(self.sort.kept * limit)))
+        rough = empty_answer(len(lookup.wide), max(limit, int(self.sort.kept * limit)))
         self.sort.candidates(lookup, self.coarse, rough)
         found = empty_answer(len(lookup.wide), limit)
         rows = rows_for(self.space, self.rows)

@@ -10,17 +10,24 @@ import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.lists import (
     Coarse,
-    Products,
     Within,
     candidates_by_codes,
-    candidates_by_nibbles,
     candidates_by_rows,
 )
-from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS, pack
+from ergonaut_vectors.domain.compute.cpu.nibbles import pack
 from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
 from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
 from ergonaut_vectors.domain.indexes.flat import FlatIndex
 from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in, read_only
+from ergonaut_vectors.domain.indexes.parts import (
+    PARTS_MULTIPLE,
+    PartCodes,
+    blocks_of,
+    products_in,
+    room_for,
+    turned_by_chance,
+    whole_blocks,
+)
 from ergonaut_vectors.domain.indexes.port import Arrays, Built, Found, Index, Kind, Parameters, Plan, Progress
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, rows_for
 from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
@@ -36,9 +43,6 @@ ROWS_MIN = 256
 
 NIBBLE_DIMENSIONS = 4
 """Dimensions of 1-bit codes that one look-up stands for."""
-
-PARTS_MULTIPLE = 2
-"""Parts of 4-bit codes come in pairs."""
 
 
 def lists_for(count: int) -> int:
@@ -72,20 +76,6 @@ class PlainRows:
         """The nearest rows."""
         within = Within(loop_of(self.space), lookup.enough, lookup.probes, lookup.allowed)
         candidates_by_rows(self.rows, coarse, lookup.exact, within, (found.distances, found.rows))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NibbleCodes:
-    """4-bit codes of parts of rows; 1-bit codes are such too, of four dimensions each."""
-
-    space: Space
-    products: Products
-    kept: float
-
-    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
-        """The nearest by codes."""
-        within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
-        candidates_by_nibbles(self.products, coarse, lookup.wide, within, (found.distances, found.rows))
 
 
 class ListsBuilder:
@@ -123,33 +113,21 @@ class ListsBuilder:
         if "list_offsets" not in arrays:
             return FlatIndex(space, rows)
         kept = float(parameters["kept"])
-        sort: ByteCodes | PlainRows | NibbleCodes
+        sort: ByteCodes | PlainRows | PartCodes
         if parameters["codes"] == BYTES:
             sort = ByteCodes(space, (read_only(arrays["code_values"]), read_only(arrays["code_factors"])), kept)
         elif parameters["codes"] == BIT:
-            sort = NibbleCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
+            sort = PartCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
         else:
             sort = PlainRows(space, read_only(rows_for(space, rows)))
         listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
         return ListedIndex(listed, arrays, parameters, Kind.LISTS)
 
 
-def products_in(arrays: Arrays, centres: Floats) -> Products:
-    """Codes of parts that an index's arrays tell of."""
-    packed, slopes, bases, rotation = (read_only(arrays[name]) for name in ("packed", "slopes", "bases", "rotation"))
-    return Products(packed, slopes, bases, rotation, read_only(centres))
-
-
 def _corners(dimension: int) -> Floats:
     """The centres of 1-bit codes: of each four dimensions all corners of a cube."""
     signs = np.where(np.arange(16)[None, :] >> np.arange(NIBBLE_DIMENSIONS)[:, None] & 1, 1, -1).astype(np.float32)
     return np.ascontiguousarray(np.broadcast_to(signs, (dimension // NIBBLE_DIMENSIONS, NIBBLE_DIMENSIONS, 16)))
-
-
-def turned_by_chance(dimension: int, columns: int, seed: int) -> Floats:
-    """A rotation by chance into at least as many dimensions: no direction is then worth more bits than another."""
-    square = np.random.default_rng(seed).standard_normal((columns, columns))
-    return np.ascontiguousarray(np.linalg.qr(square)[0][:dimension], dtype=np.float32)
 
 
 def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, Any]:
@@ -161,8 +139,8 @@ def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, 
     rotation = turned_by_chance(space.dimension, columns, seed)
     turned_centres = cut.centres @ rotation
     count, parts = len(rows), columns // NIBBLE_DIMENSIONS
-    packed = np.zeros((-(-count // BLOCK_ROWS), parts // PARTS_MULTIPLE, BLOCK_ROWS), np.uint8)
-    slopes, bases = np.empty(count, np.float32), np.zeros(count, np.float32)
+    packed, lows = room_for(count, parts), np.empty((0, parts // PARTS_MULTIPLE), np.uint8)
+    slopes, bases = (np.zeros(whole_blocks(count), np.float32) for _ in range(2))
     labels = np.repeat(np.arange(len(cut.offsets) - 1), np.diff(cut.offsets))
     for part in blocks(count):
         centres = turned_centres[labels[part]]
@@ -174,5 +152,5 @@ def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, 
             bases[part] = squares + 2 * slopes[part] * np.einsum("ij,ij->i", signs, centres)
         bits = (rest > 0).reshape(len(rest), parts, NIBBLE_DIMENSIONS)
         nibbles = (bits * np.array([1, 2, 4, 8], np.uint8)).sum(axis=2, dtype=np.uint8)
-        pack(nibbles, packed[part.start // BLOCK_ROWS : -(-part.stop // BLOCK_ROWS)])
-    return {"packed": packed, "slopes": slopes, "bases": bases, "rotation": rotation}
+        pack(nibbles, blocks_of(packed, part))
+    return {"packed": packed, "lows": lows, "slopes": slopes, "bases": bases, "rotation": rotation}

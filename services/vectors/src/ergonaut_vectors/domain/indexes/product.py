@@ -1,17 +1,15 @@
 """IVF-PQ: what is left of rows without their list's centre, turned, cut into parts, each part a code of 4 or 8 bits; refined.
 
-Smaller than any other index. The 4-bit codes are scanned by look-ups in registers and are the fast ones; 8-bit codes tell
-more where rows cannot be read to refine.
+Smaller than any other index. Codes of 4 bits are scanned by look-ups in registers, and so are the high halves of those of 8
+bits, which tell more of as many bytes where rows are not read to refine.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.clusters import encode_parts, mean_parts
-from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Products, Within, candidates_by_bytes
-from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS, pack
+from ergonaut_vectors.domain.compute.cpu.nibbles import CHOICES, pack
 from ergonaut_vectors.domain.indexes.coarse import (
     Divided,
     blocks,
@@ -19,16 +17,23 @@ from ergonaut_vectors.domain.indexes.coarse import (
     divided,
     tell,
     wide,
-    wide_loop,
 )
 from ergonaut_vectors.domain.indexes.flat import FlatIndex
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in
-from ergonaut_vectors.domain.indexes.lists import NibbleCodes, lists_for, products_in, turned_by_chance
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, coarse_in
+from ergonaut_vectors.domain.indexes.lists import lists_for
+from ergonaut_vectors.domain.indexes.parts import (
+    PARTS_MULTIPLE,
+    PartCodes,
+    blocks_of,
+    products_in,
+    room_for,
+    turned_by_chance,
+    whole_blocks,
+)
 from ergonaut_vectors.domain.indexes.port import (
     Arrays,
     Builder,
     Built,
-    Found,
     Index,
     Kind,
     Parameters,
@@ -52,29 +57,12 @@ TURNS = 6
 PART_DIMENSIONS = {4: 4, 8: 8}
 """Dimensions of a part by bits, by default: 1 bit a dimension, a thirty-second of floats."""
 
-PARTS_MULTIPLE = 8
-"""Parts come in eights: so many codes of 8 bits are read as one word."""
-
 KEPT = {4: 10.0, 8: 6.0}
 """Candidates compared exactly by bits of codes, as a multiple of those asked for."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PartCodes:
-    """8-bit codes of parts of rows."""
-
-    space: Space
-    products: Products
-    kept: float
-
-    def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
-        """The nearest by codes."""
-        within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
-        candidates_by_bytes(self.products, coarse, lookup.wide, within, (found.distances, found.rows))
-
-
 class ProductBuilder:
-    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("opq", "chance"),
+    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("none", "opq", "chance"),
     `kept`; or `engine` = "faiss" and those of `faiss_engine.py`.
     """
 
@@ -92,9 +80,8 @@ class ProductBuilder:
         values, factors = coarse_codes(cut.centres)
         arrays: dict[str, Any] = {"coarse_values": values, "coarse_factors": factors, "list_offsets": cut.offsets}
         parts = int(told.get("parts", 0)) or -(-space.dimension // PART_DIMENSIONS[bits])
-        rotation, centres = _trained(
-            space, ordered, cut, (_rounded(parts), bits, told.get("rotation") == "opq"), plan.seed
-        )
+        how = (_rounded(parts), bits, str(told.get("rotation", "none")))
+        rotation, centres = _trained(space, ordered, cut, how, plan.seed)
         tell(progress, 0.8)
         arrays |= _code_arrays(space, ordered, cut, rotation, centres)
         tell(progress, 1.0)
@@ -111,8 +98,7 @@ class ProductBuilder:
             return FlatIndex(space, rows)
         products = products_in(arrays, arrays["centres"])
         kept = float(parameters["kept"])
-        sort = NibbleCodes(space, products, kept) if parameters["bits"] == 4 else PartCodes(space, products, kept)
-        listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
+        listed = Listed(space, rows, coarse_in(arrays), PartCodes(space, products, kept), int(parameters["effort"]))
         return ListedIndex(listed, arrays, parameters, Kind.PRODUCT)
 
 
@@ -133,28 +119,55 @@ def _rests(space: Space, rows: Rows, cut: Divided, chosen: Any) -> tuple[Floats,
     return wide(space, rows[chosen]) - centres, centres
 
 
+def _turned(rows: Floats, rotation: Floats) -> Floats:
+    """Rows times a rotation, which may be none at all; filled up with zeros to whole parts."""
+    if len(rotation):
+        return np.ascontiguousarray(rows @ rotation)
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, rotation.shape[1] - rows.shape[1]))))
+
+
 def _trained(
-    space: Space, rows: Rows, cut: Divided, how: tuple[int, int, bool], seed: int
+    space: Space, rows: Rows, cut: Divided, how: tuple[int, int, str], seed: int
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """The rotation, and the centres of parts of what it turns."""
-    parts, bits, fitted = how
+    parts, bits, sort = how
+    fitted, choices = sort == "opq", 1 << bits
     chosen = np.random.default_rng(seed).choice(len(rows), min(SAMPLE_ROWS, len(rows)), replace=False)
     rests, _ = _rests(space, rows, cut, np.sort(chosen))
     width = -(-space.dimension // parts)
-    rotation = turned_by_chance(space.dimension, parts * width, seed)
-    first = rests[: parts * 0 + (1 << bits)]
-    choices = np.resize(first @ rotation, (1 << bits, parts * width))
-    centres = np.ascontiguousarray(choices.reshape(1 << bits, parts, width).transpose(1, 2, 0))
+    columns = parts * width
+    rotation = (
+        np.empty((0, columns), np.float32) if sort == "none" else turned_by_chance(space.dimension, columns, seed)
+    )
+    first = np.resize(_turned(rests[:choices], rotation), (choices, columns))
+    centres = np.ascontiguousarray(first.reshape(choices, parts, width).transpose(1, 2, 0))
     codes = np.empty((len(rests), parts), np.uint8)
     for turn in range(TURNS if fitted else 1):
-        turned = np.ascontiguousarray(rests @ rotation)
+        turned = _turned(rests, rotation)
         for _ in range(ROUNDS if not fitted or turn == TURNS - 1 else 2):
             encode_parts(turned, centres, codes)
             mean_parts(turned, codes, centres)
         if fitted and turn < TURNS - 1:
             left, _, right = np.linalg.svd(rests.T @ decoded(codes, centres), full_matrices=False)
             rotation = np.ascontiguousarray(left @ right, dtype=np.float32)
-    return rotation, centres
+    return rotation, centres if choices == CHOICES else in_groups(centres)
+
+
+def in_groups(centres: Floats) -> Floats:
+    """The 256 centres of each part in an order in which each 16 that share a high half lie together.
+
+    They are halved across their main direction, and the halves again, until 16 are left.
+    """
+    parts, width, choices = centres.shape
+    points = centres.transpose(0, 2, 1)
+    size = choices
+    while size > CHOICES:
+        runs = points.reshape(parts * choices // size, size, width)
+        axes = np.linalg.svd(runs - runs.mean(axis=1, keepdims=True), full_matrices=False)[2]
+        along = np.argsort(np.einsum("rsw,rw->rs", runs, axes[:, 0]), axis=1, kind="stable")
+        points = np.take_along_axis(runs, along[:, :, None], axis=1).reshape(parts, choices, width)
+        size //= 2
+    return np.ascontiguousarray(points.transpose(0, 2, 1))
 
 
 def decoded(codes: Any, centres: Floats) -> Floats:
@@ -167,19 +180,26 @@ def decoded(codes: Any, centres: Floats) -> Floats:
 def _code_arrays(space: Space, rows: Rows, cut: Divided, rotation: Floats, centres: Floats) -> dict[str, Any]:
     """Codes of all rows, and the part of each distance that no query changes."""
     parts, _, choices = centres.shape
-    count, bases = len(rows), np.zeros(len(rows), np.float32)
-    small = choices == 1 << 4
-    packed = np.zeros((-(-count // BLOCK_ROWS), parts // 2, BLOCK_ROWS) if small else (count, parts), np.uint8)
+    count, bases = len(rows), np.zeros(whole_blocks(len(rows)), np.float32)
+    packed = room_for(count, parts)
+    lows = np.empty((0 if choices == CHOICES else count, parts // PARTS_MULTIPLE), np.uint8)
     for part in blocks(count):
         rests, listed = _rests(space, rows, cut, np.arange(part.start, part.stop))
         codes = np.empty((len(rests), parts), np.uint8)
-        encode_parts(np.ascontiguousarray(rests @ rotation), centres, codes)
+        encode_parts(_turned(rests, rotation), centres, codes)
         if space.metric is not Metric.INNER_PRODUCT:
             stands = decoded(codes, centres)
-            bases[part] = np.square(stands).sum(axis=1) + 2 * np.einsum("ij,ij->i", stands, listed @ rotation)
-        if small:
-            pack(codes, packed[part.start // BLOCK_ROWS : -(-part.stop // BLOCK_ROWS)])
-        else:
-            packed[part] = codes
+            bases[part] = np.square(stands).sum(axis=1) + 2 * np.einsum("ij,ij->i", stands, _turned(listed, rotation))
+        if choices != CHOICES:
+            lows[part] = (codes[:, 0::2] & 15) | (codes[:, 1::2] << 4)
+            codes >>= 4
+        pack(codes, blocks_of(packed, part))
     slopes = np.empty(0, np.float32)
-    return {"packed": packed, "slopes": slopes, "bases": bases, "rotation": rotation, "centres": centres}
+    return {
+        "packed": packed,
+        "lows": lows,
+        "slopes": slopes,
+        "bases": bases,
+        "rotation": rotation,
+        "centres": centres,
+    }

@@ -23,6 +23,9 @@ LINE_BYTES = 64
 LINES_FETCHED_MAX = 6
 """Lines of a row that are fetched beforehand; the processor goes on with the rest by itself when it is read in order."""
 
+STEPS_AT_ONCE = BLOCK_BYTES
+"""Numbers of a query in 16-bit steps that are multiplied at once."""
+
 SQUARES = 0
 """Codes are near where the sum of squared differences is small."""
 PRODUCTS = 1
@@ -58,8 +61,8 @@ def fetch(context: Any, address: Any) -> Any:  # noqa: ARG001
     return types.void(types.intp), generate
 
 
-def _summed(operands: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Callable[..., Any]:
-    """The code of a loop over two rows that sums the products of what `operands` makes of 16 bytes of each."""
+def _summed(operands: Callable[[Any, Any, Any], tuple[Any, Any]], other_bytes: int = 1) -> Callable[..., Any]:
+    """The code of a loop over two rows that sums the products of what `operands` makes of 16 numbers of each."""
 
     def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         one, other, width = arguments
@@ -69,7 +72,9 @@ def _summed(operands: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Callable[..
             first = builder.mul(loop.index, ir.Constant(_I64, BLOCK_BYTES))
             for half, held in enumerate(sums):
                 at = builder.add(first, ir.Constant(_I64, 16 * half))
-                left, right = (_shorts_at(builder, builder.add(base, at)) for base in (one, other))
+                left = _shorts_at(builder, builder.add(one, at))
+                there = builder.add(other, builder.mul(at, ir.Constant(_I64, other_bytes)))
+                right = _shorts_at(builder, there, other_bytes)
                 total = builder.add(builder.load(held), _pairs(builder, *operands(builder, left, right)))
                 builder.store(total, held)
         return _total(builder, builder.add(builder.load(sums[0]), builder.load(sums[1])))
@@ -77,9 +82,11 @@ def _summed(operands: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Callable[..
     return generate
 
 
-def _shorts_at(builder: Any, address: Any) -> Any:
-    loaded = builder.load(builder.inttoptr(address, _BYTES.as_pointer()), align=1)
-    return builder.sext(loaded, _SHORTS)
+def _shorts_at(builder: Any, address: Any, each_bytes: int = 1) -> Any:
+    """16 numbers of 8 or 16 bits."""
+    kind = _BYTES if each_bytes == 1 else _SHORTS
+    loaded = builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+    return builder.sext(loaded, _SHORTS) if kind is _BYTES else loaded
 
 
 def _pairs(builder: Any, left: Any, right: Any) -> Any:
@@ -112,6 +119,12 @@ def sum_of_squares(context: Any, one: Any, other: Any, width: Any) -> Any:  # no
 def sum_of_products(context: Any, one: Any, other: Any, width: Any) -> Any:  # noqa: ARG001
     """The inner product of two rows of int8."""
     return types.int32(types.intp, types.intp, types.intp), _summed(lambda _, left, right: (left, right))
+
+
+@_step
+def sum_of_steps(context: Any, codes: Any, steps: Any, width: Any) -> Any:  # noqa: ARG001
+    """The inner product of a row of int8 and one of int16, of `width` numbers."""
+    return types.int32(types.intp, types.intp, types.intp), _summed(lambda _, left, right: (left, right), 2)
 
 
 @_step

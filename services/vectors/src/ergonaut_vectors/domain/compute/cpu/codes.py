@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ergonaut_vectors.domain.compute.cpu.code_gaps import STEPS_AT_ONCE, sum_of_steps
 from ergonaut_vectors.domain.compute.cpu.machine import kernel, lowest, sum_kernel, widened
+from ergonaut_vectors.domain.compute.cpu.memory import address_of
 from ergonaut_vectors.domain.compute.cpu.scan import L2, UNIT, finish, gap, offer, start, word_of
 from ergonaut_vectors.domain.space import Floats, Words
 
@@ -60,8 +62,10 @@ def quantise_halves(rows: npt.NDArray[np.uint16], values: _Codes, factors: Float
 @kernel
 def dot(values: _Codes, row: Any, query: npt.NDArray[np.int16]) -> Any:
     """The inner product of a row's code and a query in steps; the query's steps are so few that it fits 32 bits."""
-    total = np.int32(0)
-    for i in range(query.shape[0]):
+    count = query.shape[0]
+    whole = count & ~(STEPS_AT_ONCE - 1)
+    total = sum_of_steps(address_of(values) + np.int64(row) * values.shape[1], address_of(query), whole)
+    for i in range(whole, count):
         total = np.int32(total + np.int32(np.int32(np.int16(values[row, i])) * np.int32(query[i])))
     return total
 

@@ -68,3 +68,23 @@ def widened(context: Any, half: Any) -> Any:  # noqa: ARG001
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
     return types.float32(types.uint16), generate
+
+
+@_step
+def bits_of(context: Any, number: Any) -> Any:  # noqa: ARG001
+    """The bits of a float32 as a whole number."""
+
+    def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@_step
+def number_of(context: Any, bits: Any) -> Any:  # noqa: ARG001
+    """The float32 of these bits."""
+
+    def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate

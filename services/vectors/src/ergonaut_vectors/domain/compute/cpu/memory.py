@@ -1,5 +1,6 @@
 """Numbers read and written by their addresses: no view is made, none is counted, and one compiled kernel serves arrays that may
-be written and mapped ones that may not. Used by the kernels of graphs, whose callers see to it that the addresses are theirs.
+be written and mapped ones that may not. Used by the kernels of graphs and
+lists, whose callers see to it that the addresses are theirs.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,17 @@ def _store(bits: int, told: Any) -> Callable[[Any, Any], None]:
 
     return cast(Callable[[Any, Any], None], intrinsic(store))
 
+
+def _address(context: Any, array: Any) -> Any:  # noqa: ARG001
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        held = target.make_array(signature.args[0])(target, builder, arguments[0])
+        return builder.ptrtoint(held.data, ir.IntType(64))
+
+    return types.intp(array), generate
+
+
+address_of = cast(Callable[[Any], Any], intrinsic(_address))
+"""The address of an array's first number. `ctypes.data` counts a reference each time, which costs more than a short loop."""
 
 load_mark, store_mark = _load(16, types.uint16), _store(16, types.uint16)
 load_row, store_row = _load(32, types.int32), _store(32, types.int32)

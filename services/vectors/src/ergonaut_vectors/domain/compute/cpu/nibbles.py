@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ergonaut_vectors.domain.compute.cpu.machine import kernel
+from ergonaut_vectors.domain.compute.cpu.memory import address_of
 from ergonaut_vectors.domain.space import Floats
 
 BLOCK_ROWS = 32
@@ -110,8 +111,8 @@ def plain_block_sums(codes: Bytes, block: Any, tables: Bytes, sums: Sums) -> Non
 @kernel
 def _shuffled_block_sums(codes: Bytes, block: Any, tables: Bytes, sums: Sums) -> None:
     pairs = tables.shape[0] // 2
-    address = codes.ctypes.data + np.int64(block) * pairs * BLOCK_ROWS
-    _shuffled_sums(address, tables.ctypes.data, pairs, sums.ctypes.data)
+    address = address_of(codes) + np.int64(block) * pairs * BLOCK_ROWS
+    _shuffled_sums(address, address_of(tables), pairs, address_of(sums))
 
 
 block_sums = _shuffled_block_sums if binding.get_host_cpu_features().get("avx2", False) else plain_block_sums
