@@ -75,6 +75,24 @@ def test_nearly_all_of_the_nearest_are_found_in_every_space(space: Space) -> Non
     assert recall(built.index, rows_in(space, 30, seed=2), Asked(10, EFFORT)) > 0.95
 
 
+@pytest.mark.parametrize("space", [space for space in SPACES if space.metric is not Metric.HAMMING], ids=str)
+def test_rows_that_stay_on_disk_are_found_by_their_codes_alone(space: Space) -> None:
+    rows = rows_in(space)
+    built = GraphBuilder().build(space, rows, Plan(Kind.GRAPH, {"rows_compared": False})).index
+    queries, asked = rows_in(space, 30, seed=2), Asked(10, EFFORT)
+    truth = scanned(space, built.rows, queries, asked)
+    gone = np.full_like(built.rows, 77)
+    index = GraphBuilder().open(space, gone, built.arrays, built.parameters)
+    found = index.search(queries, asked)
+    near = [len(set(a) & set(b)) / 10 for a, b in zip(found.rows.tolist(), truth.rows.tolist(), strict=True)]
+    assert np.mean(near) > 0.9
+    assert found.distances == pytest.approx(truth.distances, rel=0.03, abs=0.03)
+    mask = np.zeros(COUNT, np.bool_)
+    mask[truth.rows[0, :7]] = True
+    few = index.search(queries[:1], Asked(10, EFFORT, bits.of_mask(mask))).rows[0]
+    assert set(few[few != NONE].tolist()) == set(truth.rows[0, :7].tolist())
+
+
 @pytest.mark.parametrize("part", [0.5, 0.1, 0.02, 0.002, 0.0])
 @pytest.mark.parametrize("lie", ["anywhere", "near", "far"])
 def test_under_a_filter_as_many_are_found_as_match_wherever_they_lie(plain: GraphIndex, part: float, lie: str) -> None:

@@ -153,6 +153,18 @@ def test_another_wish_is_worked_towards_in_the_background() -> None:
     assert (finish(shard), kinds(shard)) == ([Job.MERGE], [Kind.FLAT])
 
 
+def test_a_graph_whose_rows_are_to_stay_on_disk_is_made_of_one_that_reads_them() -> None:
+    shard = filled(300, replace(POLICY, wish=IndexWish(Kind.GRAPH)))
+    finish(shard)
+    small = IndexWish(Kind.GRAPH, small=True)
+    shard.policy = replace(POLICY, wish=small, links=8)
+    assert finish(shard)[0] is Job.MERGE
+    store = shard.view.parts[0].store
+    assert isinstance(store, Segment)
+    assert (store.index.parameters["rows_compared"], store.index.parameters["links"]) == (False, 8)
+    assert finish(shard) == []
+
+
 @pytest.mark.usefixtures("lazy")
 def test_an_index_is_checked_again_when_rows_have_died_and_built_anew_when_many_have() -> None:
     shard = filled(300)
@@ -193,7 +205,11 @@ def test_a_plan_follows_size_wish_and_space() -> None:
     assert plan_for(policy, space, 5_000).kind is Kind.FLAT
     assert plan_for(policy, space, 500_000).kind is Kind.GRAPH
     assert plan_for(Policy(wish=IndexWish(Kind.PRODUCT)), Space(128, element=Element.UINT8), 50_000).kind is Kind.FLAT
-    assert plan_for(Policy(wish=IndexWish(small=True)), space, 50_000).kind is Kind.LISTS
+    assert plan_for(Policy(wish=IndexWish(small=True)), space, 50_000).parameters["rows_compared"] is False
+    assert (
+        "rows_compared" not in plan_for(Policy(wish=IndexWish(small=True, recall=0.99)), Space(384), 50_000).parameters
+    )
+    assert plan_for(Policy(wish=IndexWish(small=True)), Space(128, element=Element.UINT8), 50_000).kind is Kind.LISTS
     assert plan_for(Policy(links=40, candidates_build=300), space, 50_000).parameters["links"] == 40
 
 

@@ -2,6 +2,7 @@
 index looks, and when it is built anew, is decided there by what checks of segments find (`segments/recall.py`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,12 @@ HARD_DIMENSION = 24.0
 """From so high a local dimension on a graph is given the links of the next higher recall."""
 
 GRAPH_LINK_BYTES = 4
+ROWS_COMPARED = "rows_compared"
+"""The parameter of graphs that is false where rows stay on disk."""
+
+CODES_RECALL_MAX = 0.96
+"""So much is found by codes of a byte a number alone, measured with images' features, sentences and sets that are harder."""
+
 BIT_DIMENSION_MIN = 96
 """From so many dimensions on 1-bit codes tell enough to choose candidates by."""
 
@@ -43,8 +50,8 @@ class Wish:
 
     recall: float = 0.95
     """Of the ten nearest, on average."""
-    extra_bytes_per_row_max: float = float("inf")
-    """What an index may take beside the rows."""
+    extra_bytes_per_row_max: float = math.inf
+    """What an index may take beside the rows; where that is bounded, rows are to stay on disk."""
     quick_build: bool = False
     """Rather built in seconds than searched in the least time."""
     kind: Kind | None = None
@@ -60,7 +67,7 @@ def chosen(space: Space, count: int, wish: Wish, sample: Rows | None = None, thr
 def _kind(space: Space, count: int, wish: Wish) -> Kind:
     if count * space.row_bytes <= FLAT_NUMBERS_MAX * space.dtype.itemsize and count <= 4 * FLAT_ROWS_MAX:
         return Kind.FLAT
-    graph_bytes = 2 * _by_recall(GRAPH_LINKS, wish.recall) * GRAPH_LINK_BYTES
+    graph_bytes = 2 * _by_recall(GRAPH_LINKS, wish.recall) * GRAPH_LINK_BYTES + space.width
     if not wish.quick_build and graph_bytes <= wish.extra_bytes_per_row_max:
         return Kind.GRAPH
     code_bytes = space.dimension + 12 if space.element in FLOATS else 0
@@ -77,7 +84,9 @@ def _graph(space: Space, count: int, wish: Wish, sample: Rows | None) -> Mapping
     recall = wish.recall
     if sample is not None and local_dimension(space, sample) >= HARD_DIMENSION:
         recall = min([step for step in GRAPH_LINKS if step > recall], default=recall)
-    return {"links": _by_recall(GRAPH_LINKS, recall), "candidates_build": _by_recall(BUILD_CANDIDATES, recall)}
+    parameters = {"links": _by_recall(GRAPH_LINKS, recall), "candidates_build": _by_recall(BUILD_CANDIDATES, recall)}
+    small = wish.extra_bytes_per_row_max < math.inf and wish.recall <= CODES_RECALL_MAX
+    return {**parameters, ROWS_COMPARED: False} if small else parameters
 
 
 def _lists(space: Space, count: int, wish: Wish, sample: Rows | None) -> Mapping[str, int | float | str | bool]:  # noqa: ARG001

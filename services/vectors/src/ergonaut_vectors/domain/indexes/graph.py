@@ -5,7 +5,6 @@ which walks meet them. Rows themselves are touched a few times a query, and may 
 """
 
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from ergonaut_vectors.domain.compute.cpu.graph_build import LOCKS, breadth_first, insert_rows, levels_of
 from ergonaut_vectors.domain.compute.cpu.graph_walk import NONE, Graph, RowNumbers, Scratch, search_graph
 from ergonaut_vectors.domain.indexes.flat import scanned
-from ergonaut_vectors.domain.indexes.graph_codes import Coding, codes_of, coding_for
+from ergonaut_vectors.domain.indexes.graph_codes import Coding, Sides, codes_of, coding_for, sides_of_codes
 from ergonaut_vectors.domain.indexes.listed import read_only
 from ergonaut_vectors.domain.indexes.port import (
     Arrays,
@@ -42,6 +41,9 @@ POOL_MAX = 4096
 COMPARED_FACTOR = 2
 COMPARED_MORE = 10
 """So many times the limit, and so many more, are compared as they are: codes misplace neighbours by a few places."""
+
+EFFORT_PER_COMPARED = 2
+"""Of a wide pool this part is compared as it is: who looks so hard wants more than codes can tell apart."""
 
 WIDENED_MAX = 3
 """So many times the width is walked at once; what needs more is looked at first by a walk of the usual width."""
@@ -101,15 +103,17 @@ class GraphIndex:
         there = count if not len(allowed) else _counted(asked)
         if not min(there, asked.limit) or not len(queries):
             return scanned(self.space, self.rows, queries, asked)
-        compared = 0 if self.coding.exact else min(there, COMPARED_FACTOR * asked.limit + COMPARED_MORE)
+        compared = 0 if self.coding.exact else min(there, self._compared(asked))
         widths = self._widths(asked, there, compared)
         scratch = self._scratch(max(*widths, asked.limit))
         found = empty_answer(len(queries), asked.limit)
-        wide, rows = self._sides(queries)
-        sides = (rows, wide, read_only(self.coding.offset), np.float32(self.coding.query_factor))
-        wanted = (loop_of(self.space), widths, compared)
-        search_graph(self.graph, scratch, wanted, read_only(allowed), sides, (found.distances, found.rows))
+        sides = self._sides(queries)
+        shown = (*map(read_only, (sides.rows, sides.queries, sides.offset)), np.float32(sides.factor))
+        wanted = (sides.loop, widths, compared)
+        search_graph(self.graph, scratch, wanted, read_only(allowed), shown, (found.distances, found.rows))
         self._scratches.append(scratch)
+        if sides.scale != 1.0:
+            np.multiply(found.distances, np.float32(sides.scale), out=found.distances)
         return found
 
     def _widths(self, asked: Asked, there: int, compared: int) -> tuple[int, int, int, int]:
@@ -119,7 +123,7 @@ class GraphIndex:
         lie like all others. Where they lie nearer the walk ends sooner; where they lie elsewhere the pool holds fewer, and then
         the allowed rows are scanned. Where many times the width would be needed, a walk of the usual width tells first which.
         """
-        pool = min(POOL_MAX, max(asked.limit, asked.effort or int(self.parameters["effort"]), compared))
+        pool = min(POOL_MAX, max(self._effort(asked), compared))
         if there == len(self.rows):
             return pool, 0, pool, min(asked.limit, there)
         scanned = there // SCAN_ROWS_PER_POOL
@@ -130,12 +134,24 @@ class GraphIndex:
             return min(wide, POOL_MAX), 0, pool, needed
         return pool, min(scanned, POOL_MAX), pool, needed
 
-    def _sides(self, queries: Rows) -> tuple[Any, Any]:
+    def _effort(self, asked: Asked) -> int:
+        return max(asked.limit, asked.effort or int(self.parameters["effort"]))
+
+    def _compared(self, asked: Asked) -> int:
+        """How many of a walk are compared as they are: more where it looks harder, for then codes are what is left to err."""
+        return max(COMPARED_FACTOR * asked.limit + COMPARED_MORE, self._effort(asked) // EFFORT_PER_COMPARED)
+
+    def _sides(self, queries: Rows) -> Sides:
         """Queries and rows as the kernel takes them; where codes are exact no row is ever read, so none are shown."""
+        coding = self.coding
+        if not (coding.exact or self.parameters.get("rows_compared", True)):
+            return sides_of_codes(self.space, coding, self.kept.codes, queries)
         if self.space.element is Element.BINARY:
-            return read_only(np.ascontiguousarray(queries)), _NO_ROWS
-        wide = read_only(queries_for(self.space, queries))
-        return wide, _NO_ROWS if self.coding.exact else read_only(rows_for(self.space, self.rows))
+            wide: npt.NDArray[Any] = np.ascontiguousarray(queries)
+        else:
+            wide = queries_for(self.space, queries)
+        rows = _NO_ROWS if coding.exact else rows_for(self.space, self.rows)
+        return Sides(loop_of(self.space), rows, wide, coding.offset, coding.query_factor, 1.0)
 
     def _scratch(self, pool: int) -> Scratch:
         """A scratch that nobody else writes on; one that has become too small is left to the garbage."""
@@ -150,7 +166,9 @@ _NO_ROWS: Floats = read_only(np.zeros((0, 0), np.float32))
 
 
 class GraphBuilder:
-    """Builds graphs; parameters are `links`, `candidates` and `effort`, the candidates of a search by default."""
+    """Builds graphs; parameters are `links`, `candidates_build`, `effort`, the candidates of a search by default, and
+    `rows_compared`: false where rows are to stay on disk, and distances are those of codes.
+    """
 
     def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
         """The graph over these rows, put into the order in which walks meet them."""
@@ -161,7 +179,7 @@ class GraphBuilder:
         kept = _unlinked(codes_of(space, coding, rows), levels, links)
         entry, top = (int(levels.argmax()), int(levels.max())) if len(rows) else (0, 0)
         graph = kept.graph(coding.form, entry, top)
-        _link((kept, graph), levels, int(parameters["candidates"]), max(1, plan.threads), progress)
+        _link((kept, graph), levels, int(parameters["candidates_build"]), max(1, plan.threads), progress)
         order = breadth_first(kept.links, entry) if len(rows) else np.zeros(0, np.int64)
         ordered = _reordered(kept, order)
         return Built(
@@ -210,10 +228,11 @@ def _counted(asked: Asked) -> int:
 
 
 def _completed(parameters: Parameters) -> dict[str, Any]:
-    defaults: Mapping[str, int] = {
+    defaults: Parameters = {
         "links": LINKS_DEFAULT,
-        "candidates": CANDIDATES_BUILD_DEFAULT,
+        "candidates_build": CANDIDATES_BUILD_DEFAULT,
         "effort": EFFORT_DEFAULT,
+        "rows_compared": True,
     }
     return {**defaults, **parameters}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from ergonaut_vectors.domain.indexes.choosing import Wish, chosen
+from ergonaut_vectors.domain.indexes.choosing import ROWS_COMPARED, Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
 from ergonaut_vectors.domain.schema import LINKS_DEFAULT
 from ergonaut_vectors.domain.segments.builders import fits
@@ -15,8 +15,8 @@ from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
 from ergonaut_vectors.domain.space import Space
 
-SMALL_PART = 8
-"""Where little memory is wished for, an index may take this part of what its rows take."""
+SMALL_PART = 2
+"""Where little memory is wished for, an index may take this part of what its rows take, and these stay on disk."""
 
 
 def seal_due(policy: Policy, view: View, durable: View) -> bool:
@@ -69,7 +69,8 @@ def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
     if not fits(plan.kind, space):
         return Plan(Kind.FLAT)
     if plan.kind is Kind.GRAPH and policy.links != LINKS_DEFAULT:
-        return replace(plan, parameters={"links": policy.links, "candidates_build": policy.candidates_build})
+        own = {"links": policy.links, "candidates_build": policy.candidates_build}
+        return replace(plan, parameters={**plan.parameters, **own})
     return plan
 
 
@@ -90,10 +91,18 @@ def _outworn(policy: Policy, space: Space, part: Part) -> bool:
     dead = part.store.count - part.count
     if dead > policy.dead_fraction_max * part.store.count:
         return True
-    if part.count and plan_for(policy, space, part.count).kind is not part.store.planned:
+    if part.count and _planned_otherwise(plan_for(policy, space, part.count), part.store):
         return True
     seen = part.tuned
     return dead > 0 and seen is not None and seen.recall < seen.wanted - policy.recall_slack
+
+
+def _planned_otherwise(plan: Plan, store: Segment) -> bool:
+    """Whether this is not what a segment has or is to get."""
+    if plan.kind is not store.planned:
+        return True
+    told = [each.get(ROWS_COMPARED, True) for each in (plan.parameters, store.index.parameters)]
+    return store.index.kind is Kind.GRAPH and told[0] != told[1]
 
 
 def _tier(policy: Policy, rows: int) -> int:

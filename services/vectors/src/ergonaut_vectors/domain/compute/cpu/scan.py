@@ -98,7 +98,7 @@ def gap(metric: int, rows: Any, row: Any, query: Any) -> Any:
 @overload(gap, strict=False)
 def _gap_of(metric: Any, rows: Any, row: Any, query: Any) -> Any:  # noqa: ARG001
     # Lambdas, for numba inlines a body that is a plain function and not one that is compiled.
-    if rows.dtype == types.float32:
+    if rows.dtype == types.float32 or (rows.dtype == types.int8 and query.dtype == types.float32):
         return lambda metric, rows, row, query: _float_gap(metric, rows, row, query)  # noqa: PLW0108
     if query.dtype == types.float32:
         return lambda metric, rows, row, query: _half_gap(metric, rows, row, query)  # noqa: PLW0108
