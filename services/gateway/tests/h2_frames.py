@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import hpack
 
-from ergonaut_gateway.h2 import frames
+from ergonaut_common.h2 import frames
 
 SECONDS_MAX = 10
 """How long an answer may take on a busy machine."""

@@ -10,11 +10,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.testing import key_ring_file
-from ergonaut_gateway import h2
-from ergonaut_gateway.h2 import H2Door, H2Limits
-from ergonaut_gateway.h2.connection import Connection
-from ergonaut_gateway.h2.frames import (
+from ergonaut_common.h2 import H2Limits
+from ergonaut_common.h2.connection import Connection
+from ergonaut_common.h2.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -33,7 +31,10 @@ from ergonaut_gateway.h2.frames import (
     Code,
     frame,
 )
-from ergonaut_gateway.h2.limits import Budget
+from ergonaut_common.h2.limits import Budget
+from ergonaut_common.testing import key_ring_file
+from ergonaut_gateway import h2
+from ergonaut_gateway.h2 import H2Door
 from ergonaut_gateway.rpc import NAMES, door
 
 from .conftest import Gateways

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.h2.frames import PREFACE, SETTINGS, frame
+from ergonaut_common.h2.headers import Malformed, checked
 from ergonaut_gateway import h2
-from ergonaut_gateway.h2.frames import PREFACE, SETTINGS, frame
-from ergonaut_gateway.h2.headers import Malformed, checked
 from ergonaut_gateway.rpc import NAMES, door
 
 from .conftest import Gateways

@@ -19,12 +19,13 @@ from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.h2 import H2Limits, frames
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
 from ergonaut_gateway.domain.batching import Traits
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
-from ergonaut_gateway.h2 import H2Door, H2Limits
+from ergonaut_gateway.h2 import H2Door
 from ergonaut_gateway.rpc import NAMES, door
 from ergonaut_gateway.service import EngineLimits
 
@@ -167,7 +168,7 @@ async def test_a_message_that_grows_too_large_by_unpacking_is_refused(own: Own) 
 
 
 def h2_frame(kind: int, flags: int, payload: bytes = b"", stream_id: int = 1) -> bytes:
-    return h2.frames.frame(kind, flags, stream_id, payload)
+    return frames.frame(kind, flags, stream_id, payload)
 
 
 def _pieces(whole: bytes) -> list[bytes]:
@@ -339,7 +340,7 @@ async def test_a_caller_who_reads_slowly_holds_up_nobody_and_little_memory(own: 
             if frame.kind == 0:
                 answered += len(frame.payload)
                 more = len(frame.payload).to_bytes(4, "big")
-                slow.send(h2.frames.frame(8, 0, 0, more), h2.frames.frame(8, 0, 1, more))
+                slow.send(frames.frame(8, 0, 0, more), frames.frame(8, 0, 1, more))
             if frame.kind == 1 and frame.flags & 1:
                 break
     assert answered > 2 * 12 * MANY_ROWS

@@ -8,7 +8,7 @@ from pathlib import Path
 from ergonaut.client import AsyncClient, Connection
 from ergonaut.errors import Conflict, NotFound
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.rpc import serving
+from ergonaut_common.h2 import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_vectors.catalogue import Positions, Seen, ShardState
 from ergonaut_vectors.domain.quotas import Quota
@@ -119,9 +119,9 @@ async def house_of(folder: Path, quota: Quota | None = None) -> AsyncIterator[Ho
             add=door(catalogue, quotas, searching),
             keys=KeyRing.load(path),
             names=[SERVICE_NAME],
-        ) as server,
+        ) as port,
     ):
-        connection = Connection({"vectors": f"127.0.0.1:{server.port}"}, keys["acme"])
+        connection = Connection({"vectors": f"127.0.0.1:{port}"}, keys["acme"])
         async with AsyncClient(connection) as client:
             made = House(catalogue, connection, client)
             yield made

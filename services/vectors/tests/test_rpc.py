@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_common.auth import KeyRing
-from ergonaut_common.rpc import serving
+from ergonaut_common.h2 import serving
 from ergonaut_common.testing import key_ring_file
 from ergonaut_vectors.domain.quotas import Quota
 from ergonaut_vectors.quotas import Quotas
@@ -43,8 +43,8 @@ async def clients(world, tmp_path: Path) -> AsyncIterator[dict[str, Client]]:
             add=door(vectors, Quotas(Quota()), translating),
             keys=KeyRing.load(path),
             names=[SERVICE_NAME],
-        ) as server,
-        aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ) as port,
+        aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
         assert health.status == health_pb2.HealthCheckResponse.SERVING

@@ -9,8 +9,8 @@ from ergonaut.api.inference.v1 import endpoints_pb2 as ends
 from ergonaut.api.inference.v1 import inference_pb2 as pb
 from ergonaut.api.inference.v1 import pipelines_pb2 as pipes
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
-from ergonaut_gateway.h2 import frames
-from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, frame
+from ergonaut_common.h2 import frames
+from ergonaut_common.h2.frames import END_HEADERS, END_STREAM, frame
 
 from .drawing import TEXTS, Draw, changed
 

@@ -15,6 +15,8 @@ import hpack
 
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import SystemClock
+from ergonaut_common.h2 import H2Limits, frames
+from ergonaut_common.h2.connection import Connection as H2Connection
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
@@ -28,8 +30,7 @@ from ergonaut_gateway.fakes import (
     FakePipelineBook,
     FakeReferences,
 )
-from ergonaut_gateway.h2 import H2Door, H2Limits, frames
-from ergonaut_gateway.h2.connection import Connection as H2Connection
+from ergonaut_gateway.h2 import H2Door
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, PagesDoor, PeopleDoor, QualityDoor, Router
 from ergonaut_gateway.http.connection import Connection, Door
 from ergonaut_gateway.openai import Reporting, opened_door

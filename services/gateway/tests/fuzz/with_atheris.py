@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris
 import structlog
 
-with atheris.instrument_imports(include=["ergonaut_gateway", "hpack"]):
+with atheris.instrument_imports(include=["ergonaut_common.h2", "ergonaut_gateway", "hpack"]):
     from . import cases
     from .drawing import Fed
     from .run import FOUND

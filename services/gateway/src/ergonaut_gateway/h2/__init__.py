@@ -1,11 +1,7 @@
-"""gRPC on an HTTP/2 server of our own (RFC 9113), several times as fast as grpcio's in Python.
+"""The gateway's gRPC door on our own HTTP/2 server: `inference` answers the one call that comes by the thousands, the server's
+own way all others. `door` is both."""
 
-`connection`, `sending` and `control` turn bytes into streams, `requests` and `messages` turn these into calls. `inference`
-answers the one call that comes by the thousands; `tasks` answers all others with the handlers that grpcio's server is given.
-`door` is all of it.
-"""
-
+from ergonaut_common.h2 import H2Limits
 from ergonaut_gateway.h2.door import H2Door, opened
-from ergonaut_gateway.h2.limits import H2Limits
 
 __all__ = ["H2Door", "H2Limits", "opened"]

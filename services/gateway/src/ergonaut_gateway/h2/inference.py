@@ -8,17 +8,18 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ergonaut.api.openinference.v2 import open_inference_pb2 as pb
-from ergonaut.errors import ErgonautError
+from ergonaut.errors import ErgonautError, Unavailable
+from ergonaut_common.h2.answers import ANSWER, OK, CallFailed, failure, failure_of
+from ergonaut_common.h2.bodies import BodyRoom
+from ergonaut_common.h2.limits import H2Limits
+from ergonaut_common.h2.messages import Inbox, Unpack, framed
+from ergonaut_common.h2.requests import CallHead
+from ergonaut_common.h2.streams import Call, Stream
 from ergonaut_common.observe import SpanEnd, get_logger, opened_span
 from ergonaut_common.rpc.calls import counted
 from ergonaut_gateway.domain.inference import InferenceAnswer
-from ergonaut_gateway.h2.answers import ANSWER, OK, CallFailed, failure, failure_of
-from ergonaut_gateway.h2.limits import H2Limits
-from ergonaut_gateway.h2.messages import Inbox, Unpack, framed
-from ergonaut_gateway.h2.requests import CallHead
-from ergonaut_gateway.h2.streams import Call, Stream
-from ergonaut_gateway.http.bodies import BodyRoom
 from ergonaut_gateway.http.callers import Callers
+from ergonaut_gateway.open_inference import refusal_of
 from ergonaut_gateway.protocol.grpc_wire import GrpcTerms, decode_request, encode_answer, tell
 from ergonaut_gateway.service.footprint import ASKING, YES, Footprint, metered, traced
 from ergonaut_gateway.service.plans import Cancellable
@@ -222,7 +223,7 @@ class InferCall:
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not isinstance(error, (ErgonautError, CallFailed)):
             self._shared.log_unforeseen(error)
-        failed = failure_of(error)
+        failed = CallFailed(*refusal_of(error)) if isinstance(error, Unavailable) else failure_of(error)
         span = self._span
         self._span = None
         self._end(failed.code)

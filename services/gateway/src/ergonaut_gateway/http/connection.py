@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import cast
 
 from ergonaut.errors import ErgonautError, Refused, Unavailable
+from ergonaut_common.h2.bodies import BodyRoom, unpacked
 from ergonaut_gateway.http import heads
 from ergonaut_gateway.http.answers import answer_error, answer_json
-from ergonaut_gateway.http.bodies import BodyRoom, unpacked
 from ergonaut_gateway.http.exchange import PeerGone, Request
 from ergonaut_gateway.http.hanging_up import CAN_TELL_HUNG_UP, has_hung_up
 from ergonaut_gateway.http.limits import HttpLimits

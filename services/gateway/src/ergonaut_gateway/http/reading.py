@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import httptools
 
 from ergonaut.errors import ErgonautError, Refused, Unavailable
-from ergonaut_gateway.http.bodies import BodyRoom
+from ergonaut_common.h2.bodies import BodyRoom
 from ergonaut_gateway.http.exchange import Request
 from ergonaut_gateway.http.known import KnownHead, known_head
 from ergonaut_gateway.http.limits import HttpLimits

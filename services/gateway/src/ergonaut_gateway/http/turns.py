@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from ergonaut_common.h2.bodies import PACKED_FROM_BYTES, packed
 from ergonaut_gateway.http import heads
-from ergonaut_gateway.http.bodies import PACKED_FROM_BYTES, encoding_wanted, packed
+from ergonaut_gateway.http.encodings import encoding_wanted
 from ergonaut_gateway.http.exchange import Exchange, Headers, PeerGone, Request
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class H2Limits:
     body_seconds: float = 30.0
     """In which a call's one message must come."""
     calls: int = 1_000
-    """Calls other than ModelInfer, whose queue has bounds of its own, at work at once; as on the other gRPC doors."""
+    """Calls at work at once, but for those that have a way and bounds of their own; as on the other gRPC doors."""
     begin_seconds: float = 10.0
     """In which preface and settings, and a begun list of headers, must come."""
 

@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 
 from ergonaut.gateways import FORWARDED_BY
-from ergonaut_gateway.h2.answers import CallFailed, failure
-from ergonaut_gateway.h2.headers import Fields, Malformed
-from ergonaut_gateway.h2.streams import HeaderFrame
+from ergonaut_common.h2.answers import CallFailed, failure
+from ergonaut_common.h2.headers import Fields, Malformed
+from ergonaut_common.h2.streams import HeaderFrame
 
 _TYPE = "application/grpc"
 _UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}

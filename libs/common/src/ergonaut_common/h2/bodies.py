@@ -1,11 +1,13 @@
 """Bodies: how many bytes of them are held at once, and how they are packed and unpacked within bounds."""
 
 import zlib
-from functools import lru_cache
 
 from ergonaut.errors import Refused, Unavailable
 
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+ENCODINGS = tuple(_WINDOW)
+"""How bodies and messages may be packed."""
 
 RATIO_MAX = 250
 """How many times larger a body may become by unpacking. JSON of digits packs to a third, tensors of zeros to a thousandth."""
@@ -63,32 +65,6 @@ def unpacked(packed: bytes, encoding: str, *, size_bytes_max: int) -> bytes:
 
 
 def packed(body: bytes, encoding: str) -> bytes:
-    """A body in an encoding that `encoding_wanted` chose."""
+    """A body in one of the encodings."""
     packing = zlib.compressobj(PACK_LEVEL, wbits=_WINDOW[encoding])
     return packing.compress(body) + packing.flush()
-
-
-@lru_cache(maxsize=256)
-def encoding_wanted(accepted: str) -> str:
-    """The encoding for an answer to a caller with this Accept-Encoding; empty where it wants none that we have.
-
-    >>> encoding_wanted("deflate;q=0.5, gzip"), encoding_wanted("gzip;q=0, br"), encoding_wanted("*")
-    ('gzip', '', 'gzip')
-    """
-    weights = {}
-    for part in accepted.lower().split(","):
-        name, _, parameter = part.partition(";")
-        weights[name.strip()] = _weight(parameter)
-    wanted = {name: weights.get(name, weights.get("*", 0.0)) for name in _WINDOW}
-    best = max(wanted, key=wanted.__getitem__)
-    return best if wanted[best] > 0 else ""
-
-
-def _weight(parameter: str) -> float:
-    name, _, value = parameter.partition("=")
-    if name.strip() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0

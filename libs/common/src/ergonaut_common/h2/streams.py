@@ -5,11 +5,11 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
-from ergonaut_gateway.h2.frames import END_HEADERS, END_STREAM, HEADERS, Code
-from ergonaut_gateway.h2.headers import packed
+from ergonaut_common.h2.frames import END_HEADERS, END_STREAM, HEADERS, Code
+from ergonaut_common.h2.headers import packed
 
 if TYPE_CHECKING:
-    from ergonaut_gateway.h2.sending import Sending
+    from ergonaut_common.h2.sending import Sending
 
 _start = Struct(">HBBB").pack
 

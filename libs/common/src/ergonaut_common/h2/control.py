@@ -3,8 +3,8 @@
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from ergonaut_gateway.h2 import frames
-from ergonaut_gateway.h2.frames import (
+from ergonaut_common.h2 import frames
+from ergonaut_common.h2.frames import (
     ACK,
     GOAWAY,
     PING,
@@ -20,10 +20,10 @@ from ergonaut_gateway.h2.frames import (
     Setting,
     StreamBroken,
 )
-from ergonaut_gateway.h2.limits import Budget
+from ergonaut_common.h2.limits import Budget
 
 if TYPE_CHECKING:
-    from ergonaut_gateway.h2.sending import Sending
+    from ergonaut_common.h2.sending import Sending
 
 _setting = Struct(">HI")
 _u32 = Struct(">I")
@@ -109,7 +109,7 @@ class Control:
         if not self.draining and not self.ended:
             self.draining = True
             self._connection.write(
-                frames.goaway(WINDOW_MAX, Code.NO_ERROR, "the gateway stops") + frames.frame(PING, 0, 0, LAST_WORDS)
+                frames.goaway(WINDOW_MAX, Code.NO_ERROR, "the service stops") + frames.frame(PING, 0, 0, LAST_WORDS)
             )
 
     def sweep(self, elapsed_seconds: float) -> None:
@@ -177,7 +177,7 @@ class Control:
             self._connection.write(frames.frame(PING, ACK, 0, payload))
         elif payload == LAST_WORDS and self.draining:
             self.refuses_streams = self.closing = True
-            self._connection.write(frames.goaway(self._connection.last_id, Code.NO_ERROR, "the gateway stops"))
+            self._connection.write(frames.goaway(self._connection.last_id, Code.NO_ERROR, "the service stops"))
 
     def _priority(self, stream_id: int, payload: bytes) -> None:
         if not stream_id:

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import grpc
 from grpc import aio
 
+from ergonaut_common.h2.answers import ANSWER, OK, CallFailed, Trailers, failure, failure_of
+from ergonaut_common.h2.bodies import BodyRoom
+from ergonaut_common.h2.limits import H2Limits
+from ergonaut_common.h2.messages import Inbox, framed
+from ergonaut_common.h2.requests import CallHead
+from ergonaut_common.h2.streams import Call, Stream
 from ergonaut_common.observe import get_logger
 from ergonaut_common.rpc.calls import Calls
-from ergonaut_gateway.h2.answers import ANSWER, OK, CallFailed, Trailers, failure, failure_of
-from ergonaut_gateway.h2.limits import H2Limits
-from ergonaut_gateway.h2.messages import Inbox, framed
-from ergonaut_gateway.h2.requests import CallHead
-from ergonaut_gateway.h2.streams import Call, Stream
-from ergonaut_gateway.http.bodies import BodyRoom
 
 log = get_logger(__name__)
 

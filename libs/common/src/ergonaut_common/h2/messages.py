@@ -7,8 +7,8 @@ from typing import cast
 import grpc
 
 from ergonaut.errors import Refused, Unavailable
-from ergonaut_gateway.h2.answers import CallFailed
-from ergonaut_gateway.http.bodies import PACKED_FROM_BYTES, BodyRoom, packed, unpacked
+from ergonaut_common.h2.answers import CallFailed
+from ergonaut_common.h2.bodies import PACKED_FROM_BYTES, BodyRoom, packed, unpacked
 
 PREFIX_BYTES = 5
 _prefix = Struct(">BI")

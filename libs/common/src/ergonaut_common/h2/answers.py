@@ -6,10 +6,8 @@ from urllib.parse import quote
 
 import grpc
 
-from ergonaut.errors import Unavailable
+from ergonaut_common.h2.streams import HeaderFrame
 from ergonaut_common.rpc import status_of
-from ergonaut_gateway.h2.streams import HeaderFrame
-from ergonaut_gateway.open_inference import refusal_of
 
 CONTENT_TYPE = ("content-type", "application/grpc")
 ACCEPTED = ("grpc-accept-encoding", "identity,deflate,gzip")
@@ -44,8 +42,6 @@ def failure_of(error: BaseException) -> CallFailed:
     """How a call ends that met this error."""
     if isinstance(error, CallFailed):
         return error
-    if isinstance(error, Unavailable):
-        return CallFailed(*refusal_of(error))
     if not isinstance(error, Exception):
         return CallFailed(grpc.StatusCode.CANCELLED, "the call was given up")
     return CallFailed(*status_of(error))

@@ -7,12 +7,12 @@ from typing import cast
 
 import grpc
 
-from ergonaut_gateway.h2 import frames
-from ergonaut_gateway.h2.answers import CallFailed
-from ergonaut_gateway.h2.control import Control
-from ergonaut_gateway.h2.frames import DATA, HEAD, Code
-from ergonaut_gateway.h2.limits import H2Limits
-from ergonaut_gateway.h2.streams import HeaderFrame, Stream
+from ergonaut_common.h2 import frames
+from ergonaut_common.h2.answers import CallFailed
+from ergonaut_common.h2.control import Control
+from ergonaut_common.h2.frames import DATA, HEAD, Code
+from ergonaut_common.h2.limits import H2Limits
+from ergonaut_common.h2.streams import HeaderFrame, Stream
 
 RESET_IDS_MAX = 1024
 """Streams that we ended before their callers had; what they still send on these is dropped."""

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar, cast
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from ergonaut_gateway.h2.frames import Code, ConnectionBroken
+from ergonaut_common.h2.frames import Code, ConnectionBroken
 
 BLOCKS_MAX = 64
 """Packed lists remembered by connection; a caller has a few methods and models, not more."""

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from ergonaut_gateway.h2 import frames
-from ergonaut_gateway.h2.frames import (
+from ergonaut_common.h2 import frames
+from ergonaut_common.h2.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -25,10 +25,10 @@ from ergonaut_gateway.h2.frames import (
     Setting,
     StreamBroken,
 )
-from ergonaut_gateway.h2.headers import Fields, HeaderBlocks, Malformed
-from ergonaut_gateway.h2.limits import H2Limits
-from ergonaut_gateway.h2.sending import Sending
-from ergonaut_gateway.h2.streams import Call, Stream
+from ergonaut_common.h2.headers import Fields, HeaderBlocks, Malformed
+from ergonaut_common.h2.limits import H2Limits
+from ergonaut_common.h2.sending import Sending
+from ergonaut_common.h2.streams import Call, Stream
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """Answers that may lie unread before no more is written, nor read."""
