@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 from charts import drawn_curves
 from contestants import Contestant, Worker, built, graph_peers, list_peers, our_graphs, our_lists, slow_peers
+from environments import CACHE
 from sets import Set
 from telling import bar, progress, tell
 
@@ -88,7 +89,7 @@ def measured(workers: Sequence[Worker], rounds: int, threads: int = 1) -> dict[s
 
 def curves_part(of: Set, wish: Wish, *, slow: bool) -> None:
     """All engines on a set: build, size, curve, bars and picture."""
-    contestants = [*graph_peers(), *list_peers(of.dimension), *our_graphs(of), *our_lists()]
+    contestants = [*graph_peers(), *list_peers(of.dimension), *our_graphs(of), *our_lists(of.dimension)]
     contestants += slow_peers() if slow else []
     with built(wish.wanted(contestants), of) as workers:
         curves = measured(workers, wish.rounds)
@@ -104,7 +105,8 @@ def million_part(of: Set, wish: Wish) -> None:
     """A graph over a million rows beside hnswlib's and faiss's."""
     names = ("hnswlib", "faiss-hnsw", "ours-graph")
     chosen = [each for each in (*graph_peers(), *our_graphs(of)) if each.name in names]
-    with built(wish.wanted(chosen), of) as workers:
+    # Peers take minutes to build, so theirs are kept with the set; delete the folder to have them built anew.
+    with built(wish.wanted(chosen), of, keep=str(CACHE / "sets" / of.name / "built")) as workers:
         curves = measured(workers, wish.rounds)
         told_table(of, workers, curves)
     bar(f"{of.name}_times_hnswlib", ratio(curves, ours_best(curves), "hnswlib"), 1.0)

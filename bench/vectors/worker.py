@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engines import Array, Given, engine_of, one_thread_each
+from engines import CANDIDATES_BUILT, LINKS, Array, Given, engine_of, one_thread_each
+from environments import PACKAGES
 
 one_thread_each()
 
@@ -27,20 +28,39 @@ class Worker:
     """The engine, and what it is asked with."""
 
     def __init__(self, told: Answer) -> None:
-        self._engine = engine_of(told["engine"], Given(**told["given"]))
+        given = Given(**told["given"])
+        self._engine = engine_of(told["engine"], given)
+        made = [*PACKAGES.get(told["engine"], ())[1:], *map(str, given.options.values()), given.metric]
+        self._made = None if told["engine"] == "ours" else "-".join([*made, f"{LINKS}-{CANDIDATES_BUILT}"])
         folder = Path(told["folder"])
         self._base = np.load(folder / f"base_{told['reads']}.npy", mmap_mode="r")
         self._queries = np.load(folder / f"query_{told['reads']}.npy")
         self._truth = np.load(folder / "truth.npy")
 
-    def build(self, threads: int = 1, share: float = 1.0) -> Answer:
-        """Build over the set, or over its first `share`."""
-        base = np.ascontiguousarray(self._base[: int(len(self._base) * share)])
-        wall, cpu = time.perf_counter(), time.process_time()
-        self._engine.build(base, threads)
-        seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+    def build(self, threads: int = 1, share: float = 1.0, keep: str = "") -> Answer:
+        """Build over the set, or over its first `share`. A peer's index is kept in the folder `keep`, and had from there."""
+        base = self._base[: int(len(self._base) * share)]
+        kept = Path(keep) / self._made if keep and self._made else None
+        seconds = self._timed(np.ascontiguousarray(base), threads) if kept is None else self._kept(kept, base, threads)
         self._engine.search(self._queries[:16], 10, self._engine.efforts[0], 1)
         return {**seconds, "rows": len(base), "efforts": list(self._engine.efforts), **self._engine.told()}
+
+    def _timed(self, base: Array, threads: int) -> Answer:
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._engine.build(base, threads)
+        return {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+
+    def _kept(self, folder: Path, base: Array, threads: int) -> Answer:
+        """Open what an earlier run built, and tell what it took then; build and keep it where there is nothing yet."""
+        took = folder / "took.json"
+        if took.exists():
+            self._engine.load(folder)
+            return dict(json.loads(took.read_text()))
+        seconds = self._timed(np.ascontiguousarray(base), threads)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._engine.save(folder)
+        took.write_text(json.dumps(seconds))
+        return seconds
 
     def measure(self, effort: float, limit: int = 10, threads: int = 1) -> Answer:
         """All queries in one call."""
