@@ -115,7 +115,8 @@ def test_a_moment_comes_back_and_a_copy_is_of_now(service: Service) -> None:
     service.call("Delete", collection="books", ids=["early-29"])
     service.call("RestoreCollection", collection="books", new_name="then", at=moment)
     assert service.held("then") == early
-    service.call("CloneCollection", collection="books", new_name="copy")
+    copied = service.call("CloneCollection", collection="books", new_name="copy").collection
+    assert copied.count == len(service.held("copy"))
     assert service.held("copy") == service.held("books")
     with pytest.raises(grpc.RpcError, match="exists"):
         service.call("CloneCollection", collection="books", new_name="copy")

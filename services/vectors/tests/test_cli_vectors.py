@@ -136,8 +136,25 @@ async def test_what_cannot_be_written_is_told_with_its_place_in_the_file(run: Ru
     rows[2500, 0] = np.nan
     np.save(tmp_path / "rows.npy", rows)
     told = await run("import", "some", tmp_path / "rows.npy", code=65)
-    assert "rows.vectors[452]: holds a number that is not finite; counted from vector 2,048 of" in told
+    assert "rows.vectors[452]: holds a number that is not finite; behind the first 2,048 vectors of" in told
     assert await run("count", "some") == {"count": 2048}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([{"id": "a", "vector": [1, 2]}, {"id": "b", "vector": [1]}], "has 2 numbers in its first row and 1 in row 1"),
+        ([{"id": "a", "vector": "near"}], "vectors: holds texts, which are no numbers"),
+        ([{"id": "a", "vector": [1, 2], "payload": {"text": "x" * 2**20}}], "file: line 1 has 1,048,"),
+        ([{"_id": "a", "embedding": [1, 2]}], 'file: line 1 is not {"id": ...'),
+    ],
+)
+async def test_a_file_that_is_no_vectors_is_told_what_is_wrong(
+    run: Run, pages: Path, tmp_path: Path, lines: list[object], message: str
+) -> None:
+    file = tmp_path / "wrong.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert message in await run("upsert", "pages", file, code=65)
 
 
 async def test_where_nothing_is_found_a_field_that_nothing_has_is_named(run: Run, pages: Path) -> None:

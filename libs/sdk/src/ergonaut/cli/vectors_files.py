@@ -139,10 +139,12 @@ async def _written(client: AsyncClient, name: str, file: Path, *, quiet: bool) -
                 count += written.count
                 progress.update(task, completed=count)
     except ErgonautError as error:
+        if not count:
+            raise
         # Places in a batch are told from its first vector, which is the first that was not acknowledged.
-        raise type(error)(f"{error}; counted from vector {count:,} of {file}, those before are written") from error
+        raise type(error)(f"{error}; behind the first {count:,} vectors of {file}, which are written") from error
     except asyncio.CancelledError:
-        err.print(f"{count:,} vectors are written to {name}; the same command goes on", markup=False)
+        err.print(f"at least {count:,} vectors are written to {name}; the same command goes on", markup=False)
         raise
     return count
 
@@ -281,8 +283,10 @@ def _from_lines(file: Path) -> Iterator[Part]:
 
 
 def _line(line: str, number: int) -> dict[str, Any]:
+    if len(line) > LINE_BYTES_MAX:
+        raise Refused(f"line {number} has {len(line):,} characters; at most {LINE_BYTES_MAX:,} are taken", field="file")
     try:
-        told = json.loads(line) if len(line) <= LINE_BYTES_MAX else None
+        told = json.loads(line)
     except ValueError as error:
         raise Refused(f"line {number} is no JSON: {error}", field="file") from error
     if not isinstance(told, dict) or not {"id", "vector"} <= told.keys():

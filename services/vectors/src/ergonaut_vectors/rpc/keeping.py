@@ -1,11 +1,13 @@
 """The door's methods about whole collections: made, told of, dropped, kept and brought back."""
 
+import contextlib
 from datetime import UTC
 from functools import partial
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import NotFound, Refused
+from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut_vectors.catalogue import Opened
 from ergonaut_vectors.domain.quotas import Usage
 from ergonaut_vectors.quotas import usage_of
 from ergonaut_vectors.rpc.schemas import collection_of, schema_of, shard_of, snapshot_of, wish_of
@@ -91,13 +93,13 @@ class KeepingCalls(Door):
         await self._check_room(tenant, request.new_name)
         moment = request.snapshot_id or request.at.ToDatetime(tzinfo=UTC)
         opened = await self._snapshots.restore(tenant, request.collection, request.new_name, moment)
-        return pb.RestoreCollectionResponse(collection=collection_of(opened))
+        return pb.RestoreCollectionResponse(collection=await _counted(opened))
 
     async def CloneCollection(self, request: pb.CloneCollectionRequest, context: Any) -> pb.CloneCollectionResponse:
         tenant = self._enter()
         await self._check_room(tenant, request.new_name)
         opened = await self._snapshots.restore(tenant, request.collection, request.new_name, None)
-        return pb.CloneCollectionResponse(collection=collection_of(opened))
+        return pb.CloneCollectionResponse(collection=await _counted(opened))
 
     async def _check_room(self, tenant: str, name: str) -> None:
         catalogue = self._behind.catalogue
@@ -105,3 +107,10 @@ class KeepingCalls(Door):
             await catalogue.open(tenant, name)
         except NotFound:
             self._behind.quotas.check_room(tenant, Usage(collections=1), partial(catalogue.all, tenant))
+
+
+async def _counted(opened: Opened) -> pb.Collection:
+    """A new collection with how many vectors it was given, as far as these can be seen in time."""
+    with contextlib.suppress(Unavailable):
+        await opened.seen({})
+    return collection_of(opened)

@@ -70,17 +70,27 @@ def encoded(vectors: Any, *, where: str) -> Encoded:
     try:
         rows = np.atleast_2d(np.asarray(vectors))
     except ValueError as error:
-        raise Refused(f"is no matrix: {error}", field=where) from error
+        raise Refused(_uneven(vectors) or f"is no matrix: {error}", field=where) from error
     if rows.ndim != 2:
         raise Refused(f"has {rows.ndim} dimensions; one row for each vector is needed", field=where)
     if rows.dtype == np.bool_:
         return Encoded(np.packbits(rows, axis=1, bitorder="little"), pb.ELEMENT_BINARY)
     if rows.dtype.name not in ("float16", "uint8", "int8"):
         if rows.dtype.kind not in "fiu":
-            raise Refused(f"holds {rows.dtype.name}, which is no number", field=where)
+            kind = "texts" if rows.dtype.kind in "US" else rows.dtype.name
+            raise Refused(f"holds {kind}, which are no numbers", field=where)
         return Encoded(np.ascontiguousarray(rows, "<f4"), pb.ELEMENT_FLOAT32)
     element = ELEMENTS[rows.dtype.name]
     return Encoded(np.ascontiguousarray(rows, _DTYPES[element]), element)
+
+
+def _uneven(vectors: Any) -> str:
+    """Which row has not as many numbers as the first; empty where that is not what is wrong."""
+    lengths = [len(row) if isinstance(row, Sequence) else -1 for row in vectors]
+    at = next((at for at, length in enumerate(lengths) if length != lengths[0]), 0)
+    return (
+        f"has {lengths[0]} numbers in its first row and {lengths[at]} in row {at}" if min(lengths) >= 0 and at else ""
+    )
 
 
 def batches(rows: Encoded, most: int = ROWS_MAX) -> Iterator[tuple[int, int]]:
