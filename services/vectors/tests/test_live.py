@@ -1,6 +1,7 @@
 """Shards at work, over fakes: what is saved and come back to, repeats, failures of work, and what is in memory."""
 
 import asyncio
+import contextlib
 import random
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
 from ergonaut_vectors.fakes import FakeLog
 from ergonaut_vectors.live import Around, Limits, LiveShard
 from ergonaut_vectors.opened import Collection
+from ergonaut_vectors.ports import LogMessage
 from ergonaut_vectors.service import Vectors
 
 KEY = Key("acme", "digits")
@@ -338,6 +340,28 @@ async def test_a_shard_that_leaves_before_it_has_begun_still_waits_for_the_work_
     before.set_result(None)
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_shard_ends_though_the_first_cancellation_gets_lost(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergonaut_vectors.opening.CANCEL_AGAIN_SECONDS", 0.01)
+    asked = asyncio.Event()
+
+    class Deaf(FakeLog):
+        async def last(self, key: Key) -> LogMessage | None:
+            asked.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return await super().last(key)
+
+    world.logs = Deaf()
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        vectors.opening.shard(collection.record, 0)
+        await asked.wait()
+        await vectors.opening.close(KEY)
+        asked.clear()
+        vectors.opening.shard(collection.record, 0)
+        await asked.wait()
 
 
 async def test_another_index_may_be_wished_for(world, vectors: Vectors) -> None:

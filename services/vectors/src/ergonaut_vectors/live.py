@@ -218,7 +218,9 @@ class LiveShard:
         finally:
             self._leaving = True
             while self._at_work:
-                await asyncio.wait(self._at_work)
+                # Told to leave again it still waits: threads cannot be told.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(self._at_work)
 
     @property
     def given(self) -> tuple[Given, ...]:

@@ -18,6 +18,10 @@ from ergonaut_vectors.ports import Stores
 CLOSED_EVERY_SECONDS = 30.0
 """How often those that nobody asks for are looked for; small beside how long they stay."""
 
+CANCEL_AGAIN_SECONDS = 1.0
+"""Pause before what was told to end is told again: `asyncio.wait_for` of Python 3.11, by which NATS is asked, loses a word to end
+that comes together with its answer, and who waits for that end would wait for ever."""
+
 _open = Gauge("ergonaut_vectors_shards_open", "Shards in memory.")
 
 
@@ -50,7 +54,7 @@ class Opening:
         """Follow no log any more."""
         self._closing.cancel()
         for running in self._running.values():
-            running.cancel()
+            self._end(running)
 
     def shard(self, record: Record, number: int) -> LiveShard:
         """A shard in memory; what it has is there when it has been waited for. Raises what `closed` was told."""
@@ -157,11 +161,15 @@ class Opening:
         if live is not None:
             self._counts[key] = live.count
         if running is not None:
-            running.cancel()
+            self._end(running)
             self._ending[key] = running
             running.add_done_callback(lambda ended: self._ended(key, ended))
         _open.set(len(self._live))
         return live, running
+
+    def _end(self, running: "asyncio.Task[None]") -> None:
+        running.cancel()
+        self._tasks.create_task(_until_ended(running))
 
     def _ended(self, key: Key, ended: "asyncio.Task[None]") -> None:
         if self._ending.get(key) is ended:
@@ -171,3 +179,9 @@ class Opening:
         while True:
             await asyncio.sleep(CLOSED_EVERY_SECONDS)
             await self.close_idle(asyncio.get_running_loop().time())
+
+
+async def _until_ended(running: "asyncio.Task[None]") -> None:
+    while not running.done():
+        await asyncio.wait([running], timeout=CANCEL_AGAIN_SECONDS)
+        running.cancel()
