@@ -106,6 +106,22 @@ def test_what_was_kept_comes_back_whenever_the_process_is_killed(service: Servic
         assert service.held(f"again-{at % 20}") == held[chosen]
 
 
+def test_a_shard_is_split_by_a_call_and_the_process_comes_back_to_both(service: Service) -> None:
+    service.call("CreateCollection", collection=pb.Collection(name="books", dimension=DIMENSION))
+    service.write([f"point-{at}" for at in range(300)], 1.0)
+    held = service.held("books")
+    assert service.call("SplitShard", collection="books", shard=0).shard == 1
+    assert service.held("books") == held
+    service.kill()
+    service.start()
+    assert service.held("books") == held
+    shards = service.call("DescribeCollection", collection="books").shards
+    assert sum(shard.count for shard in shards) == 300
+    assert min(shard.count for shard in shards) > 100
+    with pytest.raises(grpc.RpcError, match="has shards 0 to 1"):
+        service.call("SplitShard", collection="books", shard=2)
+
+
 def test_a_moment_comes_back_and_a_copy_is_of_now(service: Service) -> None:
     service.call("CreateCollection", collection=pb.Collection(name="books", dimension=DIMENSION, shards=2))
     service.write([f"early-{at}" for at in range(30)], 1.0)

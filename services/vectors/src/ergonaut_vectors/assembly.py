@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -67,18 +66,19 @@ async def shelving(settings: Settings, bus: Bus, folder: Path) -> AsyncIterator[
 @contextlib.asynccontextmanager
 async def archiving(
     settings: Settings, bus: Bus, service: tuple[Vectors, CollectionBook, Log], shelf: Shelving
-) -> AsyncIterator[Archive]:
-    """The snapshots of the collections, and what keeps the logs of open shards small while the block runs."""
+) -> AsyncIterator[tuple[Archive, Splitting | None]]:
+    """The snapshots of collections and who splits shards; logs of open shards are kept small while the block runs."""
     (vectors, book, logs), past, clock = service, JetStreamPast(bus.jetstream), SystemClock()
     archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
     around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
-    # Nodes that share collections go by a map, which knows of no splits yet.
-    vectors_max = math.inf if settings.node_name else settings.shard_vectors_max
-    async with (
-        Trimming(vectors.opening.kept, around, settings.log_bytes_max).running(),
-        Splitting(vectors, (shelf.shelved, shelf.saved, shelf.threads, clock), vectors_max).running(),
-    ):
-        yield archive
+    async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
+        if settings.node_name:
+            # Nodes that share collections go by maps, which know of no splits yet.
+            yield archive, None
+            return
+        splitting = Splitting(vectors, (shelf.shelved, shelf.saved, shelf.threads, clock), settings.shard_vectors_max)
+        async with splitting.running():
+            yield archive, splitting
 
 
 def shelf_of(settings: Settings, bus: Bus) -> Shelf:

@@ -98,6 +98,14 @@ class Catalogue(Protocol):
         ...
 
 
+class Splits(Protocol):
+    """Who splits shards."""
+
+    async def split(self, tenant: str, name: str, number: int) -> int:
+        """Split a shard; gives the new one's number. Raises NotFound, Refused, Unavailable."""
+        ...
+
+
 class Snapshots(Protocol):
     """Collections as they were. All methods raise NotFound for what there is not, Unavailable where the store is away."""
 

@@ -75,8 +75,8 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         changes = await stack.enter_async_context(Changes(announcer).running())
         vectors.opening.opened = changes.note_end
         await stack.enter_async_context(mirroring(settings, bus, book))
-        archive = await stack.enter_async_context(archiving(settings, bus, (vectors, book, logs), shelf))
-        behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes)
+        archive, splitting = await stack.enter_async_context(archiving(settings, bus, (vectors, book, logs), shelf))
+        behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes, splitting)
         add = door_before(behind)
         if settings.node_name:
             key = platform.service_key()

@@ -1,5 +1,7 @@
 """Splits shards that have grown large, while they are read and written: half of a shard's slots become another shard.
 
+Fills `catalogue.Splits`.
+
 1. A fence in the shard's log: from there on nothing is written to these slots; who tries is told, and waits.
 2. The state behind the fence, of these slots alone, goes to the shelf and to the new shard's place: the same files, with other
    rows living. The record of the collection names the new shard and where its log begins, and the log is made.
@@ -60,8 +62,8 @@ class Splitting:
             looking.cancel()
             await asyncio.wait([looking])
 
-    async def split(self, tenant: str, name: str, number: int) -> Record:
-        """Split a shard; gives the collection's record, which names the new one. Raises Refused where it cannot be split."""
+    async def split(self, tenant: str, name: str, number: int) -> int:
+        """Split a shard; gives the new one's number. Raises Refused where it cannot be split."""
         async with self._one_by_one:
             record = (await self._vectors.open(tenant, name)).record
             if not 0 <= number < len(record.shards):
@@ -88,7 +90,7 @@ class Splitting:
                 log.error("shard not split", error=str(error), exc_info=None if known else error)
                 await self._clock.sleep(AGAIN_SECONDS)
 
-    async def _split(self, record: Record, number: int, live: LiveShard) -> Record:
+    async def _split(self, record: Record, number: int, live: LiveShard) -> int:
         given = pending(live.given)
         if given is None:
             _, upper = record.ranges[number].halves
@@ -106,7 +108,7 @@ class Splitting:
         log.info(
             "shard split", collection=str(record.key), shard=number, into=shard, slots=f"{slots.first}-{slots.after}"
         )
-        return record
+        return shard
 
     async def _made(self, record: Record, number: int, live: LiveShard, given: Given) -> Begin:
         """Bring the state of the new shard to the shelf and to its place; what an earlier try left there is overwritten."""

@@ -1,4 +1,4 @@
-"""`ergonaut vectors snapshot` and what belongs to it: collections as they were, and copies."""
+"""`ergonaut vectors snapshot` and what belongs to it: collections as they were, copies, and shards that are split."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("snapshots")(snapshots)
     app.command("restore")(restore)
     app.command("clone")(clone)
+    app.command("split")(split)
 
 
 def snapshot(name: Name, as_json: JsonFlag = False) -> None:
@@ -79,6 +80,21 @@ def clone(name: Name, new_name: NewName, as_json: JsonFlag = False) -> None:
     """
     with telling_errors():
         _print_made(ask(lambda client: client.vectors.clone(name, new_name)), as_json=as_json)
+
+
+def split(
+    name: Name,
+    shard: Annotated[int, typer.Argument(min=0, help="The shard's number, as `stats` tells it.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make half of a shard another shard, while it is read and written.
+
+    Example: ergonaut vectors split pages 0
+    """
+    with telling_errors():
+        made = ask(lambda client: client.vectors.split(name, shard))
+        told = f"{name}: half of shard {shard} is shard {made}"
+        print_json(pb.SplitShardResponse(shard=made)) if as_json else out.print(told, markup=False)
 
 
 def _print_made(made: pb.Collection, *, as_json: bool) -> None:

@@ -207,6 +207,7 @@ class BlockingVectors:
         self.describe = loop.blocking(area.describe)
         self.drop = loop.blocking(area.drop)
         self.set_index = loop.blocking(area.set_index)
+        self.split = loop.blocking(area.split)
         self.usage = loop.blocking(area.usage)
         self.snapshot = loop.blocking(area.snapshot)
         self.snapshots = loop.blocking(area.snapshots)

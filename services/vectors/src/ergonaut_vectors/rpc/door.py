@@ -7,7 +7,7 @@ from grpc import aio
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_vectors.asking import Asking
-from ergonaut_vectors.catalogue import Catalogue, Snapshots
+from ergonaut_vectors.catalogue import Catalogue, Snapshots, Splits
 from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.keeping import KeepingCalls
@@ -29,10 +29,11 @@ def behind_of(
     searching: Workers,
     snapshots: Snapshots | None = None,
     changes: Changes | None = None,
+    splits: Splits | None = None,
 ) -> Behind:
     """What a door needs behind it."""
     asking = Asking(catalogue, quotas, searching, changes)
-    return Behind(catalogue, asking, quotas, searching, snapshots, changes)
+    return Behind(catalogue, asking, quotas, searching, snapshots, changes, splits)
 
 
 def door_before(behind: Behind) -> Callable[[aio.Server], None]:

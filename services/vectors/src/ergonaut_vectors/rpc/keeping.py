@@ -51,6 +51,12 @@ class KeepingCalls(Door):
         opened = await self._behind.catalogue.set_index(self._enter(), request.collection, wish)
         return pb.SetIndexResponse(collection=collection_of(opened))
 
+    async def SplitShard(self, request: pb.SplitShardRequest, context: Any) -> pb.SplitShardResponse:
+        tenant, splits = self._enter(), self._behind.splits
+        if splits is None:
+            raise Refused("nodes that share collections split no shards; make it with more shards", field="shard")
+        return pb.SplitShardResponse(shard=await splits.split(tenant, request.collection, request.shard))
+
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
         tenant = self._enter()
         used, quota = usage_of(self._behind.catalogue.all(tenant)), self._behind.quotas.of(tenant)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from ergonaut.errors import Refused
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.asking import Asking
-from ergonaut_vectors.catalogue import Catalogue, Opened, Seen, Snapshots
+from ergonaut_vectors.catalogue import Catalogue, Opened, Seen, Snapshots, Splits
 from ergonaut_vectors.changes import Changes
 from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.asked import Reading
@@ -30,6 +30,8 @@ class Behind:
     """Large messages are read and written in a thread."""
     snapshots: Snapshots | None = None
     changes: Changes | None = None
+    splits: Splits | None = None
+    """None where nodes share collections, whose maps know of no splits yet."""
 
 
 class Door:
