@@ -54,6 +54,7 @@ def list_peers(dimension: int) -> list[Contestant]:
     """Peers whose index is inverted lists: of products with and without refinement, of bytes, of single bits."""
     quarter, half = dimension // 4, dimension // 2
     return [
+        faiss("ivf-pq4", f"IVF{{lists}},PQ{half}x4fs"),
         faiss("ivf-pq4-refine", f"IVF{{lists}},PQ{half}x4fs,RFlat", refine=10),
         faiss("ivf-pq8", f"IVF{{lists}},PQ{quarter}x8"),
         faiss("ivf-pq8-refine", f"IVF{{lists}},PQ{quarter}x8,RFlat", refine=8),
@@ -78,13 +79,16 @@ def our_shards(of: Set) -> list[Contestant]:
     return [Contestant(f"ours-shard{name}", "ours", {"shard": True, **wish}, element) for name, wish, element in told]
 
 
-def our_lists() -> list[Contestant]:
-    """Inverted lists of ours."""
+def our_lists(dimension: int) -> list[Contestant]:
+    """Inverted lists of ours; codes of products have as many bytes as those of faiss."""
+    quarter, half = dimension // 4, dimension // 2
     return [
         ours("lists-int8", "ivf", codes="int8"),
         ours("lists-1bit", "ivf", codes="bit"),
-        ours("ivf-pq8-refine", "ivf-pq", bits=8),
-        ours("ivf-pq4-refine", "ivf-pq", bits=4),
+        ours("ivf-pq8", "ivf-pq", bits=8, parts=quarter, kept=1),
+        ours("ivf-pq8-refine", "ivf-pq", bits=8, parts=quarter, kept=8),
+        ours("ivf-pq4", "ivf-pq", bits=4, parts=half, kept=1),
+        ours("ivf-pq4-refine", "ivf-pq", bits=4, parts=half, kept=10),
     ]
 
 
