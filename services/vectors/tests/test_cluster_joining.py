@@ -24,10 +24,11 @@ from ergonaut_vectors.domain.placing.choosing import Node
 from ergonaut_vectors.domain.placing.comparing import differing
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, first_map
+from ergonaut_vectors.domain.placing.slots import equal_ranges
 from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import Schema
 
-NOW = replace(first_map("uid", 3, 1, {"a": Node("a")}), tenant="default", name="books")
+NOW = replace(first_map("uid", equal_ranges(3), 1, {"a": Node("a")}), tenant="default", name="books")
 NAMES = [f"point-{at}" for at in range(40)]
 DISTANCES = {name: float((at * 7) % 13) for at, name in enumerate(NAMES)}
 RECORD = Record(Key("default", "books"), Schema("books", 4, shards=3, replicas=2), "uid", Stage.READY)

@@ -18,6 +18,7 @@ from ergonaut_vectors.cluster.nodes import telling
 from ergonaut_vectors.cluster.ports import KeptMap, NodeAnnouncements, ShardMaps
 from ergonaut_vectors.domain.placing.choosing import Node
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap, first_map
+from ergonaut_vectors.domain.placing.slots import equal_ranges
 
 KINDS = pytest.mark.parametrize("kind", ["fake", "nats"])
 PATIENCE_SECONDS = 30
@@ -34,7 +35,7 @@ def announcements(kind: str, bus: Bus) -> NodeAnnouncements:
 
 
 def a_map() -> ShardMap:
-    return first_map(new_id("collection"), 4, 2, {name: Node(name) for name in "abc"})
+    return first_map(new_id("collection"), equal_ranges(4), 2, {name: Node(name) for name in "abc"})
 
 
 def moved(now: ShardMap, node: str) -> ShardMap:

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from ergonaut_vectors.domain.placing.choosing import Node
 from ergonaut_vectors.domain.placing.merging import Listed, Nearby, Place, nearest, next_place, ordered, summed
 from ergonaut_vectors.domain.placing.shard_map import first_map
+from ergonaut_vectors.domain.placing.slots import equal_ranges
 from ergonaut_vectors.domain.segments.view import Cursor
 
-NOW = first_map("c", 3, 1, {"a": Node("a")})
+NOW = first_map("c", equal_ranges(3), 1, {"a": Node("a")})
 
 
 def shards_of(hits: list[Nearby]) -> dict[int, list[list[Nearby]]]:

@@ -16,7 +16,7 @@ from ergonaut_vectors.cluster.nodes import KnownNode, Nodes
 from ergonaut_vectors.cluster.ports import KeptMap, ShardMaps
 from ergonaut_vectors.domain.placing.choosing import Node, chosen_nodes
 from ergonaut_vectors.domain.placing.comparing import differing
-from ergonaut_vectors.domain.placing.moving import ChangeMap, Facts, ReplicaReport, next_step
+from ergonaut_vectors.domain.placing.moving import Facts, ReplicaReport, next_step
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap, first_map
 from ergonaut_vectors.domain.records import Key, Record
 
@@ -49,7 +49,7 @@ class Keeping:
         kept = await self._maps.find(record.uid)
         if kept is None:
             nodes = self._nodes.placeable() or {self._own: Node(self._own)}
-            first = first_map(record.uid, record.schema.shards, record.schema.replicas, nodes)
+            first = first_map(record.uid, record.ranges, record.schema.replicas, nodes)
             named = replace(first, tenant=record.key.tenant, name=record.key.name)
             try:
                 kept = await self._maps.add(named)
@@ -91,9 +91,9 @@ class Keeping:
         }
         for _ in range(STEPS_MAX):
             step = next_step(kept.map, Facts(nodes, ends, reports))
-            if not isinstance(step, ChangeMap):
+            if step is None:
                 break
-            kept = await self._maps.change(step.after, kept.revision)
+            kept = await self._maps.change(step, kept.revision)
             log.info("map changed", collection=kept.map.name, epoch=kept.map.epoch)
         await self._rebuild_differing(kept.map, reports)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ergonaut.errors import Broken, NotFound
 from ergonaut_vectors.domain.placing.choosing import Node, chosen_nodes
-from ergonaut_vectors.domain.placing.slots import SLOTS, SlotRange, equal_ranges, slots_of
+from ergonaut_vectors.domain.placing.slots import SLOTS, SlotRange, slots_of
 
 
 class ReplicaStage(StrEnum):
@@ -25,15 +25,6 @@ class ReplicaStage(StrEnum):
     """It answers."""
     DRAINING = "draining"
     """It answers whoever has an older map, and is removed once they have had time to look again."""
-
-
-class ShardStage(StrEnum):
-    """How far a shard has come."""
-
-    FILLING = "filling"
-    """It is split off: it follows the log of the shard it came from, which still owns its slots."""
-    OWNING = "owning"
-    """It owns its slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +42,6 @@ class ShardPlace:
     number: int
     slots: SlotRange
     replicas: tuple[Replica, ...]
-    stage: ShardStage = ShardStage.OWNING
-    source: int | None = None
-    """The shard that it was split off, whose log it follows until it owns its slots."""
-    log_first: int = 1
-    """The position of its log's first message: behind that of its source's fence, so that its positions go on."""
-    forgets: SlotRange | None = None
-    """Slots that went to another shard and whose rows it still has; answers leave them out until they are removed."""
 
     def nodes(self, *stages: ReplicaStage) -> list[str]:
         """The nodes whose replicas are at one of these stages; all without any."""
@@ -89,8 +73,8 @@ class ShardMap:
 
     @property
     def owning(self) -> list[ShardPlace]:
-        """Those that own slots, in the slots' order."""
-        return sorted((each for each in self.shards if each.stage is ShardStage.OWNING), key=lambda each: each.slots)
+        """All, in the order of their slots."""
+        return sorted(self.shards, key=lambda each: each.slots)
 
     def shard(self, number: int) -> ShardPlace:
         """A shard by number. Raises NotFound."""
@@ -139,10 +123,10 @@ class ShardMap:
         return self
 
 
-def first_map(collection: str, shards: int, replicas: int, nodes: Mapping[str, Node]) -> ShardMap:
-    """The map of a new collection, its replicas spread over these nodes."""
+def first_map(collection: str, ranges: Sequence[SlotRange], replicas: int, nodes: Mapping[str, Node]) -> ShardMap:
+    """The first map of a collection with shards of these slots, its replicas spread over these nodes."""
     places = []
-    for number, slots in enumerate(equal_ranges(shards)):
+    for number, slots in enumerate(ranges):
         chosen = chosen_nodes(place_key(collection, number), nodes.values(), replicas)
         places.append(ShardPlace(number, slots, tuple(Replica(node) for node in sorted(chosen))))
     return ShardMap(collection, 1, replicas, tuple(places)).checked()
