@@ -99,6 +99,14 @@ async def test_a_log_gives_back_what_was_appended_in_order_and_what_comes_later(
 
 
 @KINDS
+async def test_who_has_read_more_than_a_log_has_is_told_that_it_lost_its_end(logs: Log, key: Key) -> None:
+    await logs.make(key)
+    await logs.append(key, b"first", 0)
+    with pytest.raises(Broken, match="it ends at message 1, but message 3 was applied once: the log has lost its end"):
+        await taken(logs, key, after=3, count=1)
+
+
+@KINDS
 async def test_of_two_writers_at_one_place_only_one_succeeds(logs: Log, key: Key) -> None:
     await logs.make(key)
     await logs.append(key, b"mine", 0)

@@ -7,6 +7,7 @@ from functools import partial
 
 from ergonaut.errors import Broken, Conflict, NotFound, Unavailable
 from ergonaut.ids import is_name
+from ergonaut_vectors.domain.batches import lost_end
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.segments.work import Done
@@ -109,7 +110,10 @@ class FakeLog:
             after += len(contents)
 
     def _reaches(self, key: Key, sequence: int) -> bool:
-        return len(self._messages(key)) >= sequence
+        last = len(self._messages(key))
+        if last < sequence - 1:
+            raise lost_end(last, sequence - 1)
+        return last >= sequence
 
     def _messages(self, key: Key) -> list[bytes]:
         if key not in self.logs:
