@@ -85,26 +85,7 @@ def test_an_answer_one_by_one_has_the_nearest_of_all(with_options: bool) -> None
     assert [hit.id for hit in joined.results[0].neighbours] == ranked(NAMES, 5)
 
 
-def test_groups_of_several_shards_are_one_group() -> None:
-    def grouped(names: list[str]) -> pb.SearchGroupsResponse:
-        groups: dict[str, list[pb.Neighbour]] = {}
-        for name in ranked(names, len(names)):
-            groups.setdefault(name[-1], []).append(pb.Neighbour(id=name, distance=DISTANCES[name]))
-        return pb.SearchGroupsResponse(
-            groups=[pb.Group(value=value, neighbours=each[:2]) for value, each in groups.items()]
-        )
-
-    request = pb.SearchGroupsRequest(group_size=2, options=pb.SearchOptions(limit=4))
-    joined = joining.grouped(request, told({shard: grouped(of_shard(shard)) for shard in range(3)}))
-    whole = grouped(NAMES).groups
-    assert [hit.id for group in joined.groups for hit in group.neighbours][:2] == [
-        hit.id for hit in whole[0].neighbours
-    ]
-    assert len(joined.groups) == 4
-    assert all(len(group.neighbours) == 2 for group in joined.groups)
-
-
-def test_pages_counts_and_values_are_those_of_all() -> None:
+def test_pages_and_counts_are_those_of_all() -> None:
     def points(names: list[str]) -> pb.Rows:
         return pb.Rows(ids=names, sequences=[NAMES.index(name) + 1 for name in names], payloads=map(payload, names))
 
@@ -121,12 +102,6 @@ def test_pages_counts_and_values_are_those_of_all() -> None:
     assert list(page.points.payloads) == [payload(name) for name in NAMES[:10]]
     counts = {shard: pb.GetCountResponse(count=len(of_shard(shard))) for shard in range(3)}
     assert joining.counted(pb.GetCountRequest(), told(counts)).count == len(NAMES)
-    values = {
-        0: pb.GetValueCountsResponse(values=[pb.ValueCount(value='"a"', count=2), pb.ValueCount(value='"b"', count=1)]),
-        1: pb.GetValueCountsResponse(values=[pb.ValueCount(value='"b"', count=4)]),
-    }
-    joined = joining.valued(pb.GetValueCountsRequest(limit=1), told(values))
-    assert [(each.value, each.count) for each in joined.values] == [('"b"', 5)]
 
 
 def test_a_write_goes_to_the_shards_of_its_ids_with_what_belongs_to_each() -> None:

@@ -124,6 +124,12 @@ async def test_a_collection_on_three_nodes_answers_whole_at_each_and_after_one_i
             )
             assert list(got.points.ids) == ["point-9", "point-2"]
         assert await listed(third) == sorted(NAMES)
+        liked = pb.SearchByExampleRequest(
+            collection="books", positive=[NAMES[7]], options=pb.SearchOptions(limit=9, exact=True, reading=reading)
+        )
+        for node in (first, second, third):
+            like = await node.call("SearchByExample", liked)
+            assert [each.id for each in like.result.neighbours] == expected(ROWS[7], NAMES, ROWS)[1:]
         assert await first.stream(["streamed-1"], ["streamed-2"]) == 2
         assert await listed(second) == sorted([*NAMES, "streamed-1", "streamed-2"])
         await third.call("Delete", pb.DeleteRequest(collection="books", ids=["streamed-1", "streamed-2"]))

@@ -61,8 +61,8 @@ def test_the_average_of_examples_lies_among_what_is_liked_and_away_from_the_rest
 def test_what_is_nearer_to_something_liked_than_disliked_comes_first() -> None:
     liked = np.array([[5, 1, 9, 9], [4, 3, 9, 9]], np.float32)
     disliked = np.array([[9, 9, 8, 2]], np.float32)
-    assert recommending.ordered(liked, disliked, 4).tolist() == [1, 0, 2, 3]
-    assert recommending.ordered(liked, disliked[:0], 2).tolist() == [1, 0]
+    assert recommending.ordered(liked.min(axis=0), disliked.min(axis=0), 4).tolist() == [1, 0, 2, 3]
+    assert recommending.ordered(liked.min(axis=0), np.full(4, np.inf, np.float32), 2).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(0, 1), (60, 5)])
@@ -74,5 +74,8 @@ def test_recommendations_need_an_example_and_no_crowd(positive: int, negative: i
 def test_summed_distances_take_each_vector_of_the_query_to_its_nearest_row() -> None:
     owners = np.array([0, 0, 2])
     distances = np.array([[1, 5, 2], [7, 3, 4]], np.float32)
-    assert several.summed(owners, distances, 3).tolist() == [4, np.inf, 6]
-    assert several.summed(owners[:0], distances[:, :0], 1).tolist() == [np.inf]
+    rows = several.nearest(owners, distances, 3)
+    assert rows.tolist() == [[0, 1], [-1, -1], [2, 2]]
+    least = np.where(rows < 0, np.float32(np.inf), distances[np.arange(2), rows])
+    assert several.summed(least).tolist() == [4, np.inf, 6]
+    assert several.nearest(owners[:0], distances[:, :0], 1).tolist() == [[-1, -1]]

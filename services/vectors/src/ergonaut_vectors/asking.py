@@ -135,6 +135,10 @@ class Asking:
             seen, partial(joining.joined, query=query, question=question, asked=asked, wanted=wanted)
         )
 
+    async def step(self, seen: Seen, work: Callable[[Views], T]) -> T:
+        """What one step of a search gives that is joined elsewhere, where nodes share a collection."""
+        return await self._answer(seen, work)
+
     async def get(self, seen: Seen, names: Sequence[str], wanted: Wanted) -> list[Row]:
         """Vectors by id."""
         return await self._answer(seen, partial(reading.by_id, names=names, wanted=wanted))

@@ -1,14 +1,13 @@
 """Answers of the public contract by several shards made one. Used by whoever asked them.
 
-What only one who sees all vectors can answer, such as the sum over a thing's vectors, is not here: it is asked of a node that
-has every shard.
+What takes more than one question to the shards, such as the sum over a thing's vectors, is not here but in `rpc/gathered.py`.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from ergonaut_vectors.domain.placing.shard_map import ShardMap
 from ergonaut_vectors.domain.schema import LIMIT_DEFAULT
 
 PAGE_DEFAULT = 100
+
+T = TypeVar("T")
 
 Answers = Mapping[int, Any]
 """By shard."""
@@ -52,21 +53,6 @@ def searched(request: pb.SearchRequest, told: Told) -> pb.SearchResponse:
     return pb.SearchResponse(results=results, shards_missing=told.missing)
 
 
-def grouped(request: pb.SearchGroupsRequest, told: Told) -> pb.SearchGroupsResponse:
-    """The nearest groups: of each its nearest in all shards. A group of which a shard told nothing was too far there."""
-    limit, size = request.options.limit or LIMIT_DEFAULT, request.group_size or 1
-    groups: dict[str, list[pb.Neighbour]] = {}
-    for answer in told.answers.values():
-        for group in answer.groups:
-            groups.setdefault(group.value, []).extend(group.neighbours)
-    ranked = [
-        pb.Group(value=value, neighbours=sorted(each, key=lambda hit: (hit.distance, hit.id))[:size])
-        for value, each in groups.items()
-    ]
-    ranked.sort(key=lambda group: (group.neighbours[0].distance, group.value))
-    return pb.SearchGroupsResponse(groups=ranked[:limit], shards_missing=told.missing)
-
-
 def got(request: pb.GetPointsRequest, told: Told) -> pb.GetPointsResponse:
     """The vectors, in the order of the ids."""
     order = {name: at for at, name in enumerate(request.ids)}
@@ -86,15 +72,6 @@ def listed(request: pb.ListPointsRequest, told: Told) -> pb.ListPointsResponse:
 def counted(_: pb.GetCountRequest, told: Told) -> pb.GetCountResponse:
     """The sum."""
     return pb.GetCountResponse(count=sum(each.count for each in told.answers.values()))
-
-
-def valued(request: pb.GetValueCountsRequest, told: Told) -> pb.GetValueCountsResponse:
-    """The sums; each shard was asked for as many values as can be asked for."""
-    total: Counter[str] = Counter()
-    for answer in told.answers.values():
-        total.update({each.value: each.count for each in answer.values})
-    ranked = sorted(total.items(), key=lambda each: (-each[1], each[0]))[: request.limit or LIMIT_DEFAULT]
-    return pb.GetValueCountsResponse(values=[pb.ValueCount(value=value, count=count) for value, count in ranked])
 
 
 def described(_: pb.DescribeCollectionRequest, told: Told) -> pb.DescribeCollectionResponse:
@@ -154,39 +131,53 @@ def _packed(told: Told, limit: int) -> pb.SearchResponse:
     return pb.SearchResponse(packed=packed, shards_missing=told.missing)
 
 
+def told_rows(points: pb.Rows) -> list[Nearby]:
+    """Vectors that came by columns, one by one."""
+    count = len(points.ids)
+    payloads = points.payloads or [b""] * count
+    vectors = _split(points.vectors.rows, count)
+    return [
+        Nearby(name, 0.0, sequence, payload, vector)
+        for name, sequence, payload, vector in zip(points.ids, points.sequences, payloads, vectors, strict=True)
+    ]
+
+
+def rows_told(rows: Sequence[Nearby], told: Sequence[pb.Rows]) -> pb.Rows:
+    """Vectors by columns, with those columns that came."""
+    element = next((each.vectors.element for each in told if each.HasField("vectors")), None)
+    vectors = b"".join(row.vector for row in rows)
+    return pb.Rows(
+        ids=[row.id for row in rows],
+        vectors=pb.Matrix(rows=vectors, element=element) if element is not None else None,
+        payloads=[row.payload for row in rows] if any(each.payloads for each in told) else (),
+        sequences=[row.sequence for row in rows],
+    )
+
+
+def cut(hits: Sequence[T], counts: Sequence[int]) -> list[list[T]]:
+    """What stands one query behind the other, by query."""
+    ends = np.cumsum(counts, dtype=np.int64).tolist()
+    return [list(hits[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+
+
 def _unpacked(packed: pb.PackedNeighbours) -> list[list[Nearby]]:
     distances = np.frombuffer(packed.distances, "<f4").tolist()
-    rows = _cut(packed.vectors.rows, len(packed.ids))
+    rows = _split(packed.vectors.rows, len(packed.ids))
     payloads = packed.payloads or [b""] * len(packed.ids)
     hits = [
         Nearby(name, distance, 0, payload, row)
         for name, distance, payload, row in zip(packed.ids, distances, payloads, rows, strict=True)
     ]
-    ends = np.cumsum(packed.counts).tolist()
-    return [hits[end - count : end] for end, count in zip(ends, packed.counts, strict=True)]
+    return cut(hits, packed.counts)
 
 
-def _cut(content: bytes, count: int) -> Sequence[bytes]:
+def _split(content: bytes, count: int) -> Sequence[bytes]:
     width = len(content) // count if count else 0
     return [content[at * width : (at + 1) * width] for at in range(count)]
 
 
 def _rows(answers: Answers, key: Callable[[Nearby], Any], limit: int | None) -> pb.Rows:
     """Vectors by columns, each once, in an order."""
-    found: dict[str, Nearby] = {}
-    for answer in answers.values():
-        points = answer.points
-        payloads = points.payloads or [b""] * len(points.ids)
-        rows = _cut(points.vectors.rows, len(points.ids))
-        for name, sequence, payload, row in zip(points.ids, points.sequences, payloads, rows, strict=True):
-            found[name] = Nearby(name, 0.0, sequence, payload, row)
-    ranked = sorted(found.values(), key=key)[:limit]
     told = [answer.points for answer in answers.values()]
-    element = next((each.vectors.element for each in told if each.HasField("vectors")), None)
-    vectors = b"".join(row.vector for row in ranked)
-    return pb.Rows(
-        ids=[row.id for row in ranked],
-        vectors=pb.Matrix(rows=vectors, element=element) if element is not None else None,
-        payloads=[row.payload for row in ranked] if any(each.payloads for each in told) else (),
-        sequences=[row.sequence for row in ranked],
-    )
+    found = {row.id: row for points in told for row in told_rows(points)}
+    return rows_told(sorted(found.values(), key=key)[:limit], told)

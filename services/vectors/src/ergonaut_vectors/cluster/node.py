@@ -10,17 +10,19 @@ from grpc import aio
 
 from ergonaut.api.vectors.v1 import shards_pb2, vectors_pb2_grpc
 from ergonaut_common.bus import Bus
-from ergonaut_common.clock import SystemClock
+from ergonaut_common.clock import Clock, SystemClock
 from ergonaut_vectors.adapters.node_announcements import NatsNodeAnnouncements
 from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
 from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.adapters.shard_maps import BUCKET, KeyValueShardMaps
+from ergonaut_vectors.archive.ports import Past
 from ergonaut_vectors.cluster.announced import EVERY_SECONDS
 from ergonaut_vectors.cluster.gathering import Gathering
 from ergonaut_vectors.cluster.held import LiveReplicas
 from ergonaut_vectors.cluster.holding import Holding
 from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.nodes import Announcing, Nodes, telling
+from ergonaut_vectors.cluster.ports import NodeAnnouncements, NodeLinks, ShardMaps
 from ergonaut_vectors.cluster.spread import Spread
 from ergonaut_vectors.rpc.shards import shards_door
 from ergonaut_vectors.rpc.shared import Behind
@@ -47,27 +49,48 @@ class Own:
     """Where its shards are saved."""
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a node needs of the world."""
+
+    maps: ShardMaps
+    announcements: NodeAnnouncements
+    links: NodeLinks
+    past: Past
+    clock: Clock
+
+
 @contextlib.asynccontextmanager
 async def clustered(
     own: Own, bus: Bus, vectors: Vectors, behind: Behind
 ) -> AsyncIterator[Callable[[aio.Server], None]]:
+    """Be a node of those that are on one NATS while the block runs; gives what adds its doors to a server."""
+    maps = KeyValueShardMaps(await bus.key_value(BUCKET))
+    announcements, past = NatsNodeAnnouncements(bus, own.key), JetStreamPast(bus.jetstream)
+    world = World(maps, announcements, GrpcNodeLinks(own.key), past, SystemClock())
+    async with being(own, world, vectors, behind) as add:
+        yield add
+
+
+@contextlib.asynccontextmanager
+async def being(
+    own: Own, world: World, vectors: Vectors, behind: Behind
+) -> AsyncIterator[Callable[[aio.Server], None]]:
     """Be a node while the block runs; gives what adds its doors to a server."""
-    clock, links = SystemClock(), GrpcNodeLinks(own.key)
-    nodes, maps = Nodes(links, clock), KeyValueShardMaps(await bus.key_value(BUCKET))
-    announcements = NatsNodeAnnouncements(bus, own.key)
+    clock, nodes = world.clock, Nodes(world.links, world.clock)
     announcing = Announcing(
-        announcements, nodes, telling(own.name, own.address, zone=own.zone, weight=own.weight), clock
+        world.announcements, nodes, telling(own.name, own.address, zone=own.zone, weight=own.weight), clock
     )
-    spread = Spread(own.name, maps, Gathering(nodes, clock))
+    spread = Spread(own.name, world.maps, Gathering(nodes, clock))
     holding = Holding(spread, nodes, LiveReplicas(vectors, own.root), own.root.with_name("fetching"), clock)
-    keeping = Keeping(own.name, maps, nodes, JetStreamPast(bus.jetstream), clock)
+    keeping = Keeping(own.name, world.maps, nodes, world.past, clock)
     vectors.opening.holds = spread.holds
 
     def add(server: aio.Server) -> None:
         vectors_pb2_grpc.add_VectorsServiceServicer_to_server(SpreadDoor(behind, spread, keeping), server)
         shards_door(behind, holding)(server)
 
-    async with announcements.heard(nodes.hear), asyncio.TaskGroup() as tasks:
+    async with world.announcements.heard(nodes.hear), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(each) for each in (announcing.keep_telling(), holding.run(), keeping.keep())]
         try:
             await clock.sleep(HEARING_SECONDS)

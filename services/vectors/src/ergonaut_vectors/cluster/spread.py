@@ -1,12 +1,14 @@
 """Collections whose shards are on several nodes: which map counts, and one answer made of those of all shards. The door calls."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import Conflict, Refused, Unavailable
+from ergonaut.errors import Conflict, Unavailable
 from ergonaut.ids import new_id
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.cluster import joining
@@ -14,7 +16,7 @@ from ergonaut_vectors.cluster.gathering import Gathering
 from ergonaut_vectors.cluster.joining import Told
 from ergonaut_vectors.cluster.ports import Asking, KeptMap, NodeLink, ShardMaps
 from ergonaut_vectors.cluster.splitting import Write, by_shard
-from ergonaut_vectors.domain.placing.shard_map import ShardMap, ShardPlace
+from ergonaut_vectors.domain.placing.shard_map import ShardMap
 from ergonaut_vectors.domain.records import Record
 
 TRIES_MAX = 4
@@ -23,28 +25,20 @@ TRIES_MAX = 4
 WITHIN_SECONDS = 9.0
 """For all shards; below the 10 s that services give a call."""
 
-VALUES_MAX = 1000
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
 Join = Callable[[Any, Told], Any]
 JOINED: Mapping[str, tuple[type[Any], Join]] = {
     "Search": (pb.SearchResponse, joining.searched),
-    "SearchGroups": (pb.SearchGroupsResponse, joining.grouped),
     "GetPoints": (pb.GetPointsResponse, joining.got),
     "ListPoints": (pb.ListPointsResponse, joining.listed),
     "GetCount": (pb.GetCountResponse, joining.counted),
     "DescribeCollection": (pb.DescribeCollectionResponse, joining.described),
-    "GetValueCounts": (pb.GetValueCountsResponse, joining.valued),
 }
-"""What can be joined; all else is asked of a node that answers for every shard."""
+"""What all shards are asked at once, and one answer made of; all else goes step by step, see `Shards`."""
 
-WHOLE: Mapping[str, type[Any]] = {
-    "SearchByExample": pb.SearchByExampleResponse,
-    "SearchHybrid": pb.SearchHybridResponse,
-    "SearchMultiVector": pb.SearchMultiVectorResponse,
-    "ListPoints": pb.ListPointsResponse,
-}
 WRITTEN: Mapping[str, type[Any]] = {
     "Upsert": pb.UpsertResponse,
     "UpdatePayloads": pb.UpdatePayloadsResponse,
@@ -95,16 +89,20 @@ class Spread:
         return self.known(collection) or await self.newest(collection)
 
     async def read(self, method: str, tenant: str, now: ShardMap, request: Any) -> Any:
-        """The answer to a question."""
-        joined = method in JOINED and not (method == "ListPoints" and request.order_by)
-        sent = request
-        if method == "GetValueCounts":
-            sent = pb.GetValueCountsRequest()
-            sent.CopyFrom(request)
-            sent.limit = VALUES_MAX
-        if not joined:
-            return await self._tried(now, lambda at: self._whole(method, tenant, at, request))
-        return await self._tried(now, lambda at: self._joined(method, tenant, at, (request, sent)))
+        """The answer to a question that one step answers."""
+        response, join = JOINED[method]
+
+        async def ask(shards: "Shards") -> Any:
+            answers = await shards.all(method, request, response)
+            return join(request, Told(answers, sorted(shards.missing), shards.map))
+
+        return await self.in_steps(tenant, now, ask, partial=_partial(request))
+
+    async def in_steps(
+        self, tenant: str, now: ShardMap, work: "Callable[[Shards], Awaitable[T]]", *, partial: bool = False
+    ) -> T:
+        """What work gives that asks the shards as often as it needs; it begins again where the map has changed meanwhile."""
+        return await self._tried(now, lambda at: work(Shards(self._gathering, tenant, at, partial=partial)))
 
     async def write(self, method: str, tenant: str, now: ShardMap, request: Write) -> Any:
         """The answer to a write, each part of which its shard has. What is tried again is written once, by its name."""
@@ -117,7 +115,7 @@ class Spread:
         if known is None or known.revision < kept.revision:
             self._known[kept.map.collection] = kept
 
-    async def _tried(self, now: ShardMap, ask: Callable[[ShardMap], Any]) -> Any:
+    async def _tried(self, now: ShardMap, ask: Callable[[ShardMap], Awaitable[T]]) -> T:
         for _ in range(TRIES_MAX):
             try:
                 return await ask(now)
@@ -132,62 +130,59 @@ class Spread:
                 now = newest
         raise Unavailable(f"the shards of {now.name} moved {TRIES_MAX} times meanwhile; try again")
 
-    async def _joined(self, method: str, tenant: str, now: ShardMap, requests: tuple[Any, Any]) -> Any:
-        response, join = JOINED[method]
-        request, sent = requests
-        content = sent.SerializeToString()
-
-        async def ask(link: NodeLink, shard: int) -> Any:
-            return response.FromString(await link.ask(self._asking(tenant, now, (shard,), method, content)))
-
-        allowed = _partial(request)
-        gathered = await self._gathering.gather(now.owning, ask, within_seconds=WITHIN_SECONDS, partial=allowed)
-        return join(request, Told(gathered.answers, sorted(gathered.missing), now))
-
-    async def _whole(self, method: str, tenant: str, now: ShardMap, request: Any) -> Any:
-        owning = now.owning
-        every = [each for each in owning[0].replicas if now.answered_by(each.node)]
-        if not every:
-            _refuse(method)
-        numbers, content = tuple(each.number for each in owning), request.SerializeToString()
-
-        async def ask(link: NodeLink, _: int) -> Any:
-            answer = await link.ask(self._asking(tenant, now, numbers, method, content))
-            return WHOLE[method].FromString(answer)
-
-        place = ShardPlace(owning[0].number, owning[0].slots, tuple(every))
-        gathered = await self._gathering.gather([place], ask, within_seconds=WITHIN_SECONDS)
-        return gathered.answers[place.number]
-
     async def _written(self, method: str, tenant: str, now: ShardMap, request: Write) -> Any:
         # What names no id belongs to no shard; any will say what is wrong with it.
-        cut = by_shard(request, now) or {now.owning[0].number: request}
-        parts = {shard: part.SerializeToString() for shard, part in cut.items()}
-
-        async def ask(link: NodeLink, shard: int) -> Any:
-            answer = await link.ask(self._asking(tenant, now, (shard,), method, parts[shard]))
-            return WRITTEN[method].FromString(answer)
-
-        shards = [now.shard(number) for number in parts]
+        parts = by_shard(request, now) or {now.owning[0].number: request}
         # A second copy of what has no name could undo what is written between the two.
-        named = method == "Upsert"
-        gathered = await self._gathering.gather(shards, ask, within_seconds=WITHIN_SECONDS, hedged=named)
-        positions = joining.written(gathered.answers)
+        shards = Shards(self._gathering, tenant, now, hedged=method == "Upsert")
+        answers = await shards.each(method, parts, WRITTEN[method])
+        positions = joining.written(answers)
         told: dict[str, Any] = {"sequence": max(positions.values(), default=0), "sequences": positions}
         if method == "Delete":
-            told["count"] = sum(each.count for each in gathered.answers.values())
+            told["count"] = sum(each.count for each in answers.values())
         return WRITTEN[method](**told)
 
-    def _asking(self, tenant: str, now: ShardMap, shards: tuple[int, ...], method: str, content: bytes) -> Asking:
-        return Asking(tenant, now.name, now.collection, now.epoch, shards, method, content, WITHIN_SECONDS)
+
+class Shards:
+    """The shards of a collection as one request sees them, by one map and within one time."""
+
+    def __init__(
+        self, gathering: Gathering, tenant: str, now: ShardMap, *, partial: bool = False, hedged: bool = True
+    ) -> None:
+        self.map = now
+        self.missing: set[int] = set()
+        """Those that did not answer in some step, where a partial answer is allowed."""
+        self._gathering = gathering
+        self._tenant = tenant
+        self._partial = partial
+        self._hedged = hedged
+        self._until_seconds = asyncio.get_running_loop().time() + WITHIN_SECONDS
+
+    async def all(self, method: str, request: Message, response: type[Any]) -> dict[int, Any]:
+        """What every shard answers to one question, by shard in their order."""
+        return await self.each(method, {shard.number: request for shard in self.map.owning}, response)
+
+    async def each(self, method: str, requests: Mapping[int, Message], response: type[Any]) -> dict[int, Any]:
+        """What each of these shards answers to its own; those that did not answer an earlier step are not asked again."""
+        # Of one question to all there is one copy.
+        different = {id(request): request for request in requests.values()}
+        contents = {each: request.SerializeToString() for each, request in different.items()}
+        left_seconds = max(0.0, self._until_seconds - asyncio.get_running_loop().time())
+
+        async def ask(link: NodeLink, shard: int) -> Any:
+            now, content = self.map, contents[id(requests[shard])]
+            asking = Asking(self._tenant, now.name, now.collection, now.epoch, (shard,), method, content, left_seconds)
+            return response.FromString(await link.ask(asking))
+
+        places = [self.map.shard(number) for number in sorted(requests) if number not in self.missing]
+        gathered = await self._gathering.gather(
+            places, ask, within_seconds=left_seconds, partial=self._partial, hedged=self._hedged
+        )
+        self.missing |= set(gathered.missing)
+        return dict(sorted(gathered.answers.items()))
 
 
 def _partial(request: Any) -> bool:
     if hasattr(request, "options"):
         return bool(request.options.reading.partial)
     return False
-
-
-def _refuse(method: str) -> NoReturn:
-    message = f"{method} needs a node that has every shard of the collection, and there is none; raise `replicas`"
-    raise Refused(message, field="collection")

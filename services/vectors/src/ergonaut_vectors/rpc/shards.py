@@ -22,27 +22,23 @@ from ergonaut_vectors.domain.quotas import Quota
 from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.writes import Write
 from ergonaut_vectors.quotas import Quotas
-from ergonaut_vectors.rpc.door import VectorsDoor
 from ergonaut_vectors.rpc.shared import Behind
+from ergonaut_vectors.rpc.steps import STEPS, StepsDoor
 
 PIECE_BYTES = 1024 * 1024
 
 REQUESTS: dict[str, Any] = {
+    **STEPS,
     "Search": public.SearchRequest,
-    "SearchGroups": public.SearchGroupsRequest,
-    "SearchByExample": public.SearchByExampleRequest,
-    "SearchHybrid": public.SearchHybridRequest,
-    "SearchMultiVector": public.SearchMultiVectorRequest,
     "GetPoints": public.GetPointsRequest,
     "ListPoints": public.ListPointsRequest,
     "DescribeCollection": public.DescribeCollectionRequest,
     "GetCount": public.GetCountRequest,
-    "GetValueCounts": public.GetValueCountsRequest,
     "Upsert": public.UpsertRequest,
     "UpdatePayloads": public.UpdatePayloadsRequest,
     "Delete": public.DeleteRequest,
 }
-"""What may be asked through it."""
+"""What may be asked through it, beside the steps of searches."""
 
 
 class ShardsDoor(pb_grpc.ShardsServiceServicer):
@@ -61,7 +57,7 @@ class ShardsDoor(pb_grpc.ShardsServiceServicer):
             raise Refused(f"{request.method!r} cannot be asked of a shard", field="method")
         shards = tuple(request.shards)
         await self._holding.check(request.collection, shards, request.epoch)
-        door = VectorsDoor(self._over(_SomeShards(self._behind.catalogue, shards)))
+        door = StepsDoor(self._over(_SomeShards(self._behind.catalogue, shards)))
         answer = await getattr(door, request.method)(kind.FromString(request.request), context)
         return pb.AskShardsResponse(response=answer.SerializeToString())
 

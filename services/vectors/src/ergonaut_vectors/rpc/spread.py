@@ -1,8 +1,9 @@
 """The public door where collections are spread over nodes: what this node has whole it answers, all else it gathers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut_common.rpc import caller
@@ -10,6 +11,7 @@ from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.spread import Spread
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
 from ergonaut_vectors.rpc.door import VectorsDoor
+from ergonaut_vectors.rpc.gathered import IN_STEPS, Answer, in_order
 from ergonaut_vectors.rpc.shared import Behind
 
 
@@ -20,6 +22,8 @@ class SpreadDoor(VectorsDoor):
         super().__init__(behind)
         self._spread = spread
         self._keeping = keeping
+        # The ids of batches that came over calls with many and are under way.
+        self._writing: WeakKeyDictionary[asyncio.Task[pb.UpsertResponse], frozenset[str]] = WeakKeyDictionary()
 
     async def CreateCollection(self, request: pb.CreateCollectionRequest, context: Any) -> pb.CreateCollectionResponse:
         response = await super().CreateCollection(request, context)
@@ -49,38 +53,34 @@ class SpreadDoor(VectorsDoor):
         return await self._read("Search", request, context)
 
     async def SearchByExample(self, request: pb.SearchByExampleRequest, context: Any) -> Any:
-        return await self._read("SearchByExample", request, context)
+        return await self._read_in_steps("SearchByExample", request, context)
 
     async def SearchGroups(self, request: pb.SearchGroupsRequest, context: Any) -> Any:
-        return await self._read("SearchGroups", request, context)
+        return await self._read_in_steps("SearchGroups", request, context)
 
     async def SearchHybrid(self, request: pb.SearchHybridRequest, context: Any) -> Any:
-        return await self._read("SearchHybrid", request, context)
+        return await self._read_in_steps("SearchHybrid", request, context)
 
     async def SearchMultiVector(self, request: pb.SearchMultiVectorRequest, context: Any) -> Any:
-        return await self._read("SearchMultiVector", request, context)
+        return await self._read_in_steps("SearchMultiVector", request, context)
 
     async def GetPoints(self, request: pb.GetPointsRequest, context: Any) -> Any:
         return await self._read("GetPoints", request, context)
 
     async def ListPoints(self, request: pb.ListPointsRequest, context: Any) -> Any:
-        return await self._read("ListPoints", request, context)
+        now = await self._elsewhere(request.collection)
+        if now is None or not request.order_by:
+            return await self._read("ListPoints", request, context)
+        return await self._in_steps(in_order, now, request)
 
     async def GetCount(self, request: pb.GetCountRequest, context: Any) -> Any:
         return await self._read("GetCount", request, context)
 
     async def GetValueCounts(self, request: pb.GetValueCountsRequest, context: Any) -> Any:
-        return await self._read("GetValueCounts", request, context)
+        return await self._read_in_steps("GetValueCounts", request, context)
 
     async def Upsert(self, request: pb.UpsertRequest, context: Any) -> Any:
         return await self._write_spread("Upsert", request, context)
-
-    async def UpsertMany(
-        self, requests: AsyncIterator[pb.UpsertManyRequest], context: Any
-    ) -> AsyncIterator[pb.UpsertManyResponse]:
-        async for request in requests:
-            # One after the other: sent to other nodes together they could stand in a log in another order.
-            yield pb.UpsertManyResponse(written=await self.Upsert(request.batch, context))
 
     async def UpdatePayloads(self, request: pb.UpdatePayloadsRequest, context: Any) -> Any:
         return await self._write_spread("UpdatePayloads", request, context)
@@ -88,20 +88,38 @@ class SpreadDoor(VectorsDoor):
     async def Delete(self, request: pb.DeleteRequest, context: Any) -> Any:
         return await self._write_spread("Delete", request, context)
 
-    async def _begun(self, request: pb.UpsertRequest) -> "asyncio.Task[pb.UpsertResponse]":
+    async def _begun(
+        self, request: pb.UpsertRequest, before: "Collection[asyncio.Task[pb.UpsertResponse]]"
+    ) -> "asyncio.Task[pb.UpsertResponse]":
+        """One batch of many. Of two that are with other nodes at once nobody knows which comes first: where they write
+        the same ids the later one waits."""
+        names = frozenset(request.rows.ids) | {point.id for point in request.points}
+        if earlier := [task for task in before if not task.done() and names & self._writing.get(task, frozenset())]:
+            await asyncio.wait(earlier)
         now = await self._elsewhere(request.collection)
         if now is None:
-            return await super()._begun(request)
-        written = asyncio.create_task(self._spread.write("Upsert", self._enter(), now, request))
-        # One after the other: of two calls to another node nobody knows which comes first.
-        await asyncio.wait([written])
-        return written
+            task = await super()._begun(request, before)
+        else:
+            task = asyncio.create_task(self._spread.write("Upsert", self._enter(), now, request))
+        self._writing[task] = names
+        return task
 
     async def _read(self, method: str, request: Any, context: Any) -> Any:
         now = await self._elsewhere(request.collection)
         if now is None:
             return await getattr(VectorsDoor, method)(self, request, context)
         return await self._spread.read(method, self._enter(), now, request)
+
+    async def _read_in_steps(self, method: str, request: Any, context: Any) -> Any:
+        now = await self._elsewhere(request.collection)
+        if now is None:
+            return await getattr(VectorsDoor, method)(self, request, context)
+        return await self._in_steps(IN_STEPS[method], now, request)
+
+    async def _in_steps(self, answer: Answer, now: ShardMap, request: Any) -> Any:
+        tenant, schema = self._enter(), (await self._record(request.collection)).schema
+        partial = hasattr(request, "options") and request.options.reading.partial
+        return await self._spread.in_steps(tenant, now, lambda shards: answer(shards, schema, request), partial=partial)
 
     async def _write_spread(self, method: str, request: Any, context: Any) -> Any:
         now = await self._elsewhere(request.collection)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ class WritingCalls(Door):
         try:
             async for request in requests:
                 # Begun one after the other, so that they stand in the log as they came.
-                under_way.append(await self._begun(request.batch))
+                under_way.append(await self._begun(request.batch, under_way))
                 while under_way and (under_way[0].done() or len(under_way) >= UNDER_WAY_MAX):
                     yield pb.UpsertManyResponse(written=await under_way.popleft())
             while under_way:
@@ -65,8 +65,12 @@ class WritingCalls(Door):
             positions, count = await self._asking.write(caller().tenant, opened, removal), len(removal.ids)
         return pb.DeleteResponse(sequence=sequence_of(positions), sequences=dict(positions), count=count)
 
-    async def _begun(self, request: pb.UpsertRequest) -> "asyncio.Task[pb.UpsertResponse]":
-        """One batch of many, on its way into the log."""
+    async def _begun(
+        self,
+        request: pb.UpsertRequest,
+        before: "Collection[asyncio.Task[pb.UpsertResponse]]",
+    ) -> "asyncio.Task[pb.UpsertResponse]":
+        """One batch of many, on its way into the log behind those that are under way."""
         ready = await self._ready(request)
         return asyncio.create_task(self._answered(ready))
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from ergonaut.errors import Refused
 from ergonaut_vectors.domain.answers.rows import INFINITELY, At, Near, Row, Views, Wanted, nearest, told
 from ergonaut_vectors.domain.payload import fusing, ranking
+from ergonaut_vectors.domain.payload.ranking import Statistics
 from ergonaut_vectors.domain.segments.view import Place, Question
 from ergonaut_vectors.domain.space import Rows
 
@@ -44,47 +45,59 @@ class Hybrid:
             raise Refused(f"is {self.depth}, but must be limit, {limit}, to {DEPTH_MAX}", field="fusion.depth")
 
 
+def depth_of(asked: Hybrid, limit: int) -> int:
+    """How many of each ranking are joined. Raises Refused unless every part of what is asked is within its bounds."""
+    asked.check(limit)
+    return asked.depth or min(4 * limit, DEPTH_MAX)
+
+
 def joined(
     views: Views, query: Rows | None, question: Question, asked: Hybrid, wanted: Wanted
 ) -> list[tuple[Row, float]]:
     """The best by both, with their scores; without a query by words alone."""
-    asked.check(question.limit)
-    depth = asked.depth or min(4 * question.limit, DEPTH_MAX)
-    deeper = replace(question, limit=depth)
-    by_words = worded(views, asked, deeper)
-    by_nearness = nearest(views, query, deeper)[0] if query is not None else []
-    known = {near.id: near for near, _ in by_words} | {near.id: near for near in by_nearness}
-    weights = [asked.words_weight, 1 - asked.words_weight] if query is not None else [1.0, 0.0]
+    deeper = replace(question, limit=depth_of(asked, question.limit))
+    by_words = worded(views, asked, deeper, counted(views, asked))
+    by_nearness = nearest(views, query, deeper)[0] if query is not None else None
+    known = {near.id: near for near, _ in by_words} | {near.id: near for near in by_nearness or ()}
+    distances = None if by_nearness is None else [(near.id, near.distance) for near in by_nearness]
+    best = fused([(near.id, score) for near, score in by_words], distances, asked)[: question.limit]
+    rows = told([known[name] for name, _ in best], wanted)
+    return [(row, score) for row, (_, score) in zip(rows, best, strict=True)]
+
+
+def fused(
+    by_words: Sequence[tuple[str, float]], by_nearness: Sequence[tuple[str, float]] | None, asked: Hybrid
+) -> list[tuple[str, float]]:
+    """One ranking of both: of ids with their scores, and of ids with their distances, None where nothing near was asked for."""
+    weights = [1.0, 0.0] if by_nearness is None else [asked.words_weight, 1 - asked.words_weight]
+    near = by_nearness or ()
     if asked.kind is FusionKind.RANKS:
-        rankings = [[near.id for near, _ in by_words], [near.id for near in by_nearness]]
-        best = fusing.by_ranks(rankings, weights=weights)
-    else:
-        scores = [{near.id: score for near, score in by_words}, {near.id: -near.distance for near in by_nearness}]
-        best = fusing.by_scores(scores, weights=weights)
-    chosen = best[: question.limit]
-    rows = told([known[name] for name, _ in chosen], wanted)
-    return [(row, score) for row, (_, score) in zip(rows, chosen, strict=True)]
+        return fusing.by_ranks([[name for name, _ in by_words], [name for name, _ in near]], weights=weights)
+    return fusing.by_scores([dict(by_words), {name: -distance for name, distance in near}], weights=weights)
 
 
-def worded(views: Views, asked: Hybrid, question: Question) -> list[tuple[Near, float]]:
-    """The best by BM25, with what is known of the words by all parts of all shards together."""
+def counted(views: Views, asked: Hybrid) -> Statistics:
+    """What all parts of these shards know of the words together; those of all shards are `combined`."""
     words = ranking.query_words(asked.text)
-    parts = [(view, number, part) for view in views for number, part in enumerate(view.parts)]
-    known = ranking.combined(
-        ranking.statistics_of(part.store.columns, asked.field, words, part.store.count) for _, _, part in parts
+    return ranking.combined(
+        ranking.statistics_of(part.store.columns, asked.field, words, part.store.count)
+        for view in views
+        for part in view.parts
     )
+
+
+def worded(views: Views, asked: Hybrid, question: Question, known: Statistics) -> list[tuple[Near, float]]:
+    """The best by BM25, with what is known of the words by all shards together."""
+    words = ranking.query_words(asked.text)
     found: list[tuple[Near, float]] = []
-    for view, number, part in parts:
-        allowed, count = part.allowed(question.filter)
-        if not count:
-            continue
-        scores = ranking.scores_of(part.store.columns, asked.field, words, known, part.store.count)
-        best = ranking.best(scores, question.limit, allowed)
-        for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True):
-            at = At(view, Place(number, row))
-            found.append((Near(view.id_at(at.place), INFINITELY, at), score))
-    return _best(found, question.limit)
-
-
-def _best(found: Sequence[tuple[Near, float]], limit: int) -> list[tuple[Near, float]]:
-    return sorted(found, key=lambda each: (-each[1], each[0].id))[:limit]
+    for view in views:
+        for number, part in enumerate(view.parts):
+            allowed, count = part.allowed(question.filter)
+            if not count:
+                continue
+            scores = ranking.scores_of(part.store.columns, asked.field, words, known, part.store.count)
+            best = ranking.best(scores, question.limit, allowed)
+            for row, score in zip(best.rows.tolist(), best.scores.tolist(), strict=True):
+                at = At(view, Place(number, row))
+                found.append((Near(view.id_at(at.place), INFINITELY, at), score))
+    return sorted(found, key=lambda each: (-each[1], each[0].id))[: question.limit]

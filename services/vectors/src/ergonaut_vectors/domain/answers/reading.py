@@ -29,7 +29,8 @@ def page(
 ) -> tuple[list[Row], str]:
     """A page in the order in which vectors were last written, or by a field; and where the next one begins, empty at the end."""
     if order is not None:
-        return _page_by_field(views, (limit, after, wanted), only, order)
+        placed = page_by_field(views, (limit, after), wanted, only, order)
+        return [row for _, row in placed], placed[-1][0] if len(placed) == limit else ""
     cursor = _cursor(after)
     found = [[(each.sequence, each.id, view, each) for each in view.scroll(cursor, limit, only)] for view in views]
     merged_rows = list(heapq.merge(*found, key=lambda each: each[:2]))[:limit]
@@ -48,17 +49,12 @@ def values(views: Views, field: str, limit: int, only: Filter | None = None) -> 
     return most_frequent(parts, limit)
 
 
-def _row(view: View, stored: Stored, wanted: Wanted) -> Row:
-    at = At(view, stored.place)
-    payload, vector = payload_at(at, wanted), vector_at(at, wanted)
-    return Row(stored.id, payload=payload, vector=vector, sequence=stored.sequence)
-
-
-def _page_by_field(
-    views: Views, asked: tuple[int, str, Wanted], only: Filter | None, order: Order
-) -> tuple[list[Row], str]:
-    limit, after, wanted = asked
-    place = _order_place(after)
+def page_by_field(
+    views: Views, asked: tuple[int, str], wanted: Wanted, only: Filter | None, order: Order
+) -> list[tuple[str, Row]]:
+    """A page by a field, each row with its place in the order, which the next page may begin behind."""
+    limit, after = asked
+    place = placed_of(after) if after else None
     found: list[list[tuple[OrderPlace, At]]] = []
     for view in views:
         for number, part in enumerate(view.parts):
@@ -67,9 +63,29 @@ def _page_by_field(
             ties = ids.hashed(store.table.blob, store.table.offsets, store.count)
             rows = ordered(store.columns, order, store.count, ties, Page(limit, allowed, place))
             found.append([(at, At(view, Place(number, row))) for at, row in rows])
-    best = merged(found, order, limit)
-    told = [_row(at.view, Stored(at.view.id_at(at.place), _sequence(at), at.place), wanted) for _, at in best]
-    return told, json.dumps(list(best[-1][0])) if len(best) == limit else ""
+    return [
+        (json.dumps(list(where)), _row(at.view, Stored(at.view.id_at(at.place), _sequence(at), at.place), wanted))
+        for where, at in merged(found, order, limit)
+    ]
+
+
+def placed_of(told: str) -> OrderPlace:
+    """A place in an order as `page_by_field` tells it. Raises Refused."""
+    listed = _list_of(told)
+    if len(listed) != 3:
+        raise _no_place()
+    rank, value, tie = listed
+    if not isinstance(rank, int) or not isinstance(tie, int) or not 0 <= tie < 2**64:
+        raise _no_place()
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+        raise _no_place()
+    return OrderPlace(rank, value, tie)
+
+
+def _row(view: View, stored: Stored, wanted: Wanted) -> Row:
+    at = At(view, stored.place)
+    payload, vector = payload_at(at, wanted), vector_at(at, wanted)
+    return Row(stored.id, payload=payload, vector=vector, sequence=stored.sequence)
 
 
 def _sequence(at: At) -> int:
@@ -83,17 +99,6 @@ def _cursor(after: str) -> Cursor:
     if len(told) != 2 or not isinstance(told[0], int) or not isinstance(told[1], str):
         raise _no_place()
     return Cursor(told[0], told[1])
-
-
-def _order_place(after: str) -> OrderPlace | None:
-    if not after:
-        return None
-    told = _list_of(after)
-    if len(told) != 3 or not isinstance(told[0], int) or not isinstance(told[2], int) or not 0 <= told[2] < 2**64:
-        raise _no_place()
-    if isinstance(told[1], bool) or not isinstance(told[1], int | float | str | None):
-        raise _no_place()
-    return OrderPlace(told[0], told[1], told[2])
 
 
 def _list_of(after: str) -> list[object]:

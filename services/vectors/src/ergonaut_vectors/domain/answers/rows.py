@@ -58,7 +58,7 @@ class Near(NamedTuple):
 
 
 def nearest(views: Views, queries: Rows, question: Question) -> list[list[Near]]:
-    """The nearest of all shards to each query."""
+    """The nearest of all shards to each query; equal ones by id, as whoever joins answers of shards has them."""
     found = [
         [[Near(hit.id, hit.distance, At(view, hit.place)) for hit in hits] for hits in view.search(queries, question)]
         for view in views
@@ -66,7 +66,9 @@ def nearest(views: Views, queries: Rows, question: Question) -> list[list[Near]]
     if len(found) == 1:
         return found[0]
     return [
-        sorted((near for hits in of_query for near in hits), key=lambda near: near.distance)[: question.limit]
+        sorted((near for hits in of_query for near in hits), key=lambda near: (near.distance, near.id))[
+            : question.limit
+        ]
         for of_query in zip(*found, strict=True)
     ]
 

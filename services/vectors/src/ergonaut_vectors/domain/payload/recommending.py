@@ -40,15 +40,11 @@ def averaged(positive: Floats, negative: Floats) -> Floats:
     return query
 
 
-def ordered(positive: Floats, negative: Floats, limit: int) -> npt.NDArray[np.int64]:
-    """The best candidates, best first, of their distances to the examples, [examples, candidates].
+def ordered(to_liked: Floats, to_disliked: Floats, limit: int) -> npt.NDArray[np.int64]:
+    """The best candidates, best first, of the distances of each to the nearest example that is liked, and disliked.
 
     Those nearer to something liked than to anything disliked come first, the nearest of them before others; the rest comes
-    after, the farthest from what is disliked before others.
+    after, the farthest from what is disliked before others. Where nothing is disliked that is infinitely far.
     """
-    to_liked = positive.min(axis=0)
-    if not len(negative):
-        return np.argsort(to_liked, kind="stable")[:limit]
-    to_disliked = negative.min(axis=0)
     liked = to_liked < to_disliked
     return np.lexsort((np.where(liked, to_liked, -to_disliked), ~liked))[:limit]

@@ -4,12 +4,29 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
 from ergonaut_vectors.domain.segments.view import Cursor
 
 T = TypeVar("T")
+
+
+class Hit(Protocol):
+    """What a shard found."""
+
+    @property
+    def id(self) -> str:
+        """Of the vector."""
+        ...
+
+    @property
+    def distance(self) -> float:
+        """Smaller is better."""
+        ...
+
+
+H = TypeVar("H", bound=Hit)
 
 
 class Nearby(NamedTuple):
@@ -49,7 +66,7 @@ class Answer(Generic[T]):
     """How far the log of each shard had been applied when it answered."""
 
 
-def nearest(found: Mapping[int, Sequence[Sequence[Nearby]]], limit: int, now: ShardMap) -> list[list[Nearby]]:
+def nearest(found: Mapping[int, Sequence[Sequence[H]]], limit: int, now: ShardMap) -> list[list[H]]:
     """The nearest to each query of what shards found, equal ones by id.
 
     While a shard is split two have the same ids: the one that owns the id is believed, for the other's may be older.
@@ -62,7 +79,7 @@ def nearest(found: Mapping[int, Sequence[Sequence[Nearby]]], limit: int, now: Sh
     return [_nearest_of({shard: hits[at] for shard, hits in found.items()}, limit, now) for at in range(queries)]
 
 
-def _nearest_of(found: Mapping[int, Sequence[Nearby]], limit: int, now: ShardMap) -> list[Nearby]:
+def _nearest_of(found: Mapping[int, Sequence[H]], limit: int, now: ShardMap) -> list[H]:
     names = [hit.id for hits in found.values() for hit in hits]
     twice = {name for name, times in Counter(names).items() if times > 1}
     owners: dict[str, int] = {}
