@@ -68,8 +68,10 @@ def badly_named() -> Iterator[str]:
 def undocumented_modules() -> Iterator[str]:
     """Modules that do not begin by saying what they are for."""
     for path in python_files():
+        if "tests" in path.parts:
+            continue
         tree = ast.parse(path.read_text())
-        if not ast.get_docstring(tree) and "tests" not in path.parts and tree.body:
+        if not ast.get_docstring(tree) and tree.body:
             yield f"{named(path)} does not say what it is for"
 
 
@@ -116,7 +118,11 @@ def undocumented_settings() -> Iterator[str]:
 def malformed_subjects() -> Iterator[str]:
     """Texts in code that look like a whole subject and break its grammar; pieces of f-strings cannot be judged."""
     for path in python_files():
-        tree = ast.parse(path.read_text())
+        text = path.read_text()
+        # To take all files apart takes seconds, and few speak of subjects.
+        if "ergonaut.v1." not in text:
+            continue
+        tree = ast.parse(text)
         pieces = {id(piece) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values}
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
