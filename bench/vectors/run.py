@@ -5,7 +5,7 @@ their CPU time, rates at a recall interpolated between efforts, recall of querie
 outside the repository; one that cannot be is told and left out. Sets come from ERGONAUT_BENCH_DATA (`sets.py` tells the form);
 without it generated ones stand in.
 
-`ARGS="parts=curves,threads,build,lists,single,memory,filters,replacing,service,million"` chooses parts,
+`ARGS="parts=curves,threads,build,lists,single,memory,filters,replacing,service,million,tenants"` chooses parts,
 `only=hnswlib,ours-graph` engines by the beginnings of their names, `sets=sift` sets; `quick` takes one round rather than five
 and leaves out what builds for minutes; `pictures=FOLDER` says where curves are drawn (default `.bench/vectors`). All of it takes
 about an hour.
@@ -23,6 +23,7 @@ from replacing import replacing_part
 from service import service_part
 from sets import Set, generated_set, real_sets
 from telling import failures, tell
+from tenants import tenants_part
 
 ROUNDS, QUICK_ROUNDS = 5, 1
 
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
     """Measure and tell."""
     told = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     quick = "quick" in arguments
-    parts = [part for part in told.get("parts", ",".join(["curves", *PARTS, "million"])).split(",") if part]
+    parts = [part for part in told.get("parts", ",".join(["curves", *PARTS, "million", "tenants"])).split(",") if part]
     names = [name for name in told.get("sets", "").split(",") if name]
     only = frozenset(name for name in told.get("only", "").split(",") if name)
     wish = Wish(QUICK_ROUNDS if quick else ROUNDS, Path(told.get("pictures", ".bench/vectors")), only)
@@ -68,6 +69,9 @@ def main(arguments: list[str]) -> int:
                     PARTS[part](of, wish)
         if "million" in parts and not (quick and "parts" not in told):
             million_part(generated_set(work, MILLION, 128), wish)
+    if "tenants" in parts:
+        tell("tenants")
+        tenants_part(quick=quick)
     for failure in failures:
         tell(f"failed: {failure}")
     return 1 if failures else 0

@@ -71,7 +71,7 @@ async def _service(of: Set, wish: Wish) -> None:
         process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=KERNELS_SECONDS_MAX)
         with process.running():
             await process.wait_healthy()
-            async with _client(process) as client:
+            async with client_of(process) as client:
                 await client.vectors.create(NAME, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
                 await _ingest(client, of, rows)
                 await _visible(client, of, rows)
@@ -82,7 +82,8 @@ async def _service(of: Set, wish: Wish) -> None:
 
 
 @asynccontextmanager
-async def _client(process: ServiceProcess) -> AsyncIterator[AsyncClient]:
+async def client_of(process: ServiceProcess) -> AsyncIterator[AsyncClient]:
+    """A client of the service."""
     connection = Connection({"vectors": process.address}, process.keys["default"])
     async with AsyncClient(connection) as client:
         yield client
@@ -154,7 +155,7 @@ async def _started(process: ServiceProcess, of: Set, queries: Array) -> None:
     with process.running():
         await process.wait_healthy()
         ready = time.perf_counter() - begun
-        async with _client(process) as client:
+        async with client_of(process) as client:
             await client.vectors.collections()
             asked = time.perf_counter()
             await client.vectors.nearest(NAME, queries[:1], 10)
