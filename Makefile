@@ -50,9 +50,8 @@ test-integration: integration ## The same as integration
 chaos: setup ## Kill agent, bus and ledger a hundred times while samples stream; then every process in turn during a job
 	ERGONAUT_KILLS=100 $(RUN) pytest tests/integration -m chaos
 
-chaos-vectors: setup ## Kill the vector service and NATS two hundred times while it writes and merges, and damage its files
-	ERGONAUT_KILLS=200 $(RUN) pytest services/vectors/tests/test_process.py -k killed_while
-	ERGONAUT_KILLS=50 $(RUN) pytest services/vectors/tests/test_archive_process.py -k killed
+chaos-vectors: setup ## Kill nodes of the vector index and NATS in two hundred seeded rounds; ARGS="seed=7 rounds=20" plays others
+	$(RUN) python -m services.vectors.tests.chaos.run $(ARGS)
 
 fuzz: setup ## A million malformed bodies at the gateway's doors; FUZZ_BODIES and FUZZ_SEED choose others
 	$(RUN) --group fuzz python -m services.gateway.tests.fuzz.run

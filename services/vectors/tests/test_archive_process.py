@@ -1,7 +1,6 @@
 """Snapshots of a running service: killed at any moment while one is made, it keeps whole ones alone, and brings them back."""
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,12 +16,12 @@ from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_common.testing import ServiceProcess, nats_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240 + 30 * int(os.environ.get("ERGONAUT_KILLS", "0")))]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 DIMENSION = 8
 START_SECONDS = 90
-ROUNDS = int(os.environ.get("ERGONAUT_KILLS", "3"))
-"""How often the process is killed while a snapshot is made; `make chaos-vectors` does it more often."""
+ROUNDS = 3
+"""How often the process is killed while a snapshot is made; `make chaos-vectors` does it more often, with nodes of several."""
 
 
 class Service:
@@ -92,18 +91,13 @@ def test_what_was_kept_comes_back_whenever_the_process_is_killed(service: Servic
         assert making.exception() is None or isinstance(making.exception(), grpc.RpcError)
         service.start()
         assert service.held("books") == now
-        if at >= 20:
-            service.call("DropCollection", collection=f"new-{at % 20}")
-            service.call("DropCollection", collection=f"again-{at % 20}")
         told = service.call("ListSnapshots", collection="books").snapshots
         assert set(held) <= {each.id for each in told}
-        newest = service.call(
-            "RestoreCollection", collection="books", new_name=f"new-{at % 20}", snapshot_id=told[0].id
-        )
+        newest = service.call("RestoreCollection", collection="books", new_name=f"new-{at}", snapshot_id=told[0].id)
         assert newest.collection.count == len(now)
         chosen = chance.choice(sorted(held))
-        service.call("RestoreCollection", collection="books", new_name=f"again-{at % 20}", snapshot_id=chosen)
-        assert service.held(f"again-{at % 20}") == held[chosen]
+        service.call("RestoreCollection", collection="books", new_name=f"again-{at}", snapshot_id=chosen)
+        assert service.held(f"again-{at}") == held[chosen]
 
 
 def test_a_shard_is_split_by_a_call_and_the_process_comes_back_to_both(service: Service) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -16,7 +15,9 @@ from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut_common.testing import ServiceProcess, free_port, nats_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180 + 30 * int(os.environ.get("ERGONAUT_KILLS", "0")))]
+from .chaos.damage import DAMAGED, damage
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 DIMENSION = 16
 START_SECONDS = 60
@@ -26,8 +27,8 @@ PATIENCE_SECONDS = 60
 NAMES = 600
 """Ids that are written to; a search finds a thousand."""
 
-KILLS = int(os.environ.get("ERGONAUT_KILLS", "4"))
-"""How often the process is killed; `make chaos-vectors` does it two hundred times."""
+KILLS = 4
+"""How often the process is killed; `make chaos-vectors` kills nodes of several, two hundred times."""
 
 CREATE = pb.CreateCollectionRequest(collection=pb.Collection(name="digits", dimension=DIMENSION))
 
@@ -161,22 +162,9 @@ class Kills:
         self.look()
 
     def damage(self, shards: Path) -> bool:
-        """Flip a bit of a file that counts, or cut it off; whether there was one."""
-        manifests = [path for path in shards.glob("*/manifest") if not path.parent.name.endswith(".damaged")]
-        if not manifests:
-            return False
-        # What a kill left behind is named by no manifest; it is swept away, and nobody is told.
-        named = manifests[0].read_bytes()
-        segments = manifests[0].parent.glob("*.segment")
-        files = [*manifests, *sorted(path for path in segments if path.stem.encode() in named)]
-        path = self._dice.choice(files)
-        content = bytearray(path.read_bytes())
-        if self._dice.random() < 0.5:
-            del content[self._dice.randrange(len(content)) :]
-        else:
-            content[self._dice.randrange(len(content))] ^= 1 << self._dice.randrange(8)
-        path.write_bytes(content)
-        return True
+        """Damage a file that counts; whether there was one."""
+        saved = [path.parent for path in shards.glob("*/manifest") if not path.parent.name.endswith(".damaged")]
+        return any(damage(shard, self._dice) for shard in saved[:1])
 
     def _next(self) -> tuple[pb.UpsertRequest, dict[str, str]]:
         self._version += 1
@@ -203,7 +191,7 @@ def test_killed_while_writing_and_merging_it_finds_all_that_was_acknowledged_onc
         service.call("CreateCollection", CREATE)
         kills.look()
     assert damaged
-    assert service.told("saved state is damaged") == damaged
+    assert service.told(DAMAGED) == damaged
 
 
 def test_it_goes_on_after_nats_was_killed(service: Service, bus: Bus) -> None:

@@ -41,7 +41,7 @@ FILES = {"merge": "*/*.segment.unfinished", "save": "*/manifest.unfinished"}
 """What is on disk while that goes on; a seal writes a segment as a merge does."""
 
 FILE_SECONDS = 3.0
-MOVING_SECONDS = 20.0
+MOVING_SECONDS = 10.0
 TOLD_SECONDS = 60.0
 
 
@@ -70,6 +70,8 @@ class Rounds:
         self._told = told
         self._writers = [Writer(number, site, told.sums, Random(f"{seed}.{number}")) for number in range(WRITERS)]
         self._recorder = Recorder(record)
+        # What is killed while it is done is killed at any time of what it took the last time.
+        self._took_seconds = {"snapshot": 1.0, "restore": 1.0}
         self.restoring = Restoring(site, self._recorder, self._dice)
 
     async def begin(self) -> None:
@@ -110,7 +112,7 @@ class Rounds:
             happened = ""
         else:
             task, happened = asyncio.create_task(self._call(node, number, moment)), ""
-            await asyncio.sleep(self._dice.uniform(0, 0.8))
+            await asyncio.sleep(self._dice.uniform(0, self._took_seconds[moment]))
         if victim in ("bus", "all"):
             await self._site.server.kill()
         killed = {"bus": [], "node": [node], "all": self._site.nodes}[victim]
@@ -131,18 +133,21 @@ class Rounds:
             request = pb.RestoreCollectionRequest(
                 collection=COLLECTION, new_name=f"half-{number}", snapshot_id=self.restoring.newest
             )
+        begun = time.monotonic()
         try:
             await node.call(method, request, 60)
         except grpc.aio.AioRpcError as error:
             if error.code() not in PASSING:
                 raise Wrong(f"{method} was answered {error.code().name}: {error.details()}") from error
             return "was cut short"
+        self._took_seconds[moment] = time.monotonic() - begun
         return "was done"
 
     async def _moving(self) -> str:
         """Have a node's replicas move away or back to it, and return when that has begun."""
         light = [node for node in self._site.nodes if node.weight == 0]
-        node = light[0] if light else self._dice.choice(self._site.nodes)
+        now = await self._site.map(self._record.uid)
+        node = light[0] if light else self._dice.choice([each for each in self._site.nodes if now.held_by(each.name)])
         node.weight = 1 - node.weight
         await node.kill()
         await node.start()
@@ -161,7 +166,7 @@ class Rounds:
             return ""
         done, before, node = None, 0, self._dice.choice(nodes)
         now = await self._site.map(self._record.uid)
-        if not _moves(now) and self._dice.random() < 0.5 and now.held_by(node.name):
+        if not _moves(now) and self._dice.random() < 0.7 and now.held_by(node.name):
             before = node.told(DAMAGED)
             shard = self._dice.choice(now.held_by(node.name))
             done = damage(node.shards / self._record.store_of(shard), self._dice)
