@@ -1,8 +1,10 @@
 """Replicas of the gateway as jobs of the whole system: kept, found by announcements, replaced when killed, gone when stopped."""
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import psutil
 import pytest
 from servers import Installation, installation, until
 
+from ergonaut.cli.output import EXIT_UNAVAILABLE
 from ergonaut.gateways import SUBJECT, GatewayAnnounced, unsealed
 
 REPLICA_PATIENCE_SECONDS = 90
@@ -26,8 +29,16 @@ def system(tmp_path: Path) -> Iterator[Installation]:
 
 
 def serving(system: Installation) -> dict[str, dict[str, Any]]:
-    """The replicas that serve, by job."""
-    told = system.cli_json("replicas", "show", "edge")
+    """The replicas that serve, by job. Who knows of them may have been killed just now, and answer late."""
+    asked: list[subprocess.CompletedProcess[str]] = []
+
+    def is_answered() -> bool:
+        asked.append(system.cli("replicas", "show", "edge", "--json", expect=None))
+        return asked[-1].returncode != EXIT_UNAVAILABLE
+
+    until(is_answered, REPLICA_PATIENCE_SECONDS, "somebody tells of the replicas")
+    assert asked[-1].returncode == 0, asked[-1].stderr
+    told = json.loads(asked[-1].stdout)
     return {each["job_id"]: each for each in told.get("replicas", []) if each["state"] == "serving"}
 
 

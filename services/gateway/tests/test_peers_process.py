@@ -19,8 +19,8 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut_common.testing import key_ring_file
 
 from .onnx_models import counting, doubling
-from .test_process import PATIENCE_SECONDS, Site, deploy, healthy, made_site
-from .test_workers_process import scraped, until, workers
+from .test_process import PATIENCE_SECONDS, Site, deploy, healthy, made_site, scraped
+from .test_workers_process import until, workers
 
 pytestmark = pytest.mark.integration
 

@@ -28,6 +28,7 @@ from .onnx_models import NUMPY_TO_ONNX, counting, doubling, identity
 pytestmark = pytest.mark.integration
 
 PATIENCE_SECONDS = 30.0
+IN_FLIGHT = "ergonaut_inference_in_flight"
 X = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 
 
@@ -58,6 +59,12 @@ def made_site(nats_url: str, folder: Path, key_ring: KeyRingFile, tenant: str) -
     }
     process = ServiceProcess("gateway", folder, settings, key_ring=key_ring, patience_seconds=PATIENCE_SECONDS)
     return Site(process, http_address, metrics_address, tenant)
+
+
+async def scraped(site: Site) -> dict[str, float]:
+    async with httpx.AsyncClient() as http:
+        lines = (await http.get(f"http://{site.metrics_address}/metrics", timeout=PATIENCE_SECONDS)).text.splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
 @pytest.fixture
@@ -240,7 +247,9 @@ async def test_a_stop_finishes_requests_at_work_and_is_not_serving_meanwhile(sit
         async with healthy(site) as stub, site.http as http, grpc.aio.insecure_channel(site.process.address) as channel:
             await deploy(stub, site, counting(), "counting")
             at_work = asyncio.create_task(http.post("/v2/models/counting/infer", json={"inputs": [rounds]}))
-            await asyncio.sleep(0.3)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not any(count for name, count in (await scraped(site)).items() if name.startswith(IN_FLIGHT)):
+                    await asyncio.sleep(0.01)
             site.process.terminate()
             health = health_pb2_grpc.HealthStub(channel)
             async for told in health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS):

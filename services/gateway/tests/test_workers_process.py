@@ -22,7 +22,7 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceS
 from ergonaut_common.testing import key_ring_file
 
 from .onnx_models import doubling
-from .test_process import PATIENCE_SECONDS, Site, X, deploy, healthy, made_site, served_version
+from .test_process import PATIENCE_SECONDS, Site, X, deploy, healthy, made_site, scraped, served_version
 
 pytestmark = pytest.mark.integration
 
@@ -148,12 +148,6 @@ async def all_take_callers(site: Site) -> None:
                     ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
                 if [bool(ports & callers_ports(worker)) for worker in workers(site)] == [True] * WORKERS:
                     return
-
-
-async def scraped(site: Site) -> dict[str, float]:
-    async with httpx.AsyncClient() as http:
-        lines = (await http.get(f"http://{site.metrics_address}/metrics", timeout=PATIENCE_SECONDS)).text.splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
 def requests_counted(page: dict[str, float]) -> float:

@@ -14,8 +14,8 @@ import pytest
 from ergonaut_common.testing import key_ring_file
 
 from .onnx_models import comparing, doubling
-from .test_process import PATIENCE_SECONDS, Site, deploy, healthy, made_site, served_version
-from .test_workers_process import WORKERS, all_take_callers, callers_ports, scraped, until, workers
+from .test_process import PATIENCE_SECONDS, Site, deploy, healthy, made_site, scraped, served_version
+from .test_workers_process import WORKERS, all_take_callers, callers_ports, until, workers
 
 pytestmark = pytest.mark.integration
 
