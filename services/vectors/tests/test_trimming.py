@@ -180,3 +180,26 @@ async def test_the_threads_of_a_shelf_that_is_away_hold_up_no_search(site: Site)
             await process.trim()
         async with asyncio.timeout(5):
             assert await process.content() == site.truth
+
+
+async def test_a_copy_shares_the_files_of_its_source_on_the_shelf_for_as_long_as_one_needs_them(site: Site) -> None:
+    files = site.folder / "shelf" / "files"
+    async with site.running() as process:
+        for at in range(ROUNDS):
+            await process.write(at)
+            await process.trim()
+        kept = await process.archive.make(site.tenant, "digits")
+        source = process.collection.record.uid
+        before = len(list(files.rglob("*")))
+        opened = await process.archive.restore(site.tenant, "digits", "copy", kept.id)
+        assert isinstance(opened, Collection)
+        assert len(list(files.rglob("*"))) == before
+        await process.archive.drop(site.tenant, "digits", kept.id)
+        await process.vectors.drop(site.tenant, "digits")
+    site.lose_disk()
+    async with site.running() as process:
+        copy = await process.vectors.open(site.tenant, "copy")
+        assert await process.content(copy) == site.truth
+        assert list((files / site.tenant / source).iterdir())
+        await process.vectors.drop(site.tenant, "copy")
+        assert not [path for path in files.rglob("*") if path.is_file()]

@@ -125,7 +125,8 @@ class Archive:
             shards, folders = [], [place / str(number) for number in range(len(ends))]
             for number, (end, folder) in enumerate(zip(ends, folders, strict=True)):
                 caught = (await self._brought_up(record, number, folder, Until(position=end))).caught
-                shards.append(await self._shelved.shard_of(number, caught.written_at, folder))
+                before = await self._shelved.states(record, number)
+                shards.append(await self._shelved.shard_of(number, caught.written_at, folder, before))
             snapshot = Snapshot(
                 new_id("snapshot"), record.key, record.uid, record.schema, made_at, tuple(shards), splits=record.splits
             )
@@ -175,7 +176,7 @@ class Archive:
         try:
             for former in formers:
                 if former.caught.kept.head.sequence:
-                    await self._handed_over(record, former)
+                    await self._handed_over(record, former, source)
             return await self._collections.revive(record)
         except BaseException:
             with contextlib.suppress(Exception):
@@ -185,12 +186,14 @@ class Archive:
                         await self._threads.run(partial(self._sources.saved.remove, record.store_of(former.number)))
             raise
 
-    async def _handed_over(self, record: Record, former: Former) -> None:
+    async def _handed_over(self, record: Record, former: Former, source: Record) -> None:
         """Bring a state to the shelf as the first one of another collection, and to where its shard will look for it."""
         begun = former.caught.kept.without_names
         await self._threads.run(partial(self._sources.saved.open(former.folder).save, begun))
         # The new collection was not there before: no earlier moment of it can be come back to.
-        shard = await self._shelved.shard_of(former.number, self._clock.now(), former.folder)
+        before = [each for each in await self._shelved.snapshots(source.key) if each.uid == source.uid]
+        before += await self._shelved.states(source, former.number)
+        shard = await self._shelved.shard_of(former.number, self._clock.now(), former.folder, before)
         state = Snapshot("", record.key, record.uid, record.schema, self._clock.now(), (shard,))
         await self._shelved.keep(state, [former.folder])
         await self._threads.run(partial(self._sources.saved.put, former.folder, record.store_of(former.number)))

@@ -3,6 +3,8 @@
 - `files/<tenant>/<uid>/<digest>`: a file of a shard, kept once however many need it.
 - `snapshots/<tenant>/<collection>/<id>`: a collection as somebody wanted it kept.
 - `states/<tenant>/<uid>/<shard>/<position>`: a shard's state, from which its log may begin.
+- `lent/<tenant>/<uid>/<uid of another>/<shard>/<position>`: the same of another collection that needs files of this one, as a
+  copy of it does.
 
 A record is written last, so what has one is whole; files that none needs are removed with the next record that is.
 """
@@ -10,7 +12,7 @@ A record is written last, so what has one is whole; files that none needs are re
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,7 @@ from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.files import digest_of_file, read_snapshot, write_snapshot
 from ergonaut_vectors.archive.ports import Saved, Shelf
 from ergonaut_vectors.domain.records import Key, Record
-from ergonaut_vectors.domain.snapshots import KeptFile, KeptShard, Snapshot, needed_by
+from ergonaut_vectors.domain.snapshots import KeptFile, KeptShard, Snapshot, kept_for, needed_by
 from ergonaut_vectors.workers import Workers
 
 SNAPSHOTS_MAX = 10_000
@@ -57,26 +59,30 @@ class Shelved:
 
     async def keep(self, snapshot: Snapshot, folders: Sequence[Path]) -> None:
         """Keep what is in the folders, one for each shard, under the snapshot's name; a state where it has none."""
-        async with self._alone(snapshot.uid):
+        async with self._alone(snapshot.uid, *snapshot.lenders):
             for shard, folder in zip(snapshot.shards, folders, strict=True):
                 await self._put_missing(snapshot, shard, folder)
             with self.place() as place:
                 source = place / "record"
                 await self._threads.run(partial(write_snapshot, snapshot, source))
-                await self._shelf.put(_record_name(snapshot), source)
+                for name in (*_lent_names(snapshot), _record_name(snapshot)):
+                    await self._shelf.put(name, source)
             # Whoever dropped another record meanwhile, on another machine, may have removed what this one was to share with it.
             for shard, folder in zip(snapshot.shards, folders, strict=True):
                 await self._put_missing(snapshot, shard, folder)
 
-    async def shard_of(self, number: int, written_at: datetime | None, folder: Path) -> KeptShard:
-        """What is kept of a shard whose state is in a folder. Raises Broken where there is none."""
+    async def shard_of(
+        self, number: int, written_at: datetime | None, folder: Path, before: Iterable[Snapshot] = ()
+    ) -> KeptShard:
+        """What is kept of a shard whose state is in a folder, with the files that records have before. Raises Broken without."""
+        there = kept_for(before)
         manifest = await self._threads.run(partial(self._saved.manifest, folder))
         if manifest is None:
             raise Broken(f"shard {number} has no state in {folder}, where one was put")
         files = []
         for path in await self._threads.run(partial(_paths, folder)):
             digest = await self._threads.run(partial(self._digest, path))
-            files.append(KeptFile(path.name, digest, path.stat().st_size))
+            files.append(KeptFile(path.name, digest, path.stat().st_size, there.get(digest, "")))
         return KeptShard(number, manifest.position, written_at, str(manifest.digest), manifest.count, tuple(files))
 
     async def snapshots(self, key: Key) -> list[Snapshot]:
@@ -99,30 +105,26 @@ class Shelved:
 
     async def check(self, state: Snapshot) -> None:
         """See that all files of a state are there. Raises NotFound. What is in them was looked at when they were put there."""
-        there = await self._there(state)
-        missing = sorted(state.digests - there)
-        if missing:
-            raise NotFound(
-                f"{len(missing)} files of the state {_record_name(state)} are not on the shelf: {missing[0]}"
-            )
+        for uid, digests in state.files.items():
+            missing = sorted(digests - await self._there(state.key.tenant, uid))
+            if missing:
+                told = f"{len(missing)} files of the state {_record_name(state)} are not on the shelf"
+                raise NotFound(f"{told}: {missing[0]}")
 
     async def drop(self, gone: Sequence[Snapshot]) -> None:
         """Keep these records of one collection no longer, nor the files that no other needs."""
         if not gone:
             return
-        first = gone[0]
-        async with self._alone(first.uid):
+        key, uid = gone[0].key, gone[0].uid
+        lenders = sorted({lender for each in gone for lender in each.lenders})
+        async with self._alone(uid, *lenders):
             for each in gone:
-                await self._shelf.drop(_record_name(each))
-            names = await self._shelf.names(f"snapshots/{first.key.tenant}/{first.key.name}/")
-            names = [*names, *await self._shelf.names(f"states/{first.key.tenant}/{first.uid}/")]
-            left = await self._read(names)
-            if len(left) < len(names):
-                # Whoever mends the record that cannot be read needs its files.
-                log.error("files stay on the shelf", collection=str(first.key), uid=first.uid)
-                return
-            for digest in sorted(await self._there(first) - needed_by(left, first.uid)):
-                await self._shelf.drop(_file_name(first, digest))
+                for name in (_record_name(each), *_lent_names(each)):
+                    await self._shelf.drop(name)
+            await self._sweep(key.tenant, uid, f"snapshots/{key.tenant}/{key.name}/")
+            for lender in lenders:
+                # What it is called, or was, is not known here.
+                await self._sweep(key.tenant, lender, f"snapshots/{key.tenant}/")
 
     async def bring(self, record: Record, shard: int) -> bool:
         """Let the newest state that is whole be what the store of a shard comes back to."""
@@ -141,24 +143,39 @@ class Shelved:
         """Keep no state of a collection any more."""
         await self.drop(await self._read(await self._shelf.names(f"states/{record.key.tenant}/{record.uid}/")))
 
+    async def _sweep(self, tenant: str, uid: str, snapshots: str) -> None:
+        """Keep no file of a collection that no record needs; those of snapshots are below this name."""
+        names: list[str] = []
+        for prefix in (snapshots, f"states/{tenant}/{uid}/", f"lent/{tenant}/{uid}/"):
+            names += await self._shelf.names(prefix)
+        left = await self._read(names)
+        if len(left) < len(names):
+            # Whoever mends the record that cannot be read needs its files.
+            log.error("files stay on the shelf", tenant=tenant, uid=uid)
+            return
+        for digest in sorted(await self._there(tenant, uid) - needed_by(left, uid)):
+            await self._shelf.drop(_file_name(tenant, uid, digest))
+
     async def _put_missing(self, snapshot: Snapshot, shard: KeptShard, folder: Path) -> None:
-        there = await self._there(snapshot)
+        tenant = snapshot.key.tenant
+        there = {uid: await self._there(tenant, uid) for uid in (snapshot.uid, *snapshot.lenders)}
         for file in shard.files:
-            if file.digest not in there:
+            uid = file.uid or snapshot.uid
+            if file.digest not in there[uid]:
                 # What is damaged here must not pass for what is kept.
                 await self._threads.run(partial(self._saved.verify, folder / file.name))
-                await self._shelf.put(_file_name(snapshot, file.digest), folder / file.name)
+                await self._shelf.put(_file_name(tenant, uid, file.digest), folder / file.name)
                 with self.place() as place:
                     # Once read back, for whoever trims a log by it has no other.
                     await self._fetch(snapshot, file, place / file.name)
 
     async def _fetch(self, snapshot: Snapshot, file: KeptFile, target: Path) -> None:
-        await self._shelf.fetch(_file_name(snapshot, file.digest), target)
+        await self._shelf.fetch(_file_name(snapshot.key.tenant, file.uid or snapshot.uid, file.digest), target)
         if await self._threads.run(partial(digest_of_file, target)) != file.digest:
             raise Broken(f"{file.name} in {_record_name(snapshot)} is not what was kept")
 
-    async def _there(self, snapshot: Snapshot) -> set[str]:
-        names = await self._shelf.names(_file_name(snapshot, ""))
+    async def _there(self, tenant: str, uid: str) -> set[str]:
+        names = await self._shelf.names(_file_name(tenant, uid, ""))
         return {name.rpartition("/")[2] for name in names}
 
     async def _read(self, names: Sequence[str]) -> list[Snapshot]:
@@ -184,8 +201,11 @@ class Shelved:
         return digest
 
     @contextlib.asynccontextmanager
-    async def _alone(self, uid: str) -> AsyncIterator[None]:
-        async with self._locks.setdefault(uid, asyncio.Lock()):
+    async def _alone(self, *uids: str) -> AsyncIterator[None]:
+        """With the files of these collections left alone by all others; in one order, so that nobody waits in a circle."""
+        async with contextlib.AsyncExitStack() as stack:
+            for uid in sorted(set(uids)):
+                await stack.enter_async_context(self._locks.setdefault(uid, asyncio.Lock()))
             yield
 
 
@@ -200,9 +220,15 @@ def _record_name(snapshot: Snapshot) -> str:
     return f"{_states_name(snapshot.key.tenant, snapshot.uid, shard.number)}{shard.position:020d}"
 
 
+def _lent_names(snapshot: Snapshot) -> list[str]:
+    """Where those whose files it needs are told of it."""
+    place = _record_name(snapshot).partition("/")[2].partition("/")[2]
+    return [f"lent/{snapshot.key.tenant}/{lender}/{place}" for lender in snapshot.lenders]
+
+
 def _states_name(tenant: str, uid: str, shard: int) -> str:
     return f"states/{tenant}/{uid}/{shard}/"
 
 
-def _file_name(snapshot: Snapshot, digest: str) -> str:
-    return f"files/{snapshot.key.tenant}/{snapshot.uid}/{digest}"
+def _file_name(tenant: str, uid: str, digest: str) -> str:
+    return f"files/{tenant}/{uid}/{digest}"

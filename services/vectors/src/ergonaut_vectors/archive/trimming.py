@@ -6,7 +6,7 @@ is longer than it has to be: what is to be forgotten is on the shelf, and was re
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,7 +94,7 @@ class Trimming:
                 await self._forget(record, number, states[step.position])
                 await self._around.shelved.drop([states.pop(at) for at in list(states) if at < step.position])
             elif isinstance(step, Keep):
-                state = await self._keep(record, number, live, save_first=step.save_first)
+                state = await self._keep(record, number, live, states.values(), save_first=step.save_first)
                 if state is None or state.shards[0].position in states:
                     return
                 states[state.shards[0].position] = state
@@ -131,7 +131,9 @@ class Trimming:
         _trims.inc()
         log.info("log trimmed", shard=str(record.key.of_shard(number)), first=position)
 
-    async def _keep(self, record: Record, number: int, live: LiveShard, *, save_first: bool) -> Snapshot | None:
+    async def _keep(
+        self, record: Record, number: int, live: LiveShard, before: Iterable[Snapshot], *, save_first: bool
+    ) -> Snapshot | None:
         """Bring the state that was saved last to the shelf; None where the shard has nothing saved."""
         around = self._around
         if save_first:
@@ -144,7 +146,7 @@ class Trimming:
             if manifest is None:
                 return None
             written_at = await around.past.written_at(record.key.of_shard(number), manifest.position)
-            shard = await around.shelved.shard_of(number, written_at, folder)
+            shard = await around.shelved.shard_of(number, written_at, folder, before)
             state = Snapshot("", record.key, record.uid, record.schema, around.clock.now(), (shard,))
             await around.shelved.keep(state, [folder])
         _states.inc()

@@ -26,6 +26,8 @@ class KeptFile:
     digest: str
     """BLAKE2b of its content, 128 bits."""
     size_bytes: int
+    uid: str = ""
+    """The collection that it was kept for; empty where that is the one of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,18 @@ class Snapshot:
         return sum(file.size_bytes for shard in self.shards for file in shard.files)
 
     @property
-    def digests(self) -> set[str]:
-        """The files that it needs."""
-        return {file.digest for shard in self.shards for file in shard.files}
+    def files(self) -> dict[str, set[str]]:
+        """The digests of the files that it needs, by the collection that they were kept for."""
+        found: dict[str, set[str]] = {}
+        for shard in self.shards:
+            for file in shard.files:
+                found.setdefault(file.uid or self.uid, set()).add(file.digest)
+        return found
+
+    @property
+    def lenders(self) -> list[str]:
+        """The other collections whose files it needs."""
+        return sorted(uid for uid in self.files if uid != self.uid)
 
     def checked(self) -> "Snapshot":
         """Itself, where it can be one of this version. Raises Broken."""
@@ -96,4 +107,9 @@ def states_of(snapshots: Iterable[Snapshot], number: int, moment: datetime | Non
 
 def needed_by(snapshots: Iterable[Snapshot], uid: str) -> set[str]:
     """The files that these need of a collection."""
-    return {digest for each in snapshots if each.uid == uid for digest in each.digests}
+    return {digest for each in snapshots for digest in each.files.get(uid, ())}
+
+
+def kept_for(snapshots: Iterable[Snapshot]) -> dict[str, str]:
+    """By the digest of each file the collection that it was kept for."""
+    return {digest: uid for each in snapshots for uid, digests in each.files.items() for digest in digests}
