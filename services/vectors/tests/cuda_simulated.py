@@ -1,14 +1,33 @@
 """Compares the kernels of CUDA with NumPy; run by `test_cuda.py` in a process in which numba simulates a GPU, or has one."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ergonaut_vectors.domain.compute.cuda.place import gpu
 from ergonaut_vectors.domain.compute.plain import PlainCompute
-from ergonaut_vectors.domain.compute.port import chosen
-from ergonaut_vectors.domain.indexes.port import Asked, Found
+from ergonaut_vectors.domain.compute.port import Compute, Held
+from ergonaut_vectors.domain.indexes.away import Place, compute_with
+from ergonaut_vectors.domain.indexes.port import Asked, Found, Kind
+from ergonaut_vectors.domain.payload.filters import OneOf
+from ergonaut_vectors.domain.schema import IndexWish
+from ergonaut_vectors.domain.segments.segment import Segment
+from ergonaut_vectors.domain.segments.shard import Shard
+from ergonaut_vectors.domain.segments.view import Question
+from ergonaut_vectors.domain.segments.work import Policy, done
+from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A place that tells when rows are taken to it."""
+
+    name: str
+    held: Callable[[Space, Rows], Held]
+
 
 SPACES = [Space(9), Space(9, Metric.COSINE), Space(9, Metric.INNER_PRODUCT), Space(16, Metric.HAMMING, Element.BINARY)]
 
@@ -29,10 +48,38 @@ def assert_same(one: Found, other: Found) -> None:
     assert (one.rows >= 0).tolist() == (other.rows >= 0).tolist()
 
 
+def assert_shards_answer_the_same(kind: Kind, place: Compute) -> None:
+    """A shard answers as it does by the CPU's kernels, with a filter and without, and has asked the place."""
+    space, asked_there = Space(9), list[Rows]()
+    count = 1_300 if kind is Kind.LISTS else 40  # Fewer are compared whatever the index.
+    rows, queries = rows_in(space, count, 3), rows_in(space, 2, 4)
+    shard = Shard(space, policy=Policy(head_rows_max=count, wish=IndexWish(kind)))
+    shard.apply(Upserts([str(row) for row in range(count)], rows, [{"even": row % 2 == 0} for row in range(count)]), 1)
+    while (work := shard.plan_work(idle=True)) is not None:
+        shard.install(done(work))
+    assert [part.store.index.kind for part in shard.view.parts if isinstance(part.store, Segment)] == [kind]
+
+    def held(space: Space, rows: Rows) -> Held:
+        asked_there.append(rows)
+        return place.held(space, rows)
+
+    watched = Place(_Watched(place.name, held), pairs_min=1)
+    for wanted in (None, OneOf("even", (True,))):
+        question = Question(5, effort=1_000, filter=wanted)
+        found = []
+        for each in (None, watched):
+            compute_with(each)
+            found.append([[hit.id for hit in hits] for hits in shard.view.search(queries, question)])
+        compute_with(None)
+        assert found[0] == found[1], kind
+        assert len(found[0][0]) == 5
+    assert len(asked_there) == 1
+
+
 def main() -> None:
     """Compare all."""
-    compute = chosen(gpu, PlainCompute)
-    assert compute.name == "cuda", "no GPU and no simulator of one"
+    compute = gpu()
+    assert compute is not None, "no GPU and no simulator of one"
     for space in SPACES:
         rows, queries = rows_in(space, 37, 0), rows_in(space, 3, 1)
         mask = np.random.default_rng(2).random(64) < 0.5
@@ -43,6 +90,9 @@ def main() -> None:
         for asked in (Asked(5), Asked(40), Asked(5, allowed=words)):
             assert_same(there.nearest(queries, asked), plain.nearest(queries, asked))
             assert_same(there.nearest_in_runs(queries, runs, asked), plain.nearest_in_runs(queries, runs, asked))
+    for place in (compute, PlainCompute()):
+        for kind in (Kind.FLAT, Kind.LISTS):
+            assert_shards_answer_the_same(kind, place)
     sys.stdout.write(f"compared {len(SPACES)} spaces\n")
 
 

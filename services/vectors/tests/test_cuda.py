@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ergonaut.errors import Unavailable
 from ergonaut_vectors.domain.compute.plain import PlainCompute
-from ergonaut_vectors.domain.compute.port import chosen
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.away import place_of
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Asked
 from ergonaut_vectors.domain.space import Element, Metric, Space
 
@@ -39,5 +40,8 @@ def test_numpy_finds_what_the_kernels_of_the_cpu_find(metric: Metric) -> None:
     np.testing.assert_allclose(found.distances, exactly.distances, rtol=1e-4, atol=1e-4)
 
 
-def test_numpy_computes_where_there_is_no_gpu() -> None:
-    assert chosen(lambda: None, PlainCompute).name == "numpy"
+def test_a_gpu_that_is_wanted_and_not_there_is_told() -> None:
+    assert place_of("cpu") is None
+    if place_of("auto") is None:
+        with pytest.raises(Unavailable, match=r"install ergonaut-vectors\[cuda\]"):
+            place_of("cuda")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ergonaut.errors import Refused
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Asked, Kind, Plan
 from ergonaut_vectors.domain.indexes.product import ProductBuilder
 from ergonaut_vectors.domain.space import Space

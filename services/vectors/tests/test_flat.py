@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergonaut_vectors.domain.indexes import codes
-from ergonaut_vectors.domain.indexes.flat import FlatBuilder, scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import FlatBuilder
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found, Plan
 from ergonaut_vectors.domain.indexes.port import Kind as IndexKind
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space, Words

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.graph import GraphBuilder, GraphIndex, warm_up
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Kind, Plan, Stopped
 from ergonaut_vectors.domain.payload import bits

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ergonaut_vectors.domain.compute.cpu import clusters, nibbles
-from ergonaut_vectors.domain.indexes.flat import FlatIndex, scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import FlatIndex
 from ergonaut_vectors.domain.indexes.lists import ListsBuilder
 from ergonaut_vectors.domain.indexes.port import Asked, Builder, Index, Kind, Plan, Stopped
 from ergonaut_vectors.domain.indexes.product import ProductBuilder

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Asked
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.segments.exact import distances, exactly
+from ergonaut_vectors.domain.segments.exact import distances
 from ergonaut_vectors.domain.segments.writes import prepared
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
@@ -37,7 +38,7 @@ def test_an_exact_search_finds_what_numpy_finds(space: Space) -> None:
         (Asked(9, allowed=bits.of_rows(allowed, 1500)), np.sort(allowed)),
         (Asked(800, allowed=bits.of_rows(allowed, 1500)), np.sort(allowed)),
     ):
-        found = exactly(space, rows, queries, asked)
+        found = scanned(space, rows, queries, asked)
         for row, far, query in zip(found.rows, found.distances, queries, strict=True):
             truth = distances(space, rows[among], query)
             count = min(asked.limit, len(among))
@@ -58,6 +59,6 @@ def test_equal_distances_are_ordered_by_row(numbers: list[int], limit: int, forb
     rows = np.array(numbers, np.float32).reshape(-1, 1)
     allowed = [row for row in range(len(numbers)) if row not in forbidden]
     asked = Asked(limit, allowed=bits.of_rows(np.array(allowed, np.int64), len(numbers)))
-    found = exactly(Space(1), rows, np.array([[1.0]], np.float32), asked)
+    found = scanned(Space(1), rows, np.array([[1.0]], np.float32), asked)
     expected = sorted(allowed, key=lambda row: ((numbers[row] - 1) ** 2, row))[:limit]
     assert found.rows[0].tolist() == expected + [NONE] * (limit - len(expected))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ergonaut_vectors.adapters.segment_files import SegmentFiles
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Kind, Parameters, Plan, Progress
 from ergonaut_vectors.domain.payload import bits
 from ergonaut_vectors.domain.payload.filters import OneOf
 from ergonaut_vectors.domain.schema import IndexWish
 from ergonaut_vectors.domain.segments.builders import BUILDERS
-from ergonaut_vectors.domain.segments.exact import exactly
 from ergonaut_vectors.domain.segments.planning import plan_for
 from ergonaut_vectors.domain.segments.recall import beside
 from ergonaut_vectors.domain.segments.segment import Segment
@@ -48,7 +48,7 @@ class Lazy:
         allowed = bits.all_of(count) if asked.allowed is None else asked.allowed
         seen = bits.of_rows(np.arange(min(count, count * (asked.effort or self.effort) // 100)), count) & allowed
         enough = bits.counted(seen) >= min(asked.limit, bits.counted(allowed))
-        return exactly(self.space, self.rows, queries, replace(asked, allowed=seen if enough else allowed))
+        return scanned(self.space, self.rows, queries, replace(asked, allowed=seen if enough else allowed))
 
 
 class LazyBuilder:
@@ -204,7 +204,9 @@ def test_a_plan_follows_size_wish_and_space() -> None:
     space, policy = Space(128), Policy()
     assert plan_for(policy, space, 5_000).kind is Kind.FLAT
     assert plan_for(policy, space, 500_000).kind is Kind.GRAPH
-    assert plan_for(Policy(wish=IndexWish(Kind.PRODUCT)), Space(128, element=Element.UINT8), 50_000).kind is Kind.FLAT
+    assert (
+        plan_for(Policy(wish=IndexWish(Kind.PRODUCT)), Space(128, element=Element.UINT8), 50_000).kind is Kind.PRODUCT
+    )
     assert plan_for(Policy(wish=IndexWish(small=True)), space, 50_000).parameters["rows_compared"] is False
     assert (
         "rows_compared" not in plan_for(Policy(wish=IndexWish(small=True, recall=0.99)), Space(384), 50_000).parameters

@@ -35,13 +35,14 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     domain = Path(__file__).parent / "domain"
     place_kernel_cache(domain, settings.kernel_cache_dir or platform.data_dir / "vectors" / "kernels")
     # These import numba, which reads where its cache is when it is imported.
+    warm = _warming()
     from ergonaut_vectors.adapters.announcing import BusAnnouncer
     from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
     from ergonaut_vectors.adapters.log import JetStreamLog
     from ergonaut_vectors.adapters.shard_folders import ShardFolders
     from ergonaut_vectors.assembly import archiving, mirroring, node_of, shelving
     from ergonaut_vectors.changes import Changes
-    from ergonaut_vectors.domain.warming import warm_up
+    from ergonaut_vectors.domain.indexes.away import compute_with, place_of
     from ergonaut_vectors.live import Threads
     from ergonaut_vectors.quotas import quotas_of
     from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of, door_before
@@ -61,13 +62,12 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
                 Workers("segments", threads=settings.build_threads, waiting_max=EVERY_SHARD)
             ),
         )
-        warm = asyncio.create_task(asyncio.to_thread(warm_up))
+        compute_with(place_of(settings.compute))
         bus = await stack.enter_async_context(open_bus(platform, "vectors"))
         await bus.ensure_streams("vectors")
         book = KeyValueBook(await bus.key_value(BUCKET))
         logs = JetStreamLog(bus.jetstream, settings.log_bytes_max)
         folder = platform.data_dir / "vectors"
-        await _ready(warm)
         announcer = BusAnnouncer(bus)
         shelf = await stack.enter_async_context(shelving(settings, bus, folder))
         vectors = Vectors(book, logs, ShardFolders(folder / "shards"), announcer, _limits(settings))
@@ -81,13 +81,23 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         if settings.node_name:
             key = platform.service_key()
             add = await stack.enter_async_context(node_of(settings, key, bus, (vectors, behind), folder))
+        await _ready(warm)
         await stack.enter_async_context(
-            serving(settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME])
+            serving(
+                settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME], tls=settings.tls
+            )
         )
         await stop_requested()
 
 
-async def _ready(warm: "asyncio.Task[None]") -> None:
+def _warming() -> "asyncio.Future[None]":
+    """Load the kernels in a thread, beside all else that is loaded, connected and opened at a start."""
+    from ergonaut_vectors.domain.warming import warm_up
+
+    return asyncio.get_running_loop().run_in_executor(None, warm_up)
+
+
+async def _ready(warm: "asyncio.Future[None]") -> None:
     started = time.perf_counter()
     await warm
     log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
+from ergonaut_common.tls import TlsFiles
 from ergonaut_vectors.domain.quotas import Quota
 
 _MIB = 1024 * 1024
@@ -69,6 +71,11 @@ class Settings(DoorSettings):
         description="Threads that merge segments and build their indexes, beside searches; more finish sooner and leave searches "
         "less.",
     )
+    compute: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="What large batches of searches are computed with: `auto` is a GPU where numba finds one, else the CPU; "
+        "`cuda` is a GPU or no start (needs the extra `cuda`); `cpu` leaves a GPU to others.",
+    )
     searches_waiting_max: int = Field(
         default=256,
         ge=1,
@@ -121,6 +128,37 @@ class Settings(DoorSettings):
     node_weight: float = Field(
         default=1.0, ge=0, le=1e6, description="How much this node can hold, against others; 0 has it emptied."
     )
+
+    node_plain_allowed: bool = Field(
+        default=False,
+        description="Whether nodes may be asked without TLS over a network: the services' key and all vectors go over it in clear. "
+        "Set it where the network between them is as good as one machine, such as an encrypted overlay.",
+    )
+    tls_certificate: str = Field(
+        default="",
+        description="PEM file of the door's certificate, with those between it and a root; with it the door speaks TLS alone, and "
+        "`node_address` begins with https://. Empty speaks no TLS.",
+    )
+    tls_key: str = Field(default="", description="PEM file of its private key, which others cannot read.")
+    tls_client_ca: str = Field(
+        default="", description="PEM file of who must have signed callers' certificates; empty asks for none."
+    )
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None where there is none."""
+        if not self.tls_certificate:
+            return None
+        client_ca = Path(self.tls_client_ca) if self.tls_client_ca else None
+        return TlsFiles(Path(self.tls_certificate), Path(self.tls_key), client_ca, "ERGONAUT_VECTORS_TLS")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_certificate):
+            raise ValueError(
+                "tls_certificate and tls_key belong together, and tls_client_ca to them: name both, or neither"
+            )
+        return self
 
     @property
     def collections_bound(self) -> int:

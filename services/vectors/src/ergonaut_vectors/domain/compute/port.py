@@ -1,9 +1,8 @@
-"""What computes: one port, behind which the CPU's kernels, those of CUDA and plain NumPy stand. For large batches of queries.
+"""What computes large batches of queries beside the CPU's kernels: one port, behind which GPUs and plain NumPy stand.
 
-`chosen` gives the best that a machine has. A query at a time stays with the CPU: to a GPU and back takes longer than the scan.
+`indexes/away.py` asks it. A query at a time stays with the CPU: to a GPU and back takes longer than the scan.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -56,15 +55,3 @@ def first_of(distances: Floats, limit: int) -> Found:
         best = near[np.argsort(far[near], kind="stable")][:kept]
         found.rows[at, : len(best)], found.distances[at, : len(best)] = best, far[best]
     return found
-
-
-Maker = Callable[[], Compute | None]
-
-
-def chosen(*makers: Maker) -> Compute:
-    """The first place that there is; the last must always be there."""
-    for make in makers:
-        made = make()
-        if made is not None:
-            return made
-    raise AssertionError("the last place to compute is always there")

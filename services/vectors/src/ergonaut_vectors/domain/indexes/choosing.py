@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Asked, Kind, Plan
 from ergonaut_vectors.domain.indexes.prepared import FLOATS
 from ergonaut_vectors.domain.space import Element, Rows, Space

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats, quantise_halves, scan_codes
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, allowed_for, empty_answer, loop_of, queries_for, rows_for
 from ergonaut_vectors.domain.space import Element, Floats, Rows, Space

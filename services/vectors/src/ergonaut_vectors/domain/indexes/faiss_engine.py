@@ -15,8 +15,9 @@ from ergonaut.errors import Refused
 from ergonaut_vectors.domain.compute.cpu.lists import compare
 from ergonaut_vectors.domain.compute.cpu.scan import INNER
 from ergonaut_vectors.domain.indexes.coarse import blocks, sampled, tell, wide, wide_loop
-from ergonaut_vectors.domain.indexes.flat import FlatIndex, scanned
-from ergonaut_vectors.domain.indexes.listed import SCAN_ROWS_MIN, allowed_count, read_only
+from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import flat_over
+from ergonaut_vectors.domain.indexes.listed import SCAN_ROWS_MIN, allowed_count
 from ergonaut_vectors.domain.indexes.lists import lists_for
 from ergonaut_vectors.domain.indexes.port import (
     NONE,
@@ -30,7 +31,7 @@ from ergonaut_vectors.domain.indexes.port import (
     Plan,
     Progress,
 )
-from ergonaut_vectors.domain.indexes.prepared import empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.indexes.prepared import empty_answer, loop_of, queries_for, read_only, rows_for
 from ergonaut_vectors.domain.space import Rows, Space
 
 ROWS_MIN = 10_000
@@ -96,7 +97,7 @@ class FaissBuilder:
     def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
         """faiss's index of rows, which stay in their order."""
         if len(rows) < ROWS_MIN:
-            return Built(FlatIndex(space, rows))
+            return Built(flat_over(space, rows))
         faiss, told = faiss_module(), plan.parameters
         lists, bits = int(told.get("lists", 0)) or lists_for(len(rows)), int(told.get("bits", 8))
         parts = int(told.get("parts", 0)) or _divisor(space.dimension, space.dimension // (8 if bits == 8 else 2))
@@ -122,7 +123,7 @@ class FaissBuilder:
     def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
         """The index that was written down; faiss copies what it reads."""
         if "faiss" not in arrays:
-            return FlatIndex(space, rows)
+            return flat_over(space, rows)
         engine = faiss_module().deserialize_index(_writable(arrays["faiss"]))
         return FaissIndex(space, rows, engine, arrays, parameters)
 

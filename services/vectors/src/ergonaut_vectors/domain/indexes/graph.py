@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.graph_build import LOCKS, breadth_first, insert_rows, levels_of
 from ergonaut_vectors.domain.compute.cpu.graph_walk import NONE, Graph, RowNumbers, Scratch, search_graph
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.graph_codes import Coding, Sides, codes_of, coding_for, sides_of_codes
-from ergonaut_vectors.domain.indexes.listed import read_only
 from ergonaut_vectors.domain.indexes.port import (
     Arrays,
     Asked,
@@ -28,7 +27,14 @@ from ergonaut_vectors.domain.indexes.port import (
     Progress,
     Stopped,
 )
-from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.indexes.prepared import (
+    allowed_for,
+    empty_answer,
+    loop_of,
+    queries_for,
+    read_only,
+    rows_for,
+)
 from ergonaut_vectors.domain.space import Element, Floats, Rows, Space
 
 LINKS_DEFAULT = 16

@@ -7,10 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, compare, count_met
+from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import probed, wide, wide_loop
-from ergonaut_vectors.domain.indexes.flat import scanned
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found, Kind, Parameters
-from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.indexes.prepared import (
+    allowed_for,
+    empty_answer,
+    loop_of,
+    queries_for,
+    read_only,
+    rows_for,
+)
 from ergonaut_vectors.domain.space import Floats, Rows, Space, Words
 
 FILTERED_REACH = 16
@@ -51,13 +59,6 @@ class Sort(Protocol):
         ...
 
 
-def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same array, not to be written: mapped files are so too, and a kernel is compiled for either sort."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
 def coarse_in(arrays: Arrays) -> Coarse:
     """The lists that an index's arrays tell of."""
     return Coarse(*(read_only(arrays[name]) for name in ("coarse_values", "coarse_factors", "list_offsets")))
@@ -80,6 +81,7 @@ class Listed:
     sort: Sort
     effort: int
     """Lists that are looked into where a search does not say."""
+    away: Away
 
     def search(self, queries: Rows, asked: Asked) -> Found:
         """The nearest allowed rows to each query; those that lists give too few for are compared with all."""
@@ -97,7 +99,7 @@ class Listed:
         # Without a filter all lists in reach are looked into, whatever they hold.
         until = enough if allowed < count else count + 1
         lookup = Lookup(floats, queries_for(self.space, queries), probes, until, words)
-        found = self._compared(lookup, limit)
+        found = self._away(queries, asked, probes) or self._compared(lookup, limit)
         short = found.rows[:, -1] == NONE
         if allowed < count:
             met = np.empty((len(queries), 2), np.int64)
@@ -116,6 +118,14 @@ class Listed:
         rows = rows_for(self.space, self.rows)
         compare(loop_of(self.space), read_only(rows), lookup.exact, rough.rows, (found.distances, found.rows))
         return found
+
+    def _away(self, queries: Rows, asked: Asked, probes: Probes) -> Found | None:
+        """The nearest in the lists by full rows elsewhere, where that is worth the way."""
+        if not self.away.is_worth(queries):
+            return None
+        first = self.coarse.offsets[probes.lists]
+        runs = np.stack([first, self.coarse.offsets[probes.lists + 1]], axis=2)
+        return self.away.nearest(queries, asked, runs)
 
     def _completed(self, queries: Rows, asked: Asked, found: Found, short: npt.NDArray[np.intp]) -> Found:
         if len(short):

@@ -15,10 +15,11 @@ from ergonaut_vectors.domain.compute.cpu.lists import (
     candidates_by_rows,
 )
 from ergonaut_vectors.domain.compute.cpu.nibbles import pack
+from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
 from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
-from ergonaut_vectors.domain.indexes.flat import FlatIndex
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in, read_only
+from ergonaut_vectors.domain.indexes.flat import flat_over
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in
 from ergonaut_vectors.domain.indexes.parts import (
     PARTS_MULTIPLE,
     PartCodes,
@@ -29,7 +30,7 @@ from ergonaut_vectors.domain.indexes.parts import (
     whole_blocks,
 )
 from ergonaut_vectors.domain.indexes.port import Arrays, Built, Found, Index, Kind, Parameters, Plan, Progress
-from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, rows_for
+from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, read_only, rows_for
 from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
 
 BYTES, BIT, PLAIN = "int8", "bit", "rows"
@@ -84,7 +85,7 @@ class ListsBuilder:
     def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
         """Lists and codes of rows; few rows are left as they are, without lists."""
         if len(rows) < ROWS_MIN:
-            return Built(FlatIndex(space, rows))
+            return Built(flat_over(space, rows))
         told = plan.parameters
         lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
         sort = str(told.get("codes", BYTES)) if space.element in FLOATS else PLAIN
@@ -111,7 +112,7 @@ class ListsBuilder:
     def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
         """The index that these arrays are."""
         if "list_offsets" not in arrays:
-            return FlatIndex(space, rows)
+            return flat_over(space, rows)
         kept = float(parameters["kept"])
         sort: ByteCodes | PlainRows | PartCodes
         if parameters["codes"] == BYTES:
@@ -120,7 +121,7 @@ class ListsBuilder:
             sort = PartCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
         else:
             sort = PlainRows(space, read_only(rows_for(space, rows)))
-        listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]))
+        listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]), Away(space, rows))
         return ListedIndex(listed, arrays, parameters, Kind.LISTS)
 
 

@@ -10,8 +10,9 @@ from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Within
 from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS
 from ergonaut_vectors.domain.compute.cpu.parts import Products, candidates_by_parts
 from ergonaut_vectors.domain.indexes.coarse import wide_loop
-from ergonaut_vectors.domain.indexes.listed import Lookup, read_only
+from ergonaut_vectors.domain.indexes.listed import Lookup
 from ergonaut_vectors.domain.indexes.port import Arrays, Found
+from ergonaut_vectors.domain.indexes.prepared import read_only
 from ergonaut_vectors.domain.space import Floats, Space
 
 PARTS_MULTIPLE = 2

@@ -34,6 +34,13 @@ def rows_for(space: Space, rows: Rows) -> npt.NDArray[Any]:
     return rows
 
 
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same array, not to be written: mapped files are so too, and a kernel is compiled for either sort."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def queries_for(space: Space, queries: Rows) -> npt.NDArray[Any]:
     """Queries as kernels take them beside such rows; floats are float32."""
     if space.element in FLOATS:

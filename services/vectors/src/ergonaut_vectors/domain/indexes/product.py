@@ -10,6 +10,7 @@ import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.clusters import encode_parts, mean_parts
 from ergonaut_vectors.domain.compute.cpu.nibbles import CHOICES, pack
+from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import (
     Divided,
     blocks,
@@ -18,7 +19,7 @@ from ergonaut_vectors.domain.indexes.coarse import (
     tell,
     wide,
 )
-from ergonaut_vectors.domain.indexes.flat import FlatIndex
+from ergonaut_vectors.domain.indexes.flat import flat_over
 from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, coarse_in
 from ergonaut_vectors.domain.indexes.lists import lists_for
 from ergonaut_vectors.domain.indexes.parts import (
@@ -69,7 +70,7 @@ class ProductBuilder:
     def build(self, space: Space, rows: Rows, plan: Plan, progress: Progress | None = None) -> Built:
         """Lists and codes of rows; few rows are left as they are."""
         if len(rows) < ROWS_MIN:
-            return Built(FlatIndex(space, rows))
+            return Built(flat_over(space, rows))
         told = plan.parameters
         if told.get("engine") == "faiss":
             return _faiss_builder().build(space, rows, plan, progress)
@@ -95,10 +96,11 @@ class ProductBuilder:
         if parameters.get("engine") == "faiss":
             return _faiss_builder().open(space, rows, arrays, parameters)
         if "list_offsets" not in arrays:
-            return FlatIndex(space, rows)
+            return flat_over(space, rows)
         products = products_in(arrays, arrays["centres"])
         kept = float(parameters["kept"])
-        listed = Listed(space, rows, coarse_in(arrays), PartCodes(space, products, kept), int(parameters["effort"]))
+        codes, effort = PartCodes(space, products, kept), int(parameters["effort"])
+        listed = Listed(space, rows, coarse_in(arrays), codes, effort, Away(space, rows))
         return ListedIndex(listed, arrays, parameters, Kind.PRODUCT)
 
 

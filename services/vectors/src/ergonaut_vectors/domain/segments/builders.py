@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from ergonaut.errors import Broken
+from ergonaut_vectors.domain.indexes.flat import FlatBuilder
 from ergonaut_vectors.domain.indexes.port import Builder, Kind
-from ergonaut_vectors.domain.segments.exact import ExactBuilder
-from ergonaut_vectors.domain.space import Element, Metric, Space
 
 
 def _graphs() -> Builder:
@@ -27,7 +26,7 @@ def _products() -> Builder:
 
 
 BUILDERS: dict[Kind, Callable[[], Builder]] = {
-    Kind.FLAT: ExactBuilder,
+    Kind.FLAT: FlatBuilder,
     Kind.GRAPH: _graphs,
     Kind.LISTS: _lists,
     Kind.PRODUCT: _products,
@@ -40,10 +39,3 @@ def builder_of(kind: Kind) -> Builder:
     if kind not in BUILDERS:
         raise Broken(f"an index of kind {kind} cannot be built or opened by this version")
     return BUILDERS[kind]()
-
-
-def fits(kind: Kind, space: Space) -> bool:
-    """Whether vectors of a space can have an index of this kind."""
-    if kind is Kind.PRODUCT:
-        return space.element in (Element.FLOAT32, Element.FLOAT16)
-    return kind is not Kind.LISTS or space.metric is not Metric.HAMMING

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
 from ergonaut_vectors.domain.indexes.codes import Codes, grown, quantise, searched
+from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import codes_of, no_codes
 from ergonaut_vectors.domain.indexes.port import Asked, Found
 from ergonaut_vectors.domain.payload.columns import Packed, Readable, Texts, Values, none_packed
 from ergonaut_vectors.domain.payload.fields import Fields, FieldType, Payload
 from ergonaut_vectors.domain.payload.growing import GrowingColumns
 from ergonaut_vectors.domain.segments import ids
-from ergonaut_vectors.domain.segments.exact import codes_of, exactly, no_codes
 from ergonaut_vectors.domain.segments.segment import Sequences
 from ergonaut_vectors.domain.space import Rows, Space
 
@@ -52,7 +53,7 @@ class HeadRows:
 
     def search_exactly(self, queries: Rows, asked: Asked) -> Found:
         """By comparing all, at full precision."""
-        return exactly(self.space, self.rows, queries, asked)
+        return scanned(self.space, self.rows, queries, asked)
 
 
 class NoPayloads:

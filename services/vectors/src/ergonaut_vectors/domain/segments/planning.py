@@ -9,7 +9,6 @@ from itertools import accumulate
 from ergonaut_vectors.domain.indexes.choosing import ROWS_COMPARED, Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
 from ergonaut_vectors.domain.schema import LINKS_DEFAULT
-from ergonaut_vectors.domain.segments.builders import fits
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
@@ -62,12 +61,8 @@ def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
     kind = policy.wish.kind
     if kind is None and policy.graph_rows_min:
         kind = Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT
-    if kind is not None and not fits(kind, space):
-        kind = Kind.FLAT
     extra_bytes_max = space.row_bytes / SMALL_PART if policy.wish.small else math.inf
     plan = chosen(space, rows, Wish(policy.wish.recall, extra_bytes_max, kind=kind), threads=policy.build_threads)
-    if not fits(plan.kind, space):
-        return Plan(Kind.FLAT)
     if plan.kind is Kind.GRAPH and policy.links != LINKS_DEFAULT:
         own = {"links": policy.links, "candidates_build": policy.candidates_build}
         return replace(plan, parameters={**plan.parameters, **own})

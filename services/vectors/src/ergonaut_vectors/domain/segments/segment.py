@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.gathering import copy_rows
 from ergonaut_vectors.domain.compute.cpu.id_table import IdTable
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Asked, Found, Index, Kind, Plan, Progress
 from ergonaut_vectors.domain.payload.columns import Columns, Readable
 from ergonaut_vectors.domain.payload.fields import Fields
 from ergonaut_vectors.domain.payload.making import joined, reordered
 from ergonaut_vectors.domain.segments import ids
 from ergonaut_vectors.domain.segments.builders import builder_of
-from ergonaut_vectors.domain.segments.exact import exactly
 from ergonaut_vectors.domain.space import Rows, Space
 
 Sequences = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ class Segment:
 
     def search_exactly(self, queries: Rows, asked: Asked) -> Found:
         """By comparing all."""
-        return exactly(self.index.space, self.rows, queries, asked)
+        return scanned(self.index.space, self.rows, queries, asked)
 
     @classmethod
     def open(cls, name: str, space: Space, arrays: Arrays, about: Mapping[str, Any]) -> "Segment":

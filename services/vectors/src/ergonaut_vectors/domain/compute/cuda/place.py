@@ -1,4 +1,4 @@
-"""Computing on a GPU, behind the port. `gpu` gives it where there is one, or None; callers name NumPy as the next choice."""
+"""Computing on a GPU, behind the port. `gpu` gives it where there is one, or None."""
 
 import importlib
 from dataclasses import dataclass

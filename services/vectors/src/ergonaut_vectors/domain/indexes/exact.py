@@ -1,0 +1,19 @@
+"""Exact search of rows as they are: what every index falls back to where few rows count, and what indexes are measured by."""
+
+import numpy as np
+
+from ergonaut_vectors.domain.compute.cpu.scan import scan
+from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found
+from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.space import Rows, Space
+
+
+def scanned(space: Space, rows: Rows, queries: Rows, asked: Asked) -> Found:
+    """The nearest allowed rows to each query, by comparing all at full precision."""
+    found = empty_answer(len(queries), asked.limit)
+    if not len(rows) or not asked.limit:
+        found.rows[:], found.distances[:] = NONE, np.inf
+        return found
+    allowed = allowed_for(asked)
+    scan(loop_of(space), rows_for(space, rows), queries_for(space, queries), allowed, found.distances, found.rows)
+    return found
