@@ -46,6 +46,9 @@ class Engine:
     efforts: tuple[float, ...] = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 320)
     """How hard to look, from little to much: what a curve is made of."""
 
+    seed = 1
+    """Of what chance decides in a build, where an engine lets itself be told."""
+
     def __init__(self, given: Given) -> None:
         self.given = given
 
@@ -88,7 +91,7 @@ class Hnswlib(Engine):
 
     def build(self, base: Array, threads: int) -> None:
         self._at = self._index()
-        self._at.init_index(int(len(base) * ROOM), M=LINKS, ef_construction=CANDIDATES_BUILT, random_seed=1)
+        self._at.init_index(int(len(base) * ROOM), M=LINKS, ef_construction=CANDIDATES_BUILT, random_seed=self.seed)
         self._at.add_items(base, num_threads=threads)
 
     def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:
@@ -114,10 +117,12 @@ class Hnswlib(Engine):
 
     def save(self, folder: Path) -> None:
         self._at.save_index(str(folder / "index.bin"))
+        (folder / "count.txt").write_text(str(self._at.get_current_count()))
 
     def load(self, folder: Path) -> None:
+        # Without the room for inserts, which would count as memory.
         self._at = self._index()
-        self._at.load_index(str(folder / "index.bin"))
+        self._at.load_index(str(folder / "index.bin"), max_elements=int((folder / "count.txt").read_text()))
 
 
 class Faiss(Engine):

@@ -60,7 +60,7 @@ class Ours(Engine):
         elif self._kind is not Kind.FLAT:
             parameters = {"lists": lists_of(len(base))} | parameters
         rows = np.ascontiguousarray(base, dtype=self._space.dtype)
-        built = _builder(self._kind).build(self._space, rows, Plan(self._kind, parameters, threads, seed=1))
+        built = _builder(self._kind).build(self._space, rows, Plan(self._kind, parameters, threads, self.seed))
         self._take(built.index, np.arange(len(rows)) if built.order is None else np.asarray(built.order))
 
     def _take(self, index: Index, order: Array) -> None:

@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 
 from curves import MILLION, Wish, curves_part, million_part
 from filters import filters_part
-from parts import build_part, lists_part, memory_part, single_part, threads_part
+from memory import memory_part
+from parts import build_part, lists_part, single_part, threads_part
 from replacing import replacing_part
 from service import service_part
 from sets import Set, generated_set, real_sets
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
     wish = Wish(QUICK_ROUNDS if quick else ROUNDS, Path(told.get("pictures", ".bench/vectors")), only)
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        for of in [*real_sets(work)] or stand_ins(work):
+        for of in ([*real_sets(work)] or stand_ins(work)) if set(parts) - {"million"} else []:
             if names and not of.name.startswith(tuple(names)):
                 continue
             if "curves" in parts:

@@ -20,6 +20,7 @@ import numpy as np  # noqa: E402 (threads are counted when it is imported)
 
 Answer = dict[str, Any]
 
+WARMING_ROWS = 1_000
 BUILT_BEFORE = 2 / 3
 """The share of a set that is built before half of that is replaced by the rest."""
 
@@ -37,8 +38,9 @@ class Worker:
         self._queries = np.load(folder / f"query_{told['reads']}.npy")
         self._truth = np.load(folder / "truth.npy")
 
-    def build(self, threads: int = 1, share: float = 1.0, keep: str = "") -> Answer:
+    def build(self, threads: int = 1, share: float = 1.0, keep: str = "", seed: int = 1) -> Answer:
         """Build over the set, or over its first `share`. A peer's index is kept in the folder `keep`, and had from there."""
+        self._engine.seed = seed
         base = self._base[: int(len(self._base) * share)]
         kept = Path(keep) / self._made if keep and self._made else None
         seconds = self._timed(np.ascontiguousarray(base), threads) if kept is None else self._kept(kept, base, threads)
@@ -139,6 +141,13 @@ class Worker:
         self._engine.save(Path(to))
         return {"bytes": sum(each.stat().st_size for each in Path(to).iterdir())}
 
+    def warm(self) -> Answer:
+        """Build and ask a small index, so that all that the program needs itself is in memory."""
+        self._engine.build(np.ascontiguousarray(self._base[:WARMING_ROWS]), 1)
+        for effort in (self._engine.efforts[0], self._engine.efforts[-1]):
+            self._engine.search(self._queries, 10, effort, 1)
+        return {}
+
     def load(self, at: str) -> Answer:
         """Open what was kept, and answer one query."""
         before, begun = resident(), time.perf_counter()
@@ -174,7 +183,7 @@ def _by_mask(masks: Array, queries: int) -> list[tuple[Array, Array]]:
 
 
 def resident() -> dict[str, int]:
-    """Bytes in memory: of the process's own, and of mapped index files, the rows apart."""
+    """Bytes in memory: of the process's own, and of mapped files: all of an index's, and those of the rows that were touched."""
     found, name = {"anonymous_bytes": 0, "mapped_index_bytes": 0, "mapped_rows_bytes": 0}, ""
     for line in Path("/proc/self/smaps").read_text().splitlines():
         head = line.split()
@@ -182,8 +191,10 @@ def resident() -> dict[str, int]:
             name = head[5] if len(head) > 5 else ""
         elif head[0] == "Anonymous:":
             found["anonymous_bytes"] += int(head[1]) * 1024
-        elif head[0] == "Rss:" and name.endswith(".npy") and "/kept/" in name:
-            found["mapped_rows_bytes" if name.endswith("_rows.npy") else "mapped_index_bytes"] += int(head[1]) * 1024
+        elif name.endswith(".npy") and "/kept/" in name:
+            rows = name.endswith("_rows.npy")
+            if head[0] == ("Rss:" if rows else "Size:"):
+                found["mapped_rows_bytes" if rows else "mapped_index_bytes"] += int(head[1]) * 1024
     return found
 
 
