@@ -24,6 +24,7 @@ from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.nodes import Announcing, Nodes, telling
 from ergonaut_vectors.cluster.ports import NodeAnnouncements, NodeLinks, ShardMaps
 from ergonaut_vectors.cluster.spread import Spread
+from ergonaut_vectors.domain.records import Record
 from ergonaut_vectors.rpc.shards import shards_door
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.rpc.spread import SpreadDoor
@@ -84,7 +85,14 @@ async def being(
     spread = Spread(own.name, world.maps, Gathering(nodes, clock))
     holding = Holding(spread, nodes, LiveReplicas(vectors, own.root), own.root.with_name("fetching"), clock)
     keeping = Keeping(own.name, world.maps, nodes, world.past, clock)
+
+    def keeps(record: Record, shard: int) -> bool:
+        """Of the nodes that are there one brings a shard's states to the shelf, and trims its log."""
+        now = spread.known(record.uid)
+        return now is None or now.kept_by(shard, nodes.placeable()) == own.name
+
     vectors.opening.holds = spread.holds
+    vectors.opening.keeps = keeps
 
     def add(server: aio.Server) -> None:
         vectors_pb2_grpc.add_VectorsServiceServicer_to_server(SpreadDoor(behind, spread, keeping), server)
