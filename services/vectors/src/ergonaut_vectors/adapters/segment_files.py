@@ -122,14 +122,14 @@ class SegmentFiles:
         try:
             if not self._folder.exists():
                 self._folder.mkdir(parents=True, exist_ok=True)
-                _sync_folder(self._folder.parent)
+                sync_folder(self._folder.parent)
             with unfinished.open("wb") as file:
                 for piece in pieces(about, arrays):
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 # On a full disk this is the room that the next attempt needs.
@@ -171,7 +171,7 @@ def _read(file: BufferedReader, size: int) -> memoryview:
     return place[:taken]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a renaming last through a loss of power."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,6 +1,7 @@
 """The port `Shelf`: in JetStream's object store, one bucket a tenant, or in a folder that lies on another disk or machine."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ergonaut.errors import Broken, NotFound, Refused, Unavailable
 from ergonaut.ids import new_id
 from ergonaut_common.bus import Bus
 from ergonaut_common.bus.connection import until_answered
+from ergonaut_vectors.adapters.segment_files import sync_folder
 
 TRANSFER_TIMEOUT_SECONDS = 600.0
 """For one file: two million vectors of 384 float32 at some megabytes a second. nats-py itself would wait for ever."""
@@ -125,12 +127,26 @@ class FolderShelf:
         target = self._root / name
         unfinished = target.with_name(new_id("unfinished"))
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, unfinished)
+            self._make_folder(target.parent)
+            with source.open("rb") as content, unfinished.open("wb") as file:
+                shutil.copyfileobj(content, file)
+                file.flush()
+                os.fsync(file.fileno())
             unfinished.replace(target)
+            # Logs are trimmed by what lies here: it has to last through a loss of power.
+            sync_folder(target.parent)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise Unavailable(f"{name} could not be kept: {error}") from error
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder that lasts as well."""
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for parent in folder.parents:
+                sync_folder(parent)
+                if parent == self._root:
+                    break
 
     def _names(self, prefix: str) -> list[str]:
         folder = (self._root / prefix).parent if not prefix.endswith("/") else self._root / prefix
