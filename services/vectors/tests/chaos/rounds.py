@@ -11,6 +11,7 @@ from random import Random
 import grpc
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap
 from ergonaut_vectors.domain.records import Record
 
@@ -98,6 +99,12 @@ class Rounds:
         happened += await self._looked_back(number, moment)
         seconds = time.monotonic() - begun
         return f"{victim} killed at {moment}{happened}; replicas equal after {equal:.1f} s; {seconds:.0f} s"
+
+    async def log_begins(self) -> list[int]:
+        """The first position of each shard's log."""
+        async with self._site.jetstream() as bus:
+            past = JetStreamPast(bus.jetstream)
+            return [await past.begin(key) for key in self._record.shards]
 
     async def _killed(self, number: int, moment: str, victim: str) -> str:
         """Kill it at that moment and start it again; gives what happened beside that."""

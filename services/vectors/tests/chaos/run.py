@@ -1,7 +1,8 @@
 """`make chaos-vectors`: two hundred rounds, in which a node, NATS or all is killed while collections are at work.
 
-`ARGS="seed=7 rounds=20"` plays others or fewer; the same seed draws the same kills. Twenty-five rounds share one site. A round
-that breaks a promise ends all: what it was, how to repeat it and where the site's files lie is told.
+`ARGS="seed=7 rounds=20"` plays others or fewer; the same seed draws the same kills. Twenty-five rounds share one site, whose logs
+are trimmed all the time where its seed is odd. `seconds=600` begins no round after so long. A round that breaks a promise ends
+all: what it was, how to repeat it and where the site's files lie is told.
 """
 
 import asyncio
@@ -32,32 +33,38 @@ def main(arguments: list[str]) -> int:
     told = dict(argument.split("=", 1) for argument in arguments)
     seed, rounds = int(told.get("seed", "1")), int(told.get("rounds", str(ROUNDS)))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    sums, played, begun = Told(), 0, time.monotonic()
-    restores = 0
-    while played < rounds:
+    begun = time.monotonic()
+    sums, played, restores, ends_at = Told(), 0, 0, begun + float(told.get("seconds", "inf"))
+    while played < rounds and time.monotonic() < ends_at:
         count = min(ROUNDS_OF_SITE, rounds - played)
         folder = Path(tempfile.mkdtemp(prefix="chaos-vectors-"))
         try:
-            restores += asyncio.run(_site(folder, seed, count, sums))
+            done, compared = asyncio.run(_site(folder, seed, (count, ends_at), sums))
         except* Exception as errors:
             for error in errors.exceptions:
                 say(f"WRONG: {error!r}")
             say(f'repeat with ARGS="seed={seed} rounds={count}"; the files are in {folder}')
             raise
         shutil.rmtree(folder)
-        played, seed = played + count, seed + 1
+        played, restores, seed = played + done, restores + compared, seed + 1
     _tell(sums, played, restores, time.monotonic() - begun)
     return 0
 
 
-async def _site(folder: Path, seed: int, count: int, told: Told) -> int:
-    """Some rounds over one site; gives how many restores were compared."""
-    async with Site(folder, Random(seed)).running() as site:
+async def _site(folder: Path, seed: int, bounds: tuple[int, float], told: Told) -> tuple[int, int]:
+    """Rounds over one site, so many and until that time; gives how many there were, and how many restores were compared."""
+    count, ends_at = bounds
+    played = 0
+    async with Site(folder, Random(seed), trimmed=seed % 2 == 1).running() as site:
         rounds = Rounds(site, await site.record(), str(seed), told)
         await rounds.begin()
-        for number in range(1, count + 1):
-            say(f"seed {seed} round {number}: {await rounds.round(number)}")
-        return rounds.restoring.compared
+        while played < count and time.monotonic() < ends_at:
+            played += 1
+            say(f"seed {seed} round {played}: {await rounds.round(played)}")
+        if site.trimmed:
+            begins = await rounds.log_begins()
+            say(f"seed {seed}: logs begin at {begins}; {rounds.restoring.told_lost} moments were told to be lost")
+        return played, rounds.restoring.compared
 
 
 def _tell(told: Told, rounds: int, restores: int, seconds: float) -> None:

@@ -47,10 +47,14 @@ PASSING = (
 SETTINGS = {
     # So few rows are sealed and merged all the time, and saved: a kill meets any step of it.
     "ERGONAUT_VECTORS_HEAD_ROWS_MAX": "64",
-    "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(32 * 1024 * 1024),
     "ERGONAUT_VECTORS_SEARCH_THREADS": "1",
     "ERGONAUT_VECTORS_WAIT_SECONDS": "8",
 }
+
+
+LOG_BYTES_MAX = 32 * 1024 * 1024
+TRIMMED_LOG_BYTES_MAX = 1024 * 1024
+"""So small that logs are trimmed every few rounds, by what has reached the shelf."""
 
 
 class Server:
@@ -71,9 +75,9 @@ class Server:
 class Node:
     """A process of the service, and a client of it."""
 
-    def __init__(self, name: str, folder: Path, nats_url: str, key_ring: KeyRingFile) -> None:
+    def __init__(self, name: str, folder: Path, settings: Mapping[str, str], key_ring: KeyRingFile) -> None:
         self.name = name
-        settings = {**SETTINGS, "ERGONAUT_NATS_URL": nats_url, "ERGONAUT_VECTORS_NODE_NAME": name}
+        settings = {**settings, "ERGONAUT_VECTORS_NODE_NAME": name}
         self.process = ServiceProcess(
             "vectors", folder / name, settings, key_ring=key_ring, patience_seconds=START_SECONDS
         )
@@ -113,11 +117,14 @@ class Node:
 class Site:
     """All of it."""
 
-    def __init__(self, folder: Path, dice: Random) -> None:
+    def __init__(self, folder: Path, dice: Random, *, trimmed: bool) -> None:
         self.server = Server(folder)
         self.dice = dice
+        self.trimmed = trimmed
+        size = TRIMMED_LOG_BYTES_MAX if trimmed else LOG_BYTES_MAX
+        told = {"ERGONAUT_NATS_URL": self.server.url, "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(size)}
         key_ring = key_ring_file(folder)
-        self.nodes = [Node(name, folder, self.server.url, key_ring) for name in ("first", "second", "third")]
+        self.nodes = [Node(name, folder, {**SETTINGS, **told}, key_ring) for name in ("first", "second", "third")]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Site"]:
