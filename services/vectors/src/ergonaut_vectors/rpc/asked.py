@@ -26,7 +26,7 @@ from ergonaut_vectors.domain.schema import (
 from ergonaut_vectors.domain.segments.view import Question
 from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.domain.space import Element, Rows
-from ergonaut_vectors.rpc.schemas import element_told
+from ergonaut_vectors.rpc.schemas import element_told, meaning_of
 
 FIELDS_MAX = ATTRIBUTES_MAX
 BATCH_ID_CHARACTERS_MAX = 64
@@ -74,7 +74,7 @@ def asked_of(request: pb.SearchRequest, schema: Schema) -> Asked:
     """How to search. Raises Refused."""
     if request.HasField("options"):
         return options_of(request.options, schema)
-    limit = _limit(request.limit, "limit")
+    limit = within(request.limit, LIMIT_DEFAULT, LIMIT_MAX, "limit")
     effort = _effort(request.candidates, limit, "candidates")
     at_least = {0: request.sequence_min} if request.sequence_min else {}
     if at_least and schema.shards > 1:
@@ -85,7 +85,7 @@ def asked_of(request: pb.SearchRequest, schema: Schema) -> Asked:
 
 def options_of(options: pb.SearchOptions, schema: Schema) -> Asked:
     """How to search. Raises Refused."""
-    limit = _limit(options.limit, "options.limit")
+    limit = within(options.limit, LIMIT_DEFAULT, LIMIT_MAX, "options.limit")
     effort = _effort(options.effort, 0, "options.effort")
     question = Question(limit, effort, options.exact, filter_of(options.filter))
     return Asked(question, reading_of(options.reading, schema.shards), options.packed)
@@ -132,17 +132,14 @@ def upserts_of(request: pb.UpsertRequest, schema: Schema) -> Upserts:
 def hybrid_of(request: pb.SearchHybridRequest) -> Hybrid:
     """What is asked by words. Raises Refused."""
     fusion = request.fusion
-    if fusion.kind not in FUSIONS:
-        raise Refused(f"{fusion.kind} joins nothing", field="fusion.kind")
+    kind = meaning_of(FUSIONS, fusion.kind, "fusion.kind", ("kind of fusion", pb.FusionKind))
     weight = fusion.words_weight if fusion.HasField("words_weight") else 0.5
-    return Hybrid(request.text, request.text_field, FUSIONS[fusion.kind], weight, fusion.depth)
+    return Hybrid(request.text, request.text_field, kind, weight, fusion.depth)
 
 
 def strategy_of(value: "pb.ExampleStrategy.ValueType") -> Strategy:
     """How examples are used. Raises Refused."""
-    if value not in STRATEGIES:
-        raise Refused(f"{value} is no way to use examples", field="strategy")
-    return STRATEGIES[value]
+    return meaning_of(STRATEGIES, value, "strategy", ("strategy", pb.ExampleStrategy))
 
 
 def within(value: int, default: int, high: int, where: str) -> int:
@@ -205,12 +202,6 @@ def _rows(schema: Schema, vectors: Sequence[Sequence[float]], where: str) -> Row
     for at, vector in enumerate(vectors):
         rows[at] = np.fromiter(vector, np.float32, count=schema.dimension)
     return checked_rows(schema, rows, where, each=".vector")
-
-
-def _limit(told: int, where: str) -> int:
-    if told > LIMIT_MAX:
-        raise Refused(f"is {told}, but must be 1 to {LIMIT_MAX}", field=where)
-    return told or LIMIT_DEFAULT
 
 
 def _effort(told: int, low: int, where: str) -> int:

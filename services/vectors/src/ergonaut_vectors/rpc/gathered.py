@@ -19,13 +19,13 @@ from ergonaut_vectors.domain.answers.finding import check_groups, check_several
 from ergonaut_vectors.domain.answers.reading import placed_of
 from ergonaut_vectors.domain.answers.rows import Row
 from ergonaut_vectors.domain.payload import facets, ordering, ranking, recommending
-from ergonaut_vectors.domain.payload.groups import WIDTH_MAX, GroupKey, complete, grouped, widths
+from ergonaut_vectors.domain.payload.groups import GROUP_SIZE_MAX, WIDTH_MAX, GroupKey, complete, grouped, widths
 from ergonaut_vectors.domain.payload.recommending import Strategy
 from ergonaut_vectors.domain.placing.merging import Nearby, nearest
 from ergonaut_vectors.domain.schema import BATCH_MAX, ID_CHARACTERS_MAX, LIMIT_DEFAULT, Schema
 from ergonaut_vectors.domain.space import Rows, Space
 from ergonaut_vectors.rpc.asked import hybrid_of, matrix_of, options_of, single_of, strategy_of, within
-from ergonaut_vectors.rpc.reading import GROUP_SIZE_MAX, PAGE_DEFAULT, check_field
+from ergonaut_vectors.rpc.reading import PAGE_DEFAULT, check_field
 from ergonaut_vectors.rpc.steps import floats_of, keys_of, keys_told, packed, unpacked, words_known, words_told
 from ergonaut_vectors.rpc.told import neighbour_of, small_enough
 

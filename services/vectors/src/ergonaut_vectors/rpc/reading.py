@@ -10,6 +10,7 @@ from ergonaut.errors import Refused
 from ergonaut_vectors.domain.answers.rows import Row
 from ergonaut_vectors.domain.checking import check_ids, filter_of
 from ergonaut_vectors.domain.payload.facets import FACETS_MAX, written
+from ergonaut_vectors.domain.payload.groups import GROUP_SIZE_MAX
 from ergonaut_vectors.domain.payload.ordering import Order
 from ergonaut_vectors.domain.schema import LIMIT_DEFAULT, LIMIT_MAX
 from ergonaut_vectors.rpc.asked import (
@@ -38,8 +39,6 @@ from ergonaut_vectors.rpc.told import (
 PAGE_DEFAULT = 100
 ROW_BYTES = 64
 """Of a vector that was found, without its payload and itself."""
-
-GROUP_SIZE_MAX = 100
 
 
 class ReadingCalls(Door):

@@ -54,7 +54,7 @@ _KIND_VALUES = {kind: value for value, kind in _KINDS.items()}
 
 def schema_of(collection: pb.Collection) -> Schema:
     """The schema that somebody wishes for. Raises Refused for words that there are not."""
-    metric = _chosen(_METRICS, collection.metric, "collection.metric", ("metric", pb.Metric))
+    metric = meaning_of(_METRICS, collection.metric, "collection.metric", ("metric", pb.Metric))
     return Schema(
         name=collection.name,
         dimension=collection.dimension,
@@ -71,7 +71,7 @@ def schema_of(collection: pb.Collection) -> Schema:
 
 def wish_of(index: pb.IndexWish) -> IndexWish:
     """The index that somebody wishes for."""
-    kind = _chosen(_KINDS, index.kind, "collection.index.kind", ("kind of index", pb.IndexKind))
+    kind = meaning_of(_KINDS, index.kind, "collection.index.kind", ("kind of index", pb.IndexKind))
     # Floats travel in four bytes; what comes back should be what was sent.
     recall = round(index.recall, 6) if index.recall else RECALL_DEFAULT
     wish = IndexWish(kind, recall, index.small)
@@ -107,6 +107,15 @@ def element_told(matrix: pb.Matrix, where: str) -> Element | None:
 def element_value(element: Element) -> "pb.Element.ValueType":
     """As the contract calls it."""
     return _ELEMENT_VALUES[element]
+
+
+def meaning_of(meanings: Mapping[V, T], value: V, where: str, called: tuple[str, Any]) -> T:
+    """What a value of an enumeration means. Raises Refused where it is none that this version knows."""
+    if value not in meanings:
+        what, values = called
+        named = ", ".join(name for name in values.keys() if not name.endswith("_UNSPECIFIED"))  # noqa: SIM118 - no dict
+        raise Refused(f"{value} is not a {what}; there are {named}", field=where)
+    return meanings[value]
 
 
 def shard_of(state: ShardState) -> pb.Shard:
@@ -158,16 +167,7 @@ def _segment_of(view: View, at: int) -> pb.Segment:
 
 
 def _element_of(value: "pb.Element.ValueType", where: str) -> Element:
-    return _chosen(_ELEMENTS, value, where, ("kind of number", pb.Element))
-
-
-def _chosen(meanings: Mapping[V, T], value: V, where: str, called: tuple[str, Any]) -> T:
-    """What a value of an enumeration means. Raises Refused where it is none that this version knows."""
-    if value not in meanings:
-        what, values = called
-        named = ", ".join(name for name in values.keys() if not name.endswith("_UNSPECIFIED"))  # noqa: SIM118 - no dict
-        raise Refused(f"{value} is not a {what}; there are {named}", field=where)
-    return meanings[value]
+    return meaning_of(_ELEMENTS, value, where, ("kind of number", pb.Element))
 
 
 def _fields_of(told: Mapping[str, pb.Field]) -> dict[str, Field]:
