@@ -29,6 +29,9 @@ MESSAGE_ROWS = 64
 MESSAGES_TO_WORK = 64
 """Messages after which it is asked whether something is to be built; the service asks after each."""
 
+PART_QUERIES = 64
+"""Queries that a thread takes at a time where several search: none is left with more than the others for long."""
+
 BUILDERS = {
     Kind.FLAT: ("flat", "FlatBuilder"),
     Kind.GRAPH: ("graph", "GraphBuilder"),
@@ -74,9 +77,9 @@ class Ours(Engine):
         if threads == 1:
             found = self._index.search(wanted, asked).rows
         else:
+            parts = [wanted[first : first + PART_QUERIES] for first in range(0, len(wanted), PART_QUERIES)]
             with ThreadPoolExecutor(threads) as pool:
-                parts = pool.map(lambda part: self._index.search(part, asked).rows, np.array_split(wanted, threads))
-                found = np.concatenate(list(parts))
+                found = np.concatenate(list(pool.map(lambda part: self._index.search(part, asked).rows, parts)))
         ids: Array = self._ids[found]
         return ids
 
