@@ -72,8 +72,8 @@ async def archiving(
     archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
     around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
     async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
-        if settings.node_name:
-            # Nodes that share collections go by maps, which know of no splits yet.
+        if settings.node_name or settings.mirror_domain:
+            # Nodes that share collections go by maps, which know of no splits yet; a mirrored log is split at home.
             yield archive, None
             return
         splitting = Splitting(vectors, (shelf.shelved, shelf.saved, shelf.threads, clock), settings.shard_vectors_max)

@@ -61,14 +61,17 @@ class JetStreamLog:
         self._bytes_max = bytes_max
 
     async def make(self, key: Key, begin: LogMessage | None = None) -> None:
-        async def find_or_make() -> int:
+        async def find_or_make() -> bool:
             try:
-                return (await self._jetstream.stream_info(stream_of(key))).state.last_seq
+                info = await self._jetstream.stream_info(stream_of(key))
             except NotFoundError:
-                return await self._add(key, begin.sequence if begin else 1)
+                await self._add(key, begin.sequence if begin else 1)
+                return True
+            # One that mirrors another gets its messages from there.
+            return not info.state.messages and info.config.mirror is None
 
-        last = await until_answered(find_or_make, what=f"making the log of {key}")
-        if begin is not None and last < begin.sequence:
+        is_empty = await until_answered(find_or_make, what=f"making the log of {key}")
+        if begin is not None and is_empty:
             await self.append(key, begin.content, begin.sequence - 1)
 
     async def remove(self, key: Key) -> None:
@@ -192,8 +195,8 @@ class JetStreamLog:
             info = await self._jetstream.update_stream(info.config, max_bytes=self._bytes_max)
         return info
 
-    async def _add(self, key: Key, first: int) -> int:
-        """Make a stream whose first message will stand at this position; gives the position before."""
+    async def _add(self, key: Key, first: int) -> None:
+        """Make a stream whose first message will stand at this position."""
         config = StreamConfig(
             name=stream_of(key),
             subjects=[subject_of(key)],
@@ -207,7 +210,6 @@ class JetStreamLog:
             await self._jetstream.add_stream(config)
         except APIError as error:
             raise _meaning(error, key) from error
-        return first - 1
 
 
 async def _next_of(subscription: JetStreamContext.PushSubscription) -> list[LogMessage]:
