@@ -1,6 +1,8 @@
 """Where compiled kernels are kept, and that none is taken for another."""
 
+import ast
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numba
@@ -8,6 +10,7 @@ import pytest
 from numba.core.compiler import CompileResult
 
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
+from ergonaut_vectors.domain.compute import cpu
 from ergonaut_vectors.domain.compute.cpu.kept_code import KernelCache, state_of
 
 
@@ -51,6 +54,17 @@ def test_a_change_of_any_source_of_kernels_is_another_state_of_all(tmp_path: Pat
     assert state_of(tmp_path) != first
     called.write_text("one")
     assert state_of(tmp_path) == first
+
+
+def test_kernels_take_no_numbers_from_elsewhere_whose_change_would_go_unseen() -> None:
+    (folder,) = cpu.__path__
+    for path in Path(folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ergonaut"):
+                if node.module.startswith(cpu.__name__):
+                    continue
+                found = [getattr(import_module(node.module), each.name) for each in node.names]
+                assert not [each for each in found if isinstance(each, int | float)], path
 
 
 def test_a_kernel_of_another_state_is_not_loaded_and_goes_when_the_new_one_is_kept(folder: Path) -> None:
