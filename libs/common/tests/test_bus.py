@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from ergonaut.errors import Broken, Refused, Unavailable
 from ergonaut.events import STREAMS, RunFinished
 from ergonaut_common.bus import Delivery, Listeners, Malformed, listed, listening, open_bus, reading, watching_lag
+from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.bus.lag import unread_ratio
 from ergonaut_common.bus.pulling import ConsumerGone, open_pull
 from ergonaut_common.bus.settling import delay_seconds
@@ -251,6 +252,20 @@ async def test_an_event_that_is_too_large_for_nats_is_not_tried_again(platform: 
         await bus.ensure_streams("runs")
         with pytest.raises(Broken, match="larger than NATS takes"):
             await asyncio.wait_for(bus.publish(event), 2)
+
+
+async def test_a_socket_that_closed_a_moment_ago_passes_and_a_fault_does_not() -> None:
+    failures = [RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")]
+
+    async def ask() -> str:
+        if failures:
+            raise failures.pop()
+        return "answer"
+
+    assert await until_answered(ask, what="asking") == "answer"
+    failures.append(RuntimeError("a fault"))
+    with pytest.raises(RuntimeError, match="a fault"):
+        await until_answered(ask, what="asking")
 
 
 async def test_a_bucket_is_listed_by_key_without_what_was_deleted(platform: PlatformSettings) -> None:

@@ -61,6 +61,9 @@ PASSING = (
 )
 """Failures that pass when NATS is back."""
 
+CLOSED = "the handler is closed"
+"""What uvloop says of a socket that closed a moment ago, before nats-py has noticed; it has no class of its own."""
+
 
 class Bus:
     """What a service may do with NATS."""
@@ -140,7 +143,9 @@ async def until_answered(
     while True:
         try:
             return await ask()
-        except (TimeoutError, *PASSING) as error:
+        except (TimeoutError, RuntimeError, *PASSING) as error:
+            if isinstance(error, RuntimeError) and CLOSED not in str(error):
+                raise
             if loop.time() + pause_seconds >= give_up_at:
                 raise Unavailable(f"{what}: NATS did not answer within {patience_seconds:g} s") from error
         except APIError as error:
