@@ -112,7 +112,7 @@ def _by_recall(table: Mapping[float, int], recall: float) -> int:
 
 def local_dimension(space: Space, sample: Rows) -> float:
     """In how many directions rows differ where they are dense: the estimate of Levina and Bickel, from nearest distances."""
-    rows = sample[:SAMPLE_ROWS]
+    rows = np.ascontiguousarray(sample[:SAMPLE_ROWS])
     if len(rows) <= SAMPLE_NEIGHBOURS:
         return 0.0
     far = scanned(space, rows, rows[:SAMPLE_QUERIES], Asked(SAMPLE_NEIGHBOURS + 1)).distances[:, 1:].astype(np.float64)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from ergonaut_vectors.domain.indexes.choosing import ROWS_COMPARED, Wish, chosen
+from ergonaut_vectors.domain.indexes.choosing import ROWS_COMPARED, SAMPLE_ROWS, Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
 from ergonaut_vectors.domain.schema import LINKS_DEFAULT
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
-from ergonaut_vectors.domain.space import Space
+from ergonaut_vectors.domain.space import Rows, Space
 
 SMALL_PART = 2
 """Where little memory is wished for, an index may take this part of what its rows take, and these stay on disk."""
@@ -56,17 +56,24 @@ def parts_to_tidy(policy: Policy, view: View) -> Sequence[Part]:
     return [part for part in segments if isinstance(part.store, Segment) and part.store.is_makeshift][:1]
 
 
-def plan_for(policy: Policy, space: Space, rows: int) -> Plan:
-    """Which index a segment of so many rows is to have."""
+def plan_for(policy: Policy, space: Space, rows: int, sample: Rows | None = None) -> Plan:
+    """Which index a segment of so many rows is to have; some of them tell how hard they are."""
     kind = policy.wish.kind
     if kind is None and policy.graph_rows_min:
         kind = Kind.GRAPH if rows >= policy.graph_rows_min else Kind.FLAT
     extra_bytes_max = space.row_bytes / SMALL_PART if policy.wish.small else math.inf
-    plan = chosen(space, rows, Wish(policy.wish.recall, extra_bytes_max, kind=kind), threads=policy.build_threads)
+    wish = Wish(policy.wish.recall, extra_bytes_max, kind=kind)
+    plan = chosen(space, rows, wish, sample, policy.build_threads)
     if plan.kind is Kind.GRAPH and policy.links != LINKS_DEFAULT:
         own = {"links": policy.links, "candidates_build": policy.candidates_build}
         return replace(plan, parameters={**plan.parameters, **own})
     return plan
+
+
+def sample_of(parts: Sequence[Part]) -> Rows | None:
+    """Some rows of the largest of these, from all over it; not copied."""
+    largest = max(parts, key=lambda part: part.count, default=None)
+    return None if largest is None else largest.store.rows[:: max(1, largest.store.count // SAMPLE_ROWS)]
 
 
 def part_to_check(policy: Policy, view: View) -> Part | None:

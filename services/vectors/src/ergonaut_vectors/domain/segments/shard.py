@@ -212,7 +212,8 @@ class Shard:
 
     def _planned(self, job: Job, parts: Sequence[Part]) -> Work:
         rows = sum(part.count for part in parts)
-        plan = planning.plan_for(self.policy, self.space, rows)
+        sample = planning.sample_of(parts) if job is Job.MERGE else None
+        plan = planning.plan_for(self.policy, self.space, rows, sample)
         planned = plan.kind
         if job is Job.SEAL:
             # Writes wait where heads are not sealed as fast as they come; what takes long is left to a merge.
