@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ergonaut_vectors.domain.compute.cpu.codes import scan_codes
+from ergonaut_vectors.domain.compute.cpu.scan import scan
+from ergonaut_vectors.domain.indexes.codes import Codes, searched
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Asked
+from ergonaut_vectors.domain.indexes.prepared import read_only
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.segments.exact import distances
+from ergonaut_vectors.domain.segments.exact import codes_of, distances
 from ergonaut_vectors.domain.segments.writes import prepared
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
@@ -62,3 +66,19 @@ def test_equal_distances_are_ordered_by_row(numbers: list[int], limit: int, forb
     found = scanned(Space(1), rows, np.array([[1.0]], np.float32), asked)
     expected = sorted(allowed, key=lambda row: ((numbers[row] - 1) ** 2, row))[:limit]
     assert found.rows[0].tolist() == expected + [NONE] * (limit - len(expected))
+
+
+def test_rows_of_mapped_files_need_no_kernels_of_their_own() -> None:
+    """Or the first search after a restart would compile one, for seconds."""
+    space = Space(40)
+    rows, queries = drawn(space, 1500, 1), drawn(space, 4, 2)
+    codes, asked = codes_of(space, rows), Asked(9, allowed=bits.of_rows(np.arange(700), 1500))
+
+    def searched_all(rows: Rows, codes: Codes, queries: Rows) -> tuple[int, int]:
+        scanned(space, rows, queries, asked)
+        searched(space, codes, rows, queries, asked)
+        return len(scan.signatures), len(scan_codes.signatures)
+
+    known = searched_all(rows, codes, queries)
+    mapped = Codes(read_only(codes.values), read_only(codes.factors))
+    assert searched_all(read_only(rows), mapped, read_only(queries)) == known

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats, quantise_halves, scan_codes
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found
-from ergonaut_vectors.domain.indexes.prepared import FLOATS, allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.indexes.prepared import (
+    FLOATS,
+    allowed_for,
+    empty_answer,
+    loop_of,
+    queries_for,
+    read_only,
+    rows_for,
+)
 from ergonaut_vectors.domain.space import Element, Floats, Rows, Space
 
 CODE_ROWS_MIN = 256
@@ -47,9 +55,9 @@ def quantise(space: Space, codes: Codes, first: int, rows: Rows) -> None:
         return
     values, factors = codes.values[first : first + len(rows)], codes.factors[first : first + len(rows)]
     if space.element is Element.FLOAT32:
-        quantise_floats(np.ascontiguousarray(rows), values, factors)
+        quantise_floats(read_only(np.ascontiguousarray(rows)), values, factors)
     else:
-        quantise_halves(rows_for(space, rows), values, factors)
+        quantise_halves(read_only(rows_for(space, rows)), values, factors)
 
 
 def searched(space: Space, codes: Codes, rows: Rows, queries: Rows, asked: Asked) -> Found:
@@ -57,9 +65,9 @@ def searched(space: Space, codes: Codes, rows: Rows, queries: Rows, asked: Asked
     if not len(codes.values) or len(rows) < CODE_ROWS_MIN or not asked.limit:
         return scanned(space, rows, queries, asked)
     found = empty_answer(len(queries), asked.limit)
-    wide = queries_for(space, queries)
-    answer = (found.distances, found.rows)
-    scan_codes(loop_of(space), (codes.values, codes.factors), rows_for(space, rows), wide, allowed_for(asked), answer)
+    kept = (read_only(codes.values), read_only(codes.factors))
+    exact, wide, allowed = map(read_only, (rows_for(space, rows), queries_for(space, queries), allowed_for(asked)))
+    scan_codes(loop_of(space), kept, exact, wide, allowed, (found.distances, found.rows))
     return found
 
 

@@ -4,7 +4,14 @@ import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.scan import scan
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found
-from ergonaut_vectors.domain.indexes.prepared import allowed_for, empty_answer, loop_of, queries_for, rows_for
+from ergonaut_vectors.domain.indexes.prepared import (
+    allowed_for,
+    empty_answer,
+    loop_of,
+    queries_for,
+    read_only,
+    rows_for,
+)
 from ergonaut_vectors.domain.space import Rows, Space
 
 
@@ -14,6 +21,6 @@ def scanned(space: Space, rows: Rows, queries: Rows, asked: Asked) -> Found:
     if not len(rows) or not asked.limit:
         found.rows[:], found.distances[:] = NONE, np.inf
         return found
-    allowed = allowed_for(asked)
-    scan(loop_of(space), rows_for(space, rows), queries_for(space, queries), allowed, found.distances, found.rows)
+    kept, wide, allowed = map(read_only, (rows_for(space, rows), queries_for(space, queries), allowed_for(asked)))
+    scan(loop_of(space), kept, wide, allowed, found.distances, found.rows)
     return found

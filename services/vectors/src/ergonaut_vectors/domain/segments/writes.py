@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.unit_rows import bring_to_length_one
+from ergonaut_vectors.domain.indexes.prepared import read_only
 from ergonaut_vectors.domain.payload.fields import Payload
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
@@ -47,5 +48,5 @@ def prepared(space: Space, rows: Rows) -> Rows:
         return np.ascontiguousarray(rows, space.dtype)
     wide = np.ascontiguousarray(rows, np.float32)
     brought = np.empty_like(wide)
-    bring_to_length_one(wide, brought)
+    bring_to_length_one(read_only(wide), brought)
     return brought.astype(space.dtype, copy=False)
