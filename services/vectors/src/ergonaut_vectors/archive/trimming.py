@@ -19,13 +19,16 @@ from ergonaut_vectors.archive.ports import Past, Saved
 from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.domain.records import Record
 from ergonaut_vectors.domain.snapshots import Snapshot
-from ergonaut_vectors.domain.trimming import KEPT_PART, Keep, Standing, Trim, next_step
+from ergonaut_vectors.domain.trimming import Keep, Standing, Trim, next_step
 from ergonaut_vectors.live import LiveShard
 from ergonaut_vectors.ports import Log
 from ergonaut_vectors.workers import Workers
 
 LOOK_EVERY_SECONDS = 0.5
 """Between two looks at which logs have grown, by what is known here: at full speed a log takes a tenth of its bound meanwhile."""
+
+GROWN_PART = 16
+"""By this part of its bound a log has to grow before it is looked at again: what is on the shelf is listed for that."""
 
 AT_ONCE = 4
 """Shards whose states are on their way to the shelf at a time: all share the way there."""
@@ -68,6 +71,8 @@ class Trimming:
         self._bytes_max = log_bytes_max
         self._room = asyncio.Semaphore(AT_ONCE)
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        # Bytes of the logs in which nothing was due when they were looked at last.
+        self._rested: dict[str, int] = {}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -104,10 +109,11 @@ class Trimming:
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             await self._around.clock.sleep(LOOK_EVERY_SECONDS)
-            for record, number, live in self._shards():
-                store = record.store_of(number)
-                grown = live.is_ready and live.log_bytes * KEPT_PART >= self._bytes_max
-                if grown and store not in self._at_work:
+            shards = {record.store_of(number): (record, number, live) for record, number, live in self._shards()}
+            self._rested = {store: rested for store, rested in self._rested.items() if store in shards}
+            for store, (record, number, live) in shards.items():
+                grown = live.log_bytes - self._rested.get(store, 0)
+                if live.is_ready and store not in self._at_work and grown * GROWN_PART >= self._bytes_max:
                     self._at_work[store] = tasks.create_task(self._trimmed(record, number, live))
 
     async def _trimmed(self, record: Record, number: int, live: LiveShard) -> None:
@@ -115,6 +121,7 @@ class Trimming:
             async with self._room:
                 with live.used():
                     await self.trim(record, number, live)
+                    self._rested[record.store_of(number)] = live.log_bytes
         except Exception as error:
             # Whatever it was, the log still has all; where it gets full its writers are told.
             known = isinstance(error, ErgonautError | TimeoutError)

@@ -71,5 +71,5 @@ def next_step(now: Standing, bytes_max: int) -> Keep | Trim | None:
 
 
 def is_small(first: int, size_bytes: int, bytes_max: int) -> bool:
-    """Whether a log is so small that nothing of its shard was ever brought to the shelf."""
-    return first <= 1 and size_bytes * 2 * KEPT_PART < bytes_max
+    """Whether a log is so small that nothing of its shard was ever brought to the shelf, also where its bound was less before."""
+    return first <= 1 and size_bytes * 4 * KEPT_PART < bytes_max
