@@ -9,10 +9,11 @@ from ergonaut_vectors.domain.compute.cpu.codes import scan_codes
 from ergonaut_vectors.domain.compute.cpu.scan import scan
 from ergonaut_vectors.domain.indexes.codes import Codes, searched
 from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import codes_of
 from ergonaut_vectors.domain.indexes.port import NONE, Asked
 from ergonaut_vectors.domain.indexes.prepared import read_only
 from ergonaut_vectors.domain.payload import bits
-from ergonaut_vectors.domain.segments.exact import codes_of, distances
+from ergonaut_vectors.domain.segments.exact import distances
 from ergonaut_vectors.domain.segments.writes import prepared
 from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
