@@ -63,7 +63,7 @@ KEPT = {4: 10.0, 8: 6.0}
 
 
 class ProductBuilder:
-    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("none", "opq", "chance"),
+    """Builds and opens IVF-PQ. Parameters: `lists`, `effort`, `bits` (4, 8), `parts`, `rotation` ("none", "opq": fitted),
     `kept`; or `engine` = "faiss" and those of `faiss_engine.py`.
     """
 
@@ -81,7 +81,7 @@ class ProductBuilder:
         values, factors = coarse_codes(cut.centres)
         arrays: dict[str, Any] = {"coarse_values": values, "coarse_factors": factors, "list_offsets": cut.offsets}
         parts = int(told.get("parts", 0)) or -(-space.dimension // PART_DIMENSIONS[bits])
-        how = (_rounded(parts), bits, str(told.get("rotation", "none")))
+        how = (_rounded(parts), bits, told.get("rotation") == "opq")
         rotation, centres = _trained(space, ordered, cut, how, plan.seed)
         tell(progress, 0.8)
         arrays |= _code_arrays(space, ordered, cut, rotation, centres)
@@ -129,18 +129,16 @@ def _turned(rows: Floats, rotation: Floats) -> Floats:
 
 
 def _trained(
-    space: Space, rows: Rows, cut: Divided, how: tuple[int, int, str], seed: int
+    space: Space, rows: Rows, cut: Divided, how: tuple[int, int, bool], seed: int
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """The rotation, and the centres of parts of what it turns."""
-    parts, bits, sort = how
-    fitted, choices = sort == "opq", 1 << bits
+    parts, bits, fitted = how
+    choices = 1 << bits
     chosen = np.random.default_rng(seed).choice(len(rows), min(SAMPLE_ROWS, len(rows)), replace=False)
     rests, _ = _rests(space, rows, cut, np.sort(chosen))
     width = -(-space.dimension // parts)
     columns = parts * width
-    rotation = (
-        np.empty((0, columns), np.float32) if sort == "none" else turned_by_chance(space.dimension, columns, seed)
-    )
+    rotation = turned_by_chance(space.dimension, columns, seed) if fitted else np.empty((0, columns), np.float32)
     first = np.resize(_turned(rests[:choices], rotation), (choices, columns))
     centres = np.ascontiguousarray(first.reshape(choices, parts, width).transpose(1, 2, 0))
     codes = np.empty((len(rests), parts), np.uint8)

@@ -19,7 +19,7 @@ QUERIES = 256
 """With ten neighbours of each, recall is known to half a hundredth."""
 
 NEIGHBOURS = 10
-ASIDE = 0.35
+ASIDE = 1 / 3
 """How far from a row a query lies, of the way to another."""
 
 CONFIDENCE = 1.645
