@@ -6,7 +6,8 @@ a writer that dies between two of them leaves parts behind that never apply, for
 One message, little-endian: the head below; lengths of the ids and the ids; lengths of the payloads and the payloads as JSON,
 where there are any; zeros up to a multiple of `ALIGNMENT`; the vectors as their collection keeps them; and the digest
 (BLAKE2b, 128 bits) of all that. So damage, a hole and another history are found out by whoever reads on, on whatever machine.
-Messages of the first version are read by `batches_first.py`.
+Messages of the first version are read by `batches_first.py`. A fence (`fences.py`) is a message of the same form, whose slots and
+taker stand in the place of an id.
 """
 
 import struct
