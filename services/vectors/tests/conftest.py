@@ -1,5 +1,6 @@
 """What the tests of this service share: the service over fakes, and a NATS server."""
 
+import fcntl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -53,9 +54,14 @@ Running = Callable[[], AbstractAsyncContextManager[Vectors]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm() -> None:
-    """Compile before any test waits for an answer, as the service does before it opens its doors."""
-    warm_up()
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile before any test waits for an answer, as the service does before it opens its doors.
+
+    Of processes that run beside each other one compiles, and the others load what it has kept.
+    """
+    with (tmp_path_factory.getbasetemp().parent / "kernels.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        warm_up()
 
 
 @pytest.fixture
