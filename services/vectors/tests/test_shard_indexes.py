@@ -212,7 +212,9 @@ def test_a_plan_follows_size_wish_and_space() -> None:
         "rows_compared" not in plan_for(Policy(wish=IndexWish(small=True, recall=0.99)), Space(384), 50_000).parameters
     )
     assert plan_for(Policy(wish=IndexWish(small=True)), Space(128, element=Element.UINT8), 50_000).kind is Kind.LISTS
-    assert plan_for(Policy(links=40, candidates_build=300), space, 50_000).parameters["links"] == 40
+    told = plan_for(Policy(candidates_build=300), space, 50_000).parameters
+    assert (told["links"], told["candidates_build"]) == (16, 300)
+    assert plan_for(Policy(links=40), space, 50_000).parameters["links"] == 40
 
 
 def test_rows_that_are_hard_to_find_get_a_graph_of_more_links() -> None:

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from ergonaut_vectors.domain.indexes.choosing import ROWS_COMPARED, SAMPLE_ROWS, Wish, chosen
 from ergonaut_vectors.domain.indexes.port import Kind, Plan
-from ergonaut_vectors.domain.schema import LINKS_DEFAULT
+from ergonaut_vectors.domain.schema import CANDIDATES_BUILD_DEFAULT, LINKS_DEFAULT
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.view import Part, View
 from ergonaut_vectors.domain.segments.work import Policy
@@ -64,8 +64,10 @@ def plan_for(policy: Policy, space: Space, rows: int, sample: Rows | None = None
     extra_bytes_max = space.row_bytes / SMALL_PART if policy.wish.small else math.inf
     wish = Wish(policy.wish.recall, extra_bytes_max, kind=kind)
     plan = chosen(space, rows, wish, sample, policy.build_threads)
-    if plan.kind is Kind.GRAPH and policy.links != LINKS_DEFAULT:
-        own = {"links": policy.links, "candidates_build": policy.candidates_build}
+    if plan.kind is Kind.GRAPH:
+        own = {"links": policy.links} if policy.links != LINKS_DEFAULT else {}
+        if policy.candidates_build != CANDIDATES_BUILD_DEFAULT:
+            own["candidates_build"] = policy.candidates_build
         return replace(plan, parameters={**plan.parameters, **own})
     return plan
 
@@ -73,7 +75,7 @@ def plan_for(policy: Policy, space: Space, rows: int, sample: Rows | None = None
 def sample_of(parts: Sequence[Part]) -> Rows | None:
     """Some rows of the largest of these, from all over it; not copied."""
     largest = max(parts, key=lambda part: part.count, default=None)
-    return None if largest is None else largest.store.rows[:: max(1, largest.store.count // SAMPLE_ROWS)]
+    return None if largest is None else largest.store.rows[:: 1 + largest.store.count // SAMPLE_ROWS]
 
 
 def part_to_check(policy: Policy, view: View) -> Part | None:
