@@ -34,6 +34,15 @@ class SavedShards:
             return
         raise Unavailable(f"{source} changed {TRIES_MAX} times while it was copied; try again later")
 
+    def link(self, store: str, name: str, target: Path) -> bool:
+        if name == MANIFEST:
+            return False
+        try:
+            os.link(self._root / store / name, target)
+        except OSError:
+            return False
+        return True
+
     def manifest(self, folder: Path) -> Manifest | None:
         return SegmentFiles(folder).manifest()
 

@@ -86,6 +86,10 @@ class Saved(Protocol):
         """Put the newest saved state of a store into an empty folder; nothing where none was saved. No bytes are copied."""
         ...
 
+    def link(self, store: str, name: str, target: Path) -> bool:
+        """Have a file of a store, which never changes, elsewhere too; False where it is not there. No bytes are copied."""
+        ...
+
     def manifest(self, folder: Path) -> Manifest | None:
         """Which state the files of a folder are; None of none."""
         ...

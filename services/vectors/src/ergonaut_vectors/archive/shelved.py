@@ -22,7 +22,7 @@ from ergonaut.errors import Broken, NotFound
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.files import digest_of_file, read_snapshot, write_snapshot
 from ergonaut_vectors.archive.ports import Saved, Shelf
-from ergonaut_vectors.domain.records import Key, Record
+from ergonaut_vectors.domain.records import Key, Record, store_name
 from ergonaut_vectors.domain.snapshots import KeptFile, KeptShard, Snapshot, kept_for, needed_by
 from ergonaut_vectors.workers import Workers
 
@@ -97,11 +97,15 @@ class Shelved:
         return sorted(await self._read(names), key=lambda each: each.shards[0].position, reverse=True)
 
     async def fetch(self, snapshot: Snapshot, number: int, folder: Path) -> None:
-        """Bring a shard's files into a new folder, and see that they are what was kept. Raises Broken."""
+        """Bring a shard's files into a new folder, and see that they are what was kept. Raises Broken.
+
+        What the shard has here is not brought from far away.
+        """
         await self._threads.run(partial(folder.mkdir, parents=True))
         shard = next(each for each in snapshot.shards if each.number == number)
         for file in shard.files:
-            await self._fetch(snapshot, file, folder / file.name)
+            if not await self._threads.run(partial(self._linked, snapshot, number, file, folder / file.name)):
+                await self._fetch(snapshot, file, folder / file.name)
 
     async def check(self, state: Snapshot) -> None:
         """See that all files of a state are there. Raises NotFound. What is in them was looked at when they were put there."""
@@ -189,6 +193,15 @@ class Shelved:
                 except (Broken, NotFound) as error:
                     log.error("record not known", name=name, error=str(error))
         return found
+
+    def _linked(self, snapshot: Snapshot, number: int, file: KeptFile, target: Path) -> bool:
+        """Whether the shard on this machine still has just this file, and has it there too now."""
+        if not self._saved.link(store_name(snapshot.uid, number), file.name, target):
+            return False
+        if digest_of_file(target) == file.digest:
+            return True
+        target.unlink()
+        return False
 
     def _digest(self, path: Path) -> str:
         """Of a file that never changes, as those of segments; known again where another folder has a link to it."""

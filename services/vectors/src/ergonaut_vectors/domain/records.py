@@ -24,6 +24,11 @@ class Key:
         return replace(self, shard=shard)
 
 
+def store_name(uid: str, shard: int) -> str:
+    """How the store of a collection's shard is called."""
+    return f"{uid}.{shard}"
+
+
 class Stage(StrEnum):
     """How far a collection's making or dropping has come; what was begun is finished after a crash."""
 
@@ -92,7 +97,7 @@ class Record:
 
     def store_of(self, shard: int) -> str:
         """How the store of a shard is called."""
-        return f"{self.uid}.{shard}"
+        return store_name(self.uid, shard)
 
     def at(self, stage: Stage) -> "Record":
         """The same collection at another stage."""
