@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import Refused
+from ergonaut.errors import ErgonautError, Refused
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.catalogue import Opened, Positions
 from ergonaut_vectors.domain.checking import checked_change, checked_removal, filter_of
@@ -33,13 +33,21 @@ class WritingCalls(Door):
     ) -> AsyncIterator[pb.UpsertManyResponse]:
         under_way: deque[asyncio.Task[pb.UpsertResponse]] = deque()
         try:
+            failure: ErgonautError | None = None
             async for request in requests:
-                # Begun one after the other, so that they stand in the log as they came.
-                under_way.append(await self._begun(request.batch, under_way))
+                try:
+                    # Begun one after the other, so that they stand in the log as they came.
+                    under_way.append(await self._begun(request.batch, under_way))
+                except ErgonautError as error:
+                    failure = error
+                    break
                 while under_way and (under_way[0].done() or len(under_way) >= UNDER_WAY_MAX):
                     yield pb.UpsertManyResponse(written=await under_way.popleft())
+            # Those before one that fails are written and answered all the same.
             while under_way:
                 yield pb.UpsertManyResponse(written=await under_way.popleft())
+            if failure is not None:
+                raise failure
         finally:
             for task in under_way:
                 task.cancel()
