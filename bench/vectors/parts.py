@@ -20,6 +20,7 @@ SAME_RECALL = 0.005
 
 LISTS_SECONDS_PER_100K_MAX = 5.0
 TOLD_LISTS = (8, 16, 32, 64, 128)
+FLOAT_BYTES = 4
 SINGLE_RECALL = 0.97
 SINGLE_US_P50_MAX = 100.0
 NARROW = 128
@@ -85,16 +86,16 @@ def _ends(values: Sequence[float]) -> str:
 
 
 def lists_part(of: Set, wish: Wish) -> None:
-    """Inverted lists of ours and of faiss, with as many bytes of codes a row: build, recall, rate, and what they hold."""
+    """Inverted lists of ours and of faiss, with as many bytes of codes a row: build, recall, rate, megabytes beside the rows."""
     contestants = [*list_peers(of.dimension), *our_lists(of.dimension)]
     # faiss takes minutes to train codes of 8 bits, so its indexes are kept; delete the folder to have them built anew.
     kept = CACHE / "sets" / f"{of.name}-{zlib.crc32((of.folder / 'truth.npy').read_bytes()):08x}" / "built"
     with built(wish.wanted(contestants), of, keep=str(kept)) as workers:
         curves = measured(workers, wish.rounds)
         told_table(of, workers, curves)
-        tell(f"  {'engine':<24}{'MB kept':>9}" + "".join(f"{f'{lists} lists':>12}" for lists in TOLD_LISTS))
+        tell(f"  {'engine':<24}{'MB':>9}" + "".join(f"{f'{lists} lists':>12}" for lists in TOLD_LISTS))
         for each in workers:
-            size = each.ask("save", to=str(of.folder / "kept" / each.name))["bytes"]
+            size = _beside_rows_bytes(each, of)
             found = {point.effort: point.recall for point in curves[each.name]}
             tell(f"  {each.name:<24}{size / 1e6:>9.1f}" + "".join(f"{found[lists]:>12.3f}" for lists in TOLD_LISTS))
         for each in workers:
@@ -109,6 +110,13 @@ def lists_part(of: Set, wish: Wish) -> None:
             1.0,
         )
     _told_without_refining(curves)
+
+
+def _beside_rows_bytes(each: Worker, of: Set) -> int:
+    """What is kept on disk beside the rows, which ours and what refines keep too."""
+    kept = int(each.ask("save", to=str(of.folder / "kept" / each.name))["bytes"])
+    holds_rows = each.name.startswith("ours") or each.name.endswith("refine")
+    return kept - of.count * of.dimension * FLOAT_BYTES if holds_rows else kept
 
 
 def _told_without_refining(curves: Mapping[str, Curve]) -> None:
