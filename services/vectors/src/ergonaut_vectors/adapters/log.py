@@ -191,6 +191,9 @@ class JetStreamLog:
             info = await self._jetstream.stream_info(stream_of(key))
         except NotFoundError as error:
             raise NotFound(f"collection {key} has no log") from error
+        if info.cluster is not None and not info.cluster.leader:
+            # Who answers for a stream that has no leader just now tells of an empty one; a log that was lost looks like that.
+            raise TimeoutError(f"the log of {key} has no leader")
         if info.config.max_bytes != self._bytes_max:
             info = await self._jetstream.update_stream(info.config, max_bytes=self._bytes_max)
         return info
