@@ -15,14 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ergonaut.errors import Refused
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.testing import key_ring_file
+from ergonaut_common.testing_certificates import Authority, Certificate
+from ergonaut_common.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, TlsFiles, server_context
 from ergonaut_gateway import entrance as entrance_module
 from ergonaut_gateway import h2
 from ergonaut_gateway.entrance import entrance
 from ergonaut_gateway.http import HttpLimits, opened_http
 from ergonaut_gateway.rpc import NAMES, door
-from ergonaut_gateway.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, TlsFiles, server_context
 
-from .certificates import Authority, Certificate
 from .conftest import Gateways
 from .http_raw import Raw, Site
 
@@ -36,7 +36,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def files(own: Certificate, client_ca: Path | None = None) -> TlsFiles:
-    return TlsFiles(own.certificate, own.key, client_ca)
+    return TlsFiles(own.certificate, own.key, client_ca, "ERGONAUT_GATEWAY_TLS")
 
 
 @pytest.fixture

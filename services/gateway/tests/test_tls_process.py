@@ -27,11 +27,11 @@ from ergonaut.cli import models
 from ergonaut.client import AsyncClient
 from ergonaut.local.home import SERVICES
 from ergonaut_common.testing import key_ring_file
+from ergonaut_common.testing_certificates import Authority, Certificate
 from ergonaut_gateway.adapters.peers import GrpcPeerLinks
 from ergonaut_gateway.domain.inference import InferenceRequest
 from ergonaut_gateway.domain.peers import Errand
 
-from .certificates import Authority, Certificate
 from .onnx_models import NUMPY_TO_ONNX, doubling, identity
 from .test_process import PATIENCE_SECONDS, Site, X, deploy, made_site
 from .test_workers_process import until, workers

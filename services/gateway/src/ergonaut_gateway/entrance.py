@@ -11,10 +11,11 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from ergonaut.errors import Unavailable
 from ergonaut_common.observe import get_logger
+from ergonaut_common.tls import Agreeing
 
 BACKLOG = 512
 """Connections that the kernel holds for us while the loop is busy."""
@@ -160,7 +161,7 @@ class SharedEntrance(Entrance):
         if self.tls is None:
             return loop.connect_accepted_socket(factory, connection)
         return loop.connect_accepted_socket(
-            partial(_Agreeing, factory),
+            partial(Agreeing, factory),
             connection,
             ssl=self.tls,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
@@ -177,19 +178,6 @@ class SharedEntrance(Entrance):
         if now >= self._tell_at_seconds:
             log.warning("connections not begun", address=self.address, connections=self._failed, error=str(error))
             self._failed, self._tell_at_seconds = 0, now + FAILURES_TOLD_SECONDS
-
-
-class _Agreeing(asyncio.Protocol):
-    """Stands for a caller until TLS is agreed upon: doors count their connections from when they make them."""
-
-    def __init__(self, factory: Factory) -> None:
-        self._factory = factory
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection to its door."""
-        protocol = self._factory()
-        cast("asyncio.Transport", transport).set_protocol(protocol)
-        protocol.connection_made(transport)
 
 
 class _Nobody:

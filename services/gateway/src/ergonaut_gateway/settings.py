@@ -9,9 +9,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
+from ergonaut_common.tls import TlsFiles
 from ergonaut_gateway.domain.peers import Balancing
 from ergonaut_gateway.domain.trust import SignaturePolicy
-from ergonaut_gateway.tls import TlsFiles
 
 
 class Provider(StrEnum):
@@ -288,7 +288,7 @@ class Settings(DoorSettings):
         if not self.tls_certificate:
             return None
         client_ca = Path(self.tls_client_ca) if self.tls_client_ca else None
-        return TlsFiles(Path(self.tls_certificate), Path(self.tls_key), client_ca)
+        return TlsFiles(Path(self.tls_certificate), Path(self.tls_key), client_ca, "ERGONAUT_GATEWAY_TLS")
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> Self:

@@ -20,6 +20,7 @@ from ergonaut_common.clock import SystemClock
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
 from ergonaut_vectors.adapters.mirrors import EVERY_SECONDS, Mirrors
+from ergonaut_vectors.adapters.node_links import is_guarded
 from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shelves import FolderShelf, ObjectShelf
@@ -127,11 +128,20 @@ async def _mirror(settings: Settings, bus: Bus, book: CollectionBook) -> None:
 def node_of(
     settings: Settings, key: str, bus: Bus, service: tuple[Vectors, Behind], folder: Path
 ) -> AbstractAsyncContextManager[Callable[[aio.Server], None]]:
-    """This process as a node of several. Raises Broken without the services' key."""
+    """This process as a node of several. Raises Broken without the services' key, or where others would tell it in clear."""
     if not key:
         raise Broken(
             "ERGONAUT_VECTORS_NODE_NAME: nodes know each other by the services' key; set ERGONAUT_SERVICE_KEY_FILE"
         )
     address = settings.node_address or settings.grpc_address
-    own = Own(settings.node_name, address, settings.node_zone, settings.node_weight, key, folder / "shards")
+    plain_allowed = settings.node_plain_allowed
+    if not (plain_allowed or is_guarded(address)):
+        raise Broken(
+            f"ERGONAUT_VECTORS_NODE_ADDRESS: at {address} other nodes would tell the services' key in clear; name "
+            "ERGONAUT_VECTORS_TLS_CERTIFICATE and _KEY and an address that begins with https://, or set "
+            "ERGONAUT_VECTORS_NODE_PLAIN_ALLOWED where the network is guarded otherwise"
+        )
+    own = Own(
+        settings.node_name, address, settings.node_zone, settings.node_weight, key, folder / "shards", plain_allowed
+    )
     return clustered(own, bus, *service)

@@ -79,8 +79,9 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
         behind = behind_of(vectors, quotas_of(settings), threads.searching, archive, changes, splitting)
         add = door_before(behind)
         if settings.node_name:
-            key = platform.service_key()
-            add = await stack.enter_async_context(node_of(settings, key, bus, (vectors, behind), folder))
+            add = await stack.enter_async_context(
+                node_of(settings, platform.service_key(), bus, (vectors, behind), folder)
+            )
         await _ready(warm)
         await stack.enter_async_context(
             serving(

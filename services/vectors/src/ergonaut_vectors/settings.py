@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from ergonaut_common.settings import DoorSettings
@@ -131,12 +131,12 @@ class Settings(DoorSettings):
 
     node_plain_allowed: bool = Field(
         default=False,
-        description="Whether nodes may be asked without TLS over a network: the services' key and all vectors go over it in clear. "
+        description="Whether nodes are asked without TLS over a network: the services' key and all vectors go over it in clear. "
         "Set it where the network between them is as good as one machine, such as an encrypted overlay.",
     )
     tls_certificate: str = Field(
         default="",
-        description="PEM file of the door's certificate, with those between it and a root; with it the door speaks TLS alone, and "
+        description="PEM file of the door's certificate, with those between it and a root: the door speaks TLS alone then, and "
         "`node_address` begins with https://. Empty speaks no TLS.",
     )
     tls_key: str = Field(default="", description="PEM file of its private key, which others cannot read.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ergonaut.errors import Refused
 from ergonaut.signing import TrustedKey, digests_of, read_bundle, read_keys, sign, signed_by
-from ergonaut_gateway.key_files import check_private
+from ergonaut_common.key_files import check_private
 
 FUSING_KEY = "fusing_key"
 """The setting that names the file."""

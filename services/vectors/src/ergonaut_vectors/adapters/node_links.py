@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ergonaut.api.vectors.v1.shards_pb2_grpc import ShardsServiceStub
 from ergonaut.channels import MESSAGE_BYTES_MAX
 from ergonaut.errors import Broken, ErgonautError, Unavailable
 from ergonaut.statuses import STATUS_OF_ERROR
+from ergonaut.tls import bare, channel_credentials, is_secure
 from ergonaut_common.observe import trace_headers
 from ergonaut_common.rpc import for_tenant
 from ergonaut_vectors.cluster.ports import Asking
@@ -36,16 +38,28 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+Metadata = tuple[tuple[str, str], ...]
+
 
 class GrpcNodeLinks:
-    """Opens channels without TLS: nodes are in one network, as NATS and its clients are."""
+    """Opens channels: by TLS where an address begins with https://, with what `ergonaut.tls` finds in the environment.
 
-    def __init__(self, key: str) -> None:
+    The services' key goes over each call. In clear it goes to this machine alone, unless `plain_allowed` says that the
+    network between the nodes is as good as one.
+    """
+
+    def __init__(self, key: str, *, plain_allowed: bool = False) -> None:
         self._metadata = (("authorization", f"Bearer {key}"),)
+        self._plain_allowed = plain_allowed
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, address: str) -> "GrpcNodeLink":
-        return GrpcNodeLink(address, self._metadata, self._close)
+        if is_secure(address):
+            channel = aio.secure_channel(bare(address), channel_credentials(), options=OPTIONS)
+        else:
+            channel = aio.insecure_channel(address, options=OPTIONS)
+        metadata = self._metadata if self._plain_allowed or is_guarded(address) else None
+        return GrpcNodeLink(address, channel, metadata, self._close)
 
     def _close(self, channel: aio.Channel) -> None:
         task = asyncio.get_running_loop().create_task(channel.close())
@@ -56,12 +70,13 @@ class GrpcNodeLinks:
 class GrpcNodeLink:
     """A channel to a node."""
 
-    def __init__(self, address: str, metadata: tuple[tuple[str, str], ...], close: Any) -> None:
+    def __init__(self, address: str, channel: aio.Channel, metadata: Metadata | None, close: Any) -> None:
         self._address = address
+        self._channel = channel
+        # None where the key must not go: everybody on the way would have it.
         self._metadata = metadata
         self._close = close
-        self._channel = aio.insecure_channel(address, options=OPTIONS)
-        self._stub: Any = ShardsServiceStub(self._channel)
+        self._stub: Any = ShardsServiceStub(channel)
 
     async def ask(self, asking: Asking) -> bytes:
         request = pb.AskShardsRequest(
@@ -106,8 +121,26 @@ class GrpcNodeLink:
         except aio.UsageError as error:
             raise Unavailable(f"the connection to the node at {self._address} was closed") from error
 
-    def _told(self, tenant: str) -> tuple[tuple[str, str], ...]:
+    def _told(self, tenant: str) -> Metadata:
+        if self._metadata is None:
+            raise Unavailable(
+                f"the node at {self._address} speaks without TLS, and the services' key is not sent to it in clear; give it "
+                "ERGONAUT_VECTORS_TLS_CERTIFICATE and _KEY, or set ERGONAUT_VECTORS_NODE_PLAIN_ALLOWED here"
+            )
         return (*self._metadata, *for_tenant(tenant), *trace_headers().items())
+
+
+def is_guarded(address: str) -> bool:
+    """Whether nobody else hears what is said to an address: it is on this machine, or spoken to by TLS.
+
+    >>> [is_guarded(each) for each in ("127.0.0.1:7406", "[::1]:7406", "https://node.example:7406", "node.example:7406")]
+    [True, True, True, False]
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return is_secure(address) or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _append(folder: Path, name: str, content: bytes) -> None:

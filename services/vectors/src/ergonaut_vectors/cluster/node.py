@@ -48,6 +48,8 @@ class Own:
     """The services' key."""
     root: Path
     """Where its shards are saved."""
+    plain_allowed: bool = False
+    """Whether the key goes over a network in clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ async def clustered(
     """Be a node of those that are on one NATS while the block runs; gives what adds its doors to a server."""
     maps = KeyValueShardMaps(await bus.key_value(BUCKET))
     announcements, past = NatsNodeAnnouncements(bus, own.key), JetStreamPast(bus.jetstream)
-    world = World(maps, announcements, GrpcNodeLinks(own.key), past, SystemClock())
+    world = World(maps, announcements, GrpcNodeLinks(own.key, plain_allowed=own.plain_allowed), past, SystemClock())
     async with being(own, world, vectors, behind) as add:
         yield add
 
