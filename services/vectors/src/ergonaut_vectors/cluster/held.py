@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from ergonaut.errors import Conflict, Unavailable
+from ergonaut.errors import Unavailable
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
@@ -50,7 +50,7 @@ class LiveReplicas:
 
     async def remove(self, record: Record, shard: int) -> None:
         key = record.key.of_shard(shard)
-        # Whoever asked by an older map looks at it again.
-        why = Conflict(f"shard {shard} of {record.key} is not on this node any more")
+        # Whoever is at work with it at this moment asks again, and by then by a newer map; a caller knows of no maps.
+        why = Unavailable(f"shard {shard} of {record.key} is not on this node any more; try again")
         async with self._vectors.opening.closed(key, why):
             await asyncio.to_thread(self._stores.remove, record.store_of(shard))
