@@ -55,6 +55,10 @@ async def _tenants(count: int) -> None:
         settings = {"ERGONAUT_NATS_URL": address, **SETTINGS}
         process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=KERNELS_SECONDS_MAX)
         with process.running():
+            # A start that compiles kernels holds more memory than any other.
+            await process.wait_healthy()
+            await process.stopped(KERNELS_SECONDS_MAX)
+        with process.running():
             await process.wait_healthy()
             empty_bytes = _own_bytes(process.pid)
             async with client_of(process) as client:
