@@ -14,13 +14,14 @@ from ergonaut.errors import Refused, Unavailable
 from ergonaut_common.clock import FakeClock
 from ergonaut_vectors.archive.fakes import FakePast
 from ergonaut_vectors.cluster import joining
+from ergonaut_vectors.cluster.announced import SILENT_SECONDS
 from ergonaut_vectors.cluster.fakes import FakeLinks, FakeShardMaps
 from ergonaut_vectors.cluster.joining import Told
 from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.nodes import Nodes, telling
 from ergonaut_vectors.cluster.ports import Asking
 from ergonaut_vectors.cluster.splitting import by_shard
-from ergonaut_vectors.domain.placing.choosing import Node
+from ergonaut_vectors.domain.placing.choosing import Node, chosen_nodes
 from ergonaut_vectors.domain.placing.comparing import differing
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, first_map
@@ -205,6 +206,26 @@ async def test_a_new_node_gets_replicas_that_are_ready_when_they_have_caught_up(
     await cluster.rounds()
     [kept] = await cluster.maps.all()
     assert all(shard.nodes(ReplicaStage.READY) == ["a", "b"] for shard in kept.map.shards)
+
+
+async def test_another_node_keeps_the_map_while_the_one_that_kept_it_is_silent() -> None:
+    keeper, other = chosen_nodes(RECORD.uid, [Node("a"), Node("b")], 2)
+    cluster = Cluster(keeper)
+    await cluster.keepers[0].add(RECORD)
+    cluster.peers[keeper].told = {shard: ReplicaReport(9) for shard in range(3)}
+    cluster.join(other)
+    await cluster.rounds()
+    cluster.peers[other].told = {shard: ReplicaReport(9) for shard in range(3)}
+    cluster.peers[keeper].away = True
+    cluster.keepers = [Keeping(other, cluster.maps, cluster.nodes, cluster.past, cluster.clock)]
+    await cluster.rounds(1)
+    [before] = await cluster.maps.all()
+    await cluster.clock.advance(SILENT_SECONDS + 1)
+    cluster.nodes.hear(telling(other, f"{other}:1")(cluster.clock.now()))
+    await cluster.rounds()
+    [after] = await cluster.maps.all()
+    assert not any(other in shard.nodes(ReplicaStage.READY) for shard in before.map.shards), "while it may be at work"
+    assert all(other in shard.nodes(ReplicaStage.READY) for shard in after.map.shards)
 
 
 async def test_a_replica_that_differs_is_made_anew_and_one_that_is_away_is_left_alone() -> None:

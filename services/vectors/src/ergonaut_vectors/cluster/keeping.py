@@ -1,7 +1,7 @@
 """Brings all maps to where they should be, step by step: replicas follow the nodes that are there, differing ones are made anew.
 
-Every node has one of these; for each collection the one that rendezvous hashing chooses of those that are there acts. Two that
-act at once do no harm: a map is changed by compare-and-set.
+Every node has one of these; for each collection the one that rendezvous hashing chooses of those heard lately acts, so that one
+that was killed holds up nobody. Two that act at once do no harm: a map is changed by compare-and-set.
 """
 
 import asyncio
@@ -74,9 +74,9 @@ class Keeping:
 
     async def round(self) -> None:
         """Take the steps that are due on every map that is this node's to keep."""
-        nodes = self._nodes.placeable()
+        nodes, able = self._nodes.placeable(), self._nodes.heard()
         for kept in await self._maps.all():
-            keeper = chosen_nodes(kept.map.collection, nodes.values(), 1) or [self._own]
+            keeper = chosen_nodes(kept.map.collection, able.values(), 1) or [self._own]
             if keeper[0] == self._own:
                 try:
                     await self._kept(kept, nodes)

@@ -91,7 +91,7 @@ async def being(
     def keeps(record: Record, shard: int) -> bool:
         """Of the nodes that are there one brings a shard's states to the shelf, and trims its log."""
         now = spread.known(record.uid)
-        return now is None or now.kept_by(shard, nodes.placeable()) == own.name
+        return now is None or now.kept_by(shard, nodes.heard()) == own.name
 
     vectors.opening.holds = spread.holds
     vectors.opening.keeps = keeps

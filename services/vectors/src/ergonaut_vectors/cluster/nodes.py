@@ -92,9 +92,11 @@ class Nodes:
 
     def placeable(self) -> Mapping[str, Node]:
         """The nodes that replicas may be on: those that are not lost; one that drains has no weight."""
-        return {
-            node.name: Node(node.name, 0.0 if node.told.draining else node.told.weight, node.told.zone) for node in self
-        }
+        return {node.name: _placed(node.told) for node in self}
+
+    def heard(self) -> Mapping[str, Node]:
+        """Those of them that told of themselves lately, who can do what has to be done now."""
+        return {node.name: _placed(node.told) for node in self if not self._is_silent(node)}
 
     def askable(self, names: Iterable[str], without: Collection[str] = ()) -> list[KnownNode]:
         """Those of these nodes that may be asked now, the least busy first; those that are silent or failed lately last of all.
@@ -111,9 +113,15 @@ class Nodes:
         self._known.clear()
 
     def _reluctance(self, node: KnownNode) -> tuple[bool, int, str]:
-        silent = self._heard_seconds - node.heard_seconds > SILENT_SECONDS
         alone = not node.health.admits(self._clock.monotonic())
-        return silent or alone, node.health.outstanding, node.name
+        return self._is_silent(node) or alone, node.health.outstanding, node.name
+
+    def _is_silent(self, node: KnownNode) -> bool:
+        return self._heard_seconds - node.heard_seconds > SILENT_SECONDS
+
+
+def _placed(told: NodeAnnounced) -> Node:
+    return Node(told.name, 0.0 if told.draining else told.weight, told.zone)
 
 
 class _Tells(Protocol):
