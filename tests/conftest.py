@@ -1,8 +1,13 @@
-"""How all tests are shared out when several files run at a time."""
+"""How all tests are shared out when several files run at a time, and what they do not see of where they were started."""
 
+import os
 from typing import Any
 
 import pytest
+
+# The command line looks for the terminal's width when it is loaded, as by tests here, before the SDK's tests take it away; and
+# whoever has loaded readline, as pytest has, gives it to the processes that he starts.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
