@@ -4,10 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergonaut_vectors.domain.placing.choosing import Node
-from ergonaut_vectors.domain.placing.merging import Listed, Nearby, Place, nearest, next_place, ordered, summed
+from ergonaut_vectors.domain.placing.merging import Nearby, nearest
 from ergonaut_vectors.domain.placing.shard_map import first_map
 from ergonaut_vectors.domain.placing.slots import equal_ranges
-from ergonaut_vectors.domain.segments.view import Cursor
 
 NOW = first_map("c", equal_ranges(3), 1, {"a": Node("a")})
 
@@ -31,16 +30,3 @@ def test_of_an_id_that_two_shards_have_the_owner_is_believed() -> None:
     found = {owner: [[Nearby("moved", 4.0)]], other: [[Nearby("moved", 0.5), Nearby("stays", 1.0)]]}
     assert nearest(found, 5, NOW) == [[Nearby("stays", 1.0), Nearby("moved", 4.0)]]
     assert nearest({}, 5, NOW) == []
-
-
-def test_counts_are_added_and_pages_are_merged_in_order() -> None:
-    assert summed([{"red": 2, "blue": 1}, {"red": 3}]) == {"red": 5, "blue": 1}
-    assert ordered([[1, 4], [2, 3]], 3, key=lambda each: each) == [1, 2, 3]
-    assert ordered([[4, 1], [3, 2]], 3, key=lambda each: each, descending=True) == [4, 3, 2]
-
-
-def test_pages_go_through_one_shard_after_the_other() -> None:
-    page = [Listed("a", 3), Listed("b", 7)]
-    assert next_place(NOW, Place(0), page, 2) == Place(0, Cursor(7, "b"))
-    assert next_place(NOW, Place(0), page, 3) == Place(1)
-    assert next_place(NOW, Place(2), [], 3) is None

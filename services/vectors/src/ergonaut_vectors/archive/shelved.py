@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from weakref import WeakValueDictionary
 
 from ergonaut.errors import Broken, NotFound
 from ergonaut_common.observe import get_logger
@@ -43,7 +44,8 @@ class Shelved:
         self._saved = saved
         self._threads = threads
         self._folder = folder
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Of those that somebody has or waits for; what nobody does is gone with its lock.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._digests: dict[tuple[int, int, int], str] = {}
 
     def start(self) -> None:

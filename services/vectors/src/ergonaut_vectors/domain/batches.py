@@ -55,8 +55,6 @@ _NUMBERS: dict[int, "np.dtype[Any]"] = {
 }
 _NUMBER_CODES = {dtype: code for code, dtype in _NUMBERS.items()}
 
-Lengths = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
