@@ -55,9 +55,8 @@ class _GrowingValues:
     def _words(self) -> KeywordWords:
         if self.words is None:
             assert self.terms is not None, "keywords have terms"
-            self.words = KeywordWords(
-                self.terms
-            )  # of two threads one makes it in vain, and the next question finds one
+            # Of two threads one makes it in vain, and the next question finds one.
+            self.words = KeywordWords(self.terms)
         return self.words
 
 

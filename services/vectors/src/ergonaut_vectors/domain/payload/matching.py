@@ -125,9 +125,8 @@ def _with_words(condition: Text, column: Values) -> bits.Mask:
     words, terms = column.words(), len(column.terms)
     join = np.union1d if condition.any else np.intersect1d
     codes = reduce(join, (words.having(word)[0] for word in condition.words))
-    return _any_of(
-        column.values, codes[codes < terms].tolist(), terms
-    )  # others came after the rows that are asked about
+    known = codes[codes < terms]  # others came after the rows that are asked about
+    return _any_of(column.values, known.tolist(), terms)
 
 
 def _one_of(condition: OneOf, kind: FieldType, column: Values) -> bits.Mask | None:
