@@ -16,7 +16,7 @@ import pytest
 from servers import Installation, installation, until
 
 from ergonaut.cli.output import EXIT_UNAVAILABLE
-from ergonaut.gateways import SUBJECT, GatewayAnnounced, unsealed
+from ergonaut.gateways import ANNOUNCEMENTS, SUBJECT, GatewayAnnounced
 
 REPLICA_PATIENCE_SECONDS = 90
 """A replica is placed, leased and started within seconds; a machine that runs other tests takes longer."""
@@ -64,7 +64,7 @@ async def heard(system: Installation, seconds: float = 2.5) -> dict[str, Gateway
     with contextlib.suppress(nats.errors.TimeoutError):
         while len(found) < 10:
             message = await subscription.next_msg(timeout=seconds)
-            told = unsealed(message.data, key, datetime.now(UTC))
+            told = ANNOUNCEMENTS.unsealed(message.data, key, datetime.now(UTC))
             if told.process in {each.process for each in found.values()}:
                 break
             found[told.replica] = told

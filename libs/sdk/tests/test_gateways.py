@@ -1,5 +1,6 @@
 """What gateways tell each other: nobody without the services' key is believed, and readers of different ages understand it."""
 
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ergonaut.announcements import APART_MAX
 from ergonaut.errors import Refused
 from ergonaut.events import STREAMS
-from ergonaut.gateways import APART_MAX, MESSAGE_BYTES_MAX, SUBJECT, GatewayAnnounced, sealed, unsealed
+from ergonaut.gateways import ANNOUNCEMENTS, SUBJECT, GatewayAnnounced
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 KEY = "ergo_0123_secret"
+sealed, unsealed = ANNOUNCEMENTS.sealed, ANNOUNCEMENTS.unsealed
 ANNOUNCED = GatewayAnnounced(
     replica="eu-1", process="gateway-1", address="10.0.0.1:7405", told_at=NOW, at_work=3, at_work_max=10, cores=0.5
 )
@@ -20,6 +23,12 @@ ANNOUNCED = GatewayAnnounced(
 
 def test_what_was_told_is_read_by_who_has_the_same_key() -> None:
     assert unsealed(sealed(ANNOUNCED, KEY), KEY, NOW) == ANNOUNCED
+
+
+def test_what_earlier_versions_told_is_read() -> None:
+    body = b'{"protocol":1,"replica":"eu-1","process":"gateway-1","told_at":"2026-01-05T12:00:00Z","models":""}'
+    signature = hmac.digest(KEY.encode(), b"ergonaut gateway announcement\n" + body, "sha256")
+    assert unsealed(signature + body, KEY, NOW) == GatewayAnnounced(replica="eu-1", process="gateway-1", told_at=NOW)
 
 
 def test_what_is_not_measured_is_not_told_as_nothing() -> None:
@@ -55,7 +64,7 @@ def test_what_is_no_announcement_is_refused(message: bytes) -> None:
 
 def test_what_is_too_long_is_not_even_read() -> None:
     with pytest.raises(Refused):
-        unsealed(sealed(ANNOUNCED.model_copy(update={"models": "A" * MESSAGE_BYTES_MAX}), KEY), KEY, NOW)
+        unsealed(sealed(ANNOUNCED.model_copy(update={"models": "A" * ANNOUNCEMENTS.message_bytes_max}), KEY), KEY, NOW)
 
 
 @pytest.mark.parametrize("apart", [APART_MAX, -APART_MAX])

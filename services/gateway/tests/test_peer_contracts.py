@@ -18,13 +18,14 @@ from ergonaut.api.openinference.v2.open_inference_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 from ergonaut.errors import Refused, Unavailable
-from ergonaut.gateways import FORWARDED_BY, SUBJECT, GatewayAnnounced
+from ergonaut.gateways import ANNOUNCEMENTS, FORWARDED_BY, SUBJECT, GatewayAnnounced
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus, open_bus
+from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
-from ergonaut_gateway.adapters.peers import GrpcPeerLinks, NatsAnnouncements
+from ergonaut_gateway.adapters.peers import GrpcPeerLinks
 from ergonaut_gateway.domain.energy import Meter
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceRequest
 from ergonaut_gateway.domain.peers import Errand, PeerAway
@@ -190,7 +191,7 @@ async def bus(nats_url: str) -> AsyncIterator[Bus]:
 
 @pytest.fixture(params=["fake", "nats"])
 def announcements(request: pytest.FixtureRequest, bus: Bus) -> Announcements:
-    return FakeAnnouncements() if request.param == "fake" else NatsAnnouncements(bus, "key")
+    return FakeAnnouncements() if request.param == "fake" else NatsAnnouncements(bus, "key", ANNOUNCEMENTS)
 
 
 async def test_all_who_listen_hear_what_is_told_also_who_tells_it(announcements: Announcements) -> None:
@@ -207,7 +208,7 @@ async def test_all_who_listen_hear_what_is_told_also_who_tells_it(announcements:
 
 
 async def test_nothing_is_heard_of_who_has_another_key_or_tells_nonsense(bus: Bus) -> None:
-    ours, theirs = NatsAnnouncements(bus, "key"), NatsAnnouncements(bus, "another")
+    ours, theirs = NatsAnnouncements(bus, "key", ANNOUNCEMENTS), NatsAnnouncements(bus, "another", ANNOUNCEMENTS)
     heard: list[GatewayAnnounced] = []
     now = ANNOUNCED.model_copy(update={"told_at": datetime.now(UTC)})
     async with ours.heard(heard.append):
@@ -221,7 +222,7 @@ async def test_nothing_is_heard_of_who_has_another_key_or_tells_nonsense(bus: Bu
 
 async def test_what_cannot_be_told_now_is_not_told_later(nats_url: str) -> None:
     async with open_bus(PlatformSettings(nats_url=nats_url), "test") as bus:
-        announcements = NatsAnnouncements(bus, "key")
+        announcements = NatsAnnouncements(bus, "key", ANNOUNCEMENTS)
         await bus.connection.close()
         with pytest.raises(Unavailable, match="NATS is away"):
             await announcements.tell(ANNOUNCED)

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
+from ergonaut.announcements import SILENT_SECONDS
 from ergonaut.errors import NotFound, Refused, Unavailable
-from ergonaut.gateways import SILENT_SECONDS
 from ergonaut_gateway.domain.endpoints.spec import Endpoint, Mirror, Route
 from ergonaut_gateway.domain.inference import Busy, DeadlineExceeded, InferenceAnswer, InferenceRequest
 from ergonaut_gateway.domain.peers import Balancing, Because, Errand, PeerAway, Standing

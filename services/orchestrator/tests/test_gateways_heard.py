@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import until
 
+from ergonaut.announcements import SILENT_SECONDS
 from ergonaut.errors import Unavailable
-from ergonaut.gateways import SILENT_SECONDS, SUBJECT, GatewayAnnounced, sealed
+from ergonaut.gateways import ANNOUNCEMENTS, SUBJECT, GatewayAnnounced
 from ergonaut_common.bus import Bus, open_bus
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.settings import PlatformSettings
@@ -65,7 +66,7 @@ async def real(bus: Bus) -> AsyncIterator[Listened]:
     clock = LaterClock()
 
     async def tell(told: GatewayAnnounced) -> None:
-        await bus.connection.publish(SUBJECT, sealed(told, KEY))
+        await bus.connection.publish(SUBJECT, ANNOUNCEMENTS.sealed(told, KEY))
         await bus.connection.flush()
 
     def silence(_: str) -> None:
@@ -146,10 +147,10 @@ async def test_after_nats_was_away_everybody_is_given_time_again(tmp_path: Path)
 
 async def test_who_has_not_the_services_key_or_tells_old_news_is_not_believed(bus: Bus) -> None:
     async with real(bus) as listened:
-        await bus.connection.publish(SUBJECT, sealed(told("liar", "liar-1"), "ergo_0123_other"))
+        await bus.connection.publish(SUBJECT, ANNOUNCEMENTS.sealed(told("liar", "liar-1"), "ergo_0123_other"))
         await bus.connection.publish(SUBJECT, b"nonsense")
         old = datetime.now(UTC) - timedelta(hours=1)
-        await bus.connection.publish(SUBJECT, sealed(told("late", "late-1", told_at=old), KEY))
+        await bus.connection.publish(SUBJECT, ANNOUNCEMENTS.sealed(told("late", "late-1", told_at=old), KEY))
         await listened.tell(told("honest", "honest-1"))
         await until(lambda: _is_heard(listened, "honest"))
         assert not {"liar", "late"} & await replicas(listened)

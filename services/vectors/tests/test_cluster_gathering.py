@@ -1,14 +1,16 @@
 """Shards asked at once: another replica where one is late or fails, and parts of an answer only where they are allowed."""
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
 
+from ergonaut.announcements import SILENT_SECONDS
 from ergonaut.errors import Conflict, ErgonautError, Refused, Unavailable
 from ergonaut_common.clock import FakeClock
-from ergonaut_vectors.cluster.announced import GONE_SECONDS, SILENT_SECONDS, NodeAnnounced, sealed, unsealed
+from ergonaut_vectors.cluster.announced import ANNOUNCEMENTS, GONE_SECONDS, NodeAnnounced
 from ergonaut_vectors.cluster.fakes import FakeAnnouncements, FakeLinks
 from ergonaut_vectors.cluster.gathering import Gathered, Gathering
 from ergonaut_vectors.cluster.nodes import Announcing, Nodes, telling
@@ -207,6 +209,7 @@ async def test_nodes_find_each_other_by_what_they_tell_and_one_that_drains_holds
 
 def test_only_words_signed_with_the_key_and_lately_are_believed() -> None:
     told: NodeAnnounced = telling("a", "a:1")(NOW)
+    sealed, unsealed = ANNOUNCEMENTS.sealed, ANNOUNCEMENTS.unsealed
     assert unsealed(sealed(told, "key"), "key", NOW) == told
     for message, key, now in [
         (sealed(told, "other"), "key", NOW),
@@ -216,6 +219,15 @@ def test_only_words_signed_with_the_key_and_lately_are_believed() -> None:
     ]:
         with pytest.raises(Refused):
             unsealed(message, key, now)
+
+
+def test_what_earlier_versions_told_is_read() -> None:
+    body = b'{"protocol":1,"name":"a","process":"p","address":"a:1","zone":"","weight":1.0,"told_at":"2026-03-01T00:00:00Z"}'
+    signature = hmac.digest(b"key", b"ergonaut vectors node\n" + body, "sha256")
+    told_at = datetime(2026, 3, 1, tzinfo=UTC)
+    assert ANNOUNCEMENTS.unsealed(signature + body, "key", told_at) == NodeAnnounced(
+        name="a", process="p", address="a:1", told_at=told_at
+    )
 
 
 def test_an_answer_is_late_when_most_have_come() -> None:

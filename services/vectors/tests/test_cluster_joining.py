@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ergonaut.announcements import SILENT_SECONDS
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.errors import Refused, Unavailable
 from ergonaut_common.clock import FakeClock
 from ergonaut_vectors.archive.fakes import FakePast
 from ergonaut_vectors.cluster import joining
-from ergonaut_vectors.cluster.announced import SILENT_SECONDS
 from ergonaut_vectors.cluster.fakes import FakeLinks, FakeShardMaps
 from ergonaut_vectors.cluster.joining import Told
 from ergonaut_vectors.cluster.keeping import Keeping

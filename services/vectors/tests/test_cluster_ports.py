@@ -10,9 +10,9 @@ import pytest
 from ergonaut.errors import Broken, Conflict, Unavailable
 from ergonaut.ids import new_id
 from ergonaut_common.bus import Bus
-from ergonaut_vectors.adapters.node_announcements import NatsNodeAnnouncements
+from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_vectors.adapters.shard_maps import BUCKET, KeyValueShardMaps
-from ergonaut_vectors.cluster.announced import NodeAnnounced
+from ergonaut_vectors.cluster.announced import ANNOUNCEMENTS, NodeAnnounced
 from ergonaut_vectors.cluster.fakes import FakeAnnouncements, FakeShardMaps
 from ergonaut_vectors.cluster.nodes import telling
 from ergonaut_vectors.cluster.ports import KeptMap, NodeAnnouncements, ShardMaps
@@ -31,7 +31,7 @@ async def maps(kind: str, bus: Bus) -> ShardMaps:
 
 @pytest.fixture
 def announcements(kind: str, bus: Bus) -> NodeAnnouncements:
-    return FakeAnnouncements() if kind == "fake" else NatsNodeAnnouncements(bus, "the services' key")
+    return FakeAnnouncements() if kind == "fake" else NatsAnnouncements(bus, "the services' key", ANNOUNCEMENTS)
 
 
 def a_map() -> ShardMap:
@@ -120,7 +120,9 @@ async def test_what_a_node_tells_all_hear_who_have_its_key(
     told = telling(new_id("node"), "127.0.0.1:1")(datetime.now(UTC))
     async with announcements.heard(heard.put_nowait):
         if kind == "nats":
-            await NatsNodeAnnouncements(bus, "another key").tell(told.model_copy(update={"address": "evil:1"}))
+            await NatsAnnouncements(bus, "another key", ANNOUNCEMENTS).tell(
+                told.model_copy(update={"address": "evil:1"})
+            )
         await announcements.tell(told)
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await heard.get() == told
@@ -129,7 +131,7 @@ async def test_what_a_node_tells_all_hear_who_have_its_key(
 
 async def test_nothing_is_told_while_nats_is_away(nats_url: str) -> None:
     connection = await nats.connect(nats_url)
-    announcements = NatsNodeAnnouncements(Bus(connection), "key")
+    announcements = NatsAnnouncements(Bus(connection), "key", ANNOUNCEMENTS)
     await connection.close()
     with pytest.raises(Unavailable):
         await announcements.tell(telling("a", "a:1")(datetime.now(UTC)))

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
+from ergonaut.gateways import ANNOUNCEMENTS
 from ergonaut.ids import new_id
 from ergonaut.tls import channel_credentials
 from ergonaut_common.bus import Bus
+from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_common.clock import SystemClock
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
 from ergonaut_common.settings import PlatformSettings
-from ergonaut_gateway.adapters.peers import GrpcPeerLinks, NatsAnnouncements
+from ergonaut_gateway.adapters.peers import GrpcPeerLinks
 from ergonaut_gateway.domain.peers import Balancing
 from ergonaut_gateway.service import Catalogue, Predictions
 from ergonaut_gateway.service.announcing import Announcing, Told
@@ -74,7 +76,7 @@ async def balancing(
             peers.when_changed = lambda: _connect(predictions, forwarding)
         REGISTRY.register(forwarding)
         stack.callback(REGISTRY.unregister, forwarding)
-        announcements = NatsAnnouncements(bus, key)
+        announcements = NatsAnnouncements(bus, key, ANNOUNCEMENTS)
         told = Told(catalogue, predictions, lambda: None if demand is None else demand.replicas_wanted)
         announcing = Announcing(announcements, peers, told, clock)
         await stack.enter_async_context(announcements.heard(peers.hear))

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ergonaut.announcements import EVERY_SECONDS
 from ergonaut.errors import ErgonautError
-from ergonaut.gateways import EVERY_SECONDS, GatewayAnnounced
+from ergonaut.gateways import GatewayAnnounced
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.peers import told_models

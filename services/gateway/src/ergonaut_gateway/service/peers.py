@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from ergonaut.gateways import SILENT_SECONDS, GatewayAnnounced
+from ergonaut.announcements import SILENT_SECONDS
+from ergonaut.gateways import GatewayAnnounced
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_gateway.domain.peers import Held, Standing, seen_from, standing_of

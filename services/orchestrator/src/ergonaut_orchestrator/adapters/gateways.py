@@ -1,14 +1,13 @@
 """Listens to what the gateways announce on core NATS. Fills the port `Gateways`."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-
-from ergonaut.errors import Refused, Unavailable
-from ergonaut.gateways import SILENT_SECONDS, SUBJECT, GatewayAnnounced, unsealed
+from ergonaut.announcements import SILENT_SECONDS
+from ergonaut.errors import Unavailable
+from ergonaut.gateways import ANNOUNCEMENTS, GatewayAnnounced
 from ergonaut_common.bus import Bus
+from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 
@@ -19,7 +18,7 @@ PROCESSES_MAX = 4096
 """Announcements remembered: many workers of many gateways. Beyond it new ones are passed over, which the log says."""
 
 TOLD_AGAIN_SECONDS = 60.0
-"""How often it is logged that something is told that is not taken in, however often it is told."""
+"""How often it is logged that announcements are passed over, however many are."""
 
 log = get_logger(__name__)
 
@@ -27,9 +26,8 @@ log = get_logger(__name__)
 class NatsGateways:
     """Fills `Gateways`."""
 
-    def __init__(self, bus: Bus, key: str, clock: Clock) -> None:
+    def __init__(self, bus: Bus, clock: Clock) -> None:
         self._connection = bus.connection
-        self._key = key
         self._clock = clock
         self._heard: dict[str, tuple[float, GatewayAnnounced]] = {}
         self._listens_from = clock.monotonic()
@@ -40,13 +38,9 @@ class NatsGateways:
     @asynccontextmanager
     async def listening(cls, bus: Bus, key: str, clock: Clock) -> AsyncIterator["NatsGateways"]:
         """Listen while the block runs."""
-        made = cls(bus, key, clock)
-        subscription = await bus.connection.subscribe(SUBJECT, cb=made._come)
-        try:
+        made = cls(bus, clock)
+        async with NatsAnnouncements(bus, key, ANNOUNCEMENTS).heard(made._come):
             yield made
-        finally:
-            with suppress(NatsError):
-                await subscription.unsubscribe()
 
     async def heard(self) -> Sequence[GatewayAnnounced]:
         now = self._clock.monotonic()
@@ -59,25 +53,19 @@ class NatsGateways:
         self._forget(now)
         return [told for _, told in self._heard.values()]
 
-    async def _come(self, message: Msg) -> None:
-        try:
-            told = unsealed(message.data, self._key, self._clock.now())
-        except Refused as error:
-            self._log("announcement not believed", str(error))
-            return
+    def _come(self, told: GatewayAnnounced) -> None:
         now = self._clock.monotonic()
         if len(self._heard) >= PROCESSES_MAX and told.process not in self._heard:
             self._forget(now)
             if len(self._heard) >= PROCESSES_MAX:
-                self._log("announcement passed over", f"{PROCESSES_MAX} processes are known")
+                self._tell_passed_over(now)
                 return
         self._heard[told.process] = (now, told)
 
     def _forget(self, now: float) -> None:
         self._heard = {name: each for name, each in self._heard.items() if now - each[0] <= SILENT_SECONDS}
 
-    def _log(self, event: str, error: str) -> None:
-        now = self._clock.monotonic()
+    def _tell_passed_over(self, now: float) -> None:
         if now - self._logged_at >= TOLD_AGAIN_SECONDS:
             self._logged_at = now
-            log.warning(event, error=error)
+            log.warning("announcements passed over", error=f"{PROCESSES_MAX} processes are known")

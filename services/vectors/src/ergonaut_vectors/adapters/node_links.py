@@ -10,12 +10,12 @@ from grpc import aio
 
 from ergonaut.api.vectors.v1 import shards_pb2 as pb
 from ergonaut.api.vectors.v1.shards_pb2_grpc import ShardsServiceStub
-from ergonaut.channels import MESSAGE_BYTES_MAX
 from ergonaut.errors import Broken, ErgonautError, Unavailable
 from ergonaut.statuses import STATUS_OF_ERROR
-from ergonaut.tls import bare, channel_credentials, is_secure
+from ergonaut.tls import bare, is_secure
 from ergonaut_common.observe import trace_headers
 from ergonaut_common.rpc import for_tenant
+from ergonaut_common.rpc.fellows import FellowChannels
 from ergonaut_vectors.cluster.ports import Asking
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 
@@ -23,20 +23,6 @@ REPORT_SECONDS = 3.0
 REBUILD_SECONDS = 30.0
 DOWNLOAD_SECONDS = 3600.0
 """For the files of one shard: some gigabytes at a megabyte a second."""
-
-OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A machine that vanished sends no end of its connections: within five seconds it is noticed, and others are asked.
-    ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.ping_timeout_ms", 3_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -51,20 +37,12 @@ class GrpcNodeLinks:
     def __init__(self, key: str, *, plain_allowed: bool = False) -> None:
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._plain_allowed = plain_allowed
-        self._closing: set[asyncio.Task[None]] = set()
+        self._channels = FellowChannels()
 
     def open(self, address: str) -> "GrpcNodeLink":
-        if is_secure(address):
-            channel = aio.secure_channel(bare(address), channel_credentials(), options=OPTIONS)
-        else:
-            channel = aio.insecure_channel(address, options=OPTIONS)
+        channel = self._channels.open(bare(address), tls=is_secure(address))
         metadata = self._metadata if self._plain_allowed or is_guarded(address) else None
-        return GrpcNodeLink(address, channel, metadata, self._close)
-
-    def _close(self, channel: aio.Channel) -> None:
-        task = asyncio.get_running_loop().create_task(channel.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        return GrpcNodeLink(address, channel, metadata, self._channels.close)
 
 
 class GrpcNodeLink:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from grpc import aio
 
+from ergonaut.announcements import EVERY_SECONDS
 from ergonaut.api.vectors.v1 import shards_pb2, vectors_pb2_grpc
 from ergonaut_common.bus import Bus
+from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_common.clock import Clock, SystemClock
-from ergonaut_vectors.adapters.node_announcements import NatsNodeAnnouncements
 from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
 from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.adapters.shard_maps import BUCKET, KeyValueShardMaps
 from ergonaut_vectors.archive.ports import Past
-from ergonaut_vectors.cluster.announced import EVERY_SECONDS
+from ergonaut_vectors.cluster.announced import ANNOUNCEMENTS
 from ergonaut_vectors.cluster.gathering import Gathering
 from ergonaut_vectors.cluster.held import LiveReplicas
 from ergonaut_vectors.cluster.holding import Holding
@@ -69,7 +70,7 @@ async def clustered(
 ) -> AsyncIterator[Callable[[aio.Server], None]]:
     """Be a node of those that are on one NATS while the block runs; gives what adds its doors to a server."""
     maps = KeyValueShardMaps(await bus.key_value(BUCKET))
-    announcements, past = NatsNodeAnnouncements(bus, own.key), JetStreamPast(bus.jetstream)
+    announcements, past = NatsAnnouncements(bus, own.key, ANNOUNCEMENTS), JetStreamPast(bus.jetstream)
     world = World(maps, announcements, GrpcNodeLinks(own.key, plain_allowed=own.plain_allowed), past, SystemClock())
     async with being(own, world, vectors, behind) as add:
         yield add

@@ -4,11 +4,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from ergonaut.announcements import EVERY_SECONDS, SILENT_SECONDS
 from ergonaut.errors import ErgonautError
 from ergonaut.ids import new_id
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
-from ergonaut_vectors.cluster.announced import EVERY_SECONDS, GONE_SECONDS, PROTOCOL, SILENT_SECONDS, NodeAnnounced
+from ergonaut_vectors.cluster.announced import GONE_SECONDS, PROTOCOL, NodeAnnounced
 from ergonaut_vectors.cluster.ports import NodeAnnouncements, NodeLink, NodeLinks
 from ergonaut_vectors.domain.placing.choosing import Node
 from ergonaut_vectors.domain.placing.health import Health
