@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.compute.cpu.clusters import Labels, add_up, nearest_of
+from ergonaut_vectors.domain.compute.cpu.clusters import Labels, add_up
 from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats
 from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, probe
 from ergonaut_vectors.domain.compute.cpu.scan import INNER, L2
@@ -45,11 +45,14 @@ def blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
 
 
 def assigned(rows: Floats, centres: Floats) -> tuple[Labels, Floats]:
-    """The nearest centre of each of some wide rows, and by how much it is."""
+    """The nearest centre of each of some wide rows, and half the squared distance from it, less half the row's squared length."""
     labels, gaps = np.empty(len(rows), np.int32), np.empty(len(rows), np.float32)
     halves = cast(Floats, np.square(centres).sum(axis=1) / np.float32(2))
     for part in blocks(len(rows)):
-        nearest_of(rows[part] @ centres.T, halves, labels[part], gaps[part])
+        near = rows[part] @ centres.T
+        near -= halves
+        labels[part] = near.argmax(axis=1)
+        gaps[part] = -np.take_along_axis(near, labels[part, None], axis=1)[:, 0]
     return labels, gaps
 
 

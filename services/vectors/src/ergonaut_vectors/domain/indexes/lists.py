@@ -14,7 +14,7 @@ from ergonaut_vectors.domain.compute.cpu.lists import (
     candidates_by_codes,
     candidates_by_rows,
 )
-from ergonaut_vectors.domain.compute.cpu.nibbles import pack
+from ergonaut_vectors.domain.compute.cpu.signs import write_signs
 from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
 from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
@@ -31,7 +31,7 @@ from ergonaut_vectors.domain.indexes.parts import (
 )
 from ergonaut_vectors.domain.indexes.port import Arrays, Built, Found, Index, Kind, Parameters, Plan, Progress
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, read_only, rows_for
-from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
+from ergonaut_vectors.domain.space import Floats, Rows, Space
 
 BYTES, BIT, PLAIN = "int8", "bit", "rows"
 """The sorts of codes, as the parameter `codes` names them."""
@@ -132,26 +132,15 @@ def _corners(dimension: int) -> Floats:
 
 
 def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, Any]:
-    """1-bit codes as in RaBitQ: the signs of what is left of a turned row without its list's centre.
-
-    `slope` scales signs so that their product with the row itself is right; the product with the query is then not biased.
-    """
+    """1-bit codes as in RaBitQ: the signs of what is left of a turned row without its list's centre."""
     columns = -(-space.dimension // (NIBBLE_DIMENSIONS * PARTS_MULTIPLE)) * NIBBLE_DIMENSIONS * PARTS_MULTIPLE
     rotation = turned_by_chance(space.dimension, columns, seed)
     turned_centres = cut.centres @ rotation
     count, parts = len(rows), columns // NIBBLE_DIMENSIONS
     packed, lows = room_for(count, parts), np.empty((0, parts // PARTS_MULTIPLE), np.uint8)
     slopes, bases = (np.zeros(whole_blocks(count), np.float32) for _ in range(2))
-    labels = np.repeat(np.arange(len(cut.offsets) - 1), np.diff(cut.offsets))
+    labels = np.repeat(np.arange(len(cut.offsets) - 1, dtype=np.int32), np.diff(cut.offsets))
     for part in blocks(count):
-        centres = turned_centres[labels[part]]
-        rest = wide(space, rows[part]) @ rotation - centres
-        signs = np.where(rest > 0, np.float32(1), np.float32(-1))
-        squares = np.square(rest).sum(axis=1)
-        slopes[part] = squares / np.maximum(np.abs(rest).sum(axis=1), np.float32(1e-30))
-        if space.metric is not Metric.INNER_PRODUCT:
-            bases[part] = squares + 2 * slopes[part] * np.einsum("ij,ij->i", signs, centres)
-        bits = (rest > 0).reshape(len(rest), parts, NIBBLE_DIMENSIONS)
-        nibbles = (bits * np.array([1, 2, 4, 8], np.uint8)).sum(axis=2, dtype=np.uint8)
-        pack(nibbles, blocks_of(packed, part))
+        turned, lists = wide(space, rows[part]) @ rotation, (labels[part], turned_centres)
+        write_signs(wide_loop(space), turned, lists, blocks_of(packed, part), (slopes[part], bases[part]))
     return {"packed": packed, "lows": lows, "slopes": slopes, "bases": bases, "rotation": rotation}

@@ -1,4 +1,4 @@
-"""Kernels of clustering: the nearest centre of each row, means of clusters, the same in every part of a divided space.
+"""Kernels of clustering: means of clusters; means and the nearest centre of each row in every part of a divided space.
 
 Called while lists and codes are built, by `indexes/coarse.py` and `indexes/product.py`; the large products between are NumPy's.
 """
@@ -10,21 +10,6 @@ from ergonaut_vectors.domain.compute.cpu.machine import kernel, sum_kernel
 from ergonaut_vectors.domain.space import Floats
 
 Labels = npt.NDArray[np.int32]
-
-
-@kernel
-def nearest_of(products: Floats, squares: Floats, labels: Labels, gaps: Floats) -> None:
-    """The nearest centre of each row, from products of rows and centres and half the centres' squared lengths.
-
-    `gaps` are told less the half squared length of the row: enough to tell which row is badly placed.
-    """
-    for i in range(products.shape[0]):
-        best, least = 0, np.float32(np.inf)
-        for j in range(products.shape[1]):
-            far = squares[j] - products[i, j]
-            if far < least:
-                least, best = far, j
-        labels[i], gaps[i] = best, least
 
 
 @kernel
