@@ -1,6 +1,7 @@
 """Who is compared on which set, and a handle on the process of each. Used by the parts of `run.py`."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,9 @@ from sets import Set
 from telling import left_out, progress
 
 Answer = dict[str, Any]
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""Keeps libraries from starting a thread a processor; they look when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,12 @@ class Worker:
         self.built: Answer = {}
         command = [str(python), str(Path(__file__).with_name("worker.py"))]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | ONE_THREAD,
         )
         given = {"dimension": of.dimension, "metric": of.metric, "options": contestant.options}
         given["element"] = contestant.element

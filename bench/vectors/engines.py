@@ -4,7 +4,7 @@ It needs numpy and the one engine alone: peers run in Pythons that have nothing 
 breadth (M = 16, 100 candidates), lists with the same number of lists.
 """
 
-import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ def lists_of(count: int) -> int:
     return LISTS if count <= LISTS_BASE_MAX else 1 << round(np.log2(2 * count**0.5))
 
 
-class Engine:
-    """An index of one engine. Ids are the rows' numbers."""
+class Engine(ABC):
+    """An index of one engine; ids are the rows' numbers. All build and search; what else one can do it has a method for."""
 
     efforts: tuple[float, ...] = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 320)
     """How hard to look, from little to much: what a curve is made of."""
@@ -52,27 +52,27 @@ class Engine:
     def __init__(self, given: Given) -> None:
         self.given = given
 
-    def build(self, base: Array, threads: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, base: Array, threads: int) -> None: ...
 
-    def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array: ...
 
     def insert(self, rows: Array, first_id: int) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("it takes no inserts here")
 
     def delete(self, ids: Array) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("it takes no deletes here")
 
     def allow(self, allowed: Array | None) -> None:
         """Count only the rows for which this is true, from now on; all for None."""
-        raise NotImplementedError
+        raise NotImplementedError("it takes no filters here")
 
     def save(self, folder: Path) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("it is not saved here")
 
     def load(self, folder: Path) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("it is not loaded here")
 
     def told(self) -> dict[str, Any]:
         """Whatever else it says of itself."""
@@ -242,9 +242,3 @@ def engine_of(name: str, given: Given) -> Engine:
         "pynndescent": Pynndescent,
     }
     return engines[name](given)
-
-
-def one_thread_each() -> None:
-    """Keep libraries from starting a thread a processor; must be called before they are imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
