@@ -27,6 +27,7 @@ from ergonaut_vectors.domain.quotas import Quota
 from ergonaut_vectors.domain.space import Rows
 from ergonaut_vectors.fakes import FakeStores
 from ergonaut_vectors.quotas import Quotas
+from ergonaut_vectors.rpc import steps
 from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of, door_before
 from ergonaut_vectors.workers import Workers
 
@@ -282,6 +283,22 @@ async def test_values_are_counted_the_same(both: Both, field: str) -> None:
     here, there = await both.ask("GetValueCounts", request)
     the_same(here, there)
     assert here.values
+    assert (here.count_missing_max, there.count_missing_max) == (0, 0)
+
+
+async def test_counts_of_more_values_than_shards_tell_say_how_much_they_may_lack(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "VALUES_MAX", 3)
+    request = pb.GetValueCountsRequest(
+        collection="books", field="shelf", limit=50, reading=pb.Reading(sequences_min=both.sequences)
+    )
+    here, there = await both.ask("GetValueCounts", request)
+    told = {each.value: each.count for each in here.values}
+    assert (there.count_missing_max, len(there.values)) == (0, len(SHELVES))
+    assert here.count_missing_max > 0
+    assert all(0 <= each.count - told.get(each.value, 0) <= here.count_missing_max for each in there.values)
+    assert sum(told.values()) < sum(each.count for each in there.values)
 
 
 WRONG: list[tuple[str, Any]] = [

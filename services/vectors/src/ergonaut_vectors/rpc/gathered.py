@@ -195,7 +195,8 @@ async def values(shards: Shards, _: Schema, request: pb.GetValueCountsRequest) -
         pb.ValueCount(value=json.dumps(facets.written(facet), ensure_ascii=False), count=count)
         for facet, count in facets.most_frequent(parts, limit)
     ]
-    return pb.GetValueCountsResponse(values=counts)
+    missing_max = sum(answer.count_untold_max for answer in answers.values())
+    return pb.GetValueCountsResponse(values=counts, count_missing_max=missing_max)
 
 
 async def in_order(shards: Shards, _: Schema, request: pb.ListPointsRequest) -> pb.ListPointsResponse:

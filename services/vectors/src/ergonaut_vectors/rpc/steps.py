@@ -41,7 +41,7 @@ STEPS: dict[str, Any] = {
 """Requests by method."""
 
 VALUES_MAX = 20_000
-"""Values that a shard tells to be added up; of fields that have more in one shard the last ones may be counted too low."""
+"""Values that a shard tells to be added up: a megabyte of them. Where it has more it tells how frequent the next one is."""
 
 
 class StepsDoor(VectorsDoor):
@@ -116,11 +116,17 @@ class StepsDoor(VectorsDoor):
     async def CountValues(self, request: pb.CountValuesRequest, context: Any) -> pb.CountValuesResponse:
         asked = request.values
         opened = await self._open(asked.collection)
-        work = partial(reading.values, field=asked.field, limit=VALUES_MAX, only=filter_of(asked.filter, "filter"))
+        work = partial(reading.values, field=asked.field, limit=VALUES_MAX + 1, only=filter_of(asked.filter, "filter"))
         seen = await seen_as(opened, reading_of(asked.reading, opened.schema.shards))
         counted = await self._asking.step(seen, work)
-        values = keys_told([facet for facet, _ in counted])
-        return small_enough(pb.CountValuesResponse(values=values, counts=[count for _, count in counted]))
+        told, untold = counted[:VALUES_MAX], counted[VALUES_MAX:]
+        return small_enough(
+            pb.CountValuesResponse(
+                values=keys_told([facet for facet, _ in told]),
+                counts=[count for _, count in told],
+                count_untold_max=sum(count for _, count in untold),
+            )
+        )
 
     async def ListInOrder(self, request: pb.ListInOrderRequest, context: Any) -> pb.ListInOrderResponse:
         page = request.page

@@ -9,7 +9,7 @@
 Arrays need numpy (`pip install 'ergonaut[vectors]'`); `upsert` and `search` do without.
 """
 
-from ergonaut.client.vectors.answers import Found, FoundGroup, Nearest, Points, Written
+from ergonaut.client.vectors.answers import Found, FoundGroup, Nearest, Points, Values, Written
 from ergonaut.client.vectors.arrays import index_of
 from ergonaut.client.vectors.base import Ask, Filter
 from ergonaut.client.vectors.collections import CollectionCalls
@@ -21,4 +21,16 @@ class Vectors(CollectionCalls, WritingCalls, SearchingCalls):
     """Collections of vectors."""
 
 
-__all__ = ["Ask", "Filter", "Found", "FoundGroup", "Nearest", "Points", "Vectors", "Words", "Written", "index_of"]
+__all__ = [
+    "Ask",
+    "Filter",
+    "Found",
+    "FoundGroup",
+    "Nearest",
+    "Points",
+    "Values",
+    "Vectors",
+    "Words",
+    "Written",
+    "index_of",
+]

@@ -80,6 +80,15 @@ class Points:
     """Where each was written in the log of its shard."""
 
 
+class Values(list[tuple[Any, int]]):
+    """Values of a field, each with how many vectors have it."""
+
+    def __init__(self, counts: Sequence[tuple[Any, int]] = (), count_missing_max: int = 0) -> None:
+        super().__init__(counts)
+        self.count_missing_max = count_missing_max
+        """By so many a count may be too low, where several nodes share a collection and a field has very many values."""
+
+
 def payload_bytes(payload: Payload) -> bytes:
     """A payload as it travels; none for an empty one."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() if payload else b""

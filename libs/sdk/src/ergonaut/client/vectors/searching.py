@@ -11,6 +11,7 @@ from ergonaut.client.vectors.answers import (
     FoundGroup,
     Nearest,
     Points,
+    Values,
     found_of,
     group_of,
     nearest_of,
@@ -182,14 +183,16 @@ class SearchingCalls(Calls):
         with doing(f"counting in the collection {collection}"):
             return int((await self._stub.GetCount(request)).count)
 
-    async def values(self, collection: str, field: str, *, limit: int = 10, ask: Ask = ASK) -> list[tuple[Any, int]]:
+    async def values(self, collection: str, field: str, *, limit: int = 10, ask: Ask = ASK) -> Values:
         """The values of a field and how many vectors have each, the most frequent first."""
         request = pb.GetValueCountsRequest(
             collection=collection, field=field, filter=filter_text(ask.filter), limit=limit, reading=ask.reading
         )
         with doing(f"counting values in the collection {collection}"):
             answer = await self._stub.GetValueCounts(request)
-        return [(json.loads(each.value), int(each.count)) for each in answer.values]
+        return Values(
+            [(json.loads(each.value), int(each.count)) for each in answer.values], int(answer.count_missing_max)
+        )
 
 
 def _joined(parts: Sequence[pb.Rows]) -> pb.Rows:
