@@ -11,6 +11,7 @@ import pytest
 
 from ergonaut.api.openinference.v2 import open_inference_pb2 as oip
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.entrance import entrance
 from ergonaut_common.h2 import H2Limits
 from ergonaut_common.h2.connection import Connection
 from ergonaut_common.h2.frames import (
@@ -30,7 +31,6 @@ from ergonaut_common.h2.frames import (
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.adapters.onnx import OnnxLoader
-from ergonaut_gateway.entrance import entrance
 from ergonaut_gateway.http import HttpLimits, Router, opened_http
 from ergonaut_gateway.rpc import NAMES, door
 

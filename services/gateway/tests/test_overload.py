@@ -15,10 +15,10 @@ import pytest
 from ergonaut.api.openinference.v2.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.clock import SystemClock
+from ergonaut_common.entrance import entrance
 from ergonaut_common.testing import key_ring_file
 from ergonaut_gateway import h2
 from ergonaut_gateway.domain.batching import Traits
-from ergonaut_gateway.entrance import entrance
 from ergonaut_gateway.fakes import FakeModelLoader, FakeRunner
 from ergonaut_gateway.http import Callers, HttpLimits, InferenceDoor, Router, opened_http
 from ergonaut_gateway.rpc import NAMES, door

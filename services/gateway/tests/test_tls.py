@@ -13,13 +13,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ergonaut.errors import Refused
+from ergonaut_common import entrance as entrance_module
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.entrance import entrance
 from ergonaut_common.testing import key_ring_file
 from ergonaut_common.testing_certificates import Authority, Certificate
-from ergonaut_common.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, TlsFiles, server_context
-from ergonaut_gateway import entrance as entrance_module
+from ergonaut_common.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, Certificates, TlsFiles, server_context
 from ergonaut_gateway import h2
-from ergonaut_gateway.entrance import entrance
 from ergonaut_gateway.http import HttpLimits, opened_http
 from ergonaut_gateway.rpc import NAMES, door
 
@@ -40,8 +40,8 @@ def files(own: Certificate, client_ca: Path | None = None) -> TlsFiles:
 
 
 @pytest.fixture
-def context(authority: Authority) -> ssl.SSLContext:
-    return server_context(files(authority.signed("gateway")), HTTP_PROTOCOLS)
+def context(authority: Authority) -> Certificates:
+    return Certificates(files(authority.signed("gateway")), HTTP_PROTOCOLS)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def site() -> Site:
 
 
 @pytest.fixture
-async def port(site: Site, context: ssl.SSLContext) -> AsyncIterator[int]:
+async def port(site: Site, context: Certificates) -> AsyncIterator[int]:
     async with opened_http(entrance("127.0.0.1:0", context), site.router, LIMITS, close_seconds=0.2) as server:
         yield server.port
 
@@ -120,7 +120,8 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named_with_its_sett
         server_context(replace(given, **{name: wrong}), HTTP_PROTOCOLS)
 
 
-def test_nothing_older_than_tls_1_2_is_spoken(context: ssl.SSLContext) -> None:
+def test_nothing_older_than_tls_1_2_is_spoken(authority: Authority) -> None:
+    context = server_context(files(authority.signed("gateway")), HTTP_PROTOCOLS)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert {each["name"] for each in context.get_ciphers() if "CBC" in each["name"]} == set()
 
@@ -207,7 +208,7 @@ async def test_where_callers_need_a_certificate_only_those_of_the_named_authorit
     authority: Authority, site: Site, tmp_path: Path
 ) -> None:
     friends, strangers = Authority(tmp_path, "friends"), Authority(tmp_path, "strangers")
-    context = server_context(files(authority.signed("gateway"), friends.file), HTTP_PROTOCOLS)
+    context = Certificates(files(authority.signed("gateway"), friends.file), HTTP_PROTOCOLS)
     async with opened_http(entrance("127.0.0.1:0", context), site.router, LIMITS, close_seconds=0.2) as server:
         async with http(server.port, trusting(authority, friends.signed("caller"))) as client:
             assert (await client.get("/echo")).status_code == 200
@@ -248,7 +249,7 @@ async def test_grpcio_is_answered_on_both_ports(
     authority: Authority, gateways: Gateways, tmp_path: Path, protocols: tuple[str, ...]
 ) -> None:
     gateway, (ring, _) = gateways.another(), key_ring_file(tmp_path, ("default",))
-    context = server_context(files(authority.signed("gateway")), protocols)
+    context = Certificates(files(authority.signed("gateway")), protocols)
     add = door(gateway.models, gateway.catalogue, gateway.predictions)
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
     async with h2.opened(add, gateway.predictions, KeyRing.load(ring), NAMES, close_seconds=0.1) as own:

@@ -1,14 +1,13 @@
 """TLS at the doors: a service's certificate, and whose certificates callers must show. Doors take callers in by it."""
 
-import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from ergonaut.errors import Refused
 from ergonaut_common.key_files import check_private
+from ergonaut_common.observe import get_logger
 
 HTTP_PROTOCOLS = ("h2", "http/1.1")
 GRPC_PROTOCOLS = ("h2",)
@@ -16,6 +15,12 @@ GRPC_PROTOCOLS = ("h2",)
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: those that HTTP/2 allows (RFC 9113, 9.2.2). TLS 1.3 has no others."""
+
+
+Context = Callable[[], ssl.SSLContext]
+"""By what a caller is taken in who comes now."""
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,48 @@ class TlsFiles:
     """Who must have signed the certificates of callers; None where callers need none."""
     settings: str
     """What the names of the settings begin with, for errors, such as `ERGONAUT_GATEWAY_TLS`."""
+
+
+class Certificates:
+    """By what callers are taken in, as its files are when each of them comes: one that was renewed is shown from then on.
+
+    Where the files are wrong, as between the writing of a certificate and that of its key, all stays as it was.
+    """
+
+    def __init__(self, files: TlsFiles, protocols: Sequence[str]) -> None:
+        """Raises Refused, with the setting and what to do."""
+        self._files = files
+        self._protocols = protocols
+        # Before they are read: what is written meanwhile is read again.
+        self._seen = _versions(files)
+        self._context = server_context(files, protocols)
+
+    def __call__(self) -> ssl.SSLContext:
+        seen = _versions(self._files)
+        if seen != self._seen:
+            self._seen = seen
+            self._read_again()
+        return self._context
+
+    def _read_again(self) -> None:
+        try:
+            self._context = server_context(self._files, self._protocols)
+            log.info("certificate was renewed", file=str(self._files.certificate))
+        except Refused as error:
+            log.error("certificate stays as it was", error=str(error))
+
+
+def _versions(files: TlsFiles) -> Sequence[tuple[int, ...]]:
+    """By what it shows that files are others, or may be read by others: microseconds, beside a handshake's millisecond."""
+    return [_version(path) for path in (files.certificate, files.key, files.client_ca) if path is not None]
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    try:
+        told = path.stat()
+    except OSError:
+        return ()
+    return told.st_ctime_ns, told.st_size, told.st_ino
 
 
 def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
@@ -82,17 +129,3 @@ def _load_callers(context: ssl.SSLContext, authority: Path, field: str) -> None:
         # Of no certificate at all, OpenSSL's error is one of these too.
         raise Refused(f"{authority} cannot be read as certificates: {error}", field=field) from error
     context.verify_mode = ssl.CERT_REQUIRED
-
-
-class Agreeing(asyncio.Protocol):
-    """Stands for a caller until TLS is agreed upon: doors count their connections from when they make them, and whoever does
-    not speak TLS never becomes one."""
-
-    def __init__(self, factory: Callable[[], asyncio.BaseProtocol]) -> None:
-        self._factory = factory
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection to its door."""
-        protocol = self._factory()
-        cast("asyncio.Transport", transport).set_protocol(protocol)
-        protocol.connection_made(transport)

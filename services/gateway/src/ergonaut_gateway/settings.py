@@ -87,7 +87,7 @@ class Settings(DoorSettings):
     tls_certificate: str = Field(
         default="",
         description="PEM file of the certificate that the HTTP and gRPC ports show, with those between it and a root; empty is "
-        "no TLS. Read again at SIGHUP.",
+        "no TLS. Read again when it is another file, and at SIGHUP.",
     )
     tls_key: str = Field(
         default="", description="PEM file of its key, without a password and not readable by every user."

@@ -1,18 +1,17 @@
-"""TLS at the gateway's doors: contexts of both ports, and until when the certificate holds. Places take callers in by it."""
+"""TLS at the gateway's doors: what both ports take callers in by, and until when the certificate holds. Used by places."""
 
-import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ergonaut_common.observe import get_logger
-from ergonaut_common.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, TlsFiles, server_context
+from ergonaut_common.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, Certificates, TlsFiles
 
 SOON = timedelta(days=14)
 """A certificate that ends within this time is warned of; who renews them by hand has two weeks left."""
 
 log = get_logger(__name__)
 
-Contexts = tuple[ssl.SSLContext, ssl.SSLContext] | tuple[None, None]
+Contexts = tuple[Certificates, Certificates] | tuple[None, None]
 """Of the HTTP and of the gRPC port."""
 
 
@@ -20,7 +19,7 @@ def contexts(files: TlsFiles | None) -> Contexts:
     """What callers of the ports are taken in by, none where there is no TLS. Raises Refused."""
     if files is None:
         return None, None
-    both = server_context(files, HTTP_PROTOCOLS), server_context(files, GRPC_PROTOCOLS)
+    both = Certificates(files, HTTP_PROTOCOLS), Certificates(files, GRPC_PROTOCOLS)
     _tell_end(files.certificate)
     return both
 

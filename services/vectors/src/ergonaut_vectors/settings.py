@@ -137,7 +137,7 @@ class Settings(DoorSettings):
     tls_certificate: str = Field(
         default="",
         description="PEM file of the door's certificate, with those between it and a root: the door speaks TLS alone then, and "
-        "`node_address` begins with https://. Empty speaks no TLS.",
+        "`node_address` begins with https://. Empty speaks no TLS. What is renewed is shown to whoever comes from then on.",
     )
     tls_key: str = Field(default="", description="PEM file of its private key, which others cannot read.")
     tls_client_ca: str = Field(

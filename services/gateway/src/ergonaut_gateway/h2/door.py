@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from ergonaut_common import h2
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.entrance import Entrance
 from ergonaut_common.h2.door import CLOSE_SECONDS, Add
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.entrance import Entrance
 from ergonaut_gateway.h2 import inference
 from ergonaut_gateway.h2.inference import Inferring
 from ergonaut_gateway.http.callers import Callers

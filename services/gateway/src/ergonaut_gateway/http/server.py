@@ -5,9 +5,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
+from ergonaut_common.entrance import Entrance, entrance
 from ergonaut_common.lifetimes import background
 from ergonaut_common.observe import get_logger
-from ergonaut_gateway.entrance import Entrance, entrance
 from ergonaut_gateway.http import heads
 from ergonaut_gateway.http.connection import Connection, Door
 from ergonaut_gateway.http.limits import HttpLimits

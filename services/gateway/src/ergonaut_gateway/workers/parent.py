@@ -21,10 +21,10 @@ from typing import IO, Any
 import msgspec
 from prometheus_client import REGISTRY
 
+from ergonaut_common.entrance import bound
 from ergonaut_common.lifetimes import EXIT_BAD_SETTINGS
 from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_gateway import memory
-from ergonaut_gateway.entrance import bound
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.board import Board
 from ergonaut_gateway.workers.channel import Channel, Kind

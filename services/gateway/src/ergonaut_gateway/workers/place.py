@@ -12,10 +12,10 @@ import msgspec
 from prometheus_client import REGISTRY
 
 from ergonaut.errors import Refused
+from ergonaut_common.entrance import Entrance, SharedEntrance, entrance
 from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_gateway import memory, tls
-from ergonaut_gateway.entrance import Entrance, SharedEntrance, entrance
 from ergonaut_gateway.ports import EndpointBook, ModelRegistry, PipelineBook
 from ergonaut_gateway.settings import Settings
 from ergonaut_gateway.workers.board import Board, Kept

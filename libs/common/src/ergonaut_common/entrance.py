@@ -1,4 +1,5 @@
-"""The sockets on which callers come: one of this process alone, or one that several processes share.
+"""The sockets on which callers come: one of this process alone, or one that several processes share. Our own
+servers open them.
 
 A shared one is one listening socket in all of them, not one each by SO_REUSEPORT: a connection that nobody has taken yet outlives
 any of the processes, and whoever is idle takes it. Doors open an entrance, and close it to take nobody more.
@@ -8,14 +9,13 @@ With TLS a caller is a connection of its door only once both sides have agreed; 
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from ergonaut.errors import Unavailable
+from ergonaut.errors import Broken, Unavailable
 from ergonaut_common.observe import get_logger
-from ergonaut_common.tls import Agreeing
+from ergonaut_common.tls import Context
 
 BACKLOG = 512
 """Connections that the kernel holds for us while the loop is busy."""
@@ -40,6 +40,8 @@ FAILURES_TOLD_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 """How long nobody is taken in after the system refused it, which is for want of file descriptors."""
 
+PORT_MAX = 65_535
+
 Factory = Callable[[], asyncio.Protocol]
 
 log = get_logger(__name__)
@@ -59,7 +61,7 @@ class Entrance:
     def __init__(self, listener: socket.socket, address: str) -> None:
         self._listener = listener
         self.address = address
-        self.tls: ssl.SSLContext | None = None
+        self.tls: Context | None = None
         """By what callers are taken in; another one is for those who come from then on."""
         self._server: asyncio.Server | None = None
 
@@ -86,10 +88,9 @@ class Entrance:
 class SharedEntrance(Entrance):
     """A socket that other processes take callers from, too. Each connection is one process's from then on."""
 
-    def __init__(self, listener: socket.socket, address: str, crowd: Crowd, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, listener: socket.socket, address: str, crowd: Crowd, tls: Context | None = None) -> None:
         super().__init__(listener, address)
         self.tls = tls
-        """By what callers are taken in; another one is for those who come from then on."""
         self._crowd = crowd
         self._factory: Factory | None = None
         self._beginning: dict[asyncio.Task[object], None] = {}
@@ -161,9 +162,9 @@ class SharedEntrance(Entrance):
         if self.tls is None:
             return loop.connect_accepted_socket(factory, connection)
         return loop.connect_accepted_socket(
-            partial(Agreeing, factory),
+            partial(_Agreeing, factory),
             connection,
-            ssl=self.tls,
+            ssl=self.tls(),
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ssl_shutdown_timeout=FAREWELL_SECONDS,
         )
@@ -187,14 +188,30 @@ class _Nobody:
         return False
 
 
-def entrance(address: str, tls: ssl.SSLContext | None = None) -> Entrance:
-    """An entrance of this process alone. Raises Unavailable where the address is taken or none."""
+class _Agreeing(asyncio.Protocol):
+    """Stands for a caller until TLS is agreed upon: doors count their connections from when they make them, and whoever does
+    not speak TLS never becomes one."""
+
+    def __init__(self, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        self._factory = factory
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand the connection to its door."""
+        protocol = self._factory()
+        cast("asyncio.Transport", transport).set_protocol(protocol)
+        protocol.connection_made(transport)
+
+
+def entrance(address: str, tls: Context | None = None) -> Entrance:
+    """An entrance of this process alone. Raises Unavailable where the address is taken, Broken where it is none."""
     return Entrance(bound(address), address) if tls is None else SharedEntrance(bound(address), address, _Nobody(), tls)
 
 
 def bound(address: str) -> socket.socket:
-    """A socket that has an address, host:port, and does not listen yet. Raises Unavailable where it is taken or none."""
+    """A socket that has an address, and does not listen yet. Raises Unavailable where it is taken, Broken where it is none."""
     host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > PORT_MAX:
+        raise Broken(f"cannot listen on {address!r}; tell host:port, such as 127.0.0.1:7400")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
@@ -203,11 +220,11 @@ def bound(address: str) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host.strip("[]"), int(port)))
-    except (OSError, ValueError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise _taken(address, error) from error
     return listener
 
 
-def _taken(address: str, error: Exception) -> Unavailable:
-    return Unavailable(f"the gateway cannot listen on {address}: {error}")
+def _taken(address: str, error: OSError) -> Unavailable:
+    return Unavailable(f"cannot listen on {address}; is the port taken, or the host another machine? {error}")
