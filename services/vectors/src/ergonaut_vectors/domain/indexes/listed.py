@@ -1,6 +1,7 @@
 """What searches by lists have in common, whatever codes their rows have: how far to look, with filters, and the exact end."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from ergonaut_vectors.domain.indexes.coarse import probed, wide, wide_loop
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found, Kind, Parameters
 from ergonaut_vectors.domain.indexes.prepared import (
+    ALL_ROWS,
     allowed_for,
     empty_answer,
     loop_of,
@@ -20,9 +22,6 @@ from ergonaut_vectors.domain.indexes.prepared import (
     rows_for,
 )
 from ergonaut_vectors.domain.space import Floats, Rows, Space, Words
-
-FILTERED_REACH = 16
-"""Under a filter at most so many times the lists are looked into until as many allowed rows were met as without one."""
 
 MET_MIN = 0.5
 """The part of the allowed rows to be expected that the nearest lists must hold. With fewer the filter keeps what is far from
@@ -42,7 +41,7 @@ class Lookup:
     """The queries as exact kernels take them."""
     probes: Probes
     enough: int
-    """Allowed rows that were looked at before no further list is."""
+    """Rows that are looked at before no further list is, as kernels count them (`Within`)."""
     allowed: Words
 
 
@@ -56,6 +55,10 @@ class Sort(Protocol):
 
     def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
         """Fill an answer with the nearest by codes."""
+        ...
+
+    def exactly(self, rows: Rows, queries: Rows, asked: Asked) -> Found:
+        """The nearest of all allowed rows, all being compared; not so few that most of the rows are passed over."""
         ...
 
 
@@ -84,7 +87,11 @@ class Listed:
     away: Away
 
     def search(self, queries: Rows, asked: Asked) -> Found:
-        """The nearest allowed rows to each query; those that lists give too few for are compared with all."""
+        """The nearest allowed rows to each query; those that lists give too few for are compared with all.
+
+        Where few rows are allowed the nearest lie farther: lists are looked into as `worth_looking` says, and as far as that
+        takes where the nearest lists hold half of the allowed rows to be expected.
+        """
         count, limit = len(self.rows), asked.limit
         allowed = allowed_count(asked, count)
         lists = len(self.coarse.offsets) - 1
@@ -92,12 +99,11 @@ class Listed:
         enough = max(1, count * looked // lists)
         if not limit or allowed <= max(SCAN_ROWS_MIN, min(enough, 8 * limit)) or limit >= allowed:
             return scanned(self.space, self.rows, queries, asked)
-        reach = looked if allowed == count else min(lists, looked * FILTERED_REACH)
-        floats = wide(self.space, queries)
+        floats, words, until, reach = wide(self.space, queries), ALL_ROWS, count + 1, looked
+        if allowed < count:
+            words, until = allowed_for(asked), enough
+            reach = min(lists, math.ceil(looked * math.sqrt(count / (MET_MIN * allowed))))
         probes = probed(wide_loop(self.space), self.coarse, floats, reach)
-        words = allowed_for(asked) if allowed < count else allowed_for(replace(asked, allowed=None))
-        # Without a filter all lists in reach are looked into, whatever they hold.
-        until = enough if allowed < count else count + 1
         lookup = Lookup(floats, queries_for(self.space, queries), probes, until, words)
         found = self._away(queries, asked, probes) or self._compared(lookup, limit)
         short = found.rows[:, -1] == NONE
@@ -129,7 +135,7 @@ class Listed:
 
     def _completed(self, queries: Rows, asked: Asked, found: Found, short: npt.NDArray[np.intp]) -> Found:
         if len(short):
-            exact = scanned(self.space, self.rows, queries[short], asked)
+            exact = self.sort.exactly(self.rows, queries[short], asked)
             found.rows[short], found.distances[short] = exact.rows, exact.distances
         return found
 

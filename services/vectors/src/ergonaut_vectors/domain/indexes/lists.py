@@ -17,7 +17,8 @@ from ergonaut_vectors.domain.compute.cpu.lists import (
 from ergonaut_vectors.domain.compute.cpu.signs import write_signs
 from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
-from ergonaut_vectors.domain.indexes.codes import codes_with_room, quantise
+from ergonaut_vectors.domain.indexes.codes import Codes, codes_with_room, quantise, searched
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.flat import flat_over
 from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in
 from ergonaut_vectors.domain.indexes.parts import (
@@ -29,7 +30,7 @@ from ergonaut_vectors.domain.indexes.parts import (
     turned_by_chance,
     whole_blocks,
 )
-from ergonaut_vectors.domain.indexes.port import Arrays, Built, Found, Index, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Kind, Parameters, Plan, Progress
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, read_only, rows_for
 from ergonaut_vectors.domain.space import Floats, Rows, Space
 
@@ -56,13 +57,17 @@ class ByteCodes:
     """8-bit codes of rows."""
 
     space: Space
-    arrays: tuple[Any, Any]
+    arrays: Codes
     kept: float
 
     def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
         """The nearest by codes."""
         within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
         candidates_by_codes(self.arrays, coarse, lookup.wide, within, (found.distances, found.rows))
+
+    def exactly(self, rows: Rows, queries: Rows, asked: Asked) -> Found:
+        """By codes too, which rule out most rows."""
+        return searched(self.space, self.arrays, rows, queries, asked)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +82,10 @@ class PlainRows:
         """The nearest rows."""
         within = Within(loop_of(self.space), lookup.enough, lookup.probes, lookup.allowed)
         candidates_by_rows(self.rows, coarse, lookup.exact, within, (found.distances, found.rows))
+
+    def exactly(self, rows: Rows, queries: Rows, asked: Asked) -> Found:
+        """By the rows."""
+        return scanned(self.space, rows, queries, asked)
 
 
 class ListsBuilder:
@@ -116,7 +125,7 @@ class ListsBuilder:
         kept = float(parameters["kept"])
         sort: ByteCodes | PlainRows | PartCodes
         if parameters["codes"] == BYTES:
-            sort = ByteCodes(space, (read_only(arrays["code_values"]), read_only(arrays["code_factors"])), kept)
+            sort = ByteCodes(space, Codes(*(read_only(arrays[name]) for name in ("code_values", "code_factors"))), kept)
         elif parameters["codes"] == BIT:
             sort = PartCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
         else:

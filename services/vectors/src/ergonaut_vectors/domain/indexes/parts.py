@@ -10,10 +10,11 @@ from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Within
 from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS
 from ergonaut_vectors.domain.compute.cpu.parts import Products, candidates_by_parts
 from ergonaut_vectors.domain.indexes.coarse import wide_loop
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.listed import Lookup
-from ergonaut_vectors.domain.indexes.port import Arrays, Found
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Found
 from ergonaut_vectors.domain.indexes.prepared import read_only
-from ergonaut_vectors.domain.space import Floats, Space
+from ergonaut_vectors.domain.space import Floats, Rows, Space
 
 PARTS_MULTIPLE = 2
 """Parts of codes come in pairs, two halves of a byte."""
@@ -31,6 +32,10 @@ class PartCodes:
         """The nearest by codes."""
         within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
         candidates_by_parts(self.products, coarse, lookup.wide, within, found.rows)
+
+    def exactly(self, rows: Rows, queries: Rows, asked: Asked) -> Found:
+        """By the rows: these codes rule none out."""
+        return scanned(self.space, rows, queries, asked)
 
 
 def products_in(arrays: Arrays, centres: Floats) -> Products:

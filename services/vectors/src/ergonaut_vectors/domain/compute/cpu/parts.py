@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Within, allowed_among
+from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Within, run_of, worth_looking
 from ergonaut_vectors.domain.compute.cpu.machine import kernel, lowest, sum_kernel
 from ergonaut_vectors.domain.compute.cpu.memory import address_of
 from ergonaut_vectors.domain.compute.cpu.nibbles import BLOCK_ROWS, CHOICES, block_sums, table_of
@@ -25,7 +25,7 @@ from ergonaut_vectors.domain.compute.cpu.pool import (
     row_of,
     taken,
 )
-from ergonaut_vectors.domain.compute.cpu.scan import INNER, NONE, RowNumbers
+from ergonaut_vectors.domain.compute.cpu.scan import INNER, RowNumbers
 from ergonaut_vectors.domain.space import Floats, Words
 
 FULL_TIMES = 5
@@ -34,6 +34,7 @@ FULL_TIMES = 5
 FULL_ROWS_MIN = 320
 """The least of them, for where few are kept the nearest few by high halves are not the nearest."""
 
+_NO_ROW = np.uint64(0)
 _ONE = np.uint64(1)
 _LOW, _HIGH = 15, 240
 _TWO = np.float32(2.0)
@@ -157,30 +158,23 @@ def _that_count(run: tuple[Any, Any], block: Any, allowed: Words) -> Any:
 
 @kernel
 def _collected(
-    products: Products,
-    lists: tuple[Any, Any, Any],
-    within: Within,
-    steps: Any,
-    worth: Worth,
-    room: tuple[Any, Any, Any],
+    products: Products, coarse: Coarse, within: Within, asked: tuple[Any, Any, Any], room: tuple[Any, Any, Any, Any]
 ) -> Any:
     """The candidates of one query by 4-bit codes or high halves, in the pool; gives how many."""
-    pool, sums, estimates = room
-    offsets, near, shares = lists
-    kept, size, looked, worst = (pool.shape[0] - BLOCK_ROWS) // POOL_TIMES, 0, np.int64(0), _INFINITE
-    for at in range(near.shape[0]):
-        if near[at] == NONE or looked >= within.enough:
-            break
-        run = (np.int64(offsets[near[at]]), np.int64(offsets[near[at] + 1]))
-        among = allowed_among(within.allowed, run[0], run[1])
-        looked += among
-        if among == 0:
-            continue
+    pool, sums, estimates, places = room
+    q, steps, worth = asked
+    kept, size, worst = (pool.shape[0] - BLOCK_ROWS) // POOL_TIMES, 0, _INFINITE
+    for place in range(worth_looking(coarse, within, q, places)):
+        run = run_of(coarse, within.probes.lists[q, places[place]])
+        share = within.probes.shares[q, places[place]]
         for block in range(run[0] // BLOCK_ROWS, (run[1] - 1) // BLOCK_ROWS + 1):
+            wanted = _that_count(run, block, within.allowed)
+            if wanted == _NO_ROW:
+                continue
             block_sums(products.packed, block, steps, sums)
-            _estimate(products, block, worth, shares[at], sums, estimates)
-            nearer = nearer_of_32(address_of(estimates), worst) & _that_count(run, block, within.allowed)
-            while nearer != np.uint64(0):
+            _estimate(products, block, worth, share, sums, estimates)
+            nearer = nearer_of_32(address_of(estimates), worst) & wanted
+            while nearer != _NO_ROW:
                 lane = lowest(nearer)
                 nearer &= nearer - _ONE
                 pool[size] = entry_of(estimates[lane], block * BLOCK_ROWS + lane)
@@ -227,13 +221,13 @@ def candidates_by_parts(products: Products, coarse: Coarse, queries: Floats, wit
     )
     looked_up = max(FULL_TIMES * kept, FULL_ROWS_MIN) if is_halved else kept
     pool = np.empty(POOL_TIMES * looked_up + BLOCK_ROWS, np.int64)
-    room = (pool, np.empty(BLOCK_ROWS, np.uint16), np.empty(BLOCK_ROWS, np.float32))
+    places = np.empty(within.probes.lists.shape[1], np.int32)
+    room = (pool, np.empty(BLOCK_ROWS, np.uint16), np.empty(BLOCK_ROWS, np.float32), places)
     for q in range(queries.shape[0]):
         turned(queries[q], products.rotation, turned_query)
         part_products(turned_query, products.centres, tables.full)
         worth = _worth_of(within.metric, tables)
-        lists = (coarse.offsets, within.probes.lists[q], within.probes.shares[q])
-        size = _collected(products, lists, within, tables.steps, worth, room)
+        size = _collected(products, coarse, within, (q, tables.steps, worth), room)
         if is_halved:
             _look_up_in_full(products, tables.full, worth, pool, size)
         taken(pool, size, found[q])
