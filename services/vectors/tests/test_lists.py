@@ -106,6 +106,35 @@ def test_rows_far_from_every_query_are_found_where_only_they_are_allowed(name: s
 
 
 @pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("metric", [Metric.L2, Metric.INNER_PRODUCT])
+def test_what_all_rows_have_in_common_costs_no_recall(name: str, metric: Metric) -> None:
+    builder, plan = PLANS[name]
+    space, common = Space(24, metric), np.float32(100)
+    rows, queries = clustered(space, COUNT, 0) + common, clustered(space, 20, 1)
+    if metric is Metric.L2:
+        queries += common
+    index = builder.build(space, rows, plan).index
+    found, truth = (index.search(queries, Asked(10, 40)), scanned(space, index.rows, queries, Asked(10)))
+    both = [set(some) & set(best) for some, best in zip(found.rows.tolist(), truth.rows.tolist(), strict=True)]
+    assert sum(map(len, both)) >= 0.95 * truth.rows.size
+    # The farther half of all is compared with whole, which has to be exact about codes of what rows do not have in common.
+    mask = np.zeros(COUNT, np.bool_)
+    mask[scanned(space, index.rows, queries[:1], Asked(COUNT)).rows[0, COUNT // 2 :]] = True
+    asked = Asked(10, 4, words_of(mask))
+    assert (
+        index.search(queries[:1], asked).rows.tolist() == scanned(space, index.rows, queries[:1], asked).rows.tolist()
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_bytes_that_are_all_large_are_found(name: str) -> None:
+    builder, plan = PLANS[name]
+    space = Space(24, Metric.L2, Element.UINT8)
+    rows, queries = (200 + clustered(space, count, seed) // 5 for count, seed in ((COUNT, 0), (20, 1)))
+    assert recall(builder.build(space, rows, plan).index, queries, Asked(10, 20)) >= 0.95
+
+
+@pytest.mark.parametrize("name", PLANS)
 def test_the_same_rows_plan_and_seed_give_the_same_index(name: str) -> None:
     first, second = (built(SPACES[0], name)[1] for _ in range(2))
     assert all(np.array_equal(first.arrays[each], second.arrays[each]) for each in first.arrays)

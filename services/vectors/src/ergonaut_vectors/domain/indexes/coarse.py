@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ BLOCK_ROWS = 4096
 SAMPLE_PER_LIST = 40
 """Rows a list of which the centres are found; more changes recall by less than a point."""
 
+COARSE_ARRAYS = ("coarse_values", "coarse_factors", "list_offsets")
+"""The names of what lists are, as an index keeps them."""
+
 ROUNDS = 8
 """Of Lloyd's algorithm; the next eight change recall by less than half a point."""
 
@@ -32,6 +35,12 @@ def wide(space: Space, rows: Rows) -> Floats:
     if space.metric is Metric.COSINE and space.element in (Element.UINT8, Element.INT8):
         floats /= np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), np.float32(1e-12))
     return np.ascontiguousarray(floats)
+
+
+def query_wide(space: Space, queries: Rows, origin: Floats) -> Floats:
+    """Queries as they lie beside wide rows about an origin; to products the origin adds the same everywhere, so it stays."""
+    floats = wide(space, queries)
+    return floats if wide_loop(space) == INNER else cast(Floats, floats - origin)
 
 
 def wide_loop(space: Space) -> int:
@@ -76,10 +85,25 @@ def centres_of(sample: Floats, lists: int, seed: int) -> Floats:
 class Divided:
     """How the rows of a segment are divided into lists."""
 
+    space: Space
+    origin: Floats
+    """The mean of rows. What all have in common tells none from another, and would take most of the steps of codes."""
     centres: Floats
+    """About the origin."""
     offsets: npt.NDArray[np.int32]
     order: npt.NDArray[np.int64]
     """The rows by list, and in each list as they were."""
+
+    def wide(self, rows: Rows) -> Floats:
+        """Wide rows about the origin."""
+        return cast(Floats, wide(self.space, rows) - self.origin)
+
+    def arrays(self) -> dict[str, Any]:
+        """What an index keeps of this; centres as 8-bit codes, by which the nearest are found."""
+        values, factors = np.empty(self.centres.shape, np.int8), np.empty((len(self.centres), 3), np.float32)
+        quantise_floats(self.centres, values, factors)
+        coarse = Coarse(values, factors, self.offsets)
+        return {"origin": self.origin, **dict(zip(COARSE_ARRAYS, coarse, strict=True))}
 
 
 def sampled(space: Space, rows: Rows, count: int, seed: int) -> Floats:
@@ -92,14 +116,17 @@ def sampled(space: Space, rows: Rows, count: int, seed: int) -> Floats:
 def divided(space: Space, rows: Rows, lists: int, seed: int, progress: Progress | None) -> Divided:
     """Lists of rows around centres."""
     tell(progress, 0.0)
-    centres = centres_of(sampled(space, rows, lists * SAMPLE_PER_LIST, seed), lists, seed)
+    sample = sampled(space, rows, lists * SAMPLE_PER_LIST, seed)
+    origin = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample -= origin
+    centres = centres_of(sample, lists, seed)
     labels = np.empty(len(rows), np.int32)
     for part in blocks(len(rows)):
-        labels[part], _ = assigned(wide(space, rows[part]), centres)
+        labels[part], _ = assigned(cast(Floats, wide(space, rows[part]) - origin), centres)
         tell(progress, 0.3 + 0.3 * part.stop / len(rows))
     offsets = np.zeros(lists + 1, np.int32)
     np.cumsum(np.bincount(labels, minlength=lists), out=offsets[1:])
-    return Divided(centres, offsets, np.argsort(labels, kind="stable"))
+    return Divided(space, origin, centres, offsets, np.argsort(labels, kind="stable"))
 
 
 def tell(progress: Progress | None, fraction: float) -> None:
@@ -108,19 +135,9 @@ def tell(progress: Progress | None, fraction: float) -> None:
         raise Stopped
 
 
-def coarse_codes(centres: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Centres as 8-bit codes, by which the nearest are found."""
-    values, factors = np.empty(centres.shape, np.int8), np.empty((len(centres), 3), np.float32)
-    quantise_floats(centres, values, factors)
-    return values, factors
-
-
 def probed(loop: int, coarse: Coarse, queries: Floats, reach: int) -> Probes:
     """The nearest lists to each query, so many."""
     shape = (len(queries), reach)
     probes = Probes(np.empty(shape, np.int32), np.empty(shape, np.float32))
     probe(loop, coarse, queries, probes)
     return probes
-
-
-__all__ = ["Divided", "centres_of", "coarse_codes", "divided", "probed", "sampled", "tell", "wide", "wide_loop"]

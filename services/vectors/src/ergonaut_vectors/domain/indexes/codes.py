@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats, quantise_halves, scan_codes
+from ergonaut_vectors.domain.compute.cpu.scan import L2
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Asked, Found
 from ergonaut_vectors.domain.indexes.prepared import (
@@ -60,14 +61,18 @@ def quantise(space: Space, codes: Codes, first: int, rows: Rows) -> None:
         quantise_halves(read_only(rows_for(space, rows)), values, factors)
 
 
-def searched(space: Space, codes: Codes, rows: Rows, queries: Rows, asked: Asked) -> Found:
-    """The nearest allowed of these rows to each query, exactly; codes may go on behind the last row."""
+def searched(
+    space: Space, codes: Codes, rows: Rows, queries: Rows, asked: Asked, origin: Floats | None = None
+) -> Found:  # fmt: skip
+    """The nearest allowed of these rows to each query, exactly; codes may go on behind the last row, and be about an origin."""
     if not len(codes.values) or len(rows) < CODE_ROWS_MIN or not asked.limit:
         return scanned(space, rows, queries, asked)
     found = empty_answer(len(queries), asked.limit)
     kept = (read_only(codes.values), read_only(codes.factors))
     exact, wide, allowed = map(read_only, (rows_for(space, rows), queries_for(space, queries), allowed_for(asked)))
-    scan_codes(loop_of(space), kept, exact, wide, allowed, (found.distances, found.rows))
+    # To products what all rows have in common adds the same, which leaves their order.
+    beside = wide if origin is None or loop_of(space) != L2 else read_only(wide - origin)
+    scan_codes(loop_of(space), kept, exact, (wide, beside), allowed, (found.distances, found.rows))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, compare, count_met
 from ergonaut_vectors.domain.indexes.away import Away
-from ergonaut_vectors.domain.indexes.coarse import probed, wide, wide_loop
+from ergonaut_vectors.domain.indexes.coarse import COARSE_ARRAYS, probed, query_wide, wide_loop
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found, Kind, Parameters
 from ergonaut_vectors.domain.indexes.prepared import (
@@ -36,7 +36,7 @@ class Lookup:
     """One search, as codes are asked it."""
 
     wide: Floats
-    """The queries as floats."""
+    """The queries as floats, as they lie beside codes."""
     exact: npt.NDArray[Any]
     """The queries as exact kernels take them."""
     probes: Probes
@@ -64,7 +64,12 @@ class Sort(Protocol):
 
 def coarse_in(arrays: Arrays) -> Coarse:
     """The lists that an index's arrays tell of."""
-    return Coarse(*(read_only(arrays[name]) for name in ("coarse_values", "coarse_factors", "list_offsets")))
+    return Coarse(*(read_only(arrays[name]) for name in COARSE_ARRAYS))
+
+
+def origin_in(arrays: Arrays) -> Floats:
+    """That about which they were made; indexes of the first version had none."""
+    return arrays["origin"] if "origin" in arrays else np.zeros(arrays["coarse_values"].shape[1], np.float32)
 
 
 def allowed_count(asked: Asked, count: int) -> int:
@@ -80,6 +85,8 @@ class Listed:
 
     space: Space
     rows: Rows
+    origin: Floats
+    """About which lists and codes were made."""
     coarse: Coarse
     sort: Sort
     effort: int
@@ -99,7 +106,8 @@ class Listed:
         enough = max(1, count * looked // lists)
         if not limit or allowed <= max(SCAN_ROWS_MIN, min(enough, 8 * limit)) or limit >= allowed:
             return scanned(self.space, self.rows, queries, asked)
-        floats, words, until, reach = wide(self.space, queries), ALL_ROWS, count + 1, looked
+        floats, words = query_wide(self.space, queries, self.origin), ALL_ROWS
+        until, reach = count + 1, looked
         if allowed < count:
             words, until = allowed_for(asked), enough
             reach = min(lists, math.ceil(looked * math.sqrt(count / (MET_MIN * allowed))))

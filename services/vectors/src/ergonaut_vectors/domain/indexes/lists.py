@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats
 from ergonaut_vectors.domain.compute.cpu.lists import (
     Coarse,
     Within,
@@ -16,11 +17,11 @@ from ergonaut_vectors.domain.compute.cpu.lists import (
 )
 from ergonaut_vectors.domain.compute.cpu.signs import write_signs
 from ergonaut_vectors.domain.indexes.away import Away
-from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, coarse_codes, divided, tell, wide, wide_loop
-from ergonaut_vectors.domain.indexes.codes import Codes, codes_with_room, quantise, searched
+from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, tell, wide_loop
+from ergonaut_vectors.domain.indexes.codes import Codes, searched
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.flat import flat_over
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in, origin_in
 from ergonaut_vectors.domain.indexes.parts import (
     PARTS_MULTIPLE,
     PartCodes,
@@ -57,17 +58,18 @@ class ByteCodes:
     """8-bit codes of rows."""
 
     space: Space
-    arrays: Codes
+    origin: Floats
+    codes: Codes
     kept: float
 
     def candidates(self, lookup: Lookup, coarse: Coarse, found: Found) -> None:
         """The nearest by codes."""
         within = Within(wide_loop(self.space), lookup.enough, lookup.probes, lookup.allowed)
-        candidates_by_codes(self.arrays, coarse, lookup.wide, within, (found.distances, found.rows))
+        candidates_by_codes(self.codes, coarse, lookup.wide, within, (found.distances, found.rows))
 
     def exactly(self, rows: Rows, queries: Rows, asked: Asked) -> Found:
         """By codes too, which rule out most rows."""
-        return searched(self.space, self.arrays, rows, queries, asked)
+        return searched(self.space, self.codes, rows, queries, asked, self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,14 +102,11 @@ class ListsBuilder:
         sort = str(told.get("codes", BYTES)) if space.element in FLOATS else PLAIN
         cut = divided(space, rows, lists, plan.seed, progress)
         ordered = np.ascontiguousarray(rows[cut.order])
-        values, factors = coarse_codes(cut.centres)
-        arrays: dict[str, Any] = {"coarse_values": values, "coarse_factors": factors, "list_offsets": cut.offsets}
+        arrays = cut.arrays()
         if sort == BYTES:
-            codes = codes_with_room(space, len(rows))
-            quantise(space, codes, 0, ordered)
-            arrays |= {"code_values": codes.values, "code_factors": codes.factors}
+            arrays |= _byte_arrays(ordered, cut)
         elif sort == BIT:
-            arrays |= _bit_arrays(space, ordered, cut, plan.seed)
+            arrays |= _bit_arrays(ordered, cut, plan.seed)
         tell(progress, 1.0)
         effort = int(told.get("effort", 0)) or max(1, lists // 32)
         parameters: Parameters = {
@@ -122,15 +121,16 @@ class ListsBuilder:
         """The index that these arrays are."""
         if "list_offsets" not in arrays:
             return flat_over(space, rows)
-        kept = float(parameters["kept"])
+        kept, origin = float(parameters["kept"]), origin_in(arrays)
         sort: ByteCodes | PlainRows | PartCodes
         if parameters["codes"] == BYTES:
-            sort = ByteCodes(space, Codes(*(read_only(arrays[name]) for name in ("code_values", "code_factors"))), kept)
+            codes = Codes(*(read_only(arrays[name]) for name in ("code_values", "code_factors")))
+            sort = ByteCodes(space, origin, codes, kept)
         elif parameters["codes"] == BIT:
             sort = PartCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
         else:
             sort = PlainRows(space, read_only(rows_for(space, rows)))
-        listed = Listed(space, rows, coarse_in(arrays), sort, int(parameters["effort"]), Away(space, rows))
+        listed = Listed(space, rows, origin, coarse_in(arrays), sort, int(parameters["effort"]), Away(space, rows))
         return ListedIndex(listed, arrays, parameters, Kind.LISTS)
 
 
@@ -140,8 +140,17 @@ def _corners(dimension: int) -> Floats:
     return np.ascontiguousarray(np.broadcast_to(signs, (dimension // NIBBLE_DIMENSIONS, NIBBLE_DIMENSIONS, 16)))
 
 
-def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, Any]:
+def _byte_arrays(rows: Rows, cut: Divided) -> dict[str, Any]:
+    """8-bit codes."""
+    values, factors = np.empty((len(rows), len(cut.origin)), np.int8), np.empty((len(rows), 3), np.float32)
+    for part in blocks(len(rows)):
+        quantise_floats(cut.wide(rows[part]), values[part], factors[part])
+    return {"code_values": values, "code_factors": factors}
+
+
+def _bit_arrays(rows: Rows, cut: Divided, seed: int) -> dict[str, Any]:
     """1-bit codes as in RaBitQ: the signs of what is left of a turned row without its list's centre."""
+    space = cut.space
     columns = -(-space.dimension // (NIBBLE_DIMENSIONS * PARTS_MULTIPLE)) * NIBBLE_DIMENSIONS * PARTS_MULTIPLE
     rotation = turned_by_chance(space.dimension, columns, seed)
     turned_centres = cut.centres @ rotation
@@ -150,6 +159,6 @@ def _bit_arrays(space: Space, rows: Rows, cut: Divided, seed: int) -> dict[str, 
     slopes, bases = (np.zeros(whole_blocks(count), np.float32) for _ in range(2))
     labels = np.repeat(np.arange(len(cut.offsets) - 1, dtype=np.int32), np.diff(cut.offsets))
     for part in blocks(count):
-        turned, lists = wide(space, rows[part]) @ rotation, (labels[part], turned_centres)
+        turned, lists = cut.wide(rows[part]) @ rotation, (labels[part], turned_centres)
         write_signs(wide_loop(space), turned, lists, blocks_of(packed, part), (slopes[part], bases[part]))
     return {"packed": packed, "lows": lows, "slopes": slopes, "bases": bases, "rotation": rotation}

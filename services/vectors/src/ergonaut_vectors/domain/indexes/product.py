@@ -11,16 +11,9 @@ import numpy as np
 from ergonaut_vectors.domain.compute.cpu.clusters import encode_parts, mean_parts
 from ergonaut_vectors.domain.compute.cpu.nibbles import CHOICES, pack
 from ergonaut_vectors.domain.indexes.away import Away
-from ergonaut_vectors.domain.indexes.coarse import (
-    Divided,
-    blocks,
-    coarse_codes,
-    divided,
-    tell,
-    wide,
-)
+from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, tell
 from ergonaut_vectors.domain.indexes.flat import flat_over
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, coarse_in
+from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, coarse_in, origin_in
 from ergonaut_vectors.domain.indexes.lists import lists_for
 from ergonaut_vectors.domain.indexes.parts import (
     PARTS_MULTIPLE,
@@ -78,13 +71,11 @@ class ProductBuilder:
         lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
         cut = divided(space, rows, lists, plan.seed, progress)
         ordered = np.ascontiguousarray(rows[cut.order])
-        values, factors = coarse_codes(cut.centres)
-        arrays: dict[str, Any] = {"coarse_values": values, "coarse_factors": factors, "list_offsets": cut.offsets}
         parts = int(told.get("parts", 0)) or -(-space.dimension // PART_DIMENSIONS[bits])
         how = (_rounded(parts), bits, told.get("rotation") == "opq")
-        rotation, centres = _trained(space, ordered, cut, how, plan.seed)
+        rotation, centres = _trained(ordered, cut, how, plan.seed)
         tell(progress, 0.8)
-        arrays |= _code_arrays(space, ordered, cut, rotation, centres)
+        arrays = cut.arrays() | _code_arrays(ordered, cut, rotation, centres)
         tell(progress, 1.0)
         effort = int(told.get("effort", 0)) or max(1, lists // 32)
         kept = float(told.get("kept", 0)) or KEPT[bits]
@@ -100,7 +91,7 @@ class ProductBuilder:
         products = products_in(arrays, arrays["centres"])
         kept = float(parameters["kept"])
         codes, effort = PartCodes(space, products, kept), int(parameters["effort"])
-        listed = Listed(space, rows, coarse_in(arrays), codes, effort, Away(space, rows))
+        listed = Listed(space, rows, origin_in(arrays), coarse_in(arrays), codes, effort, Away(space, rows))
         return ListedIndex(listed, arrays, parameters, Kind.PRODUCT)
 
 
@@ -115,10 +106,10 @@ def _rounded(parts: int) -> int:
     return -(-parts // PARTS_MULTIPLE) * PARTS_MULTIPLE
 
 
-def _rests(space: Space, rows: Rows, cut: Divided, chosen: Any) -> tuple[Floats, Floats]:
+def _rests(rows: Rows, cut: Divided, chosen: Any) -> tuple[Floats, Floats]:
     """What is left of some rows without the centres of their lists, and those centres."""
     centres = cut.centres[np.searchsorted(cut.offsets, chosen, side="right") - 1]
-    return wide(space, rows[chosen]) - centres, centres
+    return cut.wide(rows[chosen]) - centres, centres
 
 
 def _turned(rows: Floats, rotation: Floats) -> Floats:
@@ -128,17 +119,15 @@ def _turned(rows: Floats, rotation: Floats) -> Floats:
     return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, rotation.shape[1] - rows.shape[1]))))
 
 
-def _trained(
-    space: Space, rows: Rows, cut: Divided, how: tuple[int, int, bool], seed: int
-) -> tuple[Floats, Floats]:  # fmt: skip
+def _trained(rows: Rows, cut: Divided, how: tuple[int, int, bool], seed: int) -> tuple[Floats, Floats]:
     """The rotation, and the centres of parts of what it turns."""
     parts, bits, fitted = how
-    choices = 1 << bits
+    choices, dimension = 1 << bits, len(cut.origin)
     chosen = np.random.default_rng(seed).choice(len(rows), min(SAMPLE_ROWS, len(rows)), replace=False)
-    rests, _ = _rests(space, rows, cut, np.sort(chosen))
-    width = -(-space.dimension // parts)
+    rests, _ = _rests(rows, cut, np.sort(chosen))
+    width = -(-dimension // parts)
     columns = parts * width
-    rotation = turned_by_chance(space.dimension, columns, seed) if fitted else np.empty((0, columns), np.float32)
+    rotation = turned_by_chance(dimension, columns, seed) if fitted else np.empty((0, columns), np.float32)
     first = np.resize(_turned(rests[:choices], rotation), (choices, columns))
     centres = np.ascontiguousarray(first.reshape(choices, parts, width).transpose(1, 2, 0))
     codes = np.empty((len(rests), parts), np.uint8)
@@ -177,17 +166,17 @@ def decoded(codes: Any, centres: Floats) -> Floats:
     return np.ascontiguousarray(found.reshape(len(codes), parts * width))
 
 
-def _code_arrays(space: Space, rows: Rows, cut: Divided, rotation: Floats, centres: Floats) -> dict[str, Any]:
+def _code_arrays(rows: Rows, cut: Divided, rotation: Floats, centres: Floats) -> dict[str, Any]:
     """Codes of all rows, and the part of each distance that no query changes."""
     parts, _, choices = centres.shape
     count, bases = len(rows), np.zeros(whole_blocks(len(rows)), np.float32)
     packed = room_for(count, parts)
     lows = np.empty((0 if choices == CHOICES else count, parts // PARTS_MULTIPLE), np.uint8)
     for part in blocks(count):
-        rests, listed = _rests(space, rows, cut, np.arange(part.start, part.stop))
+        rests, listed = _rests(rows, cut, np.arange(part.start, part.stop))
         codes = np.empty((len(rests), parts), np.uint8)
         encode_parts(_turned(rests, rotation), centres, codes)
-        if space.metric is not Metric.INNER_PRODUCT:
+        if cut.space.metric is not Metric.INNER_PRODUCT:
             stands = decoded(codes, centres)
             bases[part] = np.square(stands).sum(axis=1) + 2 * np.einsum("ij,ij->i", stands, _turned(listed, rotation))
         if choices != CHOICES:

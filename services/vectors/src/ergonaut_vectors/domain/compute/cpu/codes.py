@@ -127,19 +127,25 @@ def _bounds(
 
 @kernel
 def scan_codes(
-    metric: int, codes: tuple[_Codes, Floats], rows: Any, queries: Floats, allowed: Words, found: tuple[Floats, Any]
+    metric: int,
+    codes: tuple[_Codes, Floats],
+    rows: Any,
+    queries: tuple[Floats, Floats],
+    allowed: Words,
+    found: tuple[Floats, Any],
 ) -> int:
     """The nearest allowed of the rows to each query, exactly; gives how many rows were read for it.
 
-    `codes` may go on behind the last of `rows`, which says how many there are.
+    `codes` may go on behind the last of `rows`, which says how many there are; `queries` are as rows are, and as codes are.
     """
     distances, nearest = found
     bounds = np.empty((2, rows.shape[0]), np.float32)
-    steps = np.empty(queries.shape[1], np.int16)
+    exact, beside = queries
+    steps = np.empty(exact.shape[1], np.int16)
     read = 0
-    for q in range(queries.shape[0]):
-        query, worst, best = queries[q], distances[q], nearest[q]
-        _bounds(metric, codes, steps, quantise_query(query, steps), allowed, bounds)
+    for q in range(exact.shape[0]):
+        query, worst, best = exact[q], distances[q], nearest[q]
+        _bounds(metric, codes, steps, quantise_query(beside[q], steps), allowed, bounds)
         start(worst, best)
         for row in range(rows.shape[0]):
             offer(worst, best, bounds[1, row], np.int32(row))
