@@ -73,6 +73,31 @@ async def test_a_key_has_one_record(book: CollectionBook, key: Key) -> None:
 
 
 @KINDS
+async def test_a_record_is_changed_only_where_it_is_as_its_changer_knows_it(book: CollectionBook, key: Key) -> None:
+    record = record_of(key)
+    await book.add(record)
+    ready = record.at(Stage.READY)
+    await book.change(ready, record)
+    await book.change(ready, record)
+    with pytest.raises(Conflict):
+        await book.change(record.at(Stage.DROPPING), record)
+    assert await book.find(key) == ready
+
+
+@KINDS
+async def test_whoever_watches_a_book_sees_what_is_there_and_what_becomes_of_it(book: CollectionBook, key: Key) -> None:
+    record = record_of(key)
+    await book.add(record)
+    async with asyncio.timeout(10), aclosing(book.changes()) as changes:
+        seen = (change async for found, change in changes if found == key)
+        assert await anext(seen) == record
+        await book.change(record.at(Stage.READY))
+        assert await anext(seen) == record.at(Stage.READY)
+        await book.remove(key)
+        assert await anext(seen) is None
+
+
+@KINDS
 async def test_a_removed_record_makes_room_for_another(book: CollectionBook, key: Key) -> None:
     await book.add(record_of(key))
     await book.remove(key)

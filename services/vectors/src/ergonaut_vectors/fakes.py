@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Container, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Sequence
 from functools import partial
 
 from ergonaut.errors import Broken, Conflict, NotFound, Unavailable
@@ -19,6 +19,8 @@ class FakeCollectionBook:
 
     def __init__(self) -> None:
         self.records: dict[Key, Record] = {}
+        self._changes: list[Key] = []
+        self._changed = asyncio.Condition()
 
     async def all(self) -> Sequence[Record]:
         return list(self.records.values())
@@ -30,13 +32,35 @@ class FakeCollectionBook:
     async def add(self, record: Record) -> None:
         if record.key in self.records:
             raise Conflict(f"collection {record.key} is in the book already")
-        self.records[record.key] = record
+        await self._put(record)
 
-    async def change(self, record: Record) -> None:
-        self.records[record.key] = record
+    async def change(self, record: Record, before: Record | None = None) -> None:
+        if before is not None and self.records.get(record.key) not in (before, record):
+            raise Conflict(f"collection {record.key} was changed meanwhile")
+        await self._put(record)
 
     async def remove(self, key: Key) -> None:
         self.records.pop(key, None)
+        await self._tell(key)
+
+    async def changes(self) -> AsyncIterator[tuple[Key, Record | None]]:
+        at = 0
+        while True:
+            async with self._changed:
+                while at == len(self._changes):
+                    await self._changed.wait()
+            key = self._changes[at]
+            at += 1
+            yield key, self.records.get(key)
+
+    async def _put(self, record: Record) -> None:
+        self.records[record.key] = record
+        await self._tell(record.key)
+
+    async def _tell(self, key: Key) -> None:
+        self._changes.append(key)
+        async with self._changed:
+            self._changed.notify_all()
 
 
 TOGETHER_MAX = 5

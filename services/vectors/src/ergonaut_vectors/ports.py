@@ -1,6 +1,6 @@
 """What the service needs of the world: a book of collections, a log and a place on disk for each, and somebody to tell."""
 
-from collections.abc import AsyncGenerator, Container, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,8 +47,12 @@ class CollectionBook(Protocol):
         """Write a new record down. Raises Conflict where there is one of this key."""
         ...
 
-    async def change(self, record: Record) -> None:
-        """Write a record over the one of its key."""
+    async def change(self, record: Record, before: Record | None = None) -> None:
+        """Write a record over the one of its key. Raises Conflict where that is not `before`, if it is told."""
+        ...
+
+    def changes(self) -> AsyncIterator[tuple[Key, Record | None]]:
+        """Each record that there is, and then each that is changed, or None where it was struck out, without end."""
         ...
 
     async def remove(self, key: Key) -> None:

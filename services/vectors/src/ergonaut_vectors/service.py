@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from ergonaut.errors import Conflict, NotFound, Refused, Unavailable
+from ergonaut.errors import Conflict, ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.ids import is_name, new_id
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.batches import Batch, messages_of
@@ -21,6 +21,9 @@ from ergonaut_vectors.ports import Announcer, CollectionBook, Log, LogMessage, S
 OPENED_AT_START_MAX = 32
 """Shards that are opened at the start, those that were saved last: whoever used them before will ask for them soon. The
 others are opened when they are asked for, for ten thousand small ones would take minutes."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""Pause before a record is looked at again that could not be read when it was told to have changed."""
 
 log = get_logger(__name__)
 
@@ -38,11 +41,14 @@ class Vectors:
         self._collections: dict[str, dict[str, Collection]] = {}
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
+        self.gone: Callable[[Record], None] = lambda _record: None
+        """Told which collection is no more, whoever dropped it."""
 
     async def start(self, tasks: asyncio.TaskGroup, threads: Threads, spares: Spares | None = None) -> None:
         """Finish what was begun before a crash, and open what was used last."""
         self._spares = spares
         self.opening = Opening(Around(self._logs, threads, self._limits, spares), self._stores, tasks)
+        self._following: asyncio.Task[None] | None = None
         for record in await self._book.all():
             try:
                 await self._finish(record)
@@ -57,9 +63,12 @@ class Vectors:
         await asyncio.to_thread(self._stores.retain, stores)
         for name in await asyncio.to_thread(self._stores.recent, OPENED_AT_START_MAX):
             self.opening.shard(*stores[name])
+        self._following = tasks.create_task(self._follow())
 
     def stop(self) -> None:
         """Follow no log any more."""
+        if self._following is not None:
+            self._following.cancel()
         self.opening.stop()
 
     async def create(self, tenant: str, schema: Schema) -> Collection:
@@ -78,9 +87,10 @@ class Vectors:
             if record.schema != replace(schema, index=record.schema.index):
                 raise Conflict(f"collection {schema.name} exists with another schema: {_told(record.schema)}")
             collection = self._known(key)
-            if collection is None:
-                collection = await self._finished(record)
-            return collection
+            if collection is not None and collection.record.uid != record.uid:
+                await self._let_go(collection.record)
+                collection = None
+            return collection or await self._finished(record)
 
     async def revive(self, record: Record) -> Collection:
         """A new collection whose shards go on from states on the shelf. Raises Conflict where there is one of its name.
@@ -93,16 +103,19 @@ class Vectors:
             return await self._finished(record)
 
     async def take_over(self, record: Record) -> None:
-        """Have a collection with a shard more, which goes on from a state that is on the shelf; what is so already stays."""
+        """Have a collection with a shard more, which goes on from a state that is on the shelf; what is so already stays.
+
+        Raises Conflict where another process changed the collection at that moment."""
         async with self._one_by_one:
             now = await self._found(record.key.tenant, record.key.name)
             if now.uid != record.uid or now.stage is not Stage.READY:
                 raise _no_such(record.key.name)
-            record = replace(now, begins=record.begins, splits=record.splits)
-            await self._book.change(record)
-            await self._make_logs(record)
-            (await self.open(record.key.tenant, record.key.name)).record = record
-        with self.opening.used(record, len(record.shards) - 1) as live:
+            if len(now.shards) < len(record.shards):
+                await self._book.change(replace(now, begins=record.begins, splits=record.splits), now)
+                now = replace(now, begins=record.begins, splits=record.splits)
+            await self._make_logs(now)
+            await self._taken(now)
+        with self.opening.used(now, len(record.shards) - 1) as live:
             await live.wait_for(0)
 
     def all(self, tenant: str) -> Sequence[Collection]:
@@ -126,23 +139,57 @@ class Vectors:
         async with self._one_by_one:
             record = await self._found(tenant, name)
             dropping = record.at(Stage.DROPPING)
-            await self._book.change(dropping)
+            await self._book.change(dropping, record)
             await self._finish(dropping)
 
     async def set_index(self, tenant: str, name: str, wish: IndexWish) -> Collection:
         """Wish for another index from now on. Raises NotFound."""
         wish.check()
         async with self._one_by_one:
-            record = await self._found(tenant, name)
-            record = replace(record, schema=replace(record.schema, index=wish))
-            await self._book.change(record)
-            collection = await self.open(tenant, name)
-            collection.record = record
-            for key in record.shards:
-                live = self.opening.found(key)
-                if live is not None:
-                    await live.aim(record.schema)
-            return collection
+            before = await self._found(tenant, name)
+            record = replace(before, schema=replace(before.schema, index=wish))
+            await self._book.change(record, before)
+            return await self._taken(record)
+
+    async def look(self, key: Key) -> None:
+        """Have a collection as the book has it now: another process may have changed, dropped or made it anew."""
+        async with self._one_by_one:
+            record, known = await self._book.find(key), self._known(key)
+            if known is not None and (
+                record is None or record.uid != known.record.uid or record.stage is Stage.DROPPING
+            ):
+                await self._let_go(known.record)
+            if record is not None and record.stage is Stage.READY:
+                await self._taken(record)
+
+    async def _follow(self) -> None:
+        """Take note of what other processes do to collections, for ever."""
+        async with contextlib.aclosing(self._book.changes()) as changes:  # type: ignore[type-var]
+            async for key, record in changes:
+                known = self._known(key)
+                if record != (known.record if known else None):
+                    await self._looked(key)
+
+    async def _looked(self, key: Key) -> None:
+        """Look, for as long as the book does not answer: what was told may be old by now, so it is read when it is due."""
+        while True:
+            try:
+                await self.look(key)
+            except ErgonautError as error:
+                log.warning("collection not looked at", collection=str(key), error=str(error))
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _taken(self, record: Record) -> Collection:
+        """The collection as this record has it, from now on."""
+        collection = self._kept(record)
+        collection.record = record
+        for key in record.shards:
+            live = self.opening.found(key)
+            if live is not None and live.schema != record.schema:
+                await live.aim(record.schema)
+        return collection
 
     async def _found(self, tenant: str, name: str) -> Record:
         record = await self._book.find(Key(tenant, name)) if is_name(name) else None
@@ -190,7 +237,7 @@ class Vectors:
             await self._book.remove(record.key)
             raise
         await self._announce.created(record)
-        await self._book.change(record.at(Stage.READY))
+        await self._book.change(record.at(Stage.READY), record)
         log.info("collection made", collection=str(record.key), schema=_told(record.schema))
 
     async def _make_logs(self, record: Record) -> None:
@@ -199,19 +246,28 @@ class Vectors:
             await self._logs.make(key, _first_message(begins.get(number)))
 
     async def _remove(self, record: Record) -> None:
+        async def with_log(key: Key) -> None:
+            await self._forget_spares(record, key)
+            await self._logs.remove(key)
+
+        await self._let_go(record, with_log)
+        await self._announce.dropped(record)
+        await self._book.remove(record.key)
+        log.info("collection dropped", collection=str(record.key))
+
+    async def _let_go(self, record: Record, beside: Callable[[Key], Awaitable[None]] | None = None) -> None:
+        """Have nothing of a collection any more in this process and on this machine."""
         of_tenant = self._collections.get(record.key.tenant, {})
         of_tenant.pop(record.key.name, None)
         if not of_tenant:
             self._collections.pop(record.key.tenant, None)
+        self.gone(record)
         for number, key in enumerate(record.shards):
             async with self.opening.closed(key, _no_such(key.name)):
                 self.opening.forget_count(key)
-                await self._forget_spares(record, key)
-                await self._logs.remove(key)
+                if beside is not None:
+                    await beside(key)
                 await asyncio.to_thread(self._stores.remove, record.store_of(number))
-        await self._announce.dropped(record)
-        await self._book.remove(record.key)
-        log.info("collection dropped", collection=str(record.key))
 
     async def _forget_spares(self, record: Record, key: Key) -> None:
         """Have nothing on the shelf any more of a shard whose log was ever large enough for that."""

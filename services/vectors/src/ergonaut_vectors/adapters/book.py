@@ -1,6 +1,7 @@
 """The port `CollectionBook` in the JetStream key-value bucket `collections`, one key a collection: `<tenant>.<name>`."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
@@ -10,6 +11,7 @@ from ergonaut.errors import Broken, Conflict
 from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
+from ergonaut_vectors.adapters.watched import entries_of
 from ergonaut_vectors.domain.records import Key, Record
 
 BUCKET = "collections"
@@ -43,12 +45,39 @@ class KeyValueBook:
         if not added and await self.find(record.key) != record:
             raise Conflict(f"collection {record.key} is in the book already")
 
-    async def change(self, record: Record) -> None:
-        value = _RECORDS.dump_json(record)
-        await until_answered(lambda: self._bucket.put(str(record.key), value), what=f"changing collection {record.key}")
+    async def change(self, record: Record, before: Record | None = None) -> None:
+        key, value = str(record.key), _RECORDS.dump_json(record)
+        if before is None:
+            await until_answered(lambda: self._bucket.put(key, value), what=f"changing collection {key}")
+        elif not await until_answered(partial(self._changed, record, before), what=f"changing collection {key}"):
+            raise Conflict(f"collection {key} was changed meanwhile; look at it and try again")
+
+    async def changes(self) -> AsyncIterator[tuple[Key, Record | None]]:
+        async for entry in entries_of(self._bucket):
+            tenant, _, name = entry.key.partition(".")
+            if entry.operation is not None:
+                yield Key(tenant, name), None
+            elif (record := _readable(entry)) is not None:
+                yield Key(tenant, name), record
 
     async def remove(self, key: Key) -> None:
         await until_answered(lambda: self._bucket.delete(str(key)), what=f"removing collection {key}")
+
+    async def _changed(self, record: Record, before: Record) -> bool:
+        """Write over this record alone; one that was written because its answer got lost is fine."""
+        key = str(record.key)
+        try:
+            entry = await self._bucket.get(key)
+        except KeyNotFoundError:
+            return False
+        found = _record(key, entry.value or b"")
+        if found != before:
+            return found == record
+        try:
+            await self._bucket.update(key, _RECORDS.dump_json(record), entry.revision)
+        except KeyWrongLastSequenceError:
+            return await self._read(key) == record
+        return True
 
     async def _read(self, key: str) -> Record | None:
         async def get() -> bytes | None:

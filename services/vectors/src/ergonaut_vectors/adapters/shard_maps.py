@@ -1,27 +1,20 @@
 """The port `ShardMaps` in the JetStream key-value bucket `vector-shards`, one key a collection: its uid."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
 from ergonaut.errors import Broken, Conflict
-from ergonaut_common.bus import listed, next_entry, watching
+from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
+from ergonaut_vectors.adapters.watched import entries_of
 from ergonaut_vectors.cluster.ports import KeptMap
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
 
 BUCKET = "vector-shards"
-
-IDLE_SECONDS = 60.0
-"""After so long without a change the bucket is watched anew: a subscription can die unnoticed, and maps change seldom."""
-
-REOPEN_SECONDS = 0.5
-"""Pause before that, and after a failure."""
 
 log = get_logger(__name__)
 _MAPS = TypeAdapter(ShardMap)
@@ -56,16 +49,9 @@ class KeyValueShardMaps:
         await until_answered(lambda: self._bucket.delete(collection), what=f"removing the map of {collection}")
 
     async def changes(self) -> AsyncIterator[KeptMap]:
-        while True:
-            try:
-                async with watching(self._bucket) as watcher:
-                    while True:
-                        entry = await next_entry(watcher, IDLE_SECONDS)
-                        if entry is not None and entry.operation is None and (kept := _readable(entry)):
-                            yield kept
-            except (NatsError, TimeoutError) as error:
-                log.debug("maps are watched anew", error=str(error))
-            await asyncio.sleep(REOPEN_SECONDS)
+        async for entry in entries_of(self._bucket):
+            if entry.operation is None and (kept := _readable(entry)):
+                yield kept
 
     async def _put(self, now: ShardMap, revision: int | None) -> KeptMap:
         """Write where the record is at this revision, or is not there; the same twice is written once."""

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from ergonaut.errors import Unavailable
+from ergonaut.errors import NotFound, Unavailable
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
-from ergonaut_vectors.domain.records import Record
+from ergonaut_vectors.domain.placing.shard_map import ShardMap
+from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.service import Vectors
 
 
@@ -20,8 +21,15 @@ class LiveReplicas:
         self._root = root
         self._stores = ShardFolders(root)
 
-    async def record(self, tenant: str, name: str) -> Record:
-        return (await self._vectors.open(tenant, name)).record
+    async def record(self, now: ShardMap) -> Record:
+        for look in (False, True):
+            if look:
+                # The map may have come before the word of a collection that was dropped and made anew.
+                await self._vectors.look(Key(now.tenant, now.name))
+            record = (await self._vectors.open(now.tenant, now.name)).record
+            if record.uid == now.collection:
+                return record
+        raise NotFound(f"collection: {now.name} is another one now than {now.collection}")
 
     async def standing(self, record: Record, shard: int) -> tuple[int, Mapping[int, str]]:
         live = self._vectors.opening.shard(record, shard)

@@ -17,7 +17,6 @@ from ergonaut_vectors.cluster.ports import Replicas
 from ergonaut_vectors.cluster.spread import Spread
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap
-from ergonaut_vectors.domain.records import Record
 
 DRAINED_SECONDS = 5.0
 """Without a question for so long nobody has a map any more by which a replica would be asked that is to go."""
@@ -54,18 +53,24 @@ class Holding:
         for look in (self._spread.map_of, self._spread.newest):
             now = await look(collection)
             if now is not None and self._answers(now, shards):
+                await self._check_there(now)
                 for shard in shards:
                     self._asked_seconds[collection, shard] = self._clock.monotonic()
                 return
         told = f"node {self._spread.node} does not answer for shards {', '.join(map(str, shards))} of {collection}"
         raise Conflict(f"{told}; it was asked by the map of epoch {epoch}")
 
+    def forget(self, collection: str) -> None:
+        """A collection is no more, and its files here are gone."""
+        self._held = {key for key in self._held if key[0] != collection}
+        self._asked_seconds = {key: at for key, at in self._asked_seconds.items() if key[0] != collection}
+
     async def reports(self, collection: str) -> Mapping[int, ReplicaReport]:
         """How this node's replicas of a collection stand; those that are still fetched are not told."""
         now = await self._spread.map_of(collection)
         if now is None:
             return {}
-        record = await self._record(now)
+        record = await self._replicas.record(now)
         reports = {}
         for shard in now.held_by(self._spread.node):
             if (collection, shard) not in self._under_way:
@@ -81,19 +86,25 @@ class Holding:
         if now is None or shard not in now.held_by(self._spread.node):
             raise NotFound(f"shard: node {self._spread.node} has no replica of shard {shard} of {collection}")
         log.warning("replica differs and is made anew", collection=now.name, shard=shard)
-        await self._replicas.rebuild(await self._record(now), shard)
+        await self._replicas.rebuild(await self._replicas.record(now), shard)
 
     async def copy_saved(self, collection: str, shard: int, folder: Path) -> None:
         """Put what a replica has saved into a new folder."""
         now = await self._spread.map_of(collection)
         if now is None or shard not in now.held_by(self._spread.node):
             raise NotFound(f"shard: node {self._spread.node} has no replica of shard {shard} of {collection}")
-        await self._replicas.copy_saved(await self._record(now), shard, folder)
+        await self._replicas.copy_saved(await self._replicas.record(now), shard, folder)
 
     def place(self) -> Path:
         """A new folder for files on their way."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return Path(mkdtemp(dir=self._folder))
+
+    async def _check_there(self, now: ShardMap) -> None:
+        try:
+            await self._replicas.record(now)
+        except NotFound as error:
+            raise Conflict(f"{error}; it was asked by the map of one that is gone") from error
 
     def _answers(self, now: ShardMap, shards: tuple[int, ...]) -> bool:
         mine = {shard.number for shard in now.owning if self._spread.node in shard.nodes(*_ANSWERING)}
@@ -142,7 +153,7 @@ class Holding:
 
     async def _fetch(self, key: tuple[str, int], now: ShardMap) -> None:
         """Have a replica: of what another has saved where this node has nothing, and of the log in any case."""
-        record, (collection, shard) = await self._record(now), key
+        record, (collection, shard) = await self._replicas.record(now), key
         others = [node for node in now.shard(shard).nodes(ReplicaStage.READY) if node != self._spread.node]
         if others and not await self._replicas.has_saved(record, shard):
             for node in self._nodes.askable(others):
@@ -159,14 +170,8 @@ class Holding:
         await self._replicas.standing(record, shard)
 
     async def _remove(self, key: tuple[str, int], now: ShardMap) -> None:
-        await self._replicas.remove(await self._record(now), key[1])
+        await self._replicas.remove(await self._replicas.record(now), key[1])
         self._asked_seconds.pop(key, None)
-
-    async def _record(self, now: ShardMap) -> Record:
-        record = await self._replicas.record(now.tenant, now.name)
-        if record.uid != now.collection:
-            raise NotFound(f"collection: {now.name} is another one now than {now.collection}")
-        return record
 
 
 _ANSWERING = (ReplicaStage.READY, ReplicaStage.DRAINING)

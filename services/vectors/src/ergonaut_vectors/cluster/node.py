@@ -94,6 +94,11 @@ async def being(
         now = spread.known(record.uid)
         return now is None or now.kept_by(shard, nodes.heard()) == own.name
 
+    def gone(record: Record) -> None:
+        spread.forget(record.uid)
+        holding.forget(record.uid)
+
+    vectors.gone = gone
     vectors.opening.holds = spread.holds
     vectors.opening.keeps = keeps
 

@@ -114,8 +114,8 @@ class Partly(Protocol):
 class Replicas(Protocol):
     """The replicas of this node, as the service has them. All methods raise NotFound, Unavailable, Broken."""
 
-    async def record(self, tenant: str, name: str) -> Record:
-        """A collection's record."""
+    async def record(self, now: ShardMap) -> Record:
+        """The record of the collection that a map is of. Raises NotFound also where its name is another's now."""
         ...
 
     async def standing(self, record: Record, shard: int) -> tuple[int, Mapping[int, str]]:

@@ -75,6 +75,10 @@ class Spread:
         now = self.known(record.uid)
         return now is None or shard in now.held_by(self.node)
 
+    def forget(self, collection: str) -> None:
+        """A collection is no more."""
+        self._known.pop(collection, None)
+
     async def newest(self, collection: str) -> ShardMap | None:
         """The map of a collection as it is kept."""
         kept = await self._maps.find(collection)
@@ -123,7 +127,8 @@ class Spread:
                 log.info("map looked at again", collection=now.collection, epoch=now.epoch, error=str(error))
                 newest = await self.newest(now.collection)
                 if newest is None:
-                    raise
+                    told = f"collection {now.name} was dropped, or is another one now; try again"
+                    raise Unavailable(told) from error
                 if newest.epoch == now.epoch:
                     # The node is ahead of what is kept for an instant, or behind it for as long.
                     await asyncio.sleep(0.05)
