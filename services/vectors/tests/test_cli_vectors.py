@@ -86,6 +86,41 @@ async def test_vectors_are_found_by_a_vector_by_words_and_by_example(run: Run, p
     assert "blue house" in await run("search", "pages", "--text", "blue", "--vector", "0,0", code=0)
 
 
+@pytest.fixture
+async def passages(run: Run, tmp_path: Path) -> Path:
+    """A collection of two documents of two passages each."""
+    file = tmp_path / "passages.jsonl"
+    lines = [
+        {"id": f"{document}-{at}", "vector": vector, "payload": {"document": document, "at": at}}
+        for document, vectors in {"one": [[0, 0], [9, 9]], "two": [[1, 0], [0, 2]]}.items()
+        for at, vector in enumerate(vectors)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    await run("import", "passages", file, "--field", "document=keyword")
+    return file
+
+
+async def test_groups_are_found_by_one_vector_and_by_several(run: Run, passages: Path, tmp_path: Path) -> None:
+    near = ("search", "passages", "--vector", "0.9,0", "--group-by", "document")
+    found = await run(*near, "--group-size", 2)
+    assert [(each["value"], [one["id"] for one in each["found"]]) for each in found] == [
+        ("two", ["two-0", "two-1"]),
+        ("one", ["one-0", "one-1"]),
+    ]
+    assert [each["value"] for each in await run(*near, "-k", 1)] == ["two"]
+    assert re.search(r"two +two-0 +0.01 ", await run(*near, code=0))
+    np.save(tmp_path / "queries.npy", np.array([[0, 0], [9, 8]], np.float32))
+    several = ("search", "passages", "--multi", tmp_path / "queries.npy", "--by", "document")
+    assert [(each["value"], each["score"]) for each in await run(*several)] == [("one", -1.0), ("two", -118.0)]
+    assert re.search(r"document +score +id +distance", await run(*several, code=0))
+
+
+async def test_the_first_and_the_last_by_a_field_are_given(run: Run, passages: Path) -> None:
+    by_document = ("get", "passages", "-k", 2, "--order-by", "document")
+    assert {each["payload"]["document"] for each in await run(*by_document)} == {"one"}
+    assert {each["payload"]["document"] for each in await run(*by_document, "--descending")} == {"two"}
+
+
 async def test_vectors_are_read_counted_and_removed(run: Run, pages: Path) -> None:
     assert (await run("get", "pages", "b"))[0]["vector"] == [1.0, 0.0]
     assert [each["id"] for each in await run("get", "pages", "-k", 2)] == ["a", "b"]
@@ -175,6 +210,12 @@ async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> No
     ("arguments", "message"),
     [
         (("search", "pages"), "--vector: must be told, or --like, or --text"),
+        (("search", "pages", "--vector", "1,2", "--like", "a"), "--vector: goes together with --text alone"),
+        (("search", "pages", "--unlike", "a"), "--unlike: needs --like"),
+        (("search", "pages", "--multi", "none.npy"), "--group-by: is missing"),
+        (("search", "pages", "--multi", "none.npy", "--by", "text"), "file: none.npy cannot be read"),
+        (("search", "pages", "--text", "a", "--by", "text"), "--group-by: goes with --vector or --multi alone"),
+        (("search", "pages", "--vector", "1,2", "--group-size", 2), "--group-size: goes with --vector and --group-by"),
         (("search", "pages", "--vector", "a,b"), "--vector: must be numbers with commas"),
         (("search", "pages", "--vector", "1,2", "--filter", "{"), "--filter: is no JSON"),
         (("create", "new", 3, "--metric", "far"), "metric: 'far' is unknown; known are l2, cosine"),

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
-from ergonaut.cli.vectors_files import parts_of
+from ergonaut.cli.output import ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.vectors_files import queries_of
+from ergonaut.cli.vectors_options import JsonFlag, Name
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask
 from ergonaut.client.vectors.arrays import numpy
 from ergonaut.errors import Refused
-
-JsonFlag = Annotated[bool, JSON_OPTION]
-Name = Annotated[str, typer.Argument(help="The collection's name.")]
 
 QUERIES_MAX = 10_000
 """As many say all there is to say."""
@@ -61,7 +59,8 @@ def bench(
     with telling_errors():
         if not 1 <= count <= QUERIES_MAX:
             raise Refused(f"is {count}, but must be 1 to {QUERIES_MAX}", field="--count")
-        told = ask(lambda client: _measured(client, name, _queries(file, count), efforts or [0], limit))
+        queries = count if file is None else queries_of(file, count, option="--queries")
+        told = ask(lambda client: _measured(client, name, queries, efforts or [0], limit))
         if as_json:
             print_json([{field: getattr(each, field) for field in Measured.__slots__} for each in told])
             return
@@ -78,20 +77,6 @@ def bench(
         columns = ("effort", f"recall@{limit}", "p50 ms", "p99 ms", "queries/s")
         print_table("", columns, rows, right=columns)
         out.print(f"by gRPC from here; p50 and p99 of single queries, queries/s in batches of {BATCH}", markup=False)
-
-
-def _queries(file: Path | None, count: int) -> Any:
-    if file is None:
-        return count
-    np = numpy()
-    rows: list[Any] = []
-    for part in parts_of(file):
-        rows.append(np.asarray(part.vectors))
-        if sum(map(len, rows)) >= count:
-            break
-    if not rows:
-        raise Refused(f"{file} has no vectors", field="--queries")
-    return np.concatenate(rows)[:count]
 
 
 async def _measured(client: AsyncClient, name: str, queries: Any, efforts: Sequence[int], limit: int) -> list[Measured]:

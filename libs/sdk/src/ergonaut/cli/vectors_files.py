@@ -18,14 +18,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, err, out, print_json, telling_errors
+from ergonaut.cli.output import ask, err, out, print_json, telling_errors
+from ergonaut.cli.vectors_options import Element, Fields, FilterText, JsonFlag, Metric, Name, fields_told, filter_told
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask, Filter, Points
 from ergonaut.client.vectors.arrays import numpy
 from ergonaut.errors import ErgonautError, Refused
 
-JsonFlag = Annotated[bool, JSON_OPTION]
-Name = Annotated[str, typer.Argument(help="The collection's name.")]
 File = Annotated[Path, typer.Argument(help="A .jsonl, .npy or .parquet file.")]
 
 ROWS_AT_ONCE = 1024
@@ -62,14 +61,9 @@ def upsert(name: Name, file: File, as_json: JsonFlag = False) -> None:
 def import_(
     name: Name,
     file: File,
-    metric: Annotated[str, typer.Option("--metric", help="l2, cosine, inner-product or hamming.")] = "l2",
-    element: Annotated[str, typer.Option("--element", help="float32, float16, uint8, int8 or binary.")] = "float32",
-    fields: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--field", metavar="NAME=TYPE", help="A field of payloads, such as title=text:english; repeatable."
-        ),
-    ] = None,
+    metric: Metric = "l2",
+    element: Element = "float32",
+    fields: Fields = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a collection of a file, with as many dimensions as its first vector has.
@@ -78,8 +72,6 @@ def import_(
 
     Example: ergonaut vectors import pages pages.parquet --metric cosine --field title=text:english
     """
-    from ergonaut.cli.vectors import fields_told
-
     with telling_errors():
         declared = fields_told(fields or [])
         first = next(parts_of(file), None)
@@ -97,15 +89,13 @@ def import_(
 def export(
     name: Name,
     file: File,
-    only: Annotated[str, typer.Option("--filter", metavar="JSON", help="Only what matches.")] = "",
+    only: FilterText = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Write a collection into a file; it appears whole or not at all.
 
     Example: ergonaut vectors export pages pages.parquet
     """
-    from ergonaut.cli.vectors import filter_told
-
     with telling_errors():
         _check_form(file)
         wanted = filter_told(only)
@@ -126,6 +116,19 @@ def parts_of(file: Path) -> Iterator[Part]:
             yield from _from_lines(file)
     except OSError as error:
         raise Refused(f"{file} cannot be read: {error.strerror or error}", field="file") from error
+
+
+def queries_of(file: Path, most: int, *, option: str) -> Any:
+    """The vectors of a file, the first so many, as a matrix. Raises Refused."""
+    np = numpy()
+    rows: list[Any] = []
+    for part in parts_of(file):
+        rows.append(np.asarray(part.vectors))
+        if sum(map(len, rows)) >= most:
+            break
+    if not rows:
+        raise Refused(f"{file} has no vectors", field=option)
+    return np.concatenate(rows)[:most]
 
 
 async def _written(client: AsyncClient, name: str, file: Path, *, quiet: bool) -> int:

@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import JSON_OPTION, ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.vectors_options import JsonFlag, Name
 from ergonaut.errors import Refused
 
-JsonFlag = Annotated[bool, JSON_OPTION]
-Name = Annotated[str, typer.Argument(help="The collection's name.")]
 NewName = Annotated[str, typer.Argument(help="The new collection's name.")]
 
 
