@@ -45,19 +45,23 @@ IDLE_PART = 0.05
 KERNELS_SECONDS_MAX = 300.0
 """How long the first start may take, which compiles the kernels where nobody has yet."""
 
+BUS_SECONDS_MAX = 120.0
+"""How long NATS may take to start with ten thousand streams, which it reads one by one after it was killed."""
+
 NAME = "bench"
 
 
 @contextmanager
-def bus(folder: Path) -> Iterator[str]:
-    """A nats-server that writes through; gives its address."""
+def bus(folder: Path) -> Iterator[tuple[str, int]]:
+    """A nats-server that writes through, with what the folder has; gives its address and its process."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nats.conf"
     storage = {"store_dir": str(folder), "sync_interval": "always"}
     config.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "max_payload": 8 * 1024 * 1024, "jetstream": storage}))
-    with running([binary("nats-server"), "-c", str(config)], folder / "nats.log", port):
-        yield f"nats://127.0.0.1:{port}"
+    command = [binary("nats-server"), "-c", str(config)]
+    with running(command, folder / "nats.log", port, patience_seconds=BUS_SECONDS_MAX) as process:
+        yield f"nats://127.0.0.1:{port}", process.pid
 
 
 def service_part(of: Set, wish: Wish) -> None:
@@ -71,7 +75,7 @@ def service_part(of: Set, wish: Wish) -> None:
 
 async def _service(of: Set, wish: Wish) -> None:
     rows, queries = np.array(of.base()), of.queries()
-    with TemporaryDirectory() as folder, bus(Path(folder) / "nats") as address:
+    with TemporaryDirectory() as folder, bus(Path(folder) / "nats") as (address, _):
         settings = {"ERGONAUT_NATS_URL": address, "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(4 << 30)}
         process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=KERNELS_SECONDS_MAX)
         with process.running():

@@ -51,27 +51,46 @@ def tenants_part(*, quick: bool) -> None:
 
 async def _tenants(count: int) -> None:
     rows = np.random.default_rng(0).standard_normal((ROWS, DIMENSION), np.float32)
-    with TemporaryDirectory() as folder, bus(Path(folder) / "nats") as address:
-        settings = {"ERGONAUT_NATS_URL": address, **SETTINGS}
-        process = ServiceProcess("vectors", Path(folder) / "vectors", settings, patience_seconds=KERNELS_SECONDS_MAX)
-        with process.running():
-            # A start that compiles kernels holds more memory than any other.
-            await process.wait_healthy()
-            await process.stopped(KERNELS_SECONDS_MAX)
-        with process.running():
-            await process.wait_healthy()
-            empty_bytes = _own_bytes(process.pid)
-            async with client_of(process) as client:
-                await _made(client, count, rows)
-            await process.stopped(KERNELS_SECONDS_MAX)
+    with TemporaryDirectory() as folder:
+        process = ServiceProcess("vectors", Path(folder) / "vectors", SETTINGS, patience_seconds=KERNELS_SECONDS_MAX)
+        logs = Path(folder) / "nats"
+        with bus(logs) as (address, _):
+            process.environment["ERGONAUT_NATS_URL"] = address
+            empty_bytes = await _filled(process, count, rows)
+        _tell_disk(count, logs=logs, states=process.folder / "data")
         begun = time.perf_counter()
-        with process.running():
-            await process.wait_healthy()
-            seconds = time.perf_counter() - begun
-            resting_kib = (_own_bytes(process.pid) - empty_bytes) / 1024 / count
-            async with client_of(process) as client:
-                cold_ms, warm_ms = await _asked(client, count, rows)
-            await process.stopped(KERNELS_SECONDS_MAX)
+        with bus(logs) as (address, nats):
+            nats_seconds = time.perf_counter() - begun
+            process.environment["ERGONAUT_NATS_URL"] = address
+            await _among(process, count, rows, empty_bytes)
+            tell(f"  NATS started in {nats_seconds:.1f} s, and has {_own_bytes(nats) / 1024 / count:.1f} KiB each")
+
+
+async def _filled(process: ServiceProcess, count: int, rows: Array) -> int:
+    """Make the collections; gives the memory of a service without any."""
+    with process.running():
+        # A start that compiles kernels holds more memory than any other.
+        await process.wait_healthy()
+        await process.stopped(KERNELS_SECONDS_MAX)
+    with process.running():
+        await process.wait_healthy()
+        empty_bytes = _own_bytes(process.pid)
+        async with client_of(process) as client:
+            await _made(client, count, rows)
+        await process.stopped(KERNELS_SECONDS_MAX)
+    return empty_bytes
+
+
+async def _among(process: ServiceProcess, count: int, rows: Array, empty_bytes: int) -> None:
+    """Start among them, and ask some."""
+    begun = time.perf_counter()
+    with process.running():
+        await process.wait_healthy()
+        seconds = time.perf_counter() - begun
+        resting_kib = (_own_bytes(process.pid) - empty_bytes) / 1024 / count
+        async with client_of(process) as client:
+            cold_ms, warm_ms = await _asked(client, count, rows)
+        await process.stopped(KERNELS_SECONDS_MAX)
     tell(f"  {count:,} collections of {ROWS} x {DIMENSION}: {resting_kib:.1f} KiB each while they rest")
     tell(f"  started in {seconds:.1f} s; a question to one at rest {cold_ms:.1f} ms (p50), again {warm_ms:.1f} ms")
     bar("tenants_resting_kib_each", resting_kib, RESTING_KIB_MAX, least=False)
@@ -128,3 +147,14 @@ def _own_bytes(pid: int) -> int:
     """Memory of a process that is no file's."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+
+def _tell_disk(count: int, *, logs: Path, states: Path) -> None:
+    """What the files of NATS and of the service take up."""
+    of_logs, of_states = (_disk_bytes(folder) / 1024 / count for folder in (logs, states))
+    numbers_kib = ROWS * DIMENSION * 4 / 1024
+    tell(f"  on disk {of_logs:.0f} KiB each in NATS, {of_states:.0f} in the service, of {numbers_kib:.0f} of numbers")
+
+
+def _disk_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))

@@ -121,21 +121,25 @@ async def skipping_temporal_server() -> AsyncIterator["WorkflowEnvironment"]:
 
 
 @contextlib.contextmanager
-def running(arguments: list[str], log: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def running(
+    arguments: list[str], log: Path, port: int, *, patience_seconds: float = START_TIMEOUT_SECONDS
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A server process that listens on a port; killed when the block ends."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
         try:
-            wait_for_port(port, process, log)
+            wait_for_port(port, process, log, patience_seconds)
             yield process
         finally:
             process.kill()
             process.wait()
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_port(
+    port: int, process: "subprocess.Popen[bytes]", log: Path, patience_seconds: float = START_TIMEOUT_SECONDS
+) -> None:
     """Return when something listens; raises with the end of the log where the process died or took too long."""
-    give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
+    give_up_at = time.monotonic() + patience_seconds
     while time.monotonic() < give_up_at and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
             return
