@@ -5,8 +5,9 @@ Fills `catalogue.Opened`; made by the service, used by the doors.
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ SPLIT_WITHIN_SECONDS = 8.0
 
 SPLIT_AGAIN_SECONDS = 0.02
 """Pause before a write looks whether the split is over: most are within tenths of a second."""
+
+T = TypeVar("T")
 
 
 class Collection:
@@ -104,8 +107,7 @@ class Collection:
         self, numbers: Sequence[int], at_least: Positions, *, partial: bool
     ) -> tuple[dict[int, View], list[int]]:
         """The views of these shards, and those that do not answer, where that is allowed."""
-        asked = (self._view(number, at_least.get(number, 0)) for number in numbers)
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await _outcomes([self._view(number, at_least.get(number, 0)) for number in numbers])
         views, missing = {}, []
         for number, answer in zip(numbers, answers, strict=True):
             if isinstance(answer, View):
@@ -144,14 +146,7 @@ class Collection:
 
     async def _written(self, parts: Sequence[tuple[int, Write]], batch_id: str) -> Sequence[int | BaseException]:
         """The position of each part, or why there is none."""
-        if len(parts) == 1:
-            [(number, part)] = parts
-            try:
-                return [await self._write(number, part, batch_id)]
-            except ErgonautError as error:
-                return [error]
-        every = (self._write(number, part, batch_id) for number, part in parts)
-        return await asyncio.gather(*every, return_exceptions=True)
+        return await _outcomes([self._write(number, part, batch_id) for number, part in parts])
 
     async def _pause(self, give_up_at: float) -> None:
         now = asyncio.get_running_loop().time()
@@ -171,6 +166,17 @@ class Collection:
     async def _write(self, number: int, write: Write, batch_id: str) -> int:
         with self._opening.used(self.record, number) as live:
             return await live.write(write, batch_id)
+
+
+async def _outcomes(asked: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T | BaseException]:
+    """What each gives, or why it gives nothing. One alone needs no task of its own, which would cost as much as a search."""
+    if len(asked) > 1:
+        outcomes: list[T | BaseException] = await asyncio.gather(*asked, return_exceptions=True)
+        return outcomes
+    try:
+        return [await each for each in asked]
+    except ErgonautError as error:
+        return [error]
 
 
 def _gone(view: View) -> list[Given]:

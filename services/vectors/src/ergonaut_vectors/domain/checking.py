@@ -60,12 +60,14 @@ def checked_rows(schema: Schema, rows: npt.NDArray[Any], where: str, *, each: st
     if rows.shape[1] != space.width:
         raise Refused(f"has {rows.shape[1]} numbers, the collection needs {space.width}", field=f"{where}[0]")
     if rows.dtype.kind == "f":
-        check(np.isfinite(rows).all(axis=1), "holds a number that is not finite")
         low, high = _bounds(space.element)
-        message = f"holds a number beyond {low:g} to {high:g}, which {space.element} cannot keep; scale the vectors"
         # At float32, for as float16 the bounds would be infinite.
         wide = rows.astype(np.float32, copy=False)
-        check(((wide >= low) & (wide <= high)).all(axis=1), message)
+        # What is no number is neither the least nor the greatest, nor within any bounds.
+        if not (wide.min(initial=0.0) >= low and wide.max(initial=0.0) <= high):
+            check(np.isfinite(rows).all(axis=1), "holds a number that is not finite")
+            message = f"holds a number beyond {low:g} to {high:g}, which {space.element} cannot keep; scale the vectors"
+            check(((wide >= low) & (wide <= high)).all(axis=1), message)
         if space.element in (Element.UINT8, Element.INT8):
             rows = np.rint(rows)
     if space.metric is Metric.COSINE:
