@@ -1,5 +1,6 @@
 """Indexes of a shard's segments: chosen by size and wish, checked, tuned and built anew, while answers stay right."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,6 +102,32 @@ def test_a_head_becomes_a_segment_quickly_and_gets_its_index_while_nobody_writes
     shard.install(done(seal))
     assert (shard.plan_work(), kinds(shard)) == (None, [Kind.FLAT])
     assert (finish(shard), kinds(shard)) == ([Job.MERGE, Job.CHECK], [Kind.GRAPH])
+
+
+def test_a_shard_that_has_grown_gets_another_index_while_it_is_read_and_written() -> None:
+    shard, random = filled(100), np.random.default_rng(9)
+    assert (finish(shard), kinds(shard)) == ([Job.SEAL], [Kind.FLAT])
+    rows = random.normal(size=(900, 4)).astype(np.float32)
+    shard.apply(Upserts([f"more-{at}" for at in range(900)], rows), 100)
+    jobs, written = [], 0
+    with ThreadPoolExecutor(1) as beside_us:
+        while work := shard.plan_work(idle=True):
+            jobs.append(work.job)
+            doing, is_over = beside_us.submit(done, work), False
+            while not is_over:
+                is_over = doing.done()
+                # No more than a head has room for, or there would always be more to do.
+                if written < POLICY.head_rows_max // 2:
+                    written += 1
+                    fresh = np.full((1, 4), 10.0 + written, np.float32)
+                    shard.apply(Upserts([f"fresh-{written}"], fresh), 100 + written)
+                    assert shard.view.search(fresh, Question(1))[0][0].id == f"fresh-{written}"
+                at = int(random.integers(900))
+                assert f"more-{at}" in {hit.id for hit in shard.view.search(rows[at : at + 1], Question())[0]}
+            assert shard.install(doing.result())
+    assert {Job.SEAL, Job.MERGE, Job.CHECK} <= set(jobs)
+    assert kinds(shard).count(Kind.GRAPH) == 1
+    assert shard.view.count == 1_000 + written
 
 
 @pytest.mark.usefixtures("lazy")
