@@ -83,10 +83,12 @@ def our_shards(of: Set) -> list[Contestant]:
     return [Contestant(f"ours-shard{name}", "ours", {"shard": True, **wish}, element) for name, wish, element in told]
 
 
-def our_lists(dimension: int) -> list[Contestant]:
-    """Inverted lists of ours; codes of products have as many bytes as those of faiss."""
-    quarter, half = dimension // 4, dimension // 2
+def our_lists(of: Set) -> list[Contestant]:
+    """Inverted lists of ours; codes of products have as many bytes as those of faiss, bytes need none."""
+    quarter, half = of.dimension // 4, of.dimension // 2
+    bytes_alone = [ours("lists-uint8", "ivf", "uint8")] if of.element == "uint8" else []
     return [
+        *bytes_alone,
         ours("lists-int8", "ivf", codes="int8"),
         ours("lists-1bit", "ivf", codes="bit"),
         ours("ivf-pq8", "ivf-pq", bits=8, parts=quarter, kept=1),

@@ -19,7 +19,7 @@ def memory_part(of: Set, wish: Wish) -> None:
     """Bytes, recall and rate of each, and the least of ours that finds enough beside hnswlib's."""
     peers = [Contestant("hnswlib", "hnswlib"), faiss("hnsw", "HNSW16")]
     held: dict[str, tuple[float, float]] = {}
-    for contestant in wish.wanted([*peers, *our_graphs(of), SMALL, *our_lists(of.dimension)]):
+    for contestant in wish.wanted([*peers, *our_graphs(of), SMALL, *our_lists(of)]):
         with built([contestant], of) as workers:
             for each in workers:
                 each.ask("save", to=str(of.folder / "kept" / each.name))

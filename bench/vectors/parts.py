@@ -87,7 +87,7 @@ def _ends(values: Sequence[float]) -> str:
 
 def lists_part(of: Set, wish: Wish) -> None:
     """Inverted lists of ours and of faiss, with as many bytes of codes a row: build, recall, rate, megabytes beside the rows."""
-    contestants = [*list_peers(of.dimension), *our_lists(of.dimension)]
+    contestants = [*list_peers(of.dimension), *our_lists(of)]
     # faiss takes minutes to train codes of 8 bits, so its indexes are kept; delete the folder to have them built anew.
     kept = CACHE / "sets" / f"{of.name}-{zlib.crc32((of.folder / 'truth.npy').read_bytes()):08x}" / "built"
     with built(wish.wanted(contestants), of, keep=str(kept)) as workers:
