@@ -24,6 +24,11 @@ def _jit(function: Callable[..., None]) -> Any:
     return cuda.jit(function)
 
 
+def _step(function: Callable[..., Any]) -> Any:
+    """What threads of kernels call."""
+    return cuda.jit(function, device=True)
+
+
 @_jit
 def products(queries: Any, rows: Any, out: Any) -> None:
     """The inner products of all queries and rows."""
@@ -58,24 +63,27 @@ def finished(loop: int, scores: Any, squares: Any, allowed: Any) -> None:
             scores[query, row] = -scores[query, row]
 
 
+@_step
+def _put(far: Any, row: Any, size: Any, rows: Any, scores: Any) -> Any:
+    """Put a row among the nearest that a thread has, if it is one of them; gives how many these then are."""
+    kept = rows.shape[0]
+    if far == np.float32(np.inf) or (size == kept and far >= scores[kept - 1]):
+        return size
+    at = min(size, kept - 1)
+    while at > 0 and scores[at - 1] > far:
+        scores[at], rows[at] = scores[at - 1], rows[at - 1]
+        at -= 1
+    scores[at], rows[at] = far, row
+    return min(size + 1, kept)
+
+
 @_jit
 def nearest_of_part(scores: Any, best_rows: Any, best_scores: Any) -> None:
     """The nearest of each thread's share of the rows, [queries, threads, kept]; the host joins the shares."""
     query, thread = cuda.blockIdx.x, cuda.threadIdx.x
-    kept = best_rows.shape[2]
     size = 0
     for row in range(thread, scores.shape[1], cuda.blockDim.x):
-        far = scores[query, row]
-        if far == np.float32(np.inf) or (size == kept and far >= best_scores[query, thread, kept - 1]):
-            continue
-        at = min(size, kept - 1)
-        while at > 0 and best_scores[query, thread, at - 1] > far:
-            best_scores[query, thread, at] = best_scores[query, thread, at - 1]
-            best_rows[query, thread, at] = best_rows[query, thread, at - 1]
-            at -= 1
-        best_scores[query, thread, at] = far
-        best_rows[query, thread, at] = row
-        size = min(size + 1, kept)
+        size = _put(scores[query, row], row, size, best_rows[query, thread], best_scores[query, thread])
 
 
 @_jit
@@ -84,7 +92,6 @@ def nearest_of_runs(loop: int, there: Any, asked: Any, best_rows: Any, best_scor
     rows, squares, allowed = there
     queries, runs = asked
     query, thread = cuda.blockIdx.x, cuda.threadIdx.x
-    kept = best_rows.shape[2]
     size = 0
     for run in range(runs.shape[1]):
         for row in range(runs[query, run, 0] + thread, runs[query, run, 1], cuda.blockDim.x):
@@ -94,13 +101,4 @@ def nearest_of_runs(loop: int, there: Any, asked: Any, best_rows: Any, best_scor
             for i in range(rows.shape[1]):
                 total += rows[row, i] * queries[query, i]
             far = squares[row] - np.float32(2.0) * total if loop == 0 else -total
-            if size == kept and far >= best_scores[query, thread, kept - 1]:
-                continue
-            at = min(size, kept - 1)
-            while at > 0 and best_scores[query, thread, at - 1] > far:
-                best_scores[query, thread, at] = best_scores[query, thread, at - 1]
-                best_rows[query, thread, at] = best_rows[query, thread, at - 1]
-                at -= 1
-            best_scores[query, thread, at] = far
-            best_rows[query, thread, at] = row
-            size = min(size + 1, kept)
+            size = _put(far, row, size, best_rows[query, thread], best_scores[query, thread])
