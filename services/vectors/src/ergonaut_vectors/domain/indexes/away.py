@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut.errors import Unavailable
-from ergonaut_vectors.domain.compute.cpu.lists import compare
 from ergonaut_vectors.domain.compute.cuda.place import gpu
 from ergonaut_vectors.domain.compute.port import Compute, Held
+from ergonaut_vectors.domain.indexes.exact import compared
 from ergonaut_vectors.domain.indexes.port import Asked, Found
-from ergonaut_vectors.domain.indexes.prepared import empty_answer, loop_of, queries_for, read_only, rows_for
 from ergonaut_vectors.domain.space import Rows, Space
 
 PAIRS_MIN = 1 << 24
@@ -77,10 +76,7 @@ class Away:
         with _one_at_a_time:
             held = self._at(place)
             rough = held.nearest(queries, wider) if runs is None else held.nearest_in_runs(queries, runs, wider)
-        found = empty_answer(len(queries), asked.limit)
-        rows, exact = read_only(rows_for(self._space, self._rows)), queries_for(self._space, queries)
-        compare(loop_of(self._space), rows, exact, np.ascontiguousarray(rough.rows), (found.distances, found.rows))
-        return found
+        return compared(self._space, self._rows, queries, np.ascontiguousarray(rough.rows), asked.limit)
 
     def is_worth(self, queries: Rows) -> bool:
         """Whether there is a place, and the batch is large enough for it."""

@@ -11,7 +11,7 @@ from ergonaut_vectors.domain.compute.cpu.clusters import Labels, add_up
 from ergonaut_vectors.domain.compute.cpu.codes import quantise_floats
 from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, probe
 from ergonaut_vectors.domain.compute.cpu.scan import INNER, L2
-from ergonaut_vectors.domain.indexes.port import Progress, Stopped
+from ergonaut_vectors.domain.indexes.port import Parameters, Progress, Stopped
 from ergonaut_vectors.domain.space import Element, Floats, Metric, Rows, Space
 
 BLOCK_ROWS = 4096
@@ -22,6 +22,9 @@ SAMPLE_PER_LIST = 40
 
 COARSE_ARRAYS = ("coarse_values", "coarse_factors", "list_offsets")
 """The names of what lists are, as an index keeps them."""
+
+EFFORT_PART = 32
+"""Of the lists one in so many is looked into where nobody says, and no check has found what is needed."""
 
 ROUNDS = 8
 """Of Lloyd's algorithm; the next eight change recall by less than half a point."""
@@ -79,6 +82,18 @@ def centres_of(sample: Floats, lists: int, seed: int) -> Floats:
         # A centre that lost all its rows goes to where rows are worst served.
         centres[empty] = sample[np.argsort(-gaps, kind="stable")[: len(empty)]]
     return centres
+
+
+def lists_parameters(told: Parameters, count: int, kept: float) -> dict[str, Any]:
+    """What indexes by lists are all told: how many lists, how many are looked into, how many candidates are compared exactly."""
+    lists = min(int(told.get("lists", 0)) or lists_for(count), count)
+    effort = int(told.get("effort", 0)) or max(1, lists // EFFORT_PART)
+    return {"lists": lists, "effort": effort, "kept": float(told.get("kept", 0)) or kept}
+
+
+def lists_for(count: int) -> int:
+    """How many lists rows are divided into by default: what a query compares with centres and with rows is then about equal."""
+    return max(1, min(count // 40, int(4 * np.sqrt(count))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ergonaut.errors import Refused
-from ergonaut_vectors.domain.compute.cpu.lists import compare
 from ergonaut_vectors.domain.compute.cpu.scan import INNER
-from ergonaut_vectors.domain.indexes.coarse import blocks, sampled, tell, wide, wide_loop
-from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.coarse import blocks, lists_parameters, sampled, tell, wide, wide_loop
+from ergonaut_vectors.domain.indexes.exact import compared, scanned
 from ergonaut_vectors.domain.indexes.flat import flat_over
 from ergonaut_vectors.domain.indexes.listed import SCAN_ROWS_MIN, allowed_count
-from ergonaut_vectors.domain.indexes.lists import lists_for
 from ergonaut_vectors.domain.indexes.port import (
     NONE,
     Arrays,
@@ -31,7 +29,6 @@ from ergonaut_vectors.domain.indexes.port import (
     Plan,
     Progress,
 )
-from ergonaut_vectors.domain.indexes.prepared import empty_answer, loop_of, queries_for, read_only, rows_for
 from ergonaut_vectors.domain.space import Rows, Space
 
 ROWS_MIN = 10_000
@@ -71,9 +68,7 @@ class FaissIndex:
         floats = wide(self.space, queries)
         kept = max(limit + 4, int(float(self.parameters["kept"]) * limit))
         _, rough = self.engine.search(floats, kept, params=self._searched(asked, allowed))
-        found = empty_answer(len(queries), limit)
-        rows, exact = read_only(rows_for(self.space, self.rows)), queries_for(self.space, queries)
-        compare(loop_of(self.space), rows, exact, rough.astype(np.int32), (found.distances, found.rows))
+        found = compared(self.space, self.rows, queries, rough.astype(np.int32), limit)
         short = np.flatnonzero(found.rows[:, -1] == NONE)
         if len(short):
             again = scanned(self.space, self.rows, queries[short], asked)
@@ -99,7 +94,8 @@ class FaissBuilder:
         if len(rows) < ROWS_MIN:
             return Built(flat_over(space, rows))
         faiss, told = faiss_module(), plan.parameters
-        lists, bits = int(told.get("lists", 0)) or lists_for(len(rows)), int(told.get("bits", 8))
+        parameters, bits = lists_parameters(told, len(rows), KEPT), int(told.get("bits", 8))
+        lists = parameters["lists"]
         parts = int(told.get("parts", 0)) or _divisor(space.dimension, space.dimension // (8 if bits == 8 else 2))
         metric = faiss.METRIC_INNER_PRODUCT if wide_loop(space) == INNER else faiss.METRIC_L2
         engine = faiss.index_factory(space.dimension, f"IVF{lists},PQ{parts}x{bits}", metric)
@@ -108,15 +104,7 @@ class FaissBuilder:
         for part in blocks(len(rows), ADDED_ROWS):
             engine.add(wide(space, rows[part]))
             tell(progress, 0.5 + 0.5 * part.stop / len(rows))
-        effort, kept = int(told.get("effort", 0)) or max(1, lists // 32), float(told.get("kept", 0)) or KEPT
-        parameters: Parameters = {
-            "engine": "faiss",
-            "lists": lists,
-            "effort": effort,
-            "parts": parts,
-            "bits": bits,
-            "kept": kept,
-        }
+        parameters |= {"engine": "faiss", "parts": parts, "bits": bits}
         arrays = {"faiss": faiss.serialize_index(engine)}
         return Built(FaissIndex(space, rows, engine, arrays, parameters))
 

@@ -7,19 +7,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, compare, count_met
+from ergonaut_vectors.domain.compute.cpu.lists import Coarse, Probes, count_met
 from ergonaut_vectors.domain.indexes.away import Away
 from ergonaut_vectors.domain.indexes.coarse import COARSE_ARRAYS, probed, query_wide, wide_loop
-from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.exact import compared, scanned
 from ergonaut_vectors.domain.indexes.port import NONE, Arrays, Asked, Found, Kind, Parameters
 from ergonaut_vectors.domain.indexes.prepared import (
     ALL_ROWS,
     allowed_for,
     empty_answer,
-    loop_of,
     queries_for,
     read_only,
-    rows_for,
 )
 from ergonaut_vectors.domain.space import Floats, Rows, Space, Words
 
@@ -113,7 +111,7 @@ class Listed:
             reach = min(lists, math.ceil(looked * math.sqrt(count / (MET_MIN * allowed))))
         probes = probed(wide_loop(self.space), self.coarse, floats, reach)
         lookup = Lookup(floats, queries_for(self.space, queries), probes, until, words)
-        found = self._away(queries, asked, probes) or self._compared(lookup, limit)
+        found = self._away(queries, asked, probes) or self._compared(queries, lookup, limit)
         short = found.rows[:, -1] == NONE
         if allowed < count:
             met = np.empty((len(queries), 2), np.int64)
@@ -121,17 +119,14 @@ class Listed:
             short |= met[:, 0] * count < MET_MIN * allowed * met[:, 1]
         return self._completed(queries, asked, found, np.flatnonzero(short))
 
-    def _compared(self, lookup: Lookup, limit: int) -> Found:
+    def _compared(self, queries: Rows, lookup: Lookup, limit: int) -> Found:
         if not self.sort.kept:
-            found = empty_answer(len(lookup.wide), limit)
+            found = empty_answer(len(queries), limit)
             self.sort.candidates(lookup, self.coarse, found)
             return found
-        rough = empty_answer(len(lookup.wide), max(limit, int(self.sort.kept * limit)))
+        rough = empty_answer(len(queries), max(limit, int(self.sort.kept * limit)))
         self.sort.candidates(lookup, self.coarse, rough)
-        found = empty_answer(len(lookup.wide), limit)
-        rows = rows_for(self.space, self.rows)
-        compare(loop_of(self.space), read_only(rows), lookup.exact, rough.rows, (found.distances, found.rows))
-        return found
+        return compared(self.space, self.rows, queries, rough.rows, limit)
 
     def _away(self, queries: Rows, asked: Asked, probes: Probes) -> Found | None:
         """The nearest in the lists by full rows elsewhere, where that is worth the way."""
@@ -146,6 +141,15 @@ class Listed:
             exact = self.sort.exactly(self.rows, queries[short], asked)
             found.rows[short], found.distances[short] = exact.rows, exact.distances
         return found
+
+
+def listed(
+    space: Space, rows: Rows, arrays: Arrays, parameters: Parameters, sort: Sort, kind: Kind = Kind.LISTS
+) -> "ListedIndex":
+    """The index that these arrays are, with codes of this sort."""
+    effort, away = int(parameters["effort"]), Away(space, rows)
+    lists = Listed(space, rows, origin_in(arrays), coarse_in(arrays), sort, effort, away)
+    return ListedIndex(lists, arrays, parameters, kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,12 +16,11 @@ from ergonaut_vectors.domain.compute.cpu.lists import (
     candidates_by_rows,
 )
 from ergonaut_vectors.domain.compute.cpu.signs import write_signs
-from ergonaut_vectors.domain.indexes.away import Away
-from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, tell, wide_loop
+from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, lists_parameters, tell, wide_loop
 from ergonaut_vectors.domain.indexes.codes import Codes, searched
 from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.flat import flat_over
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, Lookup, coarse_in, origin_in
+from ergonaut_vectors.domain.indexes.listed import Lookup, listed, origin_in
 from ergonaut_vectors.domain.indexes.parts import (
     PARTS_MULTIPLE,
     PartCodes,
@@ -31,7 +30,7 @@ from ergonaut_vectors.domain.indexes.parts import (
     turned_by_chance,
     whole_blocks,
 )
-from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Kind, Parameters, Plan, Progress
+from ergonaut_vectors.domain.indexes.port import Arrays, Asked, Built, Found, Index, Parameters, Plan, Progress
 from ergonaut_vectors.domain.indexes.prepared import FLOATS, loop_of, read_only, rows_for
 from ergonaut_vectors.domain.space import Floats, Rows, Space
 
@@ -46,11 +45,6 @@ ROWS_MIN = 256
 
 NIBBLE_DIMENSIONS = 4
 """Dimensions of 1-bit codes that one look-up stands for."""
-
-
-def lists_for(count: int) -> int:
-    """How many lists rows are divided into by default: what a query compares with centres and with rows is then about equal."""
-    return max(1, min(count // 40, int(4 * np.sqrt(count))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +91,9 @@ class ListsBuilder:
         """Lists and codes of rows; few rows are left as they are, without lists."""
         if len(rows) < ROWS_MIN:
             return Built(flat_over(space, rows))
-        told = plan.parameters
-        lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
-        sort = str(told.get("codes", BYTES)) if space.element in FLOATS else PLAIN
-        cut = divided(space, rows, lists, plan.seed, progress)
+        sort = str(plan.parameters.get("codes", BYTES)) if space.element in FLOATS else PLAIN
+        parameters = {**lists_parameters(plan.parameters, len(rows), KEPT[sort]), "codes": sort}
+        cut = divided(space, rows, parameters["lists"], plan.seed, progress)
         ordered = np.ascontiguousarray(rows[cut.order])
         arrays = cut.arrays()
         if sort == BYTES:
@@ -108,30 +101,22 @@ class ListsBuilder:
         elif sort == BIT:
             arrays |= _bit_arrays(ordered, cut, plan.seed)
         tell(progress, 1.0)
-        effort = int(told.get("effort", 0)) or max(1, lists // 32)
-        parameters: Parameters = {
-            "lists": lists,
-            "effort": effort,
-            "codes": sort,
-            "kept": float(told.get("kept", 0)) or KEPT[sort],
-        }
         return Built(self.open(space, ordered, arrays, parameters), cut.order)
 
     def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
         """The index that these arrays are."""
         if "list_offsets" not in arrays:
             return flat_over(space, rows)
-        kept, origin = float(parameters["kept"]), origin_in(arrays)
+        kept = float(parameters["kept"])
         sort: ByteCodes | PlainRows | PartCodes
         if parameters["codes"] == BYTES:
             codes = Codes(*(read_only(arrays[name]) for name in ("code_values", "code_factors")))
-            sort = ByteCodes(space, origin, codes, kept)
+            sort = ByteCodes(space, origin_in(arrays), codes, kept)
         elif parameters["codes"] == BIT:
             sort = PartCodes(space, products_in(arrays, _corners(arrays["rotation"].shape[1])), kept)
         else:
             sort = PlainRows(space, read_only(rows_for(space, rows)))
-        listed = Listed(space, rows, origin, coarse_in(arrays), sort, int(parameters["effort"]), Away(space, rows))
-        return ListedIndex(listed, arrays, parameters, Kind.LISTS)
+        return listed(space, rows, arrays, parameters, sort)
 
 
 def _corners(dimension: int) -> Floats:

@@ -10,11 +10,9 @@ import numpy as np
 
 from ergonaut_vectors.domain.compute.cpu.clusters import encode_parts, mean_parts
 from ergonaut_vectors.domain.compute.cpu.nibbles import CHOICES, pack
-from ergonaut_vectors.domain.indexes.away import Away
-from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, tell
+from ergonaut_vectors.domain.indexes.coarse import Divided, blocks, divided, lists_parameters, tell
 from ergonaut_vectors.domain.indexes.flat import flat_over
-from ergonaut_vectors.domain.indexes.listed import Listed, ListedIndex, coarse_in, origin_in
-from ergonaut_vectors.domain.indexes.lists import lists_for
+from ergonaut_vectors.domain.indexes.listed import listed
 from ergonaut_vectors.domain.indexes.parts import (
     PARTS_MULTIPLE,
     PartCodes,
@@ -68,8 +66,8 @@ class ProductBuilder:
         if told.get("engine") == "faiss":
             return _faiss_builder().build(space, rows, plan, progress)
         bits = int(told.get("bits", 4))
-        lists = min(int(told.get("lists", 0)) or lists_for(len(rows)), len(rows))
-        cut = divided(space, rows, lists, plan.seed, progress)
+        parameters = lists_parameters(told, len(rows), KEPT[bits])
+        cut = divided(space, rows, parameters["lists"], plan.seed, progress)
         ordered = np.ascontiguousarray(rows[cut.order])
         parts = int(told.get("parts", 0)) or -(-space.dimension // PART_DIMENSIONS[bits])
         how = (_rounded(parts), bits, told.get("rotation") == "opq")
@@ -77,9 +75,7 @@ class ProductBuilder:
         tell(progress, 0.8)
         arrays = cut.arrays() | _code_arrays(ordered, cut, rotation, centres)
         tell(progress, 1.0)
-        effort = int(told.get("effort", 0)) or max(1, lists // 32)
-        kept = float(told.get("kept", 0)) or KEPT[bits]
-        parameters: Parameters = {"lists": lists, "effort": effort, "bits": bits, "parts": len(centres), "kept": kept}
+        parameters |= {"bits": bits, "parts": len(centres)}
         return Built(self.open(space, ordered, arrays, parameters), cut.order)
 
     def open(self, space: Space, rows: Rows, arrays: Arrays, parameters: Parameters) -> Index:
@@ -88,11 +84,8 @@ class ProductBuilder:
             return _faiss_builder().open(space, rows, arrays, parameters)
         if "list_offsets" not in arrays:
             return flat_over(space, rows)
-        products = products_in(arrays, arrays["centres"])
-        kept = float(parameters["kept"])
-        codes, effort = PartCodes(space, products, kept), int(parameters["effort"])
-        listed = Listed(space, rows, origin_in(arrays), coarse_in(arrays), codes, effort, Away(space, rows))
-        return ListedIndex(listed, arrays, parameters, Kind.PRODUCT)
+        codes = PartCodes(space, products_in(arrays, arrays["centres"]), float(parameters["kept"]))
+        return listed(space, rows, arrays, parameters, codes, Kind.PRODUCT)
 
 
 def _faiss_builder() -> Builder:
