@@ -1,14 +1,16 @@
 """What one process does to collections is seen by the others that share its book, within a moment."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from ergonaut.errors import Conflict, NotFound
 from ergonaut_vectors.domain.indexes.port import Kind
-from ergonaut_vectors.domain.records import Key, Stage
+from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import IndexWish, Schema
+from ergonaut_vectors.fakes import FakeCollectionBook
 from ergonaut_vectors.service import Vectors
 
 from .conftest import World
@@ -74,6 +76,19 @@ async def test_one_that_was_made_anew_is_never_taken_for_the_one_before(vectors:
     assert gone == [before]
     await other.look(KEY)
     assert (await other.open("acme", "digits")).record == (await vectors.open("acme", "digits")).record
+
+
+async def test_a_process_leaves_though_the_first_word_to_end_gets_lost(world: World) -> None:
+    class Deaf(FakeCollectionBook):
+        async def changes(self) -> AsyncIterator[tuple[Key, Record | None]]:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            async for change in super().changes():
+                yield change
+
+    world.book = Deaf()
+    async with asyncio.timeout(10), world.running():
+        await asyncio.sleep(0)
 
 
 async def test_of_two_that_change_a_record_at_once_one_is_told(world: World, vectors: Vectors) -> None:

@@ -343,7 +343,7 @@ async def test_a_shard_that_leaves_before_it_has_begun_still_waits_for_the_work_
 
 
 async def test_a_shard_ends_though_the_first_cancellation_gets_lost(world, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ergonaut_vectors.opening.CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("ergonaut_common.lifetimes.CANCEL_AGAIN_SECONDS", 0.01)
     asked = asyncio.Event()
 
     class Deaf(FakeLog):
@@ -389,15 +389,18 @@ class Hindered(FakeLog):
             raise Unavailable("no answer")
         return await super().append(key, content, after, name=name, behind=behind)
 
+    async def has_begun(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.begun) < count:
+                await asyncio.sleep(0.001)
+
 
 async def test_writes_do_not_wait_for_one_another() -> None:
     log = Hindered()
     await log.make(KEY)
     appender = Appender(KEY, log)
     writes = [asyncio.create_task(appender.append(Batch(rows(str(at))))) for at in range(20)]
-    async with asyncio.timeout(10):
-        while len(log.begun) < 20:
-            await asyncio.sleep(0.001)
+    await log.has_begun(20)
     log.go.set()
     assert await asyncio.gather(*writes) == list(range(1, 21))
     assert ids_of(log) == [[str(at)] for at in range(20)]
@@ -409,7 +412,7 @@ async def test_what_was_begun_behind_a_write_that_failed_is_begun_again() -> Non
     log.fails = {3}
     appender = Appender(KEY, log)
     writes = [asyncio.create_task(appender.append(Batch(rows(str(at))))) for at in range(8)]
-    await asyncio.sleep(0.05)
+    await log.has_begun(8)
     log.go.set()
     answers = await asyncio.gather(*writes, return_exceptions=True)
     assert isinstance(answers[3], Unavailable)

@@ -11,16 +11,13 @@ from functools import partial
 from prometheus_client import Gauge
 
 from ergonaut.errors import ErgonautError, Unavailable
+from ergonaut_common.lifetimes import stopped
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.live import Around, LiveShard, no_spare
 from ergonaut_vectors.ports import Stores
 
 CLOSED_EVERY_SECONDS = 30.0
 """How often those that nobody asks for are looked for; small beside how long they stay."""
-
-CANCEL_AGAIN_SECONDS = 1.0
-"""Pause before what was told to end is told again: `asyncio.wait_for` of Python 3.11, by which NATS is asked, loses a word to end
-that comes together with its answer, and who waits for that end would wait for ever."""
 
 _open = Gauge("ergonaut_vectors_shards_open", "Shards in memory.")
 
@@ -168,8 +165,7 @@ class Opening:
         return live, running
 
     def _end(self, running: "asyncio.Task[None]") -> None:
-        running.cancel()
-        self._tasks.create_task(_until_ended(running))
+        self._tasks.create_task(stopped(running))
 
     def _ended(self, key: Key, ended: "asyncio.Task[None]") -> None:
         if self._ending.get(key) is ended:
@@ -179,9 +175,3 @@ class Opening:
         while True:
             await asyncio.sleep(CLOSED_EVERY_SECONDS)
             await self.close_idle(asyncio.get_running_loop().time())
-
-
-async def _until_ended(running: "asyncio.Task[None]") -> None:
-    while not running.done():
-        await asyncio.wait([running], timeout=CANCEL_AGAIN_SECONDS)
-        running.cancel()

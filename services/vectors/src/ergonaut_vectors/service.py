@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ergonaut.errors import Conflict, ErgonautError, NotFound, Refused, Unavailable
 from ergonaut.ids import is_name, new_id
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.batches import Batch, messages_of
 from ergonaut_vectors.domain.records import Begin, Key, Record, Stage
@@ -65,11 +66,11 @@ class Vectors:
             self.opening.shard(*stores[name])
         self._following = tasks.create_task(self._follow())
 
-    def stop(self) -> None:
-        """Follow no log any more."""
-        if self._following is not None:
-            self._following.cancel()
+    async def stop(self) -> None:
+        """Follow no log any more, nor the book."""
         self.opening.stop()
+        if self._following is not None:
+            await stopped(self._following)
 
     async def create(self, tenant: str, schema: Schema) -> Collection:
         """The collection of this schema, made when there is none. Raises Conflict where its name has another schema."""
@@ -113,7 +114,6 @@ class Vectors:
             if len(now.shards) < len(record.shards):
                 await self._book.change(replace(now, begins=record.begins, splits=record.splits), now)
                 now = replace(now, begins=record.begins, splits=record.splits)
-            await self._make_logs(now)
             await self._taken(now)
         with self.opening.used(now, len(record.shards) - 1) as live:
             await live.wait_for(0)
@@ -128,10 +128,11 @@ class Vectors:
         collection = self._known(key)
         if collection is None:
             # Another node may have made it.
-            record = await self._book.find(key) if is_name(name) else None
-            if record is None or record.stage is not Stage.READY:
+            if is_name(name):
+                await self.look(key)
+            collection = self._known(key)
+            if collection is None:
                 raise _no_such(name)
-            collection = self._kept(record)
         return collection
 
     async def drop(self, tenant: str, name: str) -> None:
@@ -183,6 +184,10 @@ class Vectors:
 
     async def _taken(self, record: Record) -> Collection:
         """The collection as this record has it, from now on."""
+        known = self._known(record.key)
+        if record.splits and (known is None or known.record.splits != record.splits):
+            # Whoever wrote that down makes their logs at this moment, or has died before.
+            await self._make_logs(record)
         collection = self._kept(record)
         collection.record = record
         for key in record.shards:
@@ -292,7 +297,7 @@ async def open_vectors(vectors: Vectors, threads: Threads, spares: Spares | None
         try:
             yield vectors
         finally:
-            vectors.stop()
+            await vectors.stop()
 
 
 def _first_message(begin: Begin | None) -> LogMessage | None:
