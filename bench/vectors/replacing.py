@@ -2,15 +2,16 @@
 
 import numpy as np
 from contestants import Contestant, Worker, built, our_shards
-from curves import Wish
+from curves import RECALL, Wish
 from sets import Array, Set, exact
 from telling import bar, left_out, tell
 
 SHARE_BEFORE = 2 / 3
 """What is built before, as `worker.py` has it; half of that goes, and the last third comes."""
 
-LIMIT, EFFORT = 10, 80
-"""The effort is that of graphs; a shard chooses its own."""
+LIMIT = 10
+EFFORT, EFFORT_LISTS = 80, 32
+"""Candidates of graphs, and lists to look into, before and after; what a shard finds by its own effort is told too."""
 
 RECALL_LOST_MAX = 0.01
 
@@ -30,7 +31,7 @@ def replacing_part(of: Set, wish: Wish) -> None:
 
 
 def _replaced(each: Worker, of: Set, before: str, after: str) -> None:
-    effort = EFFORT if len(each.efforts) > 1 else each.efforts[0]
+    effort = EFFORT_LISTS if "-ivf" in each.name else EFFORT
     first = each.ask("recall_of", truth=before, effort=effort)["recall"]
     seen = each.ask("replace_half", truth=after, effort=effort)
     tell(
@@ -42,6 +43,8 @@ def _replaced(each: Worker, of: Set, before: str, after: str) -> None:
             f"{of.name}_{each.name}_recall_lost_by_replacing_half", first - seen["recall"], RECALL_LOST_MAX, least=False
         )
         bar(f"{of.name}_{each.name}_deleted_rows_found", seen["deleted_found"], 0, least=False)
+        own = each.ask("recall_of", truth=after, effort=0)["recall"]
+        bar(f"{of.name}_{each.name}_recall_by_own_effort_when_half_was_replaced", own, RECALL)
 
 
 def _truth(of: Set, name: str, allowed: Array) -> str:
