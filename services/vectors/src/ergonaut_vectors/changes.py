@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ergonaut.errors import ErgonautError
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.catalogue import Kept, Positions
 from ergonaut_vectors.domain.records import Key
@@ -100,9 +101,7 @@ class Changes:
         try:
             yield self
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stopped(task)
             await self.tell()
 
     async def _tell_for_ever(self) -> None:

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from ergonaut.errors import ErgonautError
 from ergonaut_common.clock import Clock
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.ports import Past, Saved
 from ergonaut_vectors.archive.shelved import Shelved
@@ -82,8 +83,8 @@ class Trimming:
             try:
                 yield
             finally:
-                for each in (looking, *self._at_work.values()):
-                    each.cancel()
+                for each in [looking, *self._at_work.values()]:
+                    await stopped(each)
 
     async def trim(self, record: Record, number: int, live: LiveShard) -> None:
         """Take the steps that are due on one shard. Raises what the log or the shelf raises."""
