@@ -63,9 +63,9 @@ class Mortal:
         if name not in self._names:
             return method
 
-        async def step(*given: Any) -> Any:
+        async def step(*given: Any, **named: Any) -> Any:
             self._life.spend()
-            answer = await method(*given)
+            answer = await method(*given, **named)
             self._life.spend()
             return answer
 

@@ -28,7 +28,6 @@ from ergonaut_vectors.archive.archive import Archive, Sources
 from ergonaut_vectors.archive.ports import Shelf
 from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.archive.trimming import Around, Trimming
-from ergonaut_vectors.cluster.node import Own, clustered
 from ergonaut_vectors.ports import CollectionBook, Log
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.service import Vectors
@@ -73,12 +72,13 @@ async def archiving(
     archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
     around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
     async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
-        if settings.node_name or settings.mirror_domain:
-            # Nodes that share collections go by maps, which know of no splits yet; a mirrored log is split at home.
+        if settings.mirror_domain:
+            # A mirrored log is split at home.
             yield archive, None
             return
         splitting = Splitting(vectors, (shelf.shelved, shelf.saved, shelf.threads, clock), settings.shard_vectors_max)
-        async with splitting.running():
+        # A node looks for what is to be split when it knows the maps.
+        async with contextlib.nullcontext() if settings.node_name else splitting.running():
             yield archive, splitting
 
 
@@ -129,6 +129,9 @@ def node_of(
     settings: Settings, key: str, bus: Bus, service: tuple[Vectors, Behind], folder: Path
 ) -> AbstractAsyncContextManager[Callable[[aio.Server], None]]:
     """This process as a node of several. Raises Broken without the services' key, or where others would tell it in clear."""
+    # Loaded here, since most processes are no node of several, and shall not wait for it.
+    from ergonaut_vectors.cluster.node import Own, clustered
+
     if not key:
         raise Broken(
             "ERGONAUT_VECTORS_NODE_NAME: nodes know each other by the services' key; set ERGONAUT_SERVICE_KEY_FILE"

@@ -13,7 +13,7 @@ import numpy as np
 
 from ergonaut.errors import ErgonautError, NotFound, Unavailable
 from ergonaut_vectors.catalogue import Positions, Seen, ShardState
-from ergonaut_vectors.domain.fences import Given
+from ergonaut_vectors.domain.fences import Given, pending
 from ergonaut_vectors.domain.placing.slots import SlotRange, equal_ranges, slots_of
 from ergonaut_vectors.domain.records import Record
 from ergonaut_vectors.domain.schema import Schema
@@ -54,14 +54,24 @@ class Collection:
 
     async def seen(self, at_least: Positions, *, partial: bool = False) -> Seen:
         """Its shards, each as of at least this position of its log; all that was acknowledged before is there."""
+        give_up_at = asyncio.get_running_loop().time() + SPLIT_WITHIN_SECONDS
         while True:
             numbers = range(len(self.record.shards))
             views, missing = await self._views(numbers, at_least, partial=partial)
-            if all(each.fence.taken_by < len(numbers) for view in views.values() for each in _gone(view)):
+            # What a shard still answers for, the one that is split off it does not yet.
+            early = [number for number in numbers if number in views and not self._answers(number, views)]
+            known = all(each.fence.taken_by < len(numbers) for view in views.values() for each in _gone(view))
+            if known and not any(at_least.get(number) for number in early):
                 break
-        # What a shard still answers for, the one that is split off it does not yet.
-        early = [number for number in numbers if number in views and not self._answers(number, views)]
+            # Another node has split a shard: the record, or what this one has of the log, is about to follow.
+            await self._pause(give_up_at)
         return Seen([view for number, view in views.items() if number not in early], missing)
+
+    def slots_after(self, number: int, view: View) -> int:
+        """The slot behind the last one that a shard answers for, as this view of it says."""
+        split = self.record.split_of(number)
+        owned = split.slots if split else equal_ranges(self.schema.shards)[number]
+        return min([owned.after, *(each.fence.slots.first for each in _gone(view))])
 
     async def seen_of(self, numbers: Sequence[int], at_least: Positions, *, partial: bool = False) -> Seen:
         """The same of some of its shards; where nodes share a collection, the others are elsewhere."""
@@ -93,6 +103,17 @@ class Collection:
             self._held_up.discard(ticket)
             self._look_again()
         return positions
+
+    async def write_to(self, number: int, write: Write, batch_id: str) -> int:
+        """Write to one shard; gives where. Raises GivenAway, as soon as the other shard answers, where it was split."""
+        with self._opening.used(self.record, number) as live:
+            try:
+                return await live.write(write, batch_id)
+            except GivenAway:
+                give_up_at = asyncio.get_running_loop().time() + SPLIT_WITHIN_SECONDS
+                while pending(live.given) is not None:
+                    await self._pause(give_up_at)
+                raise
 
     def states(self) -> Sequence[ShardState]:
         """How its shards stand."""

@@ -104,7 +104,7 @@ class Settings(DoorSettings):
         default=4_000_000,
         ge=2,
         description="Vectors of one shard; of a larger one half becomes another shard, with a log of its own, while it is read "
-        "and written. Lower it where many write to one collection at once. Nodes that share collections split none.",
+        "and written. Lower it where many write to one collection at once.",
     )
     snapshots: str = Field(
         default="",

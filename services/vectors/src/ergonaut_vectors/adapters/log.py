@@ -11,7 +11,7 @@ that it belongs behind has arrived whether it is that one.)
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from nats.errors import Error as NatsError
@@ -72,7 +72,9 @@ class JetStreamLog:
 
         is_empty = await until_answered(find_or_make, what=f"making the log of {key}")
         if begin is not None and is_empty:
-            await self.append(key, begin.content, begin.sequence - 1)
+            # Another process may make it as well, with the same message, and have written behind that already.
+            with suppress(Conflict):
+                await self.append(key, begin.content, begin.sequence - 1)
 
     async def remove(self, key: Key) -> None:
         async def delete() -> None:

@@ -63,6 +63,7 @@ class GrpcNodeLink:
             shards=asking.shards,
             method=asking.method,
             request=asking.request,
+            slots_after=asking.slots_after,
         )
         answer = await self._called(self._stub.AskShards, request, asking.tenant, asking.timeout_seconds)
         return bytes(answer.response)

@@ -24,12 +24,14 @@ class LiveReplicas:
     async def record(self, now: ShardMap) -> Record:
         for look in (False, True):
             if look:
-                # The map may have come before the word of a collection that was dropped and made anew.
+                # The map may have come before the word of a collection that was made anew, or split.
                 await self._vectors.look(Key(now.tenant, now.name))
             record = (await self._vectors.open(now.tenant, now.name)).record
-            if record.uid == now.collection:
+            if record.uid == now.collection and len(record.shards) >= len(now.shards):
                 return record
-        raise NotFound(f"collection: {now.name} is another one now than {now.collection}")
+        raise NotFound(
+            f"collection: {now.name} is another one now than {now.collection}, or has shards that its record lacks"
+        )
 
     async def standing(self, record: Record, shard: int) -> tuple[int, Mapping[int, str]]:
         live = self._vectors.opening.shard(record, shard)

@@ -59,6 +59,10 @@ class Keeping:
                     raise
         return kept.map
 
+    def heard(self) -> Mapping[str, Node]:
+        """The nodes that told of themselves lately."""
+        return self._nodes.heard()
+
     async def remove(self, record: Record) -> None:
         """The collection is gone."""
         await self._maps.remove(record.uid)

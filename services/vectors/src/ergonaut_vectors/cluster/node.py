@@ -25,11 +25,13 @@ from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.nodes import Announcing, Nodes, telling
 from ergonaut_vectors.cluster.ports import NodeAnnouncements, NodeLinks, ShardMaps
 from ergonaut_vectors.cluster.spread import Spread
+from ergonaut_vectors.cluster.turns import MapTurns
 from ergonaut_vectors.domain.records import Record
 from ergonaut_vectors.rpc.shards import shards_door
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.rpc.spread import SpreadDoor
 from ergonaut_vectors.service import Vectors
+from ergonaut_vectors.splitting import Splitting
 
 SHARDS_SERVICE_NAME = shards_pb2.DESCRIPTOR.services_by_name["ShardsService"].full_name
 
@@ -98,6 +100,9 @@ async def being(
         spread.forget(record.uid)
         holding.forget(record.uid)
 
+    splitting = behind.splits if isinstance(behind.splits, Splitting) else None
+    if splitting is not None:
+        splitting.turns = MapTurns(world.maps, spread, keeping)
     vectors.gone = gone
     vectors.opening.holds = spread.holds
     vectors.opening.keeps = keeps
@@ -110,7 +115,8 @@ async def being(
         running = [tasks.create_task(each) for each in (announcing.keep_telling(), holding.run(), keeping.keep())]
         try:
             await clock.sleep(HEARING_SECONDS)
-            yield add
+            async with splitting.running() if splitting else contextlib.nullcontext():
+                yield add
         finally:
             await announcing.tell(draining=True)
             for each in running:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ergonaut_vectors.catalogue import Positions, Seen
 from ergonaut_vectors.cluster.announced import NodeAnnounced
 from ergonaut_vectors.domain.placing.moving import ReplicaReport
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
@@ -77,6 +76,8 @@ class Asking:
     """Of the public service, such as `Search`."""
     request: bytes
     timeout_seconds: float
+    slots_after: int = 0
+    """The slot behind the last of the shard, where one is asked, as the asker's map has it; 0 where that is not told."""
 
 
 class NodeLink(Protocol):
@@ -100,14 +101,6 @@ class NodeLink(Protocol):
 
     def close(self) -> None:
         """Ask nothing more."""
-        ...
-
-
-class Partly(Protocol):
-    """A collection of which this node may have a part."""
-
-    async def seen_of(self, numbers: Sequence[int], at_least: Positions, *, partial: bool = False) -> Seen:
-        """Some of its shards, each as of at least this position of its log."""
         ...
 
 

@@ -1,14 +1,14 @@
 """Collections whose shards are on several nodes: which map counts, and one answer made of those of all shards. The door calls."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import Conflict, Unavailable
+from ergonaut.errors import Conflict, Refused, Unavailable
 from ergonaut.ids import new_id
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.cluster import joining
@@ -21,6 +21,12 @@ from ergonaut_vectors.domain.records import Record
 
 TRIES_MAX = 4
 """Looks at a map in one request: it changes seldom, and twice during a request hardly ever."""
+
+LOOK_AGAIN_SECONDS = 0.05
+"""Pause before a map is looked at again that is not as a node says."""
+
+SPLIT_SEEN_SECONDS = 1.0
+"""How long a shard is waited for that a caller knows of and the map does not: one that was split off has been written to."""
 
 WITHIN_SECONDS = 9.0
 """For all shards; below the 10 s that services give a call."""
@@ -62,7 +68,7 @@ class Spread:
         """Take note of every change, for ever."""
         async with aclosing(self._maps.changes()) as changes:  # type: ignore[type-var]
             async for kept in changes:
-                self._note(kept)
+                self.note(kept)
                 when_changed(kept.map)
 
     def known(self, collection: str) -> ShardMap | None:
@@ -85,7 +91,7 @@ class Spread:
         if kept is None:
             self._known.pop(collection, None)
             return None
-        self._note(kept)
+        self.note(kept)
         return kept.map
 
     async def map_of(self, collection: str) -> ShardMap | None:
@@ -108,19 +114,39 @@ class Spread:
         """What work gives that asks the shards as often as it needs; it begins again where the map has changed meanwhile."""
         return await self._tried(now, lambda at: work(Shards(self._gathering, tenant, at, partial=partial)))
 
+    async def reaching(self, now: ShardMap, positions: Iterable[int]) -> ShardMap:
+        """The map with all shards that a caller names positions of, where it comes soon."""
+        give_up_at = asyncio.get_running_loop().time() + SPLIT_SEEN_SECONDS
+        last = max(positions, default=0)
+        while last >= len(now.shards) and asyncio.get_running_loop().time() < give_up_at:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            now = await self.newest(now.collection) or now
+        return now
+
+    async def split(self, tenant: str, now: ShardMap, request: pb.SplitShardRequest, nodes: Container[str]) -> int:
+        """Have a shard split by the node of these that brings its states to the shelf; gives the new one's number."""
+        if not 0 <= request.shard < len(now.shards):
+            raise Refused(f"is {request.shard}; the collection has shards 0 to {len(now.shards) - 1}", field="shard")
+        by = now.kept_by(request.shard, nodes)
+        shards = Shards(self._gathering, tenant, now.only_at(request.shard, by), hedged=False)
+        answers = await shards.each("SplitShard", {request.shard: request}, pb.SplitShardResponse)
+        return int(answers[request.shard].shard)
+
     async def write(self, method: str, tenant: str, now: ShardMap, request: Write) -> Any:
         """The answer to a write, each part of which its shard has. What is tried again is written once, by its name."""
         if isinstance(request, pb.UpsertRequest) and not request.batch_id:
             request.batch_id = new_id("batch")
         return await self._tried(now, lambda at: self._written(method, tenant, at, request))
 
-    def _note(self, kept: KeptMap) -> None:
+    def note(self, kept: KeptMap) -> None:
+        """There is this map; an older one changes nothing."""
         known = self._known.get(kept.map.collection)
         if known is None or known.revision < kept.revision:
             self._known[kept.map.collection] = kept
 
     async def _tried(self, now: ShardMap, ask: Callable[[ShardMap], Awaitable[T]]) -> T:
-        for _ in range(TRIES_MAX):
+        tries, give_up_at = 0, asyncio.get_running_loop().time() + WITHIN_SECONDS
+        while tries < TRIES_MAX and asyncio.get_running_loop().time() < give_up_at:
             try:
                 return await ask(now)
             except Conflict as error:
@@ -130,10 +156,12 @@ class Spread:
                     told = f"collection {now.name} was dropped, or is another one now; try again"
                     raise Unavailable(told) from error
                 if newest.epoch == now.epoch:
-                    # The node is ahead of what is kept for an instant, or behind it for as long.
-                    await asyncio.sleep(0.05)
+                    # The node is ahead of what is kept for an instant, or until another ends the split of one that died.
+                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                else:
+                    tries += 1
                 now = newest
-        raise Unavailable(f"the shards of {now.name} moved {TRIES_MAX} times meanwhile; try again")
+        raise Unavailable(f"the shards of {now.name} move all the time; try again later")
 
     async def _written(self, method: str, tenant: str, now: ShardMap, request: Write) -> Any:
         # What names no id belongs to no shard; any will say what is wrong with it.
@@ -176,7 +204,10 @@ class Shards:
 
         async def ask(link: NodeLink, shard: int) -> Any:
             now, content = self.map, contents[id(requests[shard])]
-            asking = Asking(self._tenant, now.name, now.collection, now.epoch, (shard,), method, content, left_seconds)
+            asking = Asking(
+                *(self._tenant, now.name, now.collection, now.epoch, (shard,), method, content, left_seconds),
+                slots_after=now.shard(shard).slots.after,
+            )
             return response.FromString(await link.ask(asking))
 
         places = [self.map.shard(number) for number in sorted(requests) if number not in self.missing]

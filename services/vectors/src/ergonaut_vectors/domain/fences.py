@@ -59,6 +59,9 @@ def with_fence(given: Sequence[Given], fence: Fence, position: int) -> tuple[Giv
     before = known.get(fence.taken_by)
     if before is None:
         return (*given, Given(fence, position))
+    if before.fence.is_last:
+        # Of two processes that went on with one split the slower one comes too late.
+        return tuple(given)
     return tuple(replace(each, fence=fence) if each is before else each for each in given)
 
 
@@ -68,6 +71,11 @@ def taker_of(given: Sequence[Given], ids: Sequence[str]) -> int | None:
         return None
     slots = slots_of(ids)
     return next((each.fence.taken_by for each in given if each.fence.slots.mask(slots).any()), None)
+
+
+def given_to(given: Sequence[Given], shard: int) -> Given | None:
+    """What was given to a shard, or was fenced for it."""
+    return next((each for each in given if each.fence.taken_by == shard), None)
 
 
 def pending(given: Sequence[Given]) -> Given | None:

@@ -44,11 +44,15 @@ class Kept:
         """Slots that were given to other shards."""
         return given_in(self.mark, DIGEST_BYTES)
 
-    def only(self, slots: SlotRange) -> "Kept":
-        """The state of a shard that has these slots alone, and has given none away."""
+    def taken(self, given: Given, digest: bytes) -> "Kept":
+        """The state with which the shard begins that takes these slots: the same one, whichever later state it is made of.
+
+        It is as of the fence, behind which nothing of these slots was written; `digest` stands for the last message in it.
+        """
+        slots, names = given.fence.slots, self.mark[DIGEST_BYTES + len(mark_of(self.given)) :]
         view = self.checkpoint.view.without(SlotRange(0, slots.first)).without(SlotRange(slots.after, SLOTS))
-        names = self.mark[DIGEST_BYTES + len(mark_of(self.given)) :]
-        return Kept(replace(self.checkpoint, view=view), self.mark[:DIGEST_BYTES] + names)
+        checkpoint = replace(self.checkpoint, view=replace(view, position=given.position))
+        return Kept(checkpoint, digest + Repeats.read(names).written(given.position))
 
     @property
     def without_names(self) -> "Kept":

@@ -54,7 +54,7 @@ class KeepingCalls(Door):
     async def SplitShard(self, request: pb.SplitShardRequest, context: Any) -> pb.SplitShardResponse:
         tenant, splits = self._enter(), self._behind.splits
         if splits is None:
-            raise Refused("nodes that share collections split no shards; make it with more shards", field="shard")
+            raise Refused("is of another region's collection, which is split where it is written", field="shard")
         return pb.SplitShardResponse(shard=await splits.split(tenant, request.collection, request.shard))
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:

@@ -1,10 +1,10 @@
 """The door through which nodes ask each other: calls of the public door for some shards alone, and how replicas stand."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from grpc import aio
 
@@ -15,12 +15,10 @@ from ergonaut.errors import Refused
 from ergonaut.keys import Scope
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.asking import Asking
-from ergonaut_vectors.catalogue import Catalogue, Opened, Positions, Seen, ShardState
+from ergonaut_vectors.catalogue import Catalogue
 from ergonaut_vectors.cluster.holding import Holding
-from ergonaut_vectors.cluster.ports import Partly
+from ergonaut_vectors.cluster.some import SomeShards
 from ergonaut_vectors.domain.quotas import Quota
-from ergonaut_vectors.domain.schema import IndexWish, Schema
-from ergonaut_vectors.domain.segments.writes import Write
 from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.shared import Behind
 from ergonaut_vectors.rpc.steps import STEPS, StepsDoor
@@ -37,6 +35,7 @@ REQUESTS: dict[str, Any] = {
     "Upsert": public.UpsertRequest,
     "UpdatePayloads": public.UpdatePayloadsRequest,
     "Delete": public.DeleteRequest,
+    "SplitShard": public.SplitShardRequest,
 }
 """What may be asked through it, beside the steps of searches."""
 
@@ -57,7 +56,7 @@ class ShardsDoor(pb_grpc.ShardsServiceServicer):
             raise Refused(f"{request.method!r} cannot be asked of a shard", field="method")
         shards = tuple(request.shards)
         await self._holding.check(request.collection, shards, request.epoch)
-        door = StepsDoor(self._over(_SomeShards(self._behind.catalogue, shards)))
+        door = StepsDoor(self._over(SomeShards(self._behind.catalogue, shards, request.slots_after)))
         answer = await getattr(door, request.method)(kind.FromString(request.request), context)
         return pb.AskShardsResponse(response=answer.SerializeToString())
 
@@ -112,51 +111,3 @@ def _piece(path: Path, at: int) -> bytes:
     with path.open("rb") as file:
         file.seek(at)
         return file.read(PIECE_BYTES)
-
-
-class _SomeShards:
-    """A catalogue of whose collections some shards alone are seen."""
-
-    def __init__(self, catalogue: Catalogue, shards: Sequence[int]) -> None:
-        self._catalogue = catalogue
-        self._shards = shards
-
-    async def create(self, tenant: str, schema: Schema) -> Opened:
-        return await self._catalogue.create(tenant, schema)
-
-    def all(self, tenant: str) -> Sequence[Opened]:
-        return self._catalogue.all(tenant)
-
-    async def open(self, tenant: str, name: str) -> Opened:
-        return _OpenedSome(await self._catalogue.open(tenant, name), self._shards)
-
-    async def drop(self, tenant: str, name: str) -> None:
-        await self._catalogue.drop(tenant, name)
-
-    async def set_index(self, tenant: str, name: str, wish: IndexWish) -> Opened:
-        return await self._catalogue.set_index(tenant, name, wish)
-
-
-class _OpenedSome:
-    """A collection of which some shards alone are seen."""
-
-    def __init__(self, opened: Opened, shards: Sequence[int]) -> None:
-        self._opened = opened
-        self._shards = shards
-
-    @property
-    def schema(self) -> Schema:
-        return self._opened.schema
-
-    @property
-    def count(self) -> int:
-        return self._opened.count
-
-    async def seen(self, at_least: Positions, *, partial: bool = False) -> Seen:
-        return await cast(Partly, self._opened).seen_of(self._shards, at_least, partial=partial)
-
-    async def write(self, write: Write, *, batch_id: str = "") -> Positions:
-        return await self._opened.write(write, batch_id=batch_id)
-
-    def states(self) -> Sequence[ShardState]:
-        return [state for state in self._opened.states() if state.number in self._shards]

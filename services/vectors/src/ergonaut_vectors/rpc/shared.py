@@ -31,7 +31,7 @@ class Behind:
     snapshots: Snapshots | None = None
     changes: Changes | None = None
     splits: Splits | None = None
-    """None where nodes share collections, whose maps know of no splits yet."""
+    """None where collections are another region's, where their shards are split."""
 
 
 class Door:

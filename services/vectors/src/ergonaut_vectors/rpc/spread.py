@@ -46,6 +46,11 @@ class SpreadDoor(VectorsDoor):
                 collection.count = (await self._spread.read("GetCount", caller().tenant, now, asked)).count
         return response
 
+    async def SplitShard(self, request: pb.SplitShardRequest, context: Any) -> pb.SplitShardResponse:
+        now = await self._keeping.add(await self._record(request.collection))
+        made = await self._spread.split(self._enter(), now, request, self._keeping.heard())
+        return pb.SplitShardResponse(shard=made)
+
     async def DescribeCollection(self, request: pb.DescribeCollectionRequest, context: Any) -> Any:
         return await self._read("DescribeCollection", request, context)
 
@@ -108,6 +113,7 @@ class SpreadDoor(VectorsDoor):
         now = await self._elsewhere(request.collection)
         if now is None:
             return await getattr(VectorsDoor, method)(self, request, context)
+        now = await self._spread.reaching(now, sequences_of(request))
         return await self._spread.read(method, self._enter(), now, request)
 
     async def _read_in_steps(self, method: str, request: Any, context: Any) -> Any:
@@ -118,6 +124,7 @@ class SpreadDoor(VectorsDoor):
 
     async def _in_steps(self, answer: Answer, now: ShardMap, request: Any) -> Any:
         tenant, schema = self._enter(), (await self._record(request.collection)).schema
+        now = await self._spread.reaching(now, sequences_of(request))
         partial = hasattr(request, "options") and request.options.reading.partial
         return await self._spread.in_steps(tenant, now, lambda shards: answer(shards, schema, request), partial=partial)
 
@@ -137,3 +144,9 @@ class SpreadDoor(VectorsDoor):
 
     async def _record(self, name: str) -> Any:
         return (await self._behind.catalogue.open(caller().tenant, name)).record  # type: ignore[attr-defined]
+
+
+def sequences_of(request: Any) -> Collection[int]:
+    """The shards that a caller names positions of."""
+    told = request.options if hasattr(request, "options") else request
+    return list(told.reading.sequences_min) if hasattr(told, "reading") else []

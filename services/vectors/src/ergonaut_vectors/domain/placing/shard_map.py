@@ -70,6 +70,8 @@ class ShardMap:
     """Whose collection it is."""
     name: str = ""
     """Its name, by which nodes find its record."""
+    splitting: int | None = None
+    """The shard that is being split, of which there is one at a time, for the next number is the new one's."""
 
     @property
     def owning(self) -> list[ShardPlace]:
@@ -111,6 +113,29 @@ class ShardMap:
         after = {each.number: each for each in self.shards} | {each.number: each for each in changed}
         left = [after[number] for number in sorted(after) if number not in set(gone)]
         return replace(self, epoch=self.epoch + 1, shards=tuple(left)).checked()
+
+    def only_at(self, number: int, node: str) -> "ShardMap":
+        """The same map with one replica of a shard, that of this node; with none where it has none there."""
+        source = self.shard(number)
+        replicas = tuple(each for each in source.replicas if each.node == node)
+        others = tuple(each for each in self.shards if each is not source)
+        return replace(self, shards=(*others, replace(source, replicas=replicas)))
+
+    def at_split(self, number: int) -> "ShardMap":
+        """The next map, by which a shard is being split."""
+        return replace(self, epoch=self.epoch + 1, splitting=number)
+
+    def with_split(self, number: int, slots: SlotRange, node: str) -> "ShardMap":
+        """The next map, in which these slots of a shard are another's, which this node has made; others that had the one
+        copy the other."""
+        source = self.shard(number)
+        kept = replace(source, slots=SlotRange(source.slots.first, slots.first))
+        ready = {*source.nodes(ReplicaStage.READY), node}
+        replicas = (
+            Replica(each, ReplicaStage.READY if each == node else ReplicaStage.COPYING) for each in sorted(ready)
+        )
+        made = ShardPlace(len(self.shards), slots, tuple(replicas))
+        return replace(self.with_shards([kept, made]), splitting=None)
 
     def checked(self) -> "ShardMap":
         """Itself, where its shards own every slot once. Raises Broken."""

@@ -1,0 +1,302 @@
+"""Shards that are split where several nodes share them: nothing acknowledged is lost, doubled or seen too late, whoever dies."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from grpc import aio
+
+from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
+from ergonaut.errors import ErgonautError
+from ergonaut_common.auth import KeyRing
+from ergonaut_common.bus import Bus
+from ergonaut_common.clock import SystemClock
+from ergonaut_common.rpc import serving
+from ergonaut_common.testing import free_port, key_ring_file
+from ergonaut_vectors.adapters.log import JetStreamLog
+from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
+from ergonaut_vectors.adapters.past_log import JetStreamPast
+from ergonaut_vectors.adapters.saved_shards import SavedShards
+from ergonaut_vectors.adapters.shard_folders import ShardFolders
+from ergonaut_vectors.adapters.shelves import FolderShelf
+from ergonaut_vectors.archive.shelved import Shelved
+from ergonaut_vectors.cluster.fakes import FakeAnnouncements, FakeShardMaps
+from ergonaut_vectors.cluster.node import Own, World, being
+from ergonaut_vectors.domain.placing.shard_map import ReplicaStage
+from ergonaut_vectors.domain.quotas import Quota
+from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook
+from ergonaut_vectors.live import Limits, Threads
+from ergonaut_vectors.quotas import Quotas
+from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of
+from ergonaut_vectors.service import Vectors, open_vectors
+from ergonaut_vectors.splitting import Splitting
+from ergonaut_vectors.workers import Workers
+
+from .sites import Life, Mortal
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.integration]
+
+DIMENSION = 4
+NODES = ("one", "two", "three")
+LIMITS = Limits(100, 64, 8.0)
+MANY = 1_000_000
+SOON_SECONDS = 20.0
+PAGE = 1000
+"""More than there are ids."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the town, and a client of it."""
+
+    name: str
+    call: Any
+    vectors: Vectors
+    splitting: Splitting
+    life: Life
+
+
+class Town:
+    """Several nodes in one process, with disks of their own, beside one NATS and one shelf."""
+
+    def __init__(self, bus: Bus, folder: Path) -> None:
+        self.bus, self.folder = bus, folder
+        self.path, keys = key_ring_file(folder)
+        self.key, self.service_key = keys["default"], keys["service"]
+        self.book, self.maps, self.announcements = FakeCollectionBook(), FakeShardMaps(), FakeAnnouncements()
+        self.nodes: list[Node] = []
+
+    @contextlib.asynccontextmanager
+    async def node(self, name: str) -> AsyncIterator[Node]:
+        life, root, clock = Life(MANY), self.folder / name / "shards", SystemClock()
+        logs = Mortal(JetStreamLog(self.bus.jetstream, 2_000_000), life, "make", "append")
+        saved, past = SavedShards(root), JetStreamPast(self.bus.jetstream)
+        shelf = Mortal(FolderShelf(self.folder / "shelf"), life, "put")
+        async with contextlib.AsyncExitStack() as stack:
+            searching, applying, building = [
+                await stack.enter_async_context(Workers(each, threads=2, waiting_max=64))
+                for each in ("searches", "logs", "segments")
+            ]
+            shelved = Shelved(shelf, saved, building, self.folder / name / "archive")
+            book = Mortal(self.book, life, "change")
+            vectors = Vectors(book, logs, ShardFolders(root), FakeAnnouncer(), LIMITS)
+            await stack.enter_async_context(open_vectors(vectors, Threads(searching, applying, building), shelved))
+            splitting = Splitting(vectors, (shelved, saved, building, clock), MANY)
+            behind, address = (
+                behind_of(vectors, Quotas(Quota()), searching, splits=splitting),
+                f"127.0.0.1:{free_port()}",
+            )
+            own = Own(name, address, "", 1.0, self.service_key, root)
+            maps = Mortal(self.maps, life, "change")
+            world = World(maps, self.announcements, GrpcNodeLinks(self.service_key), past, clock)
+            add = await stack.enter_async_context(being(own, world, vectors, behind))
+            ring = KeyRing.load(self.path)
+            await stack.enter_async_context(
+                serving(address, service="vectors", add=add, keys=ring, names=[SERVICE_NAME])
+            )
+            stub = pb_grpc.VectorsServiceStub(await stack.enter_async_context(aio.insecure_channel(address)))
+
+            async def call(method: str, request: Any) -> Any:
+                metadata = (("authorization", f"Bearer {self.key}"),)
+                return await getattr(stub, method)(request, metadata=metadata, timeout=20)
+
+            yield Node(name, call, vectors, splitting, life)
+
+
+class Books:
+    """A collection that is written and read at all nodes, and what it has acknowledged."""
+
+    def __init__(self, town: Town, name: str) -> None:
+        self.town, self.name = town, name
+        self.truth: dict[str, float] = {}
+        self.sequences: dict[int, int] = {}
+        self._turn = 0
+
+    @property
+    def node(self) -> Node:
+        self._turn += 1
+        return self.town.nodes[self._turn % len(self.town.nodes)]
+
+    async def create(self, **more: Any) -> None:
+        schema = pb.Collection(name=self.name, dimension=DIMENSION, **more)
+        await self.node.call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+
+    async def write(self, at: int) -> None:
+        """Thirty vectors, of which some take the places of others; and now and then some go."""
+        names = [f"{at % 20}-{i}" for i in range(25)] + [f"again-{i}" for i in range(5)]
+        rows = pb.Rows(ids=names, vectors=pb.Matrix(rows=np.full((30, DIMENSION), at, "<f4").tobytes()))
+        self._note(await self.node.call("Upsert", pb.UpsertRequest(collection=self.name, rows=rows)))
+        self.truth |= dict.fromkeys(names, float(at))
+        if at % 3 == 0:
+            gone = names[:5]
+            for name in gone:
+                self.truth.pop(name)
+            self._note(await self.node.call("Delete", pb.DeleteRequest(collection=self.name, ids=gone)))
+
+    async def content(self, node: Node) -> dict[str, float]:
+        """All that a node answers with, of all that was acknowledged before."""
+        reading = pb.Reading(with_vectors=True, sequences_min=dict(self.sequences))
+        request = pb.ListPointsRequest(collection=self.name, limit=PAGE, reading=reading)
+        points = (await node.call("ListPoints", request)).points
+        rows = np.frombuffer(points.vectors.rows, "<f4").reshape(-1, DIMENSION)
+        assert len(set(points.ids)) == len(points.ids), "an id is answered for by one shard"
+        return dict(zip(points.ids, rows[:, 0].tolist(), strict=True))
+
+    async def check(self) -> None:
+        """Every node answers with just what was written."""
+        for node in self.town.nodes:
+            assert await self.content(node) == self.truth
+            reading = pb.Reading(sequences_min=dict(self.sequences))
+            asked = pb.GetCountRequest(collection=self.name, reading=reading)
+            assert (await node.call("GetCount", asked)).count == len(self.truth)
+
+    @property
+    def map(self) -> Any:
+        return next(kept.map for kept in self.town.maps.kept.values() if kept.map.name == self.name)
+
+    async def settled(self) -> None:
+        """Return when a split that was begun has come to its end, which it must soon."""
+        async with asyncio.timeout(SOON_SECONDS):
+            while len(self.map.shards) == 1 or self.map.splitting is not None:
+                await asyncio.sleep(0.1)
+
+    def ready(self, shard: int) -> list[Node]:
+        names = self.map.shard(shard).nodes(ReplicaStage.READY)
+        return [node for node in self.town.nodes if node.name in names]
+
+    def _note(self, answer: Any) -> None:
+        self.sequences |= dict(answer.sequences)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def town(nats_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    import nats
+
+    connection = await nats.connect(nats_url)
+    made = Town(Bus(connection), tmp_path_factory.mktemp("town"))
+    async with contextlib.AsyncExitStack() as stack:
+        made.nodes = await asyncio.gather(*(stack.enter_async_context(made.node(name)) for name in NODES))
+        yield made
+    await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def looking_on(books: Books) -> AsyncIterator[list[int]]:
+    """Somebody looks all the time, at each node: whatever was acknowledged before is there, once."""
+    looks: list[int] = []
+
+    async def look(node: Node) -> None:
+        while True:
+            before = dict(books.truth)
+            found = await books.content(node)
+            left = before.keys() & books.truth.keys()
+            assert left <= found.keys()
+            looks.append(len(found))
+
+    tasks = [asyncio.create_task(look(node)) for node in books.town.nodes]
+    try:
+        yield looks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+async def test_shards_of_several_nodes_are_split_while_they_are_read_and_written_and_nobody_notices(town: Town) -> None:
+    books = Books(town, "watched")
+    await books.create(replicas=2)
+    for at in range(1, 12):
+        await books.write(at)
+    async with looking_on(books) as looks:
+        for shard in (0, 1):
+            asked = pb.SplitShardRequest(collection=books.name, shard=shard)
+            # Asked of one that may have no replica.
+            splitting = asyncio.create_task(books.node.call("SplitShard", asked))
+            at = 20 * (shard + 1)
+            while not splitting.done():
+                await books.write(at := at + 1)
+            assert (await splitting).shard == shard + 1
+            await books.write(at + 1)
+    assert looks
+    assert [(each.slots.first, each.slots.after) for each in books.map.owning] == [(0, 512), (512, 768), (768, 1024)]
+    assert books.map.splitting is None
+    await books.check()
+    async with asyncio.timeout(SOON_SECONDS):
+        while any(len(books.map.shard(number).nodes(ReplicaStage.READY)) < 2 for number in range(3)):
+            await asyncio.sleep(0.1)
+    await books.check()
+    assert sorted(books.sequences) == [0, 1, 2]
+
+
+async def test_wherever_a_node_dies_while_it_splits_another_goes_on(town: Town) -> None:
+    for steps in range(1, 100, 4):
+        books = Books(town, f"dying-{steps}")
+        await books.create(replicas=3)
+        for at in range(1, 4):
+            await books.write(at)
+        first, second, *_ = books.ready(0)
+        first.life.steps = steps
+        with contextlib.suppress(ErgonautError):
+            await first.splitting.split("default", books.name, 0)
+        done, first.life.steps = first.life.steps >= 0, MANY
+        if not done:
+            # Whichever keeps the shard looks for it, too.
+            with contextlib.suppress(ErgonautError):
+                await second.splitting.split("default", books.name, 0)
+        await books.write(50)
+        await books.check()
+        await books.settled()
+        if done:
+            return
+    raise AssertionError("it never came to an end")
+
+
+async def test_two_nodes_that_split_a_shard_at_once_split_it_once_or_one_after_the_other(town: Town) -> None:
+    books = Books(town, "twice")
+    await books.create(replicas=3)
+    for at in range(1, 6):
+        await books.write(at)
+    first, second, *_ = books.ready(0)
+    made: Sequence[Any] = await asyncio.gather(
+        *(node.splitting.split("default", books.name, 0) for node in (first, second)), return_exceptions=True
+    )
+    assert all(isinstance(each, int | ErgonautError) for each in made), made
+    await books.write(60)
+    await books.check()
+    await books.settled()
+
+
+async def test_writers_by_an_older_map_are_sent_on(town: Town) -> None:
+    books = Books(town, "older")
+    await books.create(replicas=1)
+    await books.write(1)
+    [holder] = books.ready(0)
+    before: Mapping[str, Any] = dict(town.maps.kept)
+    await holder.splitting.split("default", books.name, 0)
+    newest = dict(town.maps.kept)
+    # What is kept is behind for a moment, and what the log says holds.
+    town.maps.kept.update({uid: kept for uid, kept in before.items() if kept.map.name == books.name})
+    writing = asyncio.create_task(books.write(2))
+    await asyncio.sleep(0.2)
+    town.maps.kept.update(newest)
+    await writing
+    await books.check()
+
+
+async def test_a_shard_that_there_is_not_cannot_be_split(town: Town) -> None:
+    books = Books(town, "few")
+    await books.create()
+    with pytest.raises(aio.AioRpcError, match="the collection has shards 0 to 0") as caught:
+        await books.node.call("SplitShard", pb.SplitShardRequest(collection=books.name, shard=1))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
