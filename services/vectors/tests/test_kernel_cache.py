@@ -2,6 +2,8 @@
 
 import ast
 import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +14,14 @@ from numba.core.compiler import CompileResult
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
 from ergonaut_vectors.domain.compute import cpu
 from ergonaut_vectors.domain.compute.cpu.kept_code import KernelCache, state_of
+from ergonaut_vectors.domain.warming import warm_up
+
+STARTED = """
+import sys
+from ergonaut_vectors.domain.warming import warm_up
+warm_up()
+assert "numba.np.arraymath" not in sys.modules
+"""
 
 
 def doubled(number: float) -> float:
@@ -89,3 +99,8 @@ def test_processes_that_compile_at_the_same_time_take_nothing_of_each_other_for_
         found = loaded(KernelCache(doubled), kind)
         assert found is not None
         assert found.signature.args == (kind,)
+
+
+def test_a_process_that_finds_all_its_kernels_loads_nothing_of_what_compiles_them() -> None:
+    warm_up()
+    subprocess.run([sys.executable, "-c", STARTED], check=True)

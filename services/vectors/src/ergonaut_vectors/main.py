@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ergonaut_common.auth import KeyRing
+from ergonaut_common.beginning import loaded
 from ergonaut_common.bus import open_bus
 from ergonaut_common.h2 import serving
-from ergonaut_common.lifetimes import stop_requested
+from ergonaut_common.lifetimes import background, stop_requested
 from ergonaut_common.observe import get_logger, serving_metrics
 from ergonaut_common.settings import PlatformSettings
 from ergonaut_vectors.adapters.kernel_cache import place_kernel_cache
@@ -31,7 +32,7 @@ async def main(platform: PlatformSettings) -> None:
 
 
 async def run(settings: Settings, platform: PlatformSettings) -> None:
-    """Build, open the door when the kernels are compiled, and leave when told to."""
+    """Build, open the door when the kernels are there, and leave when told to."""
     domain = Path(__file__).parent / "domain"
     place_kernel_cache(domain, settings.kernel_cache_dir or platform.data_dir / "vectors" / "kernels")
     # These import numba, which reads where its cache is when it is imported.
@@ -42,7 +43,6 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
     from ergonaut_vectors.adapters.shard_folders import ShardFolders
     from ergonaut_vectors.assembly import archiving, mirroring, node_of, shelving
     from ergonaut_vectors.changes import Changes
-    from ergonaut_vectors.domain.indexes.away import compute_with, place_of
     from ergonaut_vectors.live import Threads
     from ergonaut_vectors.quotas import quotas_of
     from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of, door_before
@@ -62,7 +62,6 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
                 Workers("segments", threads=settings.build_threads, waiting_max=EVERY_SHARD)
             ),
         )
-        compute_with(place_of(settings.compute))
         bus = await stack.enter_async_context(open_bus(platform, "vectors"))
         await bus.ensure_streams("vectors")
         book = KeyValueBook(await bus.key_value(BUCKET))
@@ -88,7 +87,15 @@ async def run(settings: Settings, platform: PlatformSettings) -> None:
                 settings.grpc_address, service="vectors", add=add, keys=keys, names=[SERVICE_NAME], tls=settings.tls
             )
         )
-        await stop_requested()
+        async with background(_compute_as(settings)):
+            await stop_requested()
+
+
+async def _compute_as(settings: Settings) -> None:
+    """Look for a GPU when the door is open: that takes a twentieth of a second, and only large batches are for it."""
+    from ergonaut_vectors.domain.indexes.away import compute_with, place_of
+
+    compute_with(await asyncio.to_thread(place_of, settings.compute))
 
 
 def _warming() -> "asyncio.Future[None]":
@@ -102,6 +109,7 @@ async def _ready(warm: "asyncio.Future[None]") -> None:
     started = time.perf_counter()
     await warm
     log.info("kernels are ready", seconds=round(time.perf_counter() - started, 2))
+    loaded()
 
 
 def _limits(settings: Settings) -> "Limits":

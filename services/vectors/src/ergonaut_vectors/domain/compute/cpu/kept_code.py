@@ -12,6 +12,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime.nrt import rtsys
 
 
 def state_of(folder: Path) -> str:
@@ -56,3 +57,10 @@ class KernelCache(FunctionCache):
         super().__init__(function)  # type: ignore[no-untyped-call]
         files = KernelFiles(self.cache_path, self._impl.filename_base, state)  # type: ignore[no-untyped-call]
         self._cache_file = files
+
+    def load_overload(self, sig: object, target_context: Any) -> Any:
+        """What is kept for these types, or nothing. Numba's own would first load all that compiling needs, which takes five times
+        as long; whoever compiles has it loaded then."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
