@@ -1,7 +1,6 @@
 """Our indexes as one more engine of the comparison, by the port that segments use too. Called by `worker.py`."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
@@ -28,9 +27,6 @@ MESSAGE_ROWS = 64
 
 MESSAGES_TO_WORK = 64
 """Messages after which it is asked whether something is to be built; the service asks after each."""
-
-PART_QUERIES = 64
-"""Queries that a thread takes at a time where several search: none is left with more than the others for long."""
 
 BUILDERS = {
     Kind.FLAT: ("flat", "FlatBuilder"),
@@ -72,15 +68,9 @@ class Ours(Engine):
         self._ids = np.append(order, -1)
 
     def search(self, queries: Array, limit: int, effort: float, threads: int) -> Array:
-        asked = Asked(limit, int(effort), self._allowed, self._allowed_count)
+        asked = Asked(limit, int(effort), self._allowed, self._allowed_count, threads)
         wanted = queries if queries.dtype == self._space.dtype else queries.astype(self._space.dtype)
-        if threads == 1:
-            found = self._index.search(wanted, asked).rows
-        else:
-            parts = [wanted[first : first + PART_QUERIES] for first in range(0, len(wanted), PART_QUERIES)]
-            with ThreadPoolExecutor(threads) as pool:
-                found = np.concatenate(list(pool.map(lambda part: self._index.search(part, asked).rows, parts)))
-        ids: Array = self._ids[found]
+        ids: Array = self._ids[self._index.search(wanted, asked).rows]
         return ids
 
     def allow(self, allowed: Array | None) -> None:

@@ -122,6 +122,15 @@ def test_after_half_of_the_rows_died_none_of_them_is_told_and_the_others_are_fou
     assert mask[plain.search(queries, Asked(10, 40, bits.of_mask(mask))).rows].all()
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_that_share_a_batch_answer_what_one_does(plain: GraphIndex, threads: int) -> None:
+    queries = rows_in(PLAIN, 203, seed=9)
+    for several, one in zip(
+        plain.search(queries, Asked(7, threads=threads)), plain.search(queries, Asked(7)), strict=True
+    ):
+        assert (several == one).all()
+
+
 def test_a_graph_is_its_arrays_and_parameters(plain: GraphIndex) -> None:
     arrays = {name: array.copy() for name, array in plain.arrays.items()}
     opened = GraphBuilder().open(PLAIN, plain.rows, arrays, dict(plain.parameters))

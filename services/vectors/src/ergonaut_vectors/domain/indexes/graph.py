@@ -5,6 +5,7 @@ which walks meet them. Rows themselves are touched a few times a query, and may 
 """
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -111,13 +112,18 @@ class GraphIndex:
             return scanned(self.space, self.rows, queries, asked)
         compared = 0 if self.coding.exact else min(there, self._compared(asked))
         widths = self._widths(asked, there, compared)
-        scratch = self._scratch(max(*widths, asked.limit))
         found = empty_answer(len(queries), asked.limit)
         sides = self._sides(queries)
         shown = (*map(read_only, (sides.rows, sides.queries, sides.offset)), np.float32(sides.factor))
         wanted = (sides.loop, widths, compared)
-        search_graph(self.graph, scratch, wanted, read_only(allowed), shown, (found.distances, found.rows))
-        self._scratches.append(scratch)
+        told = (found.distances, found.rows, np.zeros(1, np.int64))
+
+        def share() -> None:
+            scratch = self._scratch(max(*widths, asked.limit))
+            search_graph(self.graph, scratch, wanted, read_only(allowed), shown, told)
+            self._scratches.append(scratch)
+
+        _together(share, min(asked.threads, len(queries)))
         if sides.scale != 1.0:
             np.multiply(found.distances, np.float32(sides.scale), out=found.distances)
         return found
@@ -200,6 +206,18 @@ class GraphBuilder:
         kept = Kept(*(read_only(arrays[name]) for name in Kept._fields))
         # In its own order the entry is the first row.
         return GraphIndex(space, rows, kept, kept.graph(form, 0, int(parameters["top"])), coding, parameters)
+
+
+def _together(share: Callable[[], None], threads: int) -> None:
+    """Have threads do what each takes its share of; the one that asks is one of them."""
+    if threads <= 1:
+        share()
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(share) for _ in range(threads - 1)]
+        share()
+        for each in others:
+            each.result()
 
 
 def warm_up(space: Space) -> None:

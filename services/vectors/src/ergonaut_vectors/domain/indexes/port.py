@@ -54,6 +54,8 @@ class Asked:
     """The rows that count; None for all. Deleted rows and filters are both told so."""
     allowed_count: int = -1
     """How many rows are allowed; -1 where it was not counted."""
+    threads: int = 1
+    """Threads that share a batch, the asking one among them; what is no graph takes that one alone."""
 
 
 class Index(Protocol):

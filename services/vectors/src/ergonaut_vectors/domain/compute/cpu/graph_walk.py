@@ -16,6 +16,7 @@ from ergonaut_vectors.domain.compute.cpu.memory import (
     KEY_BYTES,
     MARK_BYTES,
     ROW_BYTES,
+    add_key,
     load_key,
     load_mark,
     load_row,
@@ -322,13 +323,18 @@ def search_graph(graph: Graph, scratch: Scratch, asked: Any, allowed: Words, sid
     """For each query the nearest that walks find, or a scan where these find too few.
 
     `asked` is (metric, widths, compared): the widths of `_walked`, and how many are compared as they are, none where gaps of
-    codes are distances. `sides` are rows, queries, and offset and factor of codes; `told` are distances and rows.
+    codes are distances. `sides` are rows, queries, and offset and factor of codes; `told` are distances, rows, and whose turn it
+    is: the number of the next query, which threads that share a batch share too. They take one at a time, so that none is left
+    with more than the others.
     """
     metric, widths, compared = asked
     rows, queries, offset, factor = sides
-    distances, found = told
-    address = scratch.code.ctypes.data
-    for q in range(queries.shape[0]):
+    distances, found, turn = told
+    address, one_more = scratch.code.ctypes.data, np.int64(1)
+    while True:
+        q = add_key(turn.ctypes.data, one_more)
+        if q >= queries.shape[0]:
+            break
         code_query(queries[q], offset, factor, scratch.code)
         size = _walked(graph, scratch, address, allowed, widths)
         if size < 0:

@@ -1,6 +1,6 @@
 """Numbers read and written by their addresses: no view is made, none is counted, and one compiled kernel serves arrays that may
-be written and mapped ones that may not. Used by the kernels of graphs and
-lists, whose callers see to it that the addresses are theirs.
+be written and mapped ones that may not. Used by the kernels of graphs and lists, whose callers see to it that the addresses are
+theirs.
 """
 
 from collections.abc import Callable
@@ -42,6 +42,18 @@ def _address(context: Any, array: Any) -> Any:  # noqa: ARG001
 
 address_of = cast(Callable[[Any], Any], intrinsic(_address))
 """The address of an array's first number. `ctypes.data` counts a reference each time, which costs more than a short loop."""
+
+
+def _added(context: Any, address: Any, number: Any) -> Any:  # noqa: ARG001
+    def generate(_: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
+
+    return types.int64(types.intp, types.int64), generate
+
+
+add_key = cast(Callable[[Any, Any], Any], intrinsic(_added))
+"""Add to a number in one step that no other thread comes between; gives what it was."""
 
 load_mark, store_mark = _load(16, types.uint16), _store(16, types.uint16)
 load_row, store_row = _load(32, types.int32), _store(32, types.int32)
