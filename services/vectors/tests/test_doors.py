@@ -156,7 +156,11 @@ async def test_what_matches_is_removed(grid: Vectors) -> None:
     assert (await grid.get("grid", ["p0"])).ids == []
 
 
-async def test_many_batches_are_answered_in_order(house: House) -> None:
+@pytest.mark.parametrize("call_seconds", [0.0, 60.0])
+async def test_many_batches_are_answered_in_order_over_one_call_or_several(
+    house: House, monkeypatch: pytest.MonkeyPatch, call_seconds: float
+) -> None:
+    monkeypatch.setattr("ergonaut.client.vectors.writing.CALL_SECONDS", call_seconds)
     await house.vectors.create("grid", 2)
     parts = [(IDS[first : first + 10], GRID[first : first + 10]) for first in range(0, 100, 10)]
     sequences = [written.sequence async for written in house.vectors.write_many("grid", parts)]

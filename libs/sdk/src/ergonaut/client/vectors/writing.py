@@ -20,6 +20,10 @@ BATCH_MAX = 256
 UNDER_WAY_MAX = 8
 """Batches sent and not yet answered, 4 MiB each: enough to keep the log busy, few enough to hold in memory."""
 
+CALL_SECONDS = 60.0
+"""How long batches are sent over one call before another goes on: far below a call's deadline, which no write should have to
+meet as a whole."""
+
 Batch = tuple[Sequence[str], Any] | tuple[Sequence[str], Any, Sequence[Payload]]
 """Ids, a matrix of their vectors, and, where there are any, their payloads."""
 
@@ -116,6 +120,16 @@ class WritingCalls(Calls):
         return written
 
     async def _sent(self, collection: str, requests: AsyncIterator[pb.UpsertRequest]) -> AsyncGenerator[Written, None]:
+        """Send requests, over one call after the other."""
+        rest = _Rest(requests)
+        while not rest.is_over:
+            async with aclosing(self._sent_over_one(collection, rest.for_a_while())) as answers:
+                async for written in answers:
+                    yield written
+
+    async def _sent_over_one(
+        self, collection: str, requests: AsyncIterator[pb.UpsertRequest]
+    ) -> AsyncGenerator[Written, None]:
         """Send requests over one call, `UNDER_WAY_MAX` ahead of their answers."""
         under_way = asyncio.Semaphore(UNDER_WAY_MAX)
         counts: deque[int] = deque()
@@ -141,6 +155,24 @@ class WritingCalls(Calls):
                 raise failure[0]
         finally:
             call.cancel()
+
+
+class _Rest:
+    """Requests that are still to be sent."""
+
+    def __init__(self, requests: AsyncIterator[pb.UpsertRequest]) -> None:
+        self._requests = requests
+        self.is_over = False
+
+    async def for_a_while(self) -> AsyncIterator[pb.UpsertRequest]:
+        """Those that one call takes, one at least."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CALL_SECONDS
+        async for request in self._requests:
+            yield request
+            if loop.time() >= until:
+                return
+        self.is_over = True
 
 
 def _requests(collection: str, part: Batch, batch_id: str) -> Iterable[pb.UpsertRequest]:
