@@ -89,7 +89,7 @@ def measured(workers: Sequence[Worker], rounds: int, threads: int = 1) -> dict[s
 
 def curves_part(of: Set, wish: Wish, *, slow: bool) -> None:
     """All engines on a set: build, size, curve, bars and picture."""
-    contestants = [*graph_peers(), *list_peers(of.dimension), *our_graphs(of), *our_lists(of.dimension)]
+    contestants = [*graph_peers(), *list_peers(of.dimension), *our_graphs(of), *our_lists(of)]
     contestants += slow_peers() if slow else []
     with built(wish.wanted(contestants), of) as workers:
         curves = measured(workers, wish.rounds)
