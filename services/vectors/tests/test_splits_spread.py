@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,101 +12,21 @@ import pytest_asyncio
 from grpc import aio
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
 from ergonaut.errors import ErgonautError
-from ergonaut_common.auth import KeyRing
 from ergonaut_common.bus import Bus
-from ergonaut_common.clock import SystemClock
-from ergonaut_common.rpc import serving
-from ergonaut_common.testing import free_port, key_ring_file
-from ergonaut_vectors.adapters.log import JetStreamLog
-from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
-from ergonaut_vectors.adapters.past_log import JetStreamPast
-from ergonaut_vectors.adapters.saved_shards import SavedShards
-from ergonaut_vectors.adapters.shard_folders import ShardFolders
-from ergonaut_vectors.adapters.shelves import FolderShelf
-from ergonaut_vectors.archive.shelved import Shelved
-from ergonaut_vectors.cluster.fakes import FakeAnnouncements, FakeShardMaps
-from ergonaut_vectors.cluster.node import Own, World, being
 from ergonaut_vectors.domain.placing.shard_map import ReplicaStage
 from ergonaut_vectors.domain.quotas import Quota
-from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook
-from ergonaut_vectors.live import Limits, Threads
-from ergonaut_vectors.quotas import Quotas
-from ergonaut_vectors.rpc.door import SERVICE_NAME, behind_of
-from ergonaut_vectors.service import Vectors, open_vectors
-from ergonaut_vectors.splitting import Splitting
-from ergonaut_vectors.workers import Workers
 
-from .sites import Life, Mortal
+from .towns import MANY, Node, Town
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.integration]
 
 DIMENSION = 4
 NODES = ("one", "two", "three")
-LIMITS = Limits(100, 64, 8.0)
-MANY = 1_000_000
+OWN = {"small": Quota(vectors=50, vector_bytes=100_000)}
 SOON_SECONDS = 20.0
 PAGE = 1000
 """More than there are ids."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the town, and a client of it."""
-
-    name: str
-    call: Any
-    vectors: Vectors
-    splitting: Splitting
-    life: Life
-
-
-class Town:
-    """Several nodes in one process, with disks of their own, beside one NATS and one shelf."""
-
-    def __init__(self, bus: Bus, folder: Path) -> None:
-        self.bus, self.folder = bus, folder
-        self.path, keys = key_ring_file(folder)
-        self.key, self.service_key = keys["default"], keys["service"]
-        self.book, self.maps, self.announcements = FakeCollectionBook(), FakeShardMaps(), FakeAnnouncements()
-        self.nodes: list[Node] = []
-
-    @contextlib.asynccontextmanager
-    async def node(self, name: str) -> AsyncIterator[Node]:
-        life, root, clock = Life(MANY), self.folder / name / "shards", SystemClock()
-        logs = Mortal(JetStreamLog(self.bus.jetstream, 2_000_000), life, "make", "append")
-        saved, past = SavedShards(root), JetStreamPast(self.bus.jetstream)
-        shelf = Mortal(FolderShelf(self.folder / "shelf"), life, "put")
-        async with contextlib.AsyncExitStack() as stack:
-            searching, applying, building = [
-                await stack.enter_async_context(Workers(each, threads=2, waiting_max=64))
-                for each in ("searches", "logs", "segments")
-            ]
-            shelved = Shelved(shelf, saved, building, self.folder / name / "archive")
-            book = Mortal(self.book, life, "change")
-            vectors = Vectors(book, logs, ShardFolders(root), FakeAnnouncer(), LIMITS)
-            await stack.enter_async_context(open_vectors(vectors, Threads(searching, applying, building), shelved))
-            splitting = Splitting(vectors, (shelved, saved, building, clock), MANY)
-            behind, address = (
-                behind_of(vectors, Quotas(Quota()), searching, splits=splitting),
-                f"127.0.0.1:{free_port()}",
-            )
-            own = Own(name, address, "", 1.0, self.service_key, root)
-            maps = Mortal(self.maps, life, "change")
-            world = World(maps, self.announcements, GrpcNodeLinks(self.service_key), past, clock)
-            add = await stack.enter_async_context(being(own, world, vectors, behind))
-            ring = KeyRing.load(self.path)
-            await stack.enter_async_context(
-                serving(address, service="vectors", add=add, keys=ring, names=[SERVICE_NAME])
-            )
-            stub = pb_grpc.VectorsServiceStub(await stack.enter_async_context(aio.insecure_channel(address)))
-
-            async def call(method: str, request: Any) -> Any:
-                metadata = (("authorization", f"Bearer {self.key}"),)
-                return await getattr(stub, method)(request, metadata=metadata, timeout=20)
-
-            yield Node(name, call, vectors, splitting, life)
 
 
 class Books:
@@ -181,7 +99,7 @@ async def town(nats_url: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     import nats
 
     connection = await nats.connect(nats_url)
-    made = Town(Bus(connection), tmp_path_factory.mktemp("town"))
+    made = Town(Bus(connection), tmp_path_factory.mktemp("town"), OWN)
     async with contextlib.AsyncExitStack() as stack:
         made.nodes = await asyncio.gather(*(stack.enter_async_context(made.node(name)) for name in NODES))
         yield made
@@ -300,3 +218,26 @@ async def test_a_shard_that_there_is_not_cannot_be_split(town: Town) -> None:
     with pytest.raises(aio.AioRpcError, match="the collection has shards 0 to 0") as caught:
         await books.node.call("SplitShard", pb.SplitShardRequest(collection=books.name, shard=1))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_tenant_has_no_more_than_it_may_wherever_its_vectors_are_and_whoever_is_asked(town: Town) -> None:
+    async def upsert(node: Node, first: int, count: int) -> None:
+        rows = np.zeros((count, DIMENSION), "<f4").tobytes()
+        points = pb.Rows(ids=[f"point-{first + at}" for at in range(count)], vectors=pb.Matrix(rows=rows))
+        await node.call("Upsert", pb.UpsertRequest(collection="pages", rows=points), "small")
+
+    one, two, three = town.nodes
+    schema = pb.Collection(name="pages", dimension=DIMENSION, shards=5)
+    await one.call("CreateCollection", pb.CreateCollectionRequest(collection=schema), "small")
+    await upsert(one, 0, 40)
+    # It knows of none of them, and counts where they are.
+    await upsert(two, 40, 10)
+    with pytest.raises(aio.AioRpcError, match="50 vectors are there and 1 more would pass the 50") as caught:
+        await upsert(three, 50, 1)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for node in town.nodes:
+        used = (await node.call("GetUsage", pb.GetUsageRequest(), "small")).used
+        assert (used.collections, used.vectors, used.vector_bytes) == (1, 50, 50 * 4 * DIMENSION)
+    await three.call("Delete", pb.DeleteRequest(collection="pages", ids=["point-0"]), "small")
+    # Before anybody is refused it is counted again.
+    await upsert(three, 50, 1)

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client import Counter
@@ -17,6 +17,10 @@ TENANTS_MAX = 100_000
 
 COUNTED_EVERY_SECONDS = 30.0
 """Between two countings of what a bounded tenant has; what it writes meanwhile is added up."""
+
+COUNTED_ANYWHERE_EVERY_SECONDS = 5.0
+"""The same where nodes share collections, and others write meanwhile what is not known here: by so much of that a tenant may have
+more than it should."""
 
 _held_up = Counter(
     "ergonaut_vectors_calls_held_up_total", "Calls that were sent away because a tenant called too often."
@@ -77,18 +81,41 @@ class Quotas:
         What is written anew counts as more until the tenant's collections are counted again: now and then, for there
         may be many, and before anybody is refused.
         """
-        quota = self.of(tenant)
-        bounded = quota.vectors or quota.vector_bytes or (more.collections and quota.collections)
-        if not bounded:
+        if self._is_bounded(tenant, more):
+            known = self._known_lately(tenant, more, COUNTED_EVERY_SECONDS) or self._counted(
+                tenant, usage_of(collections())
+            )
+            self._take(tenant, known, more)
+
+    async def check_room_anywhere(self, tenant: str, more: Usage, count: Callable[[], Awaitable[Usage]]) -> None:
+        """The same where counting is asked of other nodes. While one is away what was counted last holds."""
+        if not self._is_bounded(tenant, more):
             return
+        known = self._known_lately(tenant, more, COUNTED_ANYWHERE_EVERY_SECONDS)
+        if known is None:
+            try:
+                known = self._counted(tenant, await count())
+            except Unavailable:
+                known = self._known.get(tenant) or self._counted(tenant, Usage())
+        self._take(tenant, known, more)
+
+    def _is_bounded(self, tenant: str, more: Usage) -> bool:
+        quota = self.of(tenant)
+        return bool(quota.vectors or quota.vector_bytes or (more.collections and quota.collections))
+
+    def _known_lately(self, tenant: str, more: Usage, every_seconds: float) -> _Known | None:
+        """What it has, where that was counted lately and leaves room."""
         known = self._known.get(tenant)
-        if (
-            known is None
-            or known.at_seconds + COUNTED_EVERY_SECONDS < self._clock()
-            or not fits(quota, known.used, more)
-        ):
-            known = _Known(usage_of(collections()), self._clock())
-            check_room(quota, known.used, more)
+        if known is None or known.at_seconds + every_seconds < self._clock():
+            return None
+        return known if fits(self.of(tenant), known.used, more) else None
+
+    def _counted(self, tenant: str, used: Usage) -> _Known:
+        self._known[tenant] = _Known(used, self._clock())
+        return self._known[tenant]
+
+    def _take(self, tenant: str, known: _Known, more: Usage) -> None:
+        check_room(self.of(tenant), known.used, more)
         self._known[tenant] = _Known(known.used.with_more(more), known.at_seconds)
         self._known.move_to_end(tenant)
         if len(self._known) > TENANTS_MAX:

@@ -43,10 +43,14 @@ class LiveReplicas:
         return await asyncio.to_thread((self._root / record.store_of(shard) / MANIFEST).exists)
 
     async def adopt(self, record: Record, shard: int, folder: Path) -> None:
+        key = record.key.of_shard(shard)
         if not await asyncio.to_thread((folder / MANIFEST).exists):
             return
         await asyncio.to_thread(SegmentFiles(folder).verify)
-        async with self._vectors.opening.closed(record.key.of_shard(shard)):
+        if self._vectors.opening.found(key) is not None:
+            # Somebody asked for it meanwhile, as for one that was split off, and is not to be sent away: it reads its log.
+            return
+        async with self._vectors.opening.closed(key):
             await asyncio.to_thread(SavedShards(self._root).put, folder, record.store_of(shard))
 
     async def copy_saved(self, record: Record, shard: int, folder: Path) -> None:

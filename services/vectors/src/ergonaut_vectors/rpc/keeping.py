@@ -59,7 +59,7 @@ class KeepingCalls(Door):
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
         tenant = self._enter()
-        used, quota = usage_of(self._behind.catalogue.all(tenant)), self._behind.quotas.of(tenant)
+        used, quota = await self._used(tenant), self._behind.quotas.of(tenant)
         return pb.GetUsageResponse(
             used=pb.Usage(
                 collections=used.collections,
@@ -107,12 +107,20 @@ class KeepingCalls(Door):
         opened = await self._snapshots.restore(tenant, request.collection, request.new_name, None)
         return pb.CloneCollectionResponse(collection=await _counted(opened))
 
+    async def _used(self, tenant: str) -> Usage:
+        """What a tenant has."""
+        return usage_of(self._behind.catalogue.all(tenant))
+
     async def _check_room(self, tenant: str, name: str) -> None:
         catalogue = self._behind.catalogue
         try:
             await catalogue.open(tenant, name)
         except NotFound:
-            self._behind.quotas.check_room(tenant, Usage(collections=1), partial(catalogue.all, tenant))
+            await self._take_room(tenant, Usage(collections=1))
+
+    async def _take_room(self, tenant: str, more: Usage) -> None:
+        """Raise Refused where a tenant may not have so much more."""
+        self._behind.quotas.check_room(tenant, more, partial(self._behind.catalogue.all, tenant))
 
 
 async def _counted(opened: Opened) -> pb.Collection:

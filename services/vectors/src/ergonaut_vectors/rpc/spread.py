@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut_common.rpc import caller
+from ergonaut_vectors.asking import Asking
 from ergonaut_vectors.cluster.keeping import Keeping
 from ergonaut_vectors.cluster.spread import Spread
 from ergonaut_vectors.domain.placing.shard_map import ShardMap
+from ergonaut_vectors.domain.quotas import Quota, Usage
+from ergonaut_vectors.quotas import Quotas
 from ergonaut_vectors.rpc.door import VectorsDoor
 from ergonaut_vectors.rpc.gathered import IN_STEPS, Answer, in_order
 from ergonaut_vectors.rpc.shared import Behind
@@ -19,7 +23,9 @@ class SpreadDoor(VectorsDoor):
     """As `VectorsDoor`, for a node of several."""
 
     def __init__(self, behind: Behind, spread: Spread, keeping: Keeping) -> None:
-        super().__init__(behind)
+        # Room is taken here, for vectors on all nodes.
+        unbounded = Asking(behind.catalogue, Quotas(Quota()), behind.translating, behind.changes)
+        super().__init__(replace(behind, asking=unbounded))
         self._spread = spread
         self._keeping = keeping
         # The ids of batches that came over calls with many and are under way.
@@ -40,10 +46,7 @@ class SpreadDoor(VectorsDoor):
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
         response = await super().ListCollections(request, context)
         for collection in response.collections:
-            now = await self._elsewhere(collection.name)
-            if now is not None:
-                asked = pb.GetCountRequest(collection=collection.name)
-                collection.count = (await self._spread.read("GetCount", caller().tenant, now, asked)).count
+            collection.count = await self._count(collection.name, collection.count)
         return response
 
     async def SplitShard(self, request: pb.SplitShardRequest, context: Any) -> pb.SplitShardResponse:
@@ -85,6 +88,7 @@ class SpreadDoor(VectorsDoor):
         return await self._read_in_steps("GetValueCounts", request, context)
 
     async def Upsert(self, request: pb.UpsertRequest, context: Any) -> Any:
+        await self._take_room_for(request)
         return await self._write_spread("Upsert", request, context)
 
     async def UpdatePayloads(self, request: pb.UpdatePayloadsRequest, context: Any) -> Any:
@@ -98,6 +102,7 @@ class SpreadDoor(VectorsDoor):
     ) -> "asyncio.Task[pb.UpsertResponse]":
         """One batch of many. Of two that are with other nodes at once nobody knows which comes first: where they write
         the same ids the later one waits."""
+        await self._take_room_for(request)
         names = frozenset(request.rows.ids) | {point.id for point in request.points}
         if earlier := [task for task in before if not task.done() and names & self._writing.get(task, frozenset())]:
             await asyncio.wait(earlier)
@@ -133,6 +138,30 @@ class SpreadDoor(VectorsDoor):
         if now is None:
             return await getattr(VectorsDoor, method)(self, request, context)
         return await self._spread.write(method, self._enter(), now, request)
+
+    async def _take_room_for(self, request: pb.UpsertRequest) -> None:
+        """Raise Refused where the tenant may not have so many vectors more, on all nodes together."""
+        count = len(request.rows.ids) + len(request.points)
+        schema = (await self._record(request.collection)).schema
+        await self._take_room(caller().tenant, Usage(vectors=count, vector_bytes=count * schema.space.row_bytes))
+
+    async def _take_room(self, tenant: str, more: Usage) -> None:
+        await self._behind.quotas.check_room_anywhere(tenant, more, lambda: self._used(tenant))
+
+    async def _used(self, tenant: str) -> Usage:
+        used = Usage()
+        for opened in self._behind.catalogue.all(tenant):
+            count = await self._count(opened.schema.name, opened.count)
+            used = used.with_more(Usage(1, count, count * opened.schema.space.row_bytes))
+        return used
+
+    async def _count(self, name: str, here: int) -> int:
+        """Vectors of a collection, of which so many are known here."""
+        now = await self._elsewhere(name)
+        if now is None:
+            return here
+        asked = pb.GetCountRequest(collection=name)
+        return int((await self._spread.read("GetCount", caller().tenant, now, asked)).count)
 
     async def _elsewhere(self, name: str) -> ShardMap | None:
         """The map of a collection of which this node does not answer for every shard."""
