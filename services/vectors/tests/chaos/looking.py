@@ -18,6 +18,9 @@ from .writing import Writer, positions_of
 EQUAL_SECONDS = 30.0
 """Within which replicas must hold the same."""
 
+SPLIT_SECONDS = 60.0
+"""Within which a split is over whose node was killed: another has to find that it is gone."""
+
 PAGE = 1000
 """More than there are ids."""
 
@@ -90,6 +93,16 @@ async def until_equal(site: Site, uid: str) -> float:
         if time.monotonic() - begun > EQUAL_SECONDS:
             raise Wrong(f"after {EQUAL_SECONDS:g} s replicas are not the same: {apart}")
         await asyncio.sleep(0.1)
+
+
+async def until_split(site: Site, uid: str) -> ShardMap:
+    """The map as soon as no shard is being split, which some node must bring to its end."""
+    give_up_at = time.monotonic() + SPLIT_SECONDS
+    while (now := await site.map(uid)).splitting is not None:
+        if time.monotonic() > give_up_at:
+            raise Wrong(f"shard {now.splitting} is still being split after {SPLIT_SECONDS:g} s")
+        await asyncio.sleep(0.1)
+    return now
 
 
 async def _apart(site: Site, uid: str) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from ergonaut_vectors.domain.placing.shard_map import ReplicaStage, ShardMap
 from ergonaut_vectors.domain.records import Record
 
 from .damage import DAMAGED, damage
-from .looking import check_settled, check_unsettled, until_equal
+from .looking import check_settled, check_unsettled, until_equal, until_split
 from .past import Recorder
 from .restoring import Restoring
 from .site import COLLECTION, PASSING, Node, Site
@@ -30,13 +31,20 @@ BATCHES_MAX = 60
 DECK = [
     *(
         (moment, victim)
-        for moment in ("ingest", "merge", "save", "snapshot", "restore", "move")
+        for moment in ("ingest", "merge", "save", "snapshot", "restore", "move", "split")
         for victim in ("node", "bus")
     ),
     ("ingest", "all"),
     ("save", "all"),
+    ("split", "all"),
+    ("ingest", "keeper"),
+    ("split", "keeper"),
 ]
-"""What is killed, and when: one node, NATS, or all of it at once. Each is drawn before any comes again."""
+"""What is killed, and when: one node, the one that keeps a shard's states, NATS, or all of it at once. Each is drawn before any
+comes again."""
+
+SHARDS_MAX = 16
+"""Then no more are split off in one site."""
 
 FILES = {"merge": "*/*.segment.unfinished", "save": "*/manifest.unfinished"}
 """What is on disk while that goes on; a seal writes a segment as a merge does."""
@@ -56,14 +64,16 @@ class Told:
     points_checked: int = 0
     equal_seconds_max: float = 0.0
     moves: int = 0
+    splits: int = 0
     halves: Counter[str] = field(default_factory=Counter)
 
 
 class Rounds:
     """All rounds over one site."""
 
-    def __init__(self, site: Site, record: Record, seed: str, told: Told) -> None:
+    def __init__(self, site: Site, record: Record, seed: str, told: Told, moments: Sequence[str] = ()) -> None:
         self._site = site
+        self._cards = [each for each in DECK if not moments or each[0] in moments]
         self._record = record
         self._seed = seed
         self._dice = Random(seed)
@@ -72,7 +82,7 @@ class Rounds:
         self._writers = [Writer(number, site, told.sums, Random(f"{seed}.{number}")) for number in range(WRITERS)]
         self._recorder = Recorder(record)
         # What is killed while it is done is killed at any time of what it took the last time.
-        self._took_seconds = {"snapshot": 1.0, "restore": 1.0}
+        self._took_seconds = {"snapshot": 1.0, "restore": 1.0, "split": 0.5}
         self.restoring = Restoring(site, self._recorder, self._dice)
 
     async def begin(self) -> None:
@@ -84,7 +94,7 @@ class Rounds:
     async def round(self, number: int) -> str:
         """Play one; gives what happened. Raises Wrong where a promise was broken."""
         if not self._deck:
-            self._deck = self._dice.sample(DECK, len(DECK))
+            self._deck = self._dice.sample(self._cards, len(self._cards))
         moment, victim = self._deck.pop()
         begun, stop = time.monotonic(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -115,14 +125,15 @@ class Rounds:
             happened = "" if there else " (none was seen)"
         elif moment == "move":
             happened = await self._moving()
-        elif moment == "ingest":
+        elif moment == "ingest" or (moment == "split" and len(self._record.shards) >= SHARDS_MAX):
             happened = ""
         else:
             task, happened = asyncio.create_task(self._call(node, number, moment)), ""
             await asyncio.sleep(self._dice.uniform(0, self._took_seconds[moment]))
+        keeper = await self._keeper()
         if victim in ("bus", "all"):
             await self._site.server.kill()
-        killed = {"bus": [], "node": [node], "all": self._site.nodes}[victim]
+        killed = {"bus": [], "node": [node], "keeper": [keeper], "all": self._site.nodes}[victim]
         await asyncio.gather(*(each.kill() for each in killed))
         if victim in ("bus", "all"):
             await self._site.server.start()
@@ -131,8 +142,15 @@ class Rounds:
             happened += f", the {moment} {await task}"
         return happened
 
+    async def _keeper(self) -> Node:
+        """The node that brings the states of some shard to the shelf, and would split it."""
+        now = await self._site.map(self._record.uid)
+        shard = self._dice.choice(now.shards).number
+        name = now.kept_by(shard, {node.name for node in self._site.nodes})
+        return next(node for node in self._site.nodes if node.name == name)
+
     async def _call(self, node: Node, number: int, moment: str) -> str:
-        """Make a snapshot or restore one; how that ended."""
+        """Make a snapshot, restore one or split a shard; how that ended."""
         request = pb.CreateSnapshotRequest(collection=COLLECTION)
         method = "CreateSnapshot"
         if moment == "restore":
@@ -140,6 +158,10 @@ class Rounds:
             request = pb.RestoreCollectionRequest(
                 collection=COLLECTION, new_name=f"half-{number}", snapshot_id=self.restoring.newest
             )
+        if moment == "split":
+            method = "SplitShard"
+            shard = self._dice.randrange(len(self._record.shards))
+            request = pb.SplitShardRequest(collection=COLLECTION, shard=shard)
         begun = time.monotonic()
         try:
             await node.call(method, request, 60)
@@ -190,7 +212,9 @@ class Rounds:
 
     async def _look(self) -> float:
         """See that nothing is lost; gives the seconds that replicas took to hold the same."""
-        now = await self._site.map(self._record.uid)
+        now = await until_split(self._site, self._record.uid)
+        self._told.splits += len(now.shards) - len(self._record.shards)
+        self._recorder.record = self._record = await self._site.record()
         await check_unsettled(self._site, self._writers, now)
         for writer in self._writers:
             await writer.settle()

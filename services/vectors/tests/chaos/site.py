@@ -26,7 +26,7 @@ from ergonaut_vectors.domain.records import Key, Record
 
 from .truth import Points, Wrong
 
-COLLECTION, DIMENSION, SHARDS, REPLICAS = "books", 8, 3, 2
+COLLECTION, DIMENSION, SHARDS = "books", 8, 3
 
 START_SECONDS = 300
 """Where kernels have to be compiled first, on a busy machine."""
@@ -117,10 +117,11 @@ class Node:
 class Site:
     """All of it."""
 
-    def __init__(self, folder: Path, dice: Random, *, trimmed: bool) -> None:
+    def __init__(self, folder: Path, dice: Random, *, trimmed: bool, replicas: int) -> None:
         self.server = Server(folder)
         self.dice = dice
         self.trimmed = trimmed
+        self.replicas = replicas
         size = TRIMMED_LOG_BYTES_MAX if trimmed else LOG_BYTES_MAX
         told = {"ERGONAUT_NATS_URL": self.server.url, "ERGONAUT_VECTORS_LOG_BYTES_MAX": str(size)}
         key_ring = key_ring_file(folder)
@@ -135,7 +136,7 @@ class Site:
             first, *others = self.nodes
             await first.start()
             await asyncio.gather(*(node.start() for node in others))
-            schema = pb.Collection(name=COLLECTION, dimension=DIMENSION, shards=SHARDS, replicas=REPLICAS)
+            schema = pb.Collection(name=COLLECTION, dimension=DIMENSION, shards=SHARDS, replicas=self.replicas)
             await self.ask("CreateCollection", pb.CreateCollectionRequest(collection=schema))
             yield self
         finally:
