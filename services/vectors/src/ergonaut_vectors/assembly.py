@@ -17,6 +17,7 @@ from ergonaut.errors import Broken, ErgonautError
 from ergonaut_common.bus import Bus
 from ergonaut_common.bus.connection import ANSWER_TIMEOUT_SECONDS, until_answered
 from ergonaut_common.clock import SystemClock
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
 from ergonaut_vectors.adapters.mirrors import EVERY_SECONDS, Mirrors
@@ -107,8 +108,7 @@ async def mirroring(settings: Settings, bus: Bus, book: CollectionBook) -> Async
     try:
         yield
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        await stopped(running)
 
 
 async def _mirror(settings: Settings, bus: Bus, book: CollectionBook) -> None:

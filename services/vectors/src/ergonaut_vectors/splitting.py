@@ -23,6 +23,7 @@ from typing import Protocol
 
 from ergonaut.errors import Broken, Conflict, ErgonautError, Refused
 from ergonaut_common.clock import Clock
+from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.ports import Saved
 from ergonaut_vectors.archive.shelved import Shelved
@@ -97,8 +98,7 @@ class Splitting:
         try:
             yield self
         finally:
-            looking.cancel()
-            await asyncio.wait([looking])
+            await stopped(looking)
 
     async def split(self, tenant: str, name: str, number: int) -> int:
         """Split a shard; gives the new one's number. Raises Refused where it cannot be split."""

@@ -13,6 +13,7 @@ from ergonaut.api.vectors.v1 import shards_pb2, vectors_pb2_grpc
 from ergonaut_common.bus import Bus
 from ergonaut_common.bus.announcements import NatsAnnouncements
 from ergonaut_common.clock import Clock, SystemClock
+from ergonaut_common.lifetimes import stopped
 from ergonaut_vectors.adapters.node_links import GrpcNodeLinks
 from ergonaut_vectors.adapters.past_log import JetStreamPast
 from ergonaut_vectors.adapters.shard_maps import BUCKET, KeyValueShardMaps
@@ -120,5 +121,5 @@ async def being(
         finally:
             await announcing.tell(draining=True)
             for each in running:
-                each.cancel()
+                await stopped(each)
             nodes.close()
