@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ergonaut.errors import Broken, Conflict, NotFound
+from ergonaut.errors import Broken, Conflict, NotFound, Refused
+from ergonaut.ids import id_at
 from ergonaut_common.clock import SystemClock
 from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shelves import FolderShelf
@@ -32,7 +33,7 @@ from .catalogues import CatalogueInMemory, OpenedInMemory
 
 KEY = Key("default", "books")
 SCHEMA = Schema("books", 4, shards=2)
-RECORD = Record(KEY, SCHEMA, "collection-1", Stage.READY)
+RECORD = Record(KEY, SCHEMA, id_at("collection", BEGAN_AT, 1), Stage.READY)
 
 
 class World:
@@ -208,6 +209,16 @@ async def test_a_moment_before_the_log_begins_comes_back_from_a_snapshot_or_is_t
         with pytest.raises((NotFound, Broken)):
             await world.archive.restore("default", "books", f"lost-{lost.second}", lost)
     assert [key for key in world.catalogue.collections if key[1].startswith("lost")] == []
+
+
+async def test_a_moment_before_the_collection_was_made_or_yet_to_come_is_refused(world: World) -> None:
+    world.write(0, upserts("a"))
+    with pytest.raises(NotFound, match="was made at 2026-01-01T00:00:00"):
+        await world.archive.restore("default", "books", "again", BEGAN_AT - timedelta(minutes=1))
+    with pytest.raises(Refused) as refused:
+        await world.archive.restore("default", "books", "again", SystemClock().now() + timedelta(minutes=1))
+    assert refused.value.field == "at"
+    assert world.catalogue.collections == {}
 
 
 async def test_what_did_not_change_is_kept_once_and_as_long_as_anybody_needs_it(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ulid import ULID
 
@@ -29,6 +29,15 @@ def id_at(kind: str, at: datetime, entropy: int) -> str:
     """
     milliseconds = int(at.timestamp() * 1000)
     return f"{kind}-{str(ULID.from_bytes(milliseconds.to_bytes(6) + entropy.to_bytes(10))).lower()}"
+
+
+def time_of(made: str) -> datetime:
+    """When an id of `new_id` was made, to the millisecond.
+
+    >>> time_of("run-01kdvdna000000000000000007").isoformat()
+    '2026-01-01T00:00:00+00:00'
+    """
+    return ULID.from_str(made.rpartition("-")[2].upper()).datetime.astimezone(UTC)
 
 
 def derived_id(kind: str, *parts: str) -> str:

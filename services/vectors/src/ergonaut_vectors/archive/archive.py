@@ -9,12 +9,12 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ergonaut.errors import Broken, Conflict, NotFound
-from ergonaut.ids import is_name, new_id
+from ergonaut.errors import Broken, Conflict, NotFound, Refused
+from ergonaut.ids import is_name, new_id, time_of
 from ergonaut_common.clock import Clock
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.catching_up import Caught, caught_up
@@ -26,6 +26,9 @@ from ergonaut_vectors.domain.records import Begin, Key, Record, Stage
 from ergonaut_vectors.domain.snapshots import Snapshot, states_of
 from ergonaut_vectors.ports import CollectionBook
 from ergonaut_vectors.workers import Workers
+
+CLOCKS_APART = timedelta(seconds=5)
+"""By so much the clocks of those who ask, of NATS, which tells when a message was written, and of this machine may differ."""
 
 log = get_logger(__name__)
 
@@ -102,6 +105,7 @@ class Archive:
                 formers = [await self._as_kept(snapshot, number, place / str(number)) for number in numbers]
             else:
                 record = await self._record(key.tenant, key.name)
+                _check_was_there(record, moment, self._clock.now())
                 until = Until(moment=moment)
                 formers = await self._all_brought_up(record, place, until)
             yield record, formers
@@ -215,6 +219,20 @@ class Archive:
     async def _alone(self, key: Key) -> AsyncIterator[None]:
         async with self._locks.setdefault(key, asyncio.Lock()):
             yield
+
+
+def _check_was_there(record: Record, moment: datetime | None, now: datetime) -> None:
+    """Raise Refused for a moment that is yet to come, NotFound for one before the collection was made."""
+    if moment is None:
+        return
+    if moment > now + CLOCKS_APART:
+        raise Refused(
+            f"is {moment.isoformat()}, and now it is {now.isoformat()}; nobody knows what will be", field="at"
+        )
+    began_at = time_of(record.uid)
+    if moment < began_at - CLOCKS_APART:
+        told = f"the collection {record.key.name} of today was made at {began_at.isoformat()}"
+        raise NotFound(f"collection: {told}, after {moment.isoformat()}; of one before it there are but snapshots")
 
 
 def _begin(former: Former) -> Begin:
