@@ -267,7 +267,7 @@ async def test_no_others_are_heard_of_whose_service_key_is_another(town: list[Si
                 await stack.enter_async_context(healthy(site))
             await acquainted(town[:2], others=1)
             assert await peers(stranger) == 0
-    assert "gateway not believed" in stranger.process.log.read_text()
+    assert "announcement not believed" in stranger.process.log.read_text()
 
 
 def test_an_address_that_is_none_is_refused_at_the_start(town: list[Site]) -> None:
