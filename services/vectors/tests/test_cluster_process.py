@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import nats
 import numpy as np
 import pytest
 
 from ergonaut.api.vectors.v1 import shards_pb2, shards_pb2_grpc
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.api.vectors.v1 import vectors_pb2_grpc as pb_grpc
+from ergonaut_common.bus import Bus
 from ergonaut_common.testing import KeyRingFile, ServiceProcess, key_ring_file
+from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
+from ergonaut_vectors.adapters.shard_maps import BUCKET as MAPS
+from ergonaut_vectors.adapters.shard_maps import KeyValueShardMaps
+from ergonaut_vectors.domain.placing.shard_map import ShardMap
+from ergonaut_vectors.domain.records import Key
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -218,6 +225,62 @@ async def test_shards_move_to_a_node_that_comes_and_is_killed_meanwhile_while_wr
     assert len(written) > 20
 
 
+async def test_a_split_ends_and_writes_go_on_where_the_node_that_splits_is_killed(
+    tmp_path: Path, nats_url: str
+) -> None:
+    key_ring = key_ring_file(tmp_path)
+    nodes = [Node(name, tmp_path, nats_url, key_ring, "splitting") for name in ("red", "green", "blue")]
+
+    async def upsert(node: Node, names: list[str]) -> bool:
+        rows = pb.Rows(ids=names, vectors=pb.Matrix(rows=ROWS[: len(names)].tobytes()))
+        await node.call("Upsert", pb.UpsertRequest(collection="splitting", rows=rows))
+        return True
+
+    async with running(*nodes):
+        schema = pb.Collection(name="splitting", dimension=DIMENSION, replicas=3)
+        await nodes[0].call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+        await upsert(nodes[0], NAMES)
+        uid = await uid_of(nats_url, "splitting")
+        name = (await map_of(nats_url, uid)).kept_by(0, {node.name for node in nodes})
+        killed = next(node for node in nodes if node.name == name)
+        left, other = [node for node in nodes if node is not killed]
+        asked = pb.SplitShardRequest(collection="splitting")
+        splitting = asyncio.create_task(left.call("SplitShard", asked))
+        while (await map_of(nats_url, uid)).splitting is None and not splitting.done():
+            await asyncio.sleep(0)
+        killed.process.kill()
+        await seen(lambda: upsert(other, ["late-1", "late-2"]))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await splitting
+
+        async def split() -> bool:
+            now = await map_of(nats_url, uid)
+            return len(now.shards) == 2 and now.splitting is None
+
+        async def the_same() -> bool:
+            here, there = await left.replicas(uid), await other.replicas(uid)
+            return set(here) == set(there) == {0, 1} and all(
+                dict(here[shard].digests).items() & dict(there[shard].digests).items() for shard in here
+            )
+
+        await seen(split)
+        await seen(the_same)
+        for node in (left, other):
+            counted = await node.call("GetCount", pb.GetCountRequest(collection="splitting"))
+            assert counted.count == COUNT + 2
+            assert await node.nearest(ROWS[3]) == expected(ROWS[3], NAMES, ROWS)
+
+
+async def map_of(nats_url: str, uid: str) -> ShardMap:
+    connection = await nats.connect(nats_url)
+    try:
+        kept = await KeyValueShardMaps(await Bus(connection).key_value(MAPS)).find(uid)
+        assert kept is not None
+        return kept.map
+    finally:
+        await connection.close()
+
+
 async def listed(node: Node) -> list[str]:
     """All ids, page by page."""
     ids: list[str] = []
@@ -232,12 +295,6 @@ async def listed(node: Node) -> list[str]:
 
 
 async def uid_of(nats_url: str, name: str = "papers") -> str:
-    import nats
-
-    from ergonaut_common.bus import Bus
-    from ergonaut_vectors.adapters.book import BUCKET, KeyValueBook
-    from ergonaut_vectors.domain.records import Key
-
     connection = await nats.connect(nats_url)
     try:
         record = await KeyValueBook(await Bus(connection).key_value(BUCKET)).find(Key("default", name))

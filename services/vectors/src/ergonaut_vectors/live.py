@@ -17,7 +17,7 @@ from ergonaut.errors import Broken, Conflict, ErgonautError, NotFound, Unavailab
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.appending import Appender, head_of
 from ergonaut_vectors.domain.batches import DIGEST_BYTES, Batch, check_not_behind, name_of
-from ergonaut_vectors.domain.fences import Fence, Given, given_in
+from ergonaut_vectors.domain.fences import Fence, Given, given_in, taker_of
 from ergonaut_vectors.domain.indexes.port import Stopped
 from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.replica import Kept, Replica
@@ -242,15 +242,22 @@ class LiveShard:
                 message = f"collection {self.key.name} has {lag} messages yet to apply; try again later"
                 raise Unavailable(message)
             batch = Batch(write, name_of(name))
-            sequence = self._replica.repeated(batch.name) or await self._appender.append(batch)
+            sequence = self._replica.repeated(batch.name)
+            if sequence is None:
+                # What is known to count for nothing is not written: who waits for a split tries again and again.
+                self._check_kept(None if isinstance(write, Fence) else taker_of(self.given, write.ids))
+                sequence = await self._appender.append(batch)
             await self.wait_for(sequence)
         finally:
             self._writes_waiting -= 1
-        given_to = self._replica.given_by(sequence)
-        if given_to is not None:
-            told = f"ids of this batch are in shard {given_to} of collection {self.key.name} from now on"
-            raise GivenAway(f"{told}; write again")
+        self._check_kept(self._replica.given_by(sequence))
         return sequence
+
+    def _check_kept(self, taken_by: int | None) -> None:
+        """Raise GivenAway where that is another shard."""
+        if taken_by is not None:
+            told = f"ids of this batch are in shard {taken_by} of collection {self.key.name} from now on"
+            raise GivenAway(f"{told}; write again")
 
     async def aim(self, schema: Schema) -> None:
         """Work towards the index that the schema wishes for now; it is begun when nobody writes, or with the next write."""
