@@ -1,7 +1,9 @@
 """How well an index finds what is near: asked for what lies beside its rows, compared with an exact search. Done as work.
 
 Rows themselves are found too easily: their neighbours were linked to them when they came. What lies a third of the way from a
-row to another is about as hard to find as what was never seen; measured with images' features and sentences' embeddings.
+row to another is about as hard to find as what was never seen; measured with images' features and sentences' embeddings. Where
+rows are made up in clusters far apart it is harder, and searches then look harder than they need; what lies on the way to a
+nearer row is too easy.
 """
 
 from collections.abc import Callable
