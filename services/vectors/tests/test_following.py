@@ -67,7 +67,11 @@ async def test_one_that_was_made_anew_is_never_taken_for_the_one_before(vectors:
     await vectors.create("acme", SCHEMA)
     before = (await other.open("acme", "digits")).record.uid
     gone: list[str] = []
-    other.gone = lambda record: gone.append(record.uid)
+
+    async def note(record: Record) -> None:
+        gone.append(record.uid)
+
+    other.gone = note
     await vectors.drop("acme", "digits")
     await vectors.create("acme", Schema("digits", 5))
     # It has heard of nothing yet, and asks before it makes what is there.

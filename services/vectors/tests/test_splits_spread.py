@@ -1,4 +1,7 @@
-"""Shards that are split where several nodes share them: nothing acknowledged is lost, doubled or seen too late, whoever dies."""
+"""Shards that are split where several nodes share them: nothing acknowledged is lost, doubled or seen too late, whoever dies.
+
+And what else holds on all nodes together: what a tenant may have, and which collections there are.
+"""
 
 import asyncio
 import contextlib
@@ -241,3 +244,31 @@ async def test_a_tenant_has_no_more_than_it_may_wherever_its_vectors_are_and_who
     await three.call("Delete", pb.DeleteRequest(collection="pages", ids=["point-0"]), "small")
     # Before anybody is refused it is counted again.
     await upsert(three, 50, 1)
+
+
+async def test_a_collection_that_was_dropped_is_gone_at_all_nodes_and_another_of_its_name_is_another(
+    town: Town,
+) -> None:
+    books = Books(town, "anew")
+    await books.create(shards=3, replicas=2)
+    await books.write(1)
+    uid = books.map.collection
+    await books.check()
+    await books.node.call("DropCollection", pb.DropCollectionRequest(collection=books.name))
+    async with asyncio.timeout(SOON_SECONDS):
+        while True:
+            listed = [await _listed(node) for node in town.nodes]
+            files = list(town.folder.glob(f"*/shards/{uid}.*"))
+            if not files and uid not in town.maps.kept and not any(books.name in names for names in listed):
+                break
+            await asyncio.sleep(0.01)
+    schema = pb.Collection(name=books.name, dimension=DIMENSION + 1, shards=2)
+    await books.node.call("CreateCollection", pb.CreateCollectionRequest(collection=schema))
+    for node in town.nodes:
+        asked = pb.DescribeCollectionRequest(collection=books.name)
+        described = (await node.call("DescribeCollection", asked)).collection
+        assert (described.dimension, described.count) == (DIMENSION + 1, 0)
+
+
+async def _listed(node: Node) -> list[str]:
+    return [each.name for each in (await node.call("ListCollections", pb.ListCollectionsRequest())).collections]

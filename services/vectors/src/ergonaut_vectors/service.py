@@ -42,7 +42,7 @@ class Vectors:
         self._collections: dict[str, dict[str, Collection]] = {}
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
-        self.gone: Callable[[Record], None] = lambda _record: None
+        self.gone: Callable[[Record], Awaitable[None]] = _nobody_told
         """Told which collection is no more, whoever dropped it."""
 
     async def start(self, tasks: asyncio.TaskGroup, threads: Threads, spares: Spares | None = None) -> None:
@@ -266,7 +266,7 @@ class Vectors:
         of_tenant.pop(record.key.name, None)
         if not of_tenant:
             self._collections.pop(record.key.tenant, None)
-        self.gone(record)
+        await self.gone(record)
         for number, key in enumerate(record.shards):
             async with self.opening.closed(key, _no_such(key.name)):
                 self.opening.forget_count(key)
@@ -306,6 +306,10 @@ def _first_message(begin: Begin | None) -> LogMessage | None:
         return None
     [content] = messages_of(Batch(Deletes([])), bytes.fromhex(begin.digest))
     return LogMessage(begin.position + 1, content)
+
+
+async def _nobody_told(_record: Record) -> None:
+    """Of what is gone."""
 
 
 def _no_such(name: str) -> NotFound:

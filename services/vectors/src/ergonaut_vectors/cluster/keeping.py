@@ -64,8 +64,11 @@ class Keeping:
         return self._nodes.heard()
 
     async def remove(self, record: Record) -> None:
-        """The collection is gone."""
-        await self._maps.remove(record.uid)
+        """The collection is gone; a map that stays for want of NATS harms nobody."""
+        try:
+            await self._maps.remove(record.uid)
+        except ErgonautError as error:
+            log.warning("map of a collection that is gone stays", collection=str(record.key), error=str(error))
 
     async def keep(self) -> None:
         """Round after round, for ever."""

@@ -97,7 +97,9 @@ async def being(
         now = spread.known(record.uid)
         return now is None or now.kept_by(shard, nodes.heard()) == own.name
 
-    def gone(record: Record) -> None:
+    async def gone(record: Record) -> None:
+        """Whichever node hears of it removes the map: the one that dropped it may have died before."""
+        await keeping.remove(record)
         spread.forget(record.uid)
         holding.forget(record.uid)
 

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
+from ergonaut.errors import NotFound
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.asking import Asking
 from ergonaut_vectors.cluster.keeping import Keeping
@@ -35,12 +36,6 @@ class SpreadDoor(VectorsDoor):
         response = await super().CreateCollection(request, context)
         record = await self._record(request.collection.name)
         await self._keeping.add(record)
-        return response
-
-    async def DropCollection(self, request: pb.DropCollectionRequest, context: Any) -> pb.DropCollectionResponse:
-        record = await self._record(request.collection)
-        response = await super().DropCollection(request, context)
-        await self._keeping.remove(record)
         return response
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Any) -> pb.ListCollectionsResponse:
@@ -157,11 +152,15 @@ class SpreadDoor(VectorsDoor):
 
     async def _count(self, name: str, here: int) -> int:
         """Vectors of a collection, of which so many are known here."""
-        now = await self._elsewhere(name)
-        if now is None:
-            return here
-        asked = pb.GetCountRequest(collection=name)
-        return int((await self._spread.read("GetCount", caller().tenant, now, asked)).count)
+        try:
+            now = await self._elsewhere(name)
+            if now is None:
+                return here
+            asked = pb.GetCountRequest(collection=name)
+            return int((await self._spread.read("GetCount", caller().tenant, now, asked)).count)
+        except NotFound:
+            # It was dropped at this moment.
+            return 0
 
     async def _elsewhere(self, name: str) -> ShardMap | None:
         """The map of a collection of which this node does not answer for every shard."""
