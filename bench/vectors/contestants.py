@@ -117,6 +117,7 @@ class Worker:
         given = {"dimension": of.dimension, "metric": of.metric, "options": contestant.options}
         given["element"] = contestant.element
         reads = contestant.element if contestant.element == of.element else "float32"
+        self.row_bytes = of.dimension * (1 if reads == "uint8" else 4)
         self.ask("begin", engine=contestant.engine, given=given, folder=str(of.folder), reads=reads)
 
     def ask(self, what: str, **details: Any) -> Answer:

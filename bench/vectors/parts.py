@@ -25,7 +25,6 @@ SAME_RECALL = 0.005
 
 LISTS_SECONDS_PER_100K_MAX = 5.0
 TOLD_LISTS = (8, 16, 32, 64, 128)
-FLOAT_BYTES = 4
 SINGLE_RECALL = 0.97
 SINGLE_US_P50_MAX = 100.0
 NARROW = 128
@@ -138,7 +137,7 @@ def _beside_rows_bytes(each: Worker, of: Set) -> int:
     """What is kept on disk beside the rows, which ours and what refines keep too."""
     kept = int(each.ask("save", to=str(of.folder / "kept" / each.name))["bytes"])
     holds_rows = each.name.startswith("ours") or each.name.endswith("refine")
-    return kept - of.count * of.dimension * FLOAT_BYTES if holds_rows else kept
+    return kept - of.count * each.row_bytes if holds_rows else kept
 
 
 def _told_without_refining(curves: Mapping[str, Curve]) -> None:
