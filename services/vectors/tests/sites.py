@@ -18,6 +18,7 @@ from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
 from ergonaut_vectors.adapters.shelves import FolderShelf
 from ergonaut_vectors.archive.archive import Archive, Sources
+from ergonaut_vectors.archive.scrubbing import Scrubbing
 from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.archive.trimming import Around, Trimming
 from ergonaut_vectors.domain.records import Key
@@ -77,6 +78,7 @@ class Site:
 
     def __init__(self, bus: Bus, folder: Path, log_bytes_max: int = LOG_BYTES_MAX) -> None:
         self.bus, self.folder, self.log_bytes_max = bus, folder, log_bytes_max
+        self.limits = LIMITS
         self.book, self.tenant = FakeCollectionBook(), new_id("tenant")
         self.key = Key(self.tenant, "digits")
         self.truth: dict[str, float] = {}
@@ -96,14 +98,15 @@ class Site:
             shelved = Shelved(shelf, saved, building, self.folder / "archive")
             shelved.start()
             stores = ShardFolders(self.folder / "shards")
-            vectors = Vectors(book, logs, stores, FakeAnnouncer(), LIMITS)
+            vectors = Vectors(book, logs, stores, FakeAnnouncer(), self.limits)
             async with open_vectors(vectors, Threads(searching, applying, building), shelved):
                 archive = Archive(shelved, Sources(book, past, saved), vectors, threads=building, clock=clock)
                 around = Around(logs, past, saved, shelved, building, clock)
                 trimming = Trimming(vectors.opening.kept, around, self.log_bytes_max)
                 collection = await vectors.create(self.tenant, SCHEMA)
                 splitting = Splitting(vectors, (shelved, saved, building, clock), VECTORS_MAX)
-                yield Process(self, collection, vectors, archive, trimming, splitting)
+                scrubbing = Scrubbing(vectors.opening, shelved, (saved, building), clock)
+                yield Process(self, collection, vectors, archive, trimming, splitting, scrubbing)
 
     def lose_disk(self) -> None:
         shutil.rmtree(self.folder / "shards", ignore_errors=True)
@@ -120,7 +123,8 @@ class Process:
         self.archive: Archive
         self.trimming: Trimming
         self.splitting: Splitting
-        self.archive, self.trimming, self.splitting = parts
+        self.scrubbing: Scrubbing
+        self.archive, self.trimming, self.splitting, self.scrubbing = parts
 
     @property
     def live(self) -> LiveShard:

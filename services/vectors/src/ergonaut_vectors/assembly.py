@@ -27,6 +27,7 @@ from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shelves import FolderShelf, ObjectShelf
 from ergonaut_vectors.archive.archive import Archive, Sources
 from ergonaut_vectors.archive.ports import Shelf
+from ergonaut_vectors.archive.scrubbing import Scrubbing
 from ergonaut_vectors.archive.shelved import Shelved
 from ergonaut_vectors.archive.trimming import Around, Trimming
 from ergonaut_vectors.ports import CollectionBook, Log
@@ -72,7 +73,9 @@ async def archiving(
     (vectors, book, logs), past, clock = service, JetStreamPast(bus.jetstream), SystemClock()
     archive = Archive(shelf.shelved, Sources(book, past, shelf.saved), vectors, threads=shelf.threads, clock=clock)
     around = Around(logs, past, shelf.saved, shelf.shelved, shelf.threads, clock)
-    async with Trimming(vectors.opening.kept, around, settings.log_bytes_max).running():
+    trimming = Trimming(vectors.opening.kept, around, settings.log_bytes_max)
+    scrubbing = Scrubbing(vectors.opening, shelf.shelved, (shelf.saved, shelf.threads), clock)
+    async with trimming.running(), scrubbing.running():
         if settings.mirror_domain:
             # A mirrored log is split at home.
             yield archive, None

@@ -85,8 +85,11 @@ class Opening:
 
     def kept(self) -> Sequence[tuple[Record, int, LiveShard]]:
         """Those in memory whose states this node brings to the shelf, each with its collection and number."""
-        every = ((*self._of[key], live) for key, live in self._live.items())
-        return [(record, number, live) for record, number, live in every if self.keeps(record, number)]
+        return [(record, number, live) for record, number, live in self.all() if self.keeps(record, number)]
+
+    def all(self) -> Sequence[tuple[Record, int, LiveShard]]:
+        """Those in memory, each with its collection and number."""
+        return [(*self._of[key], live) for key, live in self._live.items()]
 
     def count(self, record: Record) -> int:
         """Vectors in a collection as far as is known; what was never seen is opened, so that it is known soon."""
