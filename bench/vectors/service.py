@@ -49,7 +49,8 @@ KERNELS_SECONDS_MAX = 300.0
 BUS_SECONDS_MAX = 120.0
 """How long NATS may take to start with ten thousand streams, which it reads one by one after it was killed."""
 
-NAME = "bench"
+NAME, SEEN = "bench", "seen"
+"""Collections: what is asked of, and what is written to while somebody looks when that is seen."""
 
 
 @contextmanager
@@ -82,9 +83,10 @@ async def _service(of: Set, wish: Wish) -> None:
         with process.running():
             await process.wait_healthy()
             async with client_of(process) as client:
-                await client.vectors.create(NAME, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
-                async with client_of(process) as other:
-                    await _ingest(client, other, of, rows)
+                await _watched(client, process, of, rows)
+                await _settled(process)
+                per_second = await _ingested(client, NAME, of, rows)
+                bar(f"{of.name}_ingest_vectors_per_second", per_second, INGEST_PER_SECOND_MIN)
                 await _settled(process)
                 await _singles(client, of, queries, wish)
             await process.stopped(60)
@@ -99,21 +101,12 @@ async def client_of(process: ServiceProcess) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def _ingest(client: AsyncClient, other: AsyncClient, of: Set, rows: Array) -> None:
-    """Tell all rows, and time until the last is acknowledged; another caller watches meanwhile when what it writes is seen."""
-    progress(f"{of.name}: the service takes {len(rows):,} vectors")
-    parts = [
-        ([f"p{row}" for row in range(first, min(first + BATCH, len(rows)))], rows[first : first + BATCH])
-        for first in range(0, len(rows), BATCH)
-    ]
+async def _watched(client: AsyncClient, process: ServiceProcess, of: Set, rows: Array) -> None:
+    """Have another caller look, while all rows are told, when what it writes is seen; the collection is dropped behind it."""
     seconds: list[float] = []
-    async with background(_watch(other, rows, seconds)):
-        begun, count = time.perf_counter(), 0
-        async for written in client.vectors.write_many(NAME, parts):
-            count += written.count
-        took = time.perf_counter() - begun
-    tell(f"  {count:,} vectors of {of.dimension} acknowledged in {took:.1f} s")
-    bar(f"{of.name}_ingest_vectors_per_second", count / took, INGEST_PER_SECOND_MIN)
+    async with client_of(process) as other, background(_watch(other, rows, seconds)):
+        await _ingested(client, SEEN, of, rows)
+    await client.vectors.drop(SEEN)
     p50, p99 = np.percentile(np.array(seconds) * 1e3, [50, 99])
     tell(
         f"  meanwhile each of {len(seconds)} single writes was sent, acknowledged and found: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
@@ -121,13 +114,29 @@ async def _ingest(client: AsyncClient, other: AsyncClient, of: Set, rows: Array)
     bar(f"{of.name}_visible_ms_p99", float(p99), VISIBLE_MS_P99_MAX, least=False)
 
 
+async def _ingested(client: AsyncClient, name: str, of: Set, rows: Array) -> float:
+    """Tell all rows to a new collection; gives how many a second, until the last is acknowledged."""
+    await client.vectors.create(name, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
+    progress(f"{of.name}: the service takes {len(rows):,} vectors")
+    parts = [
+        ([f"p{row}" for row in range(first, min(first + BATCH, len(rows)))], rows[first : first + BATCH])
+        for first in range(0, len(rows), BATCH)
+    ]
+    begun, count = time.perf_counter(), 0
+    async for written in client.vectors.write_many(name, parts):
+        count += written.count
+    took = time.perf_counter() - begun
+    tell(f"  {count:,} vectors of {of.dimension} acknowledged in {took:.1f} s")
+    return count / took
+
+
 async def _watch(client: AsyncClient, rows: Array, seconds: list[float]) -> None:
     """Again and again, from the sending of a vector to the answer of a search that had to see it, and found it."""
     for at in itertools.cycle(range(len(rows))):
         row = rows[at : at + 1] * np.float32(1.001)
         begun = time.perf_counter()
-        written = await client.vectors.write(NAME, [f"seen-{at}"], row)
-        found = await client.vectors.nearest(NAME, row, 10, Ask(sequences_min=written.sequences))
+        written = await client.vectors.write(SEEN, [f"seen-{at}"], row)
+        found = await client.vectors.nearest(SEEN, row, 10, Ask(sequences_min=written.sequences))
         seconds.append(time.perf_counter() - begun)
         assert found.ids
 
@@ -161,9 +170,7 @@ async def _singles(client: AsyncClient, of: Set, queries: Array, wish: Wish) -> 
             hits += len(set(found.ids[0]) & {f"p{row}" for row in truth[at]})
         medians.append((np.percentile(np.array(seconds) * 1e3, [50, 99]), hits / (10 * len(seconds))))
     (p50, p99), recall = sorted(medians, key=lambda seen: seen[0][0])[len(medians) // 2]
-    tell(
-        f"  a query over gRPC: p50 {p50:.2f} ms, p99 {p99:.2f} ms at recall {recall:.3f}, rows written twice among them"
-    )
+    tell(f"  a query over gRPC: p50 {p50:.2f} ms, p99 {p99:.2f} ms at recall {recall:.3f}")
     bar(f"{of.name}_grpc_query_ms_p50", float(p50), GRPC_MS_P50_MAX, least=False)
 
 

@@ -52,6 +52,11 @@ async def test_the_nearest_come_as_arrays_with_what_was_asked_for(grid: Vectors)
     np.testing.assert_array_equal(found.vectors[0][0], GRID[55])
 
 
+async def test_a_batch_that_threads_share_is_answered_in_its_order(grid: Vectors) -> None:
+    found = await grid.nearest("grid", GRID, 1)
+    assert [row[0] for row in found.ids] == IDS
+
+
 async def test_a_filter_leaves_as_many_as_match(grid: Vectors) -> None:
     ask = Ask(filter={"and": [{"field": "column", "in": [3, 4]}, {"field": "row", "eq": "r9"}]})
     found = await grid.nearest("grid", GRID[0], 10, ask)

@@ -3,6 +3,7 @@
 The door calls, with what `rpc/asked.py` has read; `domain/answers` has what is answered.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -89,13 +90,17 @@ class Asking:
 
     async def search(self, seen: Seen, queries: Rows, question: Question, wanted: Wanted) -> list[list[Row]]:
         """The nearest to each query."""
-        found: list[list[Row]] = []
         if seen.views and is_short(seen.views, queries, question):
             _queries.labels("false").inc()
             return finding.found(seen.views, queries, question, wanted)
-        for first in range(0, len(queries), QUERIES_AT_ONCE):
-            part = queries[first : first + QUERIES_AT_ONCE]
-            found += await self._answer(seen, partial(finding.found, queries=part, question=question, wanted=wanted))
+        parts = [queries[first : first + QUERIES_AT_ONCE] for first in range(0, len(queries), QUERIES_AT_ONCE)]
+        works = [partial(finding.found, queries=part, question=question, wanted=wanted) for part in parts]
+        found: list[list[Row]] = []
+        # As many at once as there are threads: one caller's batch has them all where nobody else asks.
+        for first in range(0, len(works), self._searching.threads):
+            some = works[first : first + self._searching.threads]
+            for answer in await asyncio.gather(*(self._answer(seen, work) for work in some)):
+                found += answer
         _queries.labels(str(question.exact).lower()).inc(len(queries))
         return found
 

@@ -15,6 +15,8 @@ class Workers:
     """A few threads and a bounded queue before them; leaves when its block ends."""
 
     def __init__(self, name: str, *, threads: int, waiting_max: int) -> None:
+        self.threads = threads
+        """How many pieces of work are done at once."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._name = name
         self._taken_max = threads + waiting_max
