@@ -1,13 +1,16 @@
 """Damage on disk beneath a shard at work: found, told, and mended from what the log and the shelf have."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ergonaut_common.bus import Bus
 from ergonaut_vectors.adapters.segment_files import MANIFEST
+from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
 
 from .sites import LIMITS, Site
 
@@ -56,3 +59,28 @@ async def test_damage_beneath_an_open_shard_is_found_and_mended(
         assert await process.scrubbing.round() == []
         await process.write(1000)
         assert await process.content() == site.truth
+
+
+async def test_what_is_damaged_is_not_merged_into_what_looks_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file of some size is mapped, so that a bit that flips on disk flips in memory."""
+    monkeypatch.setattr("ergonaut_vectors.adapters.segment_files.READ_BYTES_MAX", 0)
+    site.limits = replace(LIMITS, policy=replace(STILL, dead_fraction_max=0.2))
+    names = [f"point-{at}" for at in range(64)]
+    async with site.running() as process:
+        await process.collection.write(Upserts(names, np.ones((64, 32), np.float32)))
+        await process.live.save_soon(1)
+        live = process.live
+        folder = site.folder / "shards" / process.collection.record.store_of(0)
+        [path] = folder.glob("*.segment")
+        place = path.read_bytes().index(np.ones(32, np.float32).tobytes())
+        with path.open("r+b") as file:
+            file.seek(place + 3)
+            file.write(bytes([0x3F ^ 4]))
+        assert set((await process.content()).values()) != {1.0}
+        # It has so many dead now that it is built anew.
+        await process.collection.write(Deletes(names[32:]))
+        async with asyncio.timeout(20):
+            while process.vectors.opening.found(site.key) in (live, None):
+                await asyncio.sleep(0.005)
+        assert await process.content() == dict.fromkeys(names[:32], 1.0)
+        assert folder.with_name(f"{folder.name}.damaged").exists()

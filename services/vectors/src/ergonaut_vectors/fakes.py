@@ -10,7 +10,7 @@ from ergonaut.ids import is_name
 from ergonaut_vectors.domain.batches import lost_end
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.replica import Kept
-from ergonaut_vectors.domain.segments.work import Done
+from ergonaut_vectors.domain.segments.work import Done, Work
 from ergonaut_vectors.ports import Extent, LogFull, LogMessage
 
 
@@ -166,7 +166,7 @@ class FakeStores:
 
 
 class FakeStore:
-    """What was saved, in memory. `damage` is raised by the next load."""
+    """What was saved, in memory. `damage` is raised by the next load, or check."""
 
     _saves = itertools.count()
 
@@ -181,6 +181,10 @@ class FakeStore:
         if self.damage is not None:
             raise self.damage
         return self.kept
+
+    def check(self, work: Work) -> None:  # noqa: ARG002 - all of it is damaged or none
+        if self.damage is not None:
+            raise self.damage
 
     def keep(self, result: Done) -> Done:
         if self.keep_fails:

@@ -111,6 +111,8 @@ class LiveShard:
         """When somebody asked for it last, by the loop's clock."""
         self.when_open: Callable[[int], None] = lambda _end: None
         """Told where its log ends, when that is known."""
+        self.when_damaged: Callable[[], None] = lambda: None
+        """Told where what it has on disk, and so in memory, is not what was written there: it is to be opened anew."""
         self.users = 0
         """Calls that are using it; it is not closed beneath them."""
         self.log_bytes = 0
@@ -424,6 +426,10 @@ class LiveShard:
             self._trouble = ""
         except Stopped:
             return
+        except Broken as error:
+            log.error("saved state is damaged on disk", shard=str(self.key), error=str(error))
+            self.when_damaged()
+            return
         except Exception as error:
             known = isinstance(error, ErgonautError)
             log.error("work failed", shard=str(self.key), error=str(error), exc_info=None if known else error)
@@ -436,7 +442,11 @@ class LiveShard:
         await self._plan(building)
 
     def _result(self, work: Work) -> Done:
-        return self._store.keep(done(work, lambda _: not self._leaving))
+        # Before, since damage may have the work fail in any way, and behind, since it may come meanwhile.
+        self._store.check(work)
+        result = done(work, lambda _: not self._leaving)
+        self._store.check(work)
+        return self._store.keep(result)
 
     async def _save(self) -> None:
         async with self._saving:

@@ -66,6 +66,7 @@ class Opening:
             live = LiveShard(key, record.schema, self._around, store, bring)
             if key not in self._counts:
                 live.when_open = lambda end: self.opened(key, end)
+            live.when_damaged = partial(self._damaged, live)
             self._of[key] = (record, number)
             self._running[key] = self._tasks.create_task(live.run(self._ending.pop(key, None)))
             _open.set(len(self._live) + 1)
@@ -114,6 +115,16 @@ class Opening:
         async with self.closed(key):
             pass
 
+    async def open_anew(self, live: LiveShard) -> None:
+        """Open a shard again whose files are damaged, which sets them aside; one that is not in memory any more is left alone."""
+        if self._live.get(live.key) is live:
+            record, number = self._of[live.key]
+            await self.close(live.key)
+            if not self._closing.done():
+                # Where somebody has its files now, or there is no room, the next question opens it.
+                with contextlib.suppress(ErgonautError):
+                    self.shard(record, number)
+
     @contextlib.asynccontextmanager
     async def closed(self, key: Key, why: ErgonautError | None = None) -> AsyncIterator[None]:
         """Let go of a shard, and let nobody open it while the block runs: its files are the block's alone.
@@ -140,6 +151,9 @@ class Opening:
     def forget_count(self, key: Key) -> None:
         """A shard of this key is not there any more."""
         self._counts.pop(key, None)
+
+    def _damaged(self, live: LiveShard) -> None:
+        self._tasks.create_task(self.open_anew(live))
 
     def _check_open(self, key: Key) -> None:
         told = self._closed.get(key)

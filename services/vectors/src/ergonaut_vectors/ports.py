@@ -7,7 +7,7 @@ from typing import Protocol
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.replica import Kept
-from ergonaut_vectors.domain.segments.work import Done
+from ergonaut_vectors.domain.segments.work import Done, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,10 @@ class Store(Protocol):
 
     def load(self) -> Kept | None:
         """What was saved last, None where nothing was. Raises Broken where it is damaged."""
+        ...
+
+    def check(self, work: Work) -> None:
+        """See that the segments that work is done on are what was written down. Raises Broken naming what is damaged."""
         ...
 
     def keep(self, result: Done) -> Done:

@@ -22,7 +22,7 @@ from ergonaut_vectors.domain.segments.layout import ALIGNMENT, Contents, opened,
 from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.domain.segments.segment import Segment
 from ergonaut_vectors.domain.segments.shard import Checkpoint
-from ergonaut_vectors.domain.segments.work import Done
+from ergonaut_vectors.domain.segments.work import Done, Job, Work
 from ergonaut_vectors.domain.space import Space
 
 MANIFEST = "manifest"
@@ -41,6 +41,15 @@ class SegmentFiles:
         self._lock = threading.Lock()
         self._holders = 0
         self._outdated: set[str] = set()
+
+    def check(self, work: Work) -> None:
+        """Check every block of the segments that become another; Broken naming the first that is damaged.
+
+        What is mapped is what is on disk, so that damage that came since they were opened would be given good checksums.
+        """
+        for part in work.parts:
+            if work.job is Job.MERGE and isinstance(part.store, Segment):
+                verify_file(self.path(part.store.name))
 
     def kept(self, result: Done) -> Done:
         """The result with its segment on disk and mapped from there. Blocks; for the thread that did the work."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from ergonaut.errors import Broken, Unavailable
 from ergonaut_vectors.adapters.segment_files import MANIFEST, SegmentFiles
 from ergonaut_vectors.domain.replica import Kept
-from ergonaut_vectors.domain.segments.work import Done
+from ergonaut_vectors.domain.segments.work import Done, Work
 
 DAMAGED = ".damaged"
 """Behind the name of a folder that was set aside; a collection keeps the last one."""
@@ -53,6 +53,9 @@ class ShardFolder:
             # Whole by its checksums, and yet not what this version expects.
             raise Broken(f"{self._folder} was written by another version: {error!r}") from error
         return None if checkpoint is None else Kept(checkpoint, checkpoint.view.mark)
+
+    def check(self, work: Work) -> None:
+        self._files.check(work)
 
     def keep(self, result: Done) -> Done:
         return self._files.kept(result)

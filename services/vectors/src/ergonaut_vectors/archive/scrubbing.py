@@ -56,9 +56,7 @@ class Scrubbing:
             except Broken as error:
                 log.error("saved state is damaged on disk", shard=str(live.key), error=str(error))
                 damaged.append(str(live.key))
-                if self._opening.found(live.key) is live:
-                    await self._opening.close(live.key)
-                    self._opening.shard(record, number)
+                await self._opening.open_anew(live)
             except ErgonautError as error:
                 log.warning("saved state not checked", shard=str(live.key), error=str(error))
         return damaged
