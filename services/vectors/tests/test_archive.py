@@ -1,9 +1,10 @@
 """Collections kept and brought back: as they were kept, as they were at any moment, and never other than they were."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,29 @@ def content_of(opened: OpenedInMemory | Sequence[Replica]) -> dict[str, tuple[li
 def name_at(part: Any, row: int) -> str:
     table = part.store.table
     return bytes(table.blob[table.offsets[row] : table.offsets[row + 1]]).decode()
+
+
+async def test_a_snapshot_clears_what_puts_left_that_died_a_day_ago_and_is_made_where_that_fails(world: World) -> None:
+    world.write(0, upserts("a"))
+    folder = world.folder / "shelf" / "files" / KEY.tenant / RECORD.uid
+    folder.mkdir(parents=True)
+    old, young, stuck = (folder / f"unfinished-{name}" for name in ("old", "young", "stuck"))
+    old.write_bytes(b"a part")
+    young.write_bytes(b"a part")
+    last_written(old, timedelta(hours=25))
+    last_written(young, timedelta(hours=23))
+    await world.archive.make("default", "books")
+    assert (old.exists(), young.exists()) == (False, True)
+
+    stuck.mkdir()
+    last_written(stuck, timedelta(hours=25))
+    assert (await world.archive.make("default", "books")).count == 1
+    assert stuck.exists()
+
+
+def last_written(path: Path, ago: timedelta) -> None:
+    then_seconds = (datetime.now(UTC) - ago).timestamp()
+    os.utime(path, (then_seconds, then_seconds))
 
 
 async def test_a_snapshot_brings_back_what_was_there_when_it_was_made(world: World) -> None:

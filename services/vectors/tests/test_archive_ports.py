@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,63 @@ async def test_names_are_listed_by_how_they_begin_and_what_is_dropped_is_gone(sh
     assert await shelf.names(prefix) == [names[0]]
     with pytest.raises(NotFound):
         await shelf.fetch(names[1], tmp_path / "target")
+
+
+def s3_client() -> Any:
+    return pytest.importorskip("boto3").client("s3")
+
+
+async def dead_put(shelf: Shelf, bus: Bus, folder: Path, name: str) -> None:
+    """What a put leaves whose process was killed in the middle of it."""
+    if isinstance(shelf, ObjectShelf):
+        await bus.object_store(f"vectors-{name.split('/')[1]}")
+        for _ in range(2):
+            await bus.jetstream.publish(f"$O.vectors-{name.split('/')[1]}.C.{new_id('part')}", b"a part")
+    elif isinstance(shelf, FolderShelf):
+        unfinished = (folder / "shelf" / name).with_name(new_id("unfinished"))
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(b"a part")
+    else:
+        s3_client().create_multipart_upload(Bucket="snapshots", Key=f"ergonaut/vectors/{name}")
+
+
+async def leftovers(shelf: Shelf, bus: Bus, folder: Path, tenant: str) -> int:
+    """How many files, parts or uploads lie there that are no whole file."""
+    if isinstance(shelf, ObjectShelf):
+        told = await bus.jetstream.stream_info(f"OBJ_vectors-{tenant}", subjects_filter=">")
+        kinds = [subject.split(".")[2] for subject in told.state.subjects or ()]
+        return kinds.count("C") - kinds.count("M")
+    if isinstance(shelf, FolderShelf):
+        return len(list((folder / "shelf").glob(f"**/{tenant}/**/unfinished-*")))
+    uploads = s3_client().list_multipart_uploads(Bucket="snapshots").get("Uploads", ())
+    return len([each for each in uploads if tenant in each["Key"]])
+
+
+@SHELVES
+async def test_what_killed_puts_left_is_cleared_where_it_is_old_and_of_that_tenant(
+    shelf: Shelf, bus: Bus, tmp_path: Path
+) -> None:
+    tenant, other, source = new_id("tenant"), new_id("tenant"), tmp_path / "source"
+    kept = f"files/{tenant}/uid/kept"
+    source.write_bytes(b"content")
+    await shelf.put(kept, source)
+    for name in (f"files/{tenant}/uid/a", f"files/{tenant}/uid/b", f"files/{other}/uid/a"):
+        await dead_put(shelf, bus, tmp_path, name)
+    there = await leftovers(shelf, bus, tmp_path, tenant)
+    assert there >= 2
+    # moto has every upload begin in November 2010.
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    await shelf.clear(
+        tenant, hour_ago if isinstance(shelf, FolderShelf | ObjectShelf) else datetime(2010, 11, 1, tzinfo=UTC)
+    )
+    assert await leftovers(shelf, bus, tmp_path, tenant) == there
+    await shelf.clear(tenant, datetime.now(UTC) + timedelta(hours=1))
+    assert await leftovers(shelf, bus, tmp_path, tenant) == 0
+    assert await leftovers(shelf, bus, tmp_path, other) >= 1
+    assert await shelf.names(f"files/{tenant}/") == [kept]
+    await shelf.fetch(kept, tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"content"
+    await shelf.clear(new_id("tenant"), datetime.now(UTC))
 
 
 async def test_a_bucket_that_is_not_there_is_told(s3_shelf: Shelf, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ergonaut.errors import NotFound, Refused, Unavailable
+from ergonaut_vectors.archive.ports import CLEARED_MAX
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
@@ -47,6 +50,20 @@ class S3Shelf:
 
     async def drop(self, name: str) -> None:
         await self._run(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name), name)
+
+    async def clear(self, tenant: str, before: datetime) -> None:
+        """Abort uploads in parts; what is small enough for one request is there as a whole or not at all."""
+        prefix = f"{self._prefix}files/{tenant}/"
+
+        def cleared() -> None:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
+            begun = (each for page in pages for each in page.get("Uploads", ()))
+            # A put that lives goes on long after it began where the file is large, but not for a day.
+            left = (each for each in begun if each["Initiated"] < before)
+            for each in islice(left, CLEARED_MAX):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=each["Key"], UploadId=each["UploadId"])
+
+        await self._run(cleared, prefix)
 
     async def _run(self, ask: Callable[[], T], name: str) -> T:
         where = f"{name} in the bucket {self._bucket}"

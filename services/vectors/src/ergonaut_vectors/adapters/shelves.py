@@ -4,10 +4,14 @@ import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from nats.errors import Error as NatsError
+from nats.js.api import ObjectInfo
 from nats.js.errors import APIError, DigestMismatchError, NotFoundError, ObjectNotFoundError
 from nats.js.object_store import ObjectStore
 
@@ -16,11 +20,15 @@ from ergonaut.ids import new_id
 from ergonaut_common.bus import Bus
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_vectors.adapters.segment_files import sync_folder
+from ergonaut_vectors.archive.ports import CLEARED_MAX
 
 TRANSFER_TIMEOUT_SECONDS = 600.0
 """For one file: two million vectors of 384 float32 at some megabytes a second. nats-py itself would wait for ever."""
 
 LISTING_TIMEOUT_SECONDS = 10.0
+
+UNFINISHED = "unfinished"
+"""So the names of files begin whose put is not done; that of a kept file is the digest, id or position of what is in it."""
 
 _STREAM_FULL = (10077, 10047, 10023)
 
@@ -66,10 +74,7 @@ class ObjectShelf:
         bucket = await self._bucket(prefix)
 
         async def listed() -> list[str]:
-            try:
-                return [each.name for each in await bucket.list(ignore_deletes=True)]
-            except NotFoundError:
-                return []
+            return [each.name for each in await _objects(bucket)]
 
         found = await _bounded(listed, what=f"listing {prefix}", seconds=LISTING_TIMEOUT_SECONDS)
         return sorted(name for name in found if name.startswith(prefix))
@@ -85,9 +90,38 @@ class ObjectShelf:
 
         await until_answered(delete, what=f"dropping {name}")
 
+    async def clear(self, tenant: str, before: datetime) -> None:
+        """Remove the parts of files that have no name."""
+        bucket = await self._bucket(f"files/{tenant}/")
+        stream, subject = f"OBJ_{_bucket_of(tenant)}", f"$O.{_bucket_of(tenant)}.C."
+        jetstream = self._bus.jetstream
+
+        async def cleared() -> None:
+            # In this order: what gets its name in between is not taken for a leftover.
+            parts = (await jetstream.stream_info(stream, subjects_filter=f"{subject}>")).state.subjects or {}
+            named = {subject + str(each.nuid) for each in await _objects(bucket)}
+            for each in sorted(parts.keys() - named)[:CLEARED_MAX]:
+                with suppress(NotFoundError):
+                    written_at = (await jetstream.get_msg(stream, subject=each)).time
+                    if written_at is not None and written_at < before:
+                        await jetstream.purge_stream(stream, subject=each)
+
+        await _bounded(cleared, what=f"removing leftovers of {tenant}", seconds=LISTING_TIMEOUT_SECONDS)
+
     async def _bucket(self, name: str) -> ObjectStore:
         """The second part of every name is the tenant."""
-        return await self._bus.object_store(f"vectors-{name.split('/')[1]}")
+        return await self._bus.object_store(_bucket_of(name.split("/")[1]))
+
+
+def _bucket_of(tenant: str) -> str:
+    return f"vectors-{tenant}"
+
+
+async def _objects(bucket: ObjectStore) -> list[ObjectInfo]:
+    try:
+        return await bucket.list(ignore_deletes=True)
+    except NotFoundError:
+        return []
 
 
 async def _bounded(ask: Callable[[], Awaitable[T]], *, what: str, seconds: float) -> T:
@@ -123,9 +157,23 @@ class FolderShelf:
     async def drop(self, name: str) -> None:
         await asyncio.to_thread((self._root / name).unlink, missing_ok=True)
 
+    async def clear(self, tenant: str, before: datetime) -> None:
+        try:
+            await asyncio.to_thread(self._clear, tenant, before.timestamp())
+        except OSError as error:
+            raise Unavailable(f"leftovers of {tenant} could not be removed: {error}") from error
+
+    def _clear(self, tenant: str, before_seconds: float) -> None:
+        """Files get another time whenever something is written to them, so that those of puts that live are young."""
+        for path in islice(self._root.glob(f"*/{tenant}/**/{UNFINISHED}-*"), CLEARED_MAX):
+            # Another process may have been faster, with its removal or with its put.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before_seconds:
+                    path.unlink()
+
     def _put(self, name: str, source: Path) -> None:
         target = self._root / name
-        unfinished = target.with_name(new_id("unfinished"))
+        unfinished = target.with_name(new_id(UNFINISHED))
         try:
             self._make_folder(target.parent)
             with source.open("rb") as content, unfinished.open("wb") as file:
@@ -151,4 +199,4 @@ class FolderShelf:
     def _names(self, prefix: str) -> list[str]:
         folder = (self._root / prefix).parent if not prefix.endswith("/") else self._root / prefix
         found = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
-        return sorted(name for name in found if name.startswith(prefix) and "/unfinished-" not in name)
+        return sorted(name for name in found if name.startswith(prefix) and f"/{UNFINISHED}-" not in name)

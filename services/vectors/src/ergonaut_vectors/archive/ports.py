@@ -12,6 +12,9 @@ from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.segments.manifest import Manifest
 from ergonaut_vectors.ports import Store
 
+CLEARED_MAX = 100
+"""Leftovers of one tenant that are removed at a time, for whoever waits is keeping a state; the next ones remove more."""
+
 
 class Shelf(Protocol):
     """Where files are kept. All methods raise Unavailable where it does not answer. Names are paths of plain characters."""
@@ -30,6 +33,10 @@ class Shelf(Protocol):
 
     async def drop(self, name: str) -> None:
         """Keep a file no longer; one that is not there is fine."""
+        ...
+
+    async def clear(self, tenant: str, before: datetime) -> None:
+        """Remove some of what puts left of the tenant's files that ended before they were done, and long before that moment."""
         ...
 
 

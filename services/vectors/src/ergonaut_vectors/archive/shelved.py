@@ -13,13 +13,13 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from weakref import WeakValueDictionary
 
-from ergonaut.errors import Broken, NotFound
+from ergonaut.errors import Broken, ErgonautError, NotFound
 from ergonaut_common.observe import get_logger
 from ergonaut_vectors.archive.files import digest_of_file, read_snapshot, write_snapshot
 from ergonaut_vectors.archive.ports import Saved, Shelf
@@ -29,6 +29,9 @@ from ergonaut_vectors.workers import Workers
 
 SNAPSHOTS_MAX = 10_000
 """Of one collection; whoever makes one an hour has them for a year."""
+
+LEFT_FOR = timedelta(days=1)
+"""So long after its last sign of life a put is taken for dead; one that lives gives up or is done within minutes."""
 
 DIGESTS_MAX = 4096
 """Files whose digests are remembered, so that those of a large shard are not read again for each state of it."""
@@ -61,6 +64,7 @@ class Shelved:
 
     async def keep(self, snapshot: Snapshot, folders: Sequence[Path]) -> None:
         """Keep what is in the folders, one for each shard, under the snapshot's name; a state where it has none."""
+        await self._clear(snapshot.key.tenant, snapshot.made_at)
         async with self._alone(snapshot.uid, *snapshot.lenders):
             for shard, folder in zip(snapshot.shards, folders, strict=True):
                 await self._put_missing(snapshot, shard, folder)
@@ -161,6 +165,14 @@ class Shelved:
             return
         for digest in sorted(await self._there(tenant, uid) - needed_by(left, uid)):
             await self._shelf.drop(_file_name(tenant, uid, digest))
+
+    async def _clear(self, tenant: str, now: datetime) -> None:
+        """Remove what processes left on the shelf that died while they put something there."""
+        try:
+            await self._shelf.clear(tenant, now - LEFT_FOR)
+        except ErgonautError as error:
+            # It costs room and no more; S3 may let us keep files and not look for uploads.
+            log.warning("leftovers stay on the shelf", tenant=tenant, error=str(error))
 
     async def _put_missing(self, snapshot: Snapshot, shard: KeptShard, folder: Path) -> None:
         tenant = snapshot.key.tenant
