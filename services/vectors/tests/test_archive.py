@@ -25,7 +25,7 @@ from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.replica import Replica
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.shard import Shard
-from ergonaut_vectors.domain.segments.work import Policy, done
+from ergonaut_vectors.domain.segments.work import Job, Policy, done
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
 from ergonaut_vectors.fakes import FakeCollectionBook
 from ergonaut_vectors.workers import Workers
@@ -197,6 +197,37 @@ async def test_any_moment_comes_back_as_a_replica_that_stopped_then(world: World
             assert [state.caught.kept.checkpoint.view.digest for state in states] == [
                 each.view.digest for each in expected
             ]
+
+
+async def test_a_snapshot_that_is_made_while_segments_are_merged_holds_what_there_is_at_each_step(world: World) -> None:
+    store = world.saved.open(world.folder / "shards" / RECORD.store_of(0))
+    replica = Replica(SCHEMA.space, SCHEMA.fields, Policy(merged_together=2))
+
+    async def written(write: Write) -> None:
+        world.write(0, write)
+        message = world.past.logs[KEY.of_shard(0)][-1]
+        replica.take(message.sequence, message.content)
+        await kept()
+
+    async def kept() -> None:
+        snapshot = await world.archive.make("default", "books")
+        async with world.archive.as_of(KEY, snapshot.id) as (_, formers):
+            assert formers[0].caught.kept.checkpoint.view.digest == replica.view.digest
+
+    for at in range(2):
+        await written(upserts(*(f"{at}-{name}" for name in "abcd")))
+        sealing = replica.plan_seal()
+        assert sealing is not None
+        replica.install(store.keep(done(sealing)))
+        store.save(replica.kept())
+    [merging] = [work for work in replica.plan() if work.job is Job.MERGE]
+    await written(Deletes(["0-a"]))
+    merged = store.keep(done(merging))
+    await written(upserts("1-a", "later", of=2.0))
+    replica.install(merged)
+    await written(Deletes(["0-b", "1-b"]))
+    store.save(replica.kept())
+    await written(upserts("0-c", of=3.0))
 
 
 @pytest.mark.parametrize("kept", [False, True])
