@@ -10,7 +10,7 @@ import nats
 import numpy as np
 import pytest
 
-from ergonaut.errors import NotFound, Unavailable
+from ergonaut.errors import Broken, NotFound, Unavailable
 from ergonaut_common.bus import Bus
 from ergonaut_common.testing import binary, free_port, wait_for_port
 from ergonaut_vectors.adapters.announcing import BusAnnouncer
@@ -19,6 +19,7 @@ from ergonaut_vectors.adapters.log import JetStreamLog
 from ergonaut_vectors.adapters.mirrors import Mirrors
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
 from ergonaut_vectors.catalogue import Opened
+from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.live import Limits, Threads
@@ -129,6 +130,30 @@ async def test_a_region_reads_what_another_writes_writes_there_and_reads_on_when
             await soon(dropped)
             await soon(mirrors.round)
             assert list(await own.all()) == []
+    finally:
+        home.kill()
+        away.kill()
+
+
+async def test_a_mirror_whose_source_has_forgotten_its_beginning_says_so_and_answers_nothing(tmp_path: Path) -> None:
+    home = Region("home", tmp_path)
+    away = Region("away", tmp_path, joins=home)
+    home.start()
+    away.start()
+    try:
+        async with home.serving() as (vectors, home_bus), away.serving() as (mirrored, bus):
+            source = KeyValueBook(await bus.connection.jetstream(domain="home").key_value(BUCKET))
+            mirrors = Mirrors("home", bus.jetstream, (source, KeyValueBook(await bus.key_value(BUCKET))), LOG_BYTES_MAX)
+            there = await vectors.create("default", Schema("books", 4))
+            await there.write(upserts("a"))
+            written = dict(await there.write(upserts("b")))
+            await JetStreamLog(home_bus.jetstream, LOG_BYTES_MAX).trim(Key("default", "books"), written[0])
+            await soon(mirrors.round)
+            here = await mirrored.open("default", "books")
+            for at_least in (written, {}):
+                with pytest.raises(Broken, match=r"begins at message 2.*SNAPSHOTS"):
+                    await found(here, at_least)
+            assert await found(there, written) == {"a", "b"}
     finally:
         home.kill()
         away.kill()
