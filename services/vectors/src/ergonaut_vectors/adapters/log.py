@@ -26,6 +26,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
     StreamInfo,
+    StreamSourceInfo,
 )
 from nats.js.errors import APIError, NotFoundError
 
@@ -196,6 +197,8 @@ class JetStreamLog:
         if info.cluster is not None and not info.cluster.leader:
             # Who answers for a stream that has no leader just now tells of an empty one; a log that was lost looks like that.
             raise TimeoutError(f"the log of {key} has no leader")
+        if info.mirror is not None and not info.state.last_seq and _is_to_come(info.mirror):
+            raise TimeoutError(f"nothing of the log of {key} has come from the region that it mirrors")
         if info.config.max_bytes != self._bytes_max:
             info = await self._jetstream.update_stream(info.config, max_bytes=self._bytes_max)
         return info
@@ -235,6 +238,11 @@ def stream_of(key: Key) -> str:
 def subject_of(key: Key) -> str:
     """The subject of its messages."""
     return f"ergonaut-log.v1.{key.tenant}.vectors.{key.name}" + (f".{key.shard}" if key.shard else "")
+
+
+def _is_to_come(source: StreamSourceInfo) -> bool:
+    """Whether a mirror that is empty may be so only because its source has not been heard yet, or has more than it sent."""
+    return source.active is None or source.active < 0 or bool(source.lag)
 
 
 def _meaning(error: APIError, key: Key) -> Exception:
