@@ -83,6 +83,10 @@ async def _service(of: Set, wish: Wish) -> None:
         with process.running():
             await process.wait_healthy()
             async with client_of(process) as client:
+                for name in (NAME, SEEN):
+                    await client.vectors.create(
+                        name, of.dimension, metric="inner-product" if of.metric == "ip" else "l2"
+                    )
                 await _watched(client, process, of, rows)
                 await _settled(process)
                 per_second = await _ingested(client, NAME, of, rows)
@@ -115,8 +119,7 @@ async def _watched(client: AsyncClient, process: ServiceProcess, of: Set, rows: 
 
 
 async def _ingested(client: AsyncClient, name: str, of: Set, rows: Array) -> float:
-    """Tell all rows to a new collection; gives how many a second, until the last is acknowledged."""
-    await client.vectors.create(name, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
+    """Tell all rows to a collection; gives how many a second, until the last is acknowledged."""
     progress(f"{of.name}: the service takes {len(rows):,} vectors")
     parts = [
         ([f"p{row}" for row in range(first, min(first + BATCH, len(rows)))], rows[first : first + BATCH])
