@@ -18,6 +18,8 @@ ALIKE = (
     (re.compile(r"\b(job|run|lease|event)-[0-9a-hjkmnp-tv-z]{26}\b"), r"\1-…"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "<time>"),
     (re.compile(r"(?<![\w.-])[$\u2212+]?\d[\d,]*(\.\d+)?([eE]-?\d+)?"), "#"),
+    # In the first hour of a day it is so many days since another day began.
+    (re.compile(r"# d # h"), "# d"),
     (re.compile(r"/\S+/(job\.yaml|[\w.-]+)"), r"…/\1"),
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
     (re.compile(r"  +"), "  "),

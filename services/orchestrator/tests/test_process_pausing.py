@@ -113,9 +113,15 @@ async def test_killed_while_the_job_is_paused_it_goes_on_all_the_same(engines: E
     await goes_on_to_its_end(engines, handle, 30)
 
 
-@pytest.mark.parametrize("activity", ["ask_to_stop", "save", "tear_down", "drop_checkpoint"])
-async def test_killed_in_any_step_of_a_pause_it_takes_that_step_up_again(engines: Engines, activity: str) -> None:
-    handle = await counting(engines, 30)
+@pytest.mark.parametrize(
+    ("activity", "steps"),
+    # A program that was not asked to stop yet goes on until the process is back, and must not come to its end meanwhile.
+    [("ask_to_stop", 200), ("save", 30), ("tear_down", 30), ("drop_checkpoint", 30)],
+)
+async def test_killed_in_any_step_of_a_pause_it_takes_that_step_up_again(
+    engines: Engines, activity: str, steps: int
+) -> None:
+    handle = await counting(engines, steps)
     if activity == "drop_checkpoint":
         await handle.signal("pause")
         await until(in_step(handle, JobStep.PAUSED))
@@ -127,7 +133,7 @@ async def test_killed_in_any_step_of_a_pause_it_takes_that_step_up_again(engines
     engines.process.start()
     await until(in_step(handle, JobStep.PAUSED))
     assert (engines.leases(), processes_in(engines.folder)) == ([], [])
-    await goes_on_to_its_end(engines, handle, 30)
+    await goes_on_to_its_end(engines, handle, steps)
 
 
 async def test_killed_before_it_could_hear_of_a_pause_it_hears_when_it_is_back(engines: Engines) -> None:

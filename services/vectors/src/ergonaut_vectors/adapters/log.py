@@ -50,6 +50,8 @@ TOGETHER_BYTES_MAX = 4 * 1024 * 1024
 _STREAM_IS_FULL = 10077
 _NOT_LAST = (10070, 10071, 10164)
 _NO_ROOM = (10023, 10028, 10047)
+_IN_PROCESS = 10158
+"""What is told of a message that was sent again, by a cluster whose servers have not agreed on the first one yet."""
 
 log = get_logger(__name__)
 
@@ -257,6 +259,8 @@ def _meaning(error: APIError, key: Key) -> Exception:
         return Conflict(f"the log of {key} does not end where the write belongs: {error.description}")
     if error.err_code in _NO_ROOM:
         return Refused(f"NATS has no room for another log: {error.description}", field="collection")
+    if error.err_code == _IN_PROCESS:
+        return TimeoutError(error.description)
     return error
 
 
