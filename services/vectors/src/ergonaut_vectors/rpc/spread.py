@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.errors import NotFound
+from ergonaut.errors import Broken, NotFound
 from ergonaut_common.rpc import caller
 from ergonaut_vectors.asking import Asking
 from ergonaut_vectors.cluster.keeping import Keeping
@@ -161,6 +161,9 @@ class SpreadDoor(VectorsDoor):
         except NotFound:
             # It was dropped at this moment.
             return 0
+        except Broken:
+            # A shard of it fails, or is being dropped, which is nothing to calls about others: what is known here counts.
+            return here
 
     async def _elsewhere(self, name: str) -> ShardMap | None:
         """The map of a collection of which this node does not answer for every shard."""
