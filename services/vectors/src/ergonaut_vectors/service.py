@@ -112,8 +112,8 @@ class Vectors:
             if now.uid != record.uid or now.stage is not Stage.READY:
                 raise _no_such(record.key.name)
             if len(now.shards) < len(record.shards):
-                await self._book.change(replace(now, begins=record.begins, splits=record.splits), now)
-                now = replace(now, begins=record.begins, splits=record.splits)
+                before, now = now, replace(now, begins=record.begins, splits=record.splits)
+                await self._book.change(now, before)
             await self._taken(now)
         with self.opening.used(now, len(record.shards) - 1) as live:
             await live.wait_for(0)
@@ -176,10 +176,13 @@ class Vectors:
         while True:
             try:
                 await self.look(key)
-            except ErgonautError as error:
-                log.warning("collection not looked at", collection=str(key), error=str(error))
+                return
+            except Unavailable as error:
+                log.warning("collection not looked at yet", collection=str(key), error=str(error))
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            else:
+            except ErgonautError as error:
+                # What is wrong with one collection keeps nobody from hearing of the others.
+                log.error("collection not looked at", collection=str(key), error=str(error))
                 return
 
     async def _taken(self, record: Record) -> Collection:
