@@ -300,7 +300,7 @@ async def test_a_dropped_collection_comes_back_from_its_snapshot(world: World) -
     world.write(0, upserts("a"))
     kept = await world.archive.make("default", "books")
     world.past.logs.clear()
-    await world.book.remove(KEY)
+    await world.book.remove(world.book.records[KEY])
     opened = await world.archive.restore("default", "books", "books", kept.id)
     assert opened.count == 1
     with pytest.raises(NotFound):

@@ -93,19 +93,21 @@ async def test_whoever_watches_a_book_sees_what_is_there_and_what_becomes_of_it(
         assert await anext(seen) == record
         await book.change(record.at(Stage.READY))
         assert await anext(seen) == record.at(Stage.READY)
-        await book.remove(key)
+        await book.remove(record)
         assert await anext(seen) is None
 
 
 @KINDS
 async def test_a_removed_record_makes_room_for_another(book: CollectionBook, key: Key) -> None:
-    await book.add(record_of(key))
-    await book.remove(key)
-    await book.remove(key)
+    first = record_of(key)
+    await book.add(first)
+    await book.remove(first.at(Stage.DROPPING))
+    await book.remove(first)
     assert await book.find(key) is None
     assert all(record.key != key for record in await book.all())
     second = record_of(key)
     await book.add(second)
+    await book.remove(first)
     assert await book.find(key) == second
 
 
@@ -192,6 +194,20 @@ async def test_a_removed_log_is_gone_and_can_be_made_again_empty(logs: Log, key:
         await taken(logs, key, 0, 1)
     await logs.make(key)
     assert await logs.last(key) is None
+
+
+@KINDS
+async def test_a_log_is_made_and_removed_for_its_own_collection_alone(logs: Log, key: Key) -> None:
+    await logs.make(key, owner="second")
+    await logs.make(key, owner="second")
+    await logs.append(key, b"kept", 0)
+    with pytest.raises(Conflict, match="another collection's"):
+        await logs.make(key, owner="first")
+    await logs.remove(key, owner="first")
+    assert await logs.last(key) == LogMessage(1, b"kept")
+    await logs.remove(key, owner="second")
+    with pytest.raises(NotFound):
+        await logs.last(key)
 
 
 @KINDS

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from ergonaut.errors import Broken, Conflict, NotFound, Refused, Unavailable
+from ergonaut.ids import new_id
 from ergonaut_vectors.domain.batches import Batch, digest_of, messages_of
-from ergonaut_vectors.domain.records import Key, Stage
+from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.view import Question, View
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
 from ergonaut_vectors.domain.space import Metric
+from ergonaut_vectors.fakes import FakeCollectionBook, FakeLog
 from ergonaut_vectors.live import Limits
 from ergonaut_vectors.service import Vectors
 
@@ -240,6 +242,81 @@ async def test_a_drop_that_was_cut_short_is_finished_at_the_next_start(world, lo
         assert list(after.all("acme")) == []
     assert (world.book.records, world.logs.logs) == ({}, {})
     assert [what for what, _ in world.announced.told] == ["created", "dropped"]
+
+
+class HeldLog(FakeLog):
+    """The first removal goes on when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def remove(self, key: Key, *, owner: str = "") -> None:
+        if not self.held.is_set():
+            self.held.set()
+            await self.let_go.wait()
+        await super().remove(key, owner=owner)
+
+
+async def test_a_drop_that_was_held_up_takes_nothing_of_the_collection_that_was_made_meanwhile(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_vectors.service.DROPPED_LOOKS_MAX", 1)
+    world.logs = HeldLog()
+    async with world.running() as slow, world.aside().running() as other:
+        await slow.create("acme", SCHEMA)
+        async with asyncio.TaskGroup() as tasks:
+            dropping = tasks.create_task(slow.drop("acme", "digits"))
+            await world.logs.held.wait()
+            await other.create("acme", SCHEMA)
+            await write(other, points(3))
+            world.logs.let_go.set()
+            await dropping
+        assert await found(other) == {"p0", "p1", "p2"}
+        assert await write(other, points(1, first=3)) == 2
+        assert world.book.records[KEY].stage is Stage.READY
+
+
+async def test_a_collection_is_made_when_another_process_has_dropped_the_one_before(world) -> None:
+    world.logs = HeldLog()
+    async with world.running() as slow, world.aside().running() as other:
+        before = (await slow.create("acme", SCHEMA)).record.uid
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(slow.drop("acme", "digits"))
+            await world.logs.held.wait()
+            making = tasks.create_task(other.create("acme", SCHEMA))
+            await asyncio.sleep(0)
+            world.logs.let_go.set()
+        assert making.result().record.uid != before
+        assert [what for what, _ in world.announced.told] == ["created", "dropped", "created"]
+
+
+async def test_a_log_that_one_before_it_left_behind_is_none_of_a_new_collection(world, vectors: Vectors) -> None:
+    await world.logs.make(KEY, owner="collection-before")
+    await world.logs.append(KEY, b"left", 0)
+    await vectors.create("acme", SCHEMA)
+    assert await write(vectors, points(1)) == 1
+    assert await found(vectors) == {"p0"}
+
+
+class PartlyDamaged(FakeCollectionBook):
+    """A book with one record that cannot be read when it is looked for."""
+
+    async def find(self, key: Key) -> Record | None:
+        if key.name == "damaged":
+            raise Broken("the record cannot be read")
+        return await super().find(key)
+
+
+async def test_who_cannot_read_one_record_still_hears_of_the_others(world) -> None:
+    world.book = PartlyDamaged()
+    async with world.running() as vectors:
+        for name in ("damaged", "whole"):
+            await world.book.add(Record(Key("acme", name), Schema(name, 4), new_id("collection"), Stage.READY))
+        async with asyncio.timeout(10):
+            while not vectors.all("acme"):
+                await asyncio.sleep(0)
+        assert [each.schema.name for each in vectors.all("acme")] == ["whole"]
 
 
 async def test_a_making_that_was_cut_short_is_finished_at_the_next_start(world) -> None:

@@ -39,9 +39,11 @@ class FakeCollectionBook:
             raise Conflict(f"collection {record.key} was changed meanwhile")
         await self._put(record)
 
-    async def remove(self, key: Key) -> None:
-        self.records.pop(key, None)
-        await self._tell(key)
+    async def remove(self, record: Record) -> None:
+        found = self.records.get(record.key)
+        if found is not None and found.uid == record.uid:
+            del self.records[record.key]
+            await self._tell(record.key)
 
     async def changes(self) -> AsyncIterator[tuple[Key, Record | None]]:
         at = 0
@@ -74,22 +76,26 @@ class FakeLog:
         self.logs: dict[Key, list[bytes]] = {}
         self.firsts: dict[Key, int] = {}
         """Where logs begin of which something was forgotten; what came before is empty there."""
+        self.owners: dict[Key, str] = {}
         self.fail_next: Exception | None = None
         self.fail_after_writing = False
         self._bytes_max = bytes_max
         self._names: dict[tuple[Key, int], str] = {}
         self._grown = asyncio.Condition()
 
-    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+    async def make(self, key: Key, begin: LogMessage | None = None, *, owner: str = "") -> None:
+        if self._is_of_another(key, owner):
+            raise Conflict(f"the log of {key} is another collection's")
         if key not in self.logs:
-            self.logs[key] = []
+            self.logs[key], self.owners[key] = [], owner
             if begin is not None:
                 self.logs[key] = [b""] * (begin.sequence - 1) + [begin.content]
                 self.firsts[key] = begin.sequence
 
-    async def remove(self, key: Key) -> None:
-        self.logs.pop(key, None)
-        self.firsts.pop(key, None)
+    async def remove(self, key: Key, *, owner: str = "") -> None:
+        if not self._is_of_another(key, owner):
+            self.logs.pop(key, None)
+            self.firsts.pop(key, None)
 
     async def last(self, key: Key) -> LogMessage | None:
         messages = self._messages(key)
@@ -138,6 +144,9 @@ class FakeLog:
         if last < sequence - 1:
             raise lost_end(last, sequence - 1)
         return last >= sequence
+
+    def _is_of_another(self, key: Key, owner: str) -> bool:
+        return key in self.logs and bool(owner) and self.owners.get(key, "") not in ("", owner)
 
     def _messages(self, key: Key) -> list[bytes]:
         if key not in self.logs:

@@ -55,23 +55,24 @@ class CollectionBook(Protocol):
         """Each record that there is, and then each that is changed, or None where it was struck out, without end."""
         ...
 
-    async def remove(self, key: Key) -> None:
-        """Strike a record out; one that is not there is fine."""
+    async def remove(self, record: Record) -> None:
+        """Strike out the record of this collection, at whatever stage; where there is none, or another one's, that is fine."""
         ...
 
 
 class Log(Protocol):
     """The logs of the collections, which outlast every process. All methods raise Unavailable when a log does not answer."""
 
-    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+    async def make(self, key: Key, begin: LogMessage | None = None, *, owner: str = "") -> None:
         """Make a log, with this as its first message where it goes on from a state; one that is there is fine.
 
-        Raises Refused where there is no room for another.
+        `owner` is the uid of the collection that it is to be of. Raises Conflict where the log that is there is another
+        one's, Refused where there is no room for another.
         """
         ...
 
-    async def remove(self, key: Key) -> None:
-        """Remove a log and all in it; one that is not there is fine."""
+    async def remove(self, key: Key, *, owner: str = "") -> None:
+        """Remove a log and all in it; one that is not there is fine, and one of another owner, if it is told, stays."""
         ...
 
     async def last(self, key: Key) -> LogMessage | None:

@@ -26,6 +26,11 @@ others are opened when they are asked for, for ten thousand small ones would tak
 LOOK_AGAIN_SECONDS = 1.0
 """Pause before a record is looked at again that could not be read when it was told to have changed."""
 
+DROPPED_LOOKS_MAX = 30
+DROPPED_LOOK_SECONDS = 0.1
+"""How often, and with what pauses, it is looked whether the one before of a name has been dropped by now: two processes that
+drop it and make it anew at once would get into each other's way. Who drops takes a tenth of a second, unless it has died."""
+
 log = get_logger(__name__)
 
 
@@ -76,6 +81,7 @@ class Vectors:
         """The collection of this schema, made when there is none. Raises Conflict where its name has another schema."""
         schema.check()
         key = Key(tenant, schema.name)
+        await self._dropped(key)
         async with self._one_by_one:
             record = await self._book.find(key)
             if record is not None and record.stage is Stage.DROPPING:
@@ -205,6 +211,14 @@ class Vectors:
             raise _no_such(name)
         return record
 
+    async def _dropped(self, key: Key) -> None:
+        """Return when nobody drops a collection, or has taken so long for it that this process had better end it."""
+        for _ in range(DROPPED_LOOKS_MAX):
+            record = await self._book.find(key)
+            if record is None or record.stage is not Stage.DROPPING:
+                return
+            await asyncio.sleep(DROPPED_LOOK_SECONDS)
+
     def _check_room(self, tenant: str) -> None:
         if len(self._collections.get(tenant, ())) >= self._limits.collections_max:
             message = (
@@ -241,8 +255,8 @@ class Vectors:
             await self._make_logs(record)
         except Refused:
             for key in record.shards:
-                await self._logs.remove(key)
-            await self._book.remove(record.key)
+                await self._logs.remove(key, owner=record.uid)
+            await self._book.remove(record)
             raise
         await self._announce.created(record)
         await self._book.change(record.at(Stage.READY), record)
@@ -251,16 +265,28 @@ class Vectors:
     async def _make_logs(self, record: Record) -> None:
         begins = {begin.shard: begin for begin in record.begins}
         for number, key in enumerate(record.shards):
-            await self._logs.make(key, _first_message(begins.get(number)))
+            await self._make_log(record, key, _first_message(begins.get(number)))
+
+    async def _make_log(self, record: Record, key: Key, first: LogMessage | None) -> None:
+        try:
+            await self._logs.make(key, first, owner=record.uid)
+        except Conflict:
+            now = await self._book.find(record.key)
+            if now is None or now.uid != record.uid:
+                # This collection was dropped at this moment, and its name is another one's.
+                raise _no_such(record.key.name) from None
+            # Left by one of this name that was being dropped while its log was made.
+            await self._logs.remove(key)
+            await self._logs.make(key, first, owner=record.uid)
 
     async def _remove(self, record: Record) -> None:
         async def with_log(key: Key) -> None:
             await self._forget_spares(record, key)
-            await self._logs.remove(key)
+            await self._logs.remove(key, owner=record.uid)
 
         await self._let_go(record, with_log)
         await self._announce.dropped(record)
-        await self._book.remove(record.key)
+        await self._book.remove(record)
         log.info("collection dropped", collection=str(record.key))
 
     async def _let_go(self, record: Record, beside: Callable[[Key], Awaitable[None]] | None = None) -> None:

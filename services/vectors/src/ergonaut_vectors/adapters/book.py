@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,6 +11,7 @@ from ergonaut.errors import Broken, Conflict
 from ergonaut_common.bus import listed
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
+from ergonaut_vectors.adapters.log import NOT_LAST
 from ergonaut_vectors.adapters.watched import entries_of
 from ergonaut_vectors.domain.records import Key, Record
 
@@ -60,8 +61,8 @@ class KeyValueBook:
             elif (record := _readable(entry)) is not None:
                 yield Key(tenant, name), record
 
-    async def remove(self, key: Key) -> None:
-        await until_answered(lambda: self._bucket.delete(str(key)), what=f"removing collection {key}")
+    async def remove(self, record: Record) -> None:
+        await until_answered(partial(self._removed, record), what=f"removing collection {record.key}")
 
     async def _changed(self, record: Record, before: Record) -> bool:
         """Write over this record alone; one that was written because its answer got lost is fine."""
@@ -78,6 +79,20 @@ class KeyValueBook:
         except KeyWrongLastSequenceError:
             return await self._read(key) == record
         return True
+
+    async def _removed(self, record: Record) -> None:
+        """Only while it is this collection's: one of the same name may have been made behind a dropping that took long."""
+        key = str(record.key)
+        try:
+            entry = await self._bucket.get(key)
+            if _record(key, entry.value or b"").uid == record.uid:
+                await self._bucket.delete(key, last=entry.revision)
+        except KeyNotFoundError:
+            return
+        except BadRequestError as error:
+            if error.err_code not in NOT_LAST:
+                raise
+            raise TimeoutError(f"{key} was changed at this moment") from error
 
     async def _read(self, key: str) -> Record | None:
         async def get() -> bytes | None:

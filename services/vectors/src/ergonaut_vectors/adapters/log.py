@@ -48,10 +48,14 @@ TOGETHER_BYTES_MAX = 4 * 1024 * 1024
 """Messages that are handed on at a time: as many as are applied in some ten milliseconds, since a writer waits for the last."""
 
 _STREAM_IS_FULL = 10077
-_NOT_LAST = (10070, 10071, 10164)
+NOT_LAST = (10070, 10071, 10164)
+"""What JetStream calls a write that does not belong behind what stands last."""
 _NO_ROOM = (10023, 10028, 10047)
 _IN_PROCESS = 10158
 """What is told of a message that was sent again, by a cluster whose servers have not agreed on the first one yet."""
+
+_OWNER = "ergonaut_collection"
+"""In the metadata of a stream: the uid of its collection."""
 
 log = get_logger(__name__)
 
@@ -63,13 +67,15 @@ class JetStreamLog:
         self._jetstream = jetstream
         self._bytes_max = bytes_max
 
-    async def make(self, key: Key, begin: LogMessage | None = None) -> None:
+    async def make(self, key: Key, begin: LogMessage | None = None, *, owner: str = "") -> None:
         async def find_or_make() -> bool:
             try:
                 info = await self._jetstream.stream_info(stream_of(key))
             except NotFoundError:
-                await self._add(key, begin.sequence if begin else 1)
+                await self._add(key, begin.sequence if begin else 1, owner)
                 return True
+            if is_of_another(info, owner):
+                raise Conflict(f"the log of {key} is another collection's")
             # One that mirrors another gets its messages from there.
             return not info.state.messages and info.config.mirror is None
 
@@ -79,10 +85,11 @@ class JetStreamLog:
             with suppress(Conflict):
                 await self.append(key, begin.content, begin.sequence - 1)
 
-    async def remove(self, key: Key) -> None:
+    async def remove(self, key: Key, *, owner: str = "") -> None:
         async def delete() -> None:
             try:
-                await self._jetstream.delete_stream(stream_of(key))
+                if not is_of_another(await self._jetstream.stream_info(stream_of(key)), owner):
+                    await self._jetstream.delete_stream(stream_of(key))
             except NotFoundError:
                 return
 
@@ -123,7 +130,7 @@ class JetStreamLog:
             try:
                 ack = await self._jetstream.publish(subject_of(key), content, stream=stream_of(key), headers=headers)
             except APIError as error:
-                if error.err_code in _NOT_LAST and await self._stands_at(key, after + 1, content):
+                if error.err_code in NOT_LAST and await self._stands_at(key, after + 1, content):
                     return after + 1
                 raise _meaning(error, key) from error
             if ack.seq != after + 1:
@@ -205,7 +212,7 @@ class JetStreamLog:
             info = await self._jetstream.update_stream(info.config, max_bytes=self._bytes_max)
         return info
 
-    async def _add(self, key: Key, first: int) -> None:
+    async def _add(self, key: Key, first: int, owner: str) -> None:
         """Make a stream whose first message will stand at this position."""
         config = StreamConfig(
             name=stream_of(key),
@@ -215,6 +222,7 @@ class JetStreamLog:
             max_bytes=self._bytes_max,
             deny_delete=True,
             first_seq=first,
+            metadata=metadata_of(owner),
         )
         try:
             await self._jetstream.add_stream(config)
@@ -242,6 +250,17 @@ def subject_of(key: Key) -> str:
     return f"ergonaut-log.v1.{key.tenant}.vectors.{key.name}" + (f".{key.shard}" if key.shard else "")
 
 
+def metadata_of(owner: str) -> dict[str, str]:
+    """How a stream says which collection it is of: its name alone is that of every collection of this name."""
+    return {_OWNER: owner} if owner else {}
+
+
+def is_of_another(info: StreamInfo, owner: str) -> bool:
+    """Whether a stream is of another collection than this one, as far as both are known."""
+    told = (info.config.metadata or {}).get(_OWNER, "")
+    return bool(owner and told) and told != owner
+
+
 def _is_to_come(source: StreamSourceInfo) -> bool:
     """Whether a mirror that is empty may be so only because its source has not been heard yet, or has more than it sent."""
     return source.active is None or source.active < 0 or bool(source.lag)
@@ -255,7 +274,7 @@ def _meaning(error: APIError, key: Key) -> Exception:
             "and raise ERGONAUT_VECTORS_LOG_BYTES_MAX where this comes often"
         )
         return LogFull(message)
-    if error.err_code in _NOT_LAST:
+    if error.err_code in NOT_LAST:
         return Conflict(f"the log of {key} does not end where the write belongs: {error.description}")
     if error.err_code in _NO_ROOM:
         return Refused(f"NATS has no room for another log: {error.description}", field="collection")

@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 from ergonaut.errors import ErgonautError
 from ergonaut_common.bus.connection import until_answered
 from ergonaut_common.observe import get_logger
-from ergonaut_vectors.adapters.log import stream_of
+from ergonaut_vectors.adapters.log import JetStreamLog, is_of_another, metadata_of, stream_of
 from ergonaut_vectors.domain.records import Key, Record, Stage
 from ergonaut_vectors.ports import CollectionBook
 
@@ -33,6 +33,7 @@ class Mirrors:
         self._domain = domain
         self._jetstream = jetstream
         self._source, self._own = books
+        self._logs = JetStreamLog(jetstream, bytes_max)
         self._bytes_max = bytes_max
 
     async def keep(self) -> None:
@@ -50,9 +51,9 @@ class Mirrors:
         here = {record.key: record for record in await self._own.all()}
         for key, record in here.items():
             if key not in there or there[key].uid != record.uid:
-                await self._own.remove(key)
+                await self._own.remove(record)
                 for shard in record.shards:
-                    await self._remove(shard)
+                    await self._logs.remove(shard, owner=record.uid)
                 log.info("mirror removed", collection=str(key))
         for key, record in there.items():
             if here.get(key) != record:
@@ -60,7 +61,7 @@ class Mirrors:
 
     async def _add(self, record: Record, *, is_new: bool) -> None:
         for shard in record.shards:
-            await self._mirror(shard)
+            await self._mirror(shard, record.uid)
         # Last, for whoever finds the record opens its logs.
         if is_new:
             await self._own.add(record)
@@ -68,25 +69,25 @@ class Mirrors:
         else:
             await self._own.change(record)
 
-    async def _mirror(self, key: Key) -> None:
+    async def _mirror(self, key: Key, uid: str) -> None:
         source = StreamSource(name=stream_of(key), external=ExternalStream(api=f"$JS.{self._domain}.API"))
         config = StreamConfig(
-            name=stream_of(key), mirror=source, storage=StorageType.FILE, max_bytes=self._bytes_max, deny_delete=True
+            name=stream_of(key),
+            mirror=source,
+            storage=StorageType.FILE,
+            max_bytes=self._bytes_max,
+            deny_delete=True,
+            metadata=metadata_of(uid),
         )
 
         async def find_or_make() -> None:
             try:
-                await self._jetstream.stream_info(stream_of(key))
-            except NotFoundError:
-                await self._jetstream.add_stream(config)
-
-        await until_answered(find_or_make, what=f"mirroring the log of {key}")
-
-    async def _remove(self, key: Key) -> None:
-        async def delete() -> None:
-            try:
+                if not is_of_another(await self._jetstream.stream_info(stream_of(key)), uid):
+                    return
+                # Left by a process that died before it wrote down what it mirrored.
                 await self._jetstream.delete_stream(stream_of(key))
             except NotFoundError:
-                return
+                pass
+            await self._jetstream.add_stream(config)
 
-        await until_answered(delete, what=f"removing the mirror of the log of {key}")
+        await until_answered(find_or_make, what=f"mirroring the log of {key}")
