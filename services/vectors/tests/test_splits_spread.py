@@ -246,6 +246,34 @@ async def test_a_tenant_has_no_more_than_it_may_wherever_its_vectors_are_and_who
     await upsert(three, 50, 1)
 
 
+async def test_what_is_written_is_told_by_those_who_have_its_shards_whichever_node_was_called(town: Town) -> None:
+    books = Books(town, "told")
+    await books.create(shards=3, replicas=1)
+    for at in (1, 2, 3, 4):
+        await books.write(at)
+    told = [change for node in town.nodes for change in await node.heard.of(books.name)]
+    sequences: dict[int, int] = {}
+    for change in told:
+        sequences |= {shard: max(at, sequences.get(shard, 0)) for shard, at in change.sequences.items()}
+    assert sequences == books.sequences
+    assert (sum(change.written for change in told), sum(change.removed for change in told)) == (4 * 30, 5)
+
+
+async def test_a_collection_that_has_lost_its_log_keeps_nobody_from_counting_the_others(town: Town) -> None:
+    for name in ("lost", "whole"):
+        await Books(town, name).create(replicas=1)
+        await Books(town, name).write(1)
+    await town.bus.jetstream.delete_stream("VEC_default_lost")
+    async with asyncio.timeout(SOON_SECONDS):
+        for node in town.nodes:
+            while not await _is_lost(node, "lost"):
+                await asyncio.sleep(0.1)
+    for node in town.nodes:
+        listed = (await node.call("ListCollections", pb.ListCollectionsRequest())).collections
+        assert {each.name: each.count for each in listed}["whole"] == 30
+        await node.call("GetUsage", pb.GetUsageRequest())
+
+
 async def test_a_collection_that_was_dropped_is_gone_at_all_nodes_and_another_of_its_name_is_another(
     town: Town,
 ) -> None:
@@ -268,6 +296,14 @@ async def test_a_collection_that_was_dropped_is_gone_at_all_nodes_and_another_of
         asked = pb.DescribeCollectionRequest(collection=books.name)
         described = (await node.call("DescribeCollection", asked)).collection
         assert (described.dimension, described.count) == (DIMENSION + 1, 0)
+
+
+async def _is_lost(node: Node, name: str) -> bool:
+    try:
+        await node.call("GetCount", pb.GetCountRequest(collection=name))
+    except aio.AioRpcError as error:
+        return error.code() is grpc.StatusCode.INTERNAL
+    return False
 
 
 async def _listed(node: Node) -> list[str]:

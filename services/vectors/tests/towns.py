@@ -21,9 +21,12 @@ from ergonaut_vectors.adapters.saved_shards import SavedShards
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
 from ergonaut_vectors.adapters.shelves import FolderShelf
 from ergonaut_vectors.archive.shelved import Shelved
+from ergonaut_vectors.catalogue import Kept
+from ergonaut_vectors.changes import Change, Changes
 from ergonaut_vectors.cluster.fakes import FakeAnnouncements, FakeShardMaps
 from ergonaut_vectors.cluster.node import Own, World, being
 from ergonaut_vectors.domain.quotas import Quota
+from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.fakes import FakeAnnouncer, FakeCollectionBook
 from ergonaut_vectors.live import Limits, Threads
 from ergonaut_vectors.quotas import Quotas
@@ -38,6 +41,25 @@ LIMITS = Limits(100, 64, 8.0)
 MANY = 1_000_000
 
 
+class Heard:
+    """What a node tells of what was written at it."""
+
+    def __init__(self) -> None:
+        self.changes = Changes(self)
+        self._heard: list[tuple[Key, Change]] = []
+
+    async def of(self, collection: str) -> list[Change]:
+        """All that it told, and has to tell now, of a collection."""
+        await self.changes.tell()
+        return [change for key, change in self._heard if key.name == collection]
+
+    async def changed(self, key: Key, change: Change) -> None:
+        self._heard.append((key, change))
+
+    async def kept(self, tenant: str, kept: Kept) -> None:
+        """Of snapshots there are none here."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A node of the town, and a client of it."""
@@ -47,6 +69,7 @@ class Node:
     vectors: Vectors
     splitting: Splitting
     life: Life
+    heard: Heard
 
 
 class Town:
@@ -76,10 +99,9 @@ class Town:
             vectors = Vectors(book, logs, ShardFolders(root), FakeAnnouncer(), LIMITS)
             await stack.enter_async_context(open_vectors(vectors, Threads(searching, applying, building), shelved))
             splitting = Splitting(vectors, (shelved, saved, building, clock), MANY)
-            behind, address = (
-                behind_of(vectors, Quotas(Quota(), self.quotas), searching, splits=splitting),
-                f"127.0.0.1:{free_port()}",
-            )
+            heard, quotas = Heard(), Quotas(Quota(), self.quotas)
+            behind = behind_of(vectors, quotas, searching, changes=heard.changes, splits=splitting)
+            address = f"127.0.0.1:{free_port()}"
             own = Own(name, address, "", 1.0, self.service_key, root)
             maps = Mortal(self.maps, life, "change")
             world = World(maps, self.announcements, GrpcNodeLinks(self.service_key), past, clock)
@@ -94,4 +116,4 @@ class Town:
                 metadata = (("authorization", f"Bearer {self.keys[tenant]}"),)
                 return await getattr(stub, method)(request, metadata=metadata, timeout=20)
 
-            yield Node(name, call, vectors, splitting, life)
+            yield Node(name, call, vectors, splitting, life, heard)

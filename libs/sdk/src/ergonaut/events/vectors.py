@@ -38,7 +38,8 @@ class CollectionChanged(Event):
 
     What was written is found by a search at these positions. The positions are told at least once: a process that is killed in
     the second before it tells of a write leaves that to the next one, which tells where each log ends as it opens it. What was
-    counted is lost then, and the counts may be 0.
+    counted is lost then, and the counts may be 0. Where nodes share a collection each tells of what it wrote, and a batch that
+    was sent to two of them, since the first was slow, is counted by both.
     """
 
     TYPE: ClassVar[str] = "vectors.collection.changed"

@@ -98,7 +98,8 @@ class ShardsDoor(pb_grpc.ShardsServiceServicer):
         return pb.RebuildReplicaResponse()
 
     def _over(self, catalogue: Catalogue) -> Behind:
-        asking = Asking(catalogue, self._unbounded, self._behind.translating)
+        # What is written here is told from here, whichever node the tenant called.
+        asking = Asking(catalogue, self._unbounded, self._behind.translating, self._behind.changes)
         return replace(self._behind, catalogue=catalogue, asking=asking, quotas=self._unbounded)
 
 
