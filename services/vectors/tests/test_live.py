@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,12 @@ from ergonaut_vectors.domain.repeats import REMEMBERED_MESSAGES, Repeats
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.view import Cursor, View
-from ergonaut_vectors.domain.segments.work import Policy
+from ergonaut_vectors.domain.segments.work import Policy, Work
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
-from ergonaut_vectors.fakes import FakeLog
+from ergonaut_vectors.fakes import FakeLog, FakeStore
 from ergonaut_vectors.live import Around, Limits, LiveShard
 from ergonaut_vectors.opened import Collection
+from ergonaut_vectors.opening import DAMAGED_MAX
 from ergonaut_vectors.ports import LogMessage
 from ergonaut_vectors.service import Vectors
 
@@ -89,6 +91,46 @@ async def test_a_damaged_state_is_made_anew_from_the_log(world) -> None:
     world.stores.stores[collection.record.store_of(0)].damage = Broken("a segment is damaged in block 3")
     async with world.running(LIMITS) as after:
         assert await content(await after.open("acme", "digits")) == truth
+
+
+class DamagingStore(FakeStore):
+    """What is written to it is found damaged, until the disk is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads, self.is_damaging = 0, True
+
+    def load(self) -> Kept | None:
+        self.loads += 1
+        return super().load()
+
+    def check(self, work: Work) -> None:
+        if self.is_damaging:
+            raise Broken("a segment is damaged in block 3")
+        super().check(work)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_shard_that_is_damaged_again_and_again_says_so_and_is_tried_later(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergonaut_vectors.opening.DAMAGED_AGAIN_SECONDS", 1.0)
+    names = [str(at) for at in range(9)]
+    async with world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        store = world.stores.stores[collection.record.store_of(0)] = DamagingStore()
+        await write(collection, rows(*names))
+        await until(lambda: bool(collection.states()[0].failure))
+        assert "disk has damaged what was written to it 3 times" in collection.states()[0].failure
+        assert store.loads == 1 + DAMAGED_MAX
+        store.is_damaging = False
+        await until(lambda: collection.states()[0].view is not None)
+        assert await content(collection) == dict.fromkeys(names, 1.0)
 
 
 @pytest.mark.parametrize("lost", ["end", "history"])

@@ -10,14 +10,22 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from ergonaut.errors import ErgonautError, Unavailable
+from ergonaut.errors import Broken, ErgonautError, Unavailable
 from ergonaut_common.lifetimes import stopped
+from ergonaut_common.observe import get_logger
 from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.live import Around, LiveShard, no_spare
 from ergonaut_vectors.ports import Stores
 
 CLOSED_EVERY_SECONDS = 30.0
 """How often those that nobody asks for are looked for; small beside how long they stay."""
+
+DAMAGED_MAX = 3
+DAMAGED_AGAIN_SECONDS = 600.0
+"""A shard that was found damaged is made anew at once, so many times within so long: a disk that damages all that is written to
+it would have its log read for ever. From then on it is tried again so often, and says meanwhile what is wrong with it."""
+
+log = get_logger(__name__)
 
 _open = Gauge("ergonaut_vectors_shards_open", "Shards in memory.")
 
@@ -39,6 +47,8 @@ class Opening:
         self._closed: dict[Key, ErgonautError] = {}
         self._reopened = asyncio.Condition()
         self._counts: dict[Key, int] = {}
+        # When shards were found damaged lately.
+        self._damages: dict[Key, list[float]] = {}
         self.holds: Callable[[Record, int], bool] = lambda _record, _number: True
         """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
         self.keeps: Callable[[Record, int], bool] = lambda _record, _number: True
@@ -151,9 +161,21 @@ class Opening:
     def forget_count(self, key: Key) -> None:
         """A shard of this key is not there any more."""
         self._counts.pop(key, None)
+        self._damages.pop(key, None)
 
     def _damaged(self, live: LiveShard) -> None:
-        self._tasks.create_task(self.open_anew(live))
+        now = asyncio.get_running_loop().time()
+        lately = [at for at in self._damages.get(live.key, ()) if at > now - DAMAGED_AGAIN_SECONDS]
+        self._damages[live.key] = [*lately, now]
+        self._tasks.create_task(self._mend(live, is_hopeless=len(lately) >= DAMAGED_MAX))
+
+    async def _mend(self, live: LiveShard, *, is_hopeless: bool) -> None:
+        if is_hopeless:
+            log.error("shard is damaged again and again", shard=str(live.key))
+            told = f"collection {live.key.name}: this node's disk has damaged what was written to it {DAMAGED_MAX} times lately"
+            await live.fail(Broken(f"{told}; see what is wrong with the disk. Nothing that was acknowledged is lost"))
+            await asyncio.sleep(DAMAGED_AGAIN_SECONDS)
+        await self.open_anew(live)
 
     def _check_open(self, key: Key) -> None:
         told = self._closed.get(key)
