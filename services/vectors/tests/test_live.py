@@ -6,19 +6,18 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from ergonaut.errors import Broken, Conflict, Unavailable
 from ergonaut_vectors.appending import Appender
-from ergonaut_vectors.domain.batches import NO_DIGEST, Batch, Chain, digest_of, messages_of
+from ergonaut_vectors.domain.batches import NO_DIGEST, Batch, digest_of, messages_of
 from ergonaut_vectors.domain.records import Key
 from ergonaut_vectors.domain.repeats import REMEMBERED_MESSAGES, Repeats
 from ergonaut_vectors.domain.replica import Kept
 from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.view import Cursor, View
 from ergonaut_vectors.domain.segments.work import Policy, Work
-from ergonaut_vectors.domain.segments.writes import Deletes, Upserts, Write
+from ergonaut_vectors.domain.segments.writes import Deletes, Write
 from ergonaut_vectors.fakes import FakeLog, FakeStore
 from ergonaut_vectors.live import Around, Limits, LiveShard
 from ergonaut_vectors.opened import Collection
@@ -26,14 +25,11 @@ from ergonaut_vectors.opening import DAMAGED_MAX
 from ergonaut_vectors.ports import LogMessage
 from ergonaut_vectors.service import Vectors
 
-KEY = Key("acme", "digits")
+from .hindered import KEY, Hindered, Uncertain, ids_of, rows
+
 SCHEMA = Schema("digits", 4)
 SMALL = Policy(head_rows_max=8, merged_together=2, replay_max=50)
 LIMITS = Limits(collections_max=300, writes_waiting_max=64, wait_seconds=5.0, policy=SMALL)
-
-
-def rows(*names: str, value: float = 1.0) -> Upserts:
-    return Upserts(names, np.full((len(names), 4), value, np.float32))
 
 
 async def write(collection: Collection, what: Write, batch_id: str = "") -> int:
@@ -215,7 +211,7 @@ async def test_writers_wait_for_room_in_a_full_log_and_stand_in_it_in_their_orde
     async with world.running(LIMITS) as vectors:
         collection = await vectors.create("acme", SCHEMA)
         async with asyncio.TaskGroup() as tasks:
-            writes = [tasks.create_task(write(collection, rows(f"{at}"))) for at in range(40)]
+            writes = [tasks.create_task(write(collection, rows(f"{at}"), f"batch-{at}")) for at in range(40)]
             live = vectors.opening.found(KEY)
             while not all(each.done() for each in writes):
                 await asyncio.sleep(0.01)
@@ -414,29 +410,6 @@ async def test_another_index_may_be_wished_for(world, vectors: Vectors) -> None:
     assert world.book.records[KEY].schema.index.recall == 0.99
 
 
-class Hindered(FakeLog):
-    """A log that lets everything wait until it is told to go on, and then fails what it was told to fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-        self.fails: set[int] = set()
-        self.begun: list[int] = []
-
-    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
-        self.begun.append(after)
-        await self.go.wait()
-        if after in self.fails:
-            self.fails.discard(after)
-            raise Unavailable("no answer")
-        return await super().append(key, content, after, name=name, behind=behind)
-
-    async def has_begun(self, count: int) -> None:
-        async with asyncio.timeout(10):
-            while len(self.begun) < count:
-                await asyncio.sleep(0.001)
-
-
 async def test_writes_do_not_wait_for_one_another() -> None:
     log = Hindered()
     await log.make(KEY)
@@ -460,25 +433,6 @@ async def test_what_was_begun_behind_a_write_that_failed_is_begun_again() -> Non
     assert isinstance(answers[3], Unavailable)
     assert [answer for answer in answers if isinstance(answer, int)] == list(range(1, 8))
     assert ids_of(log) == [[str(at)] for at in range(8) if at != 3]
-
-
-class Uncertain(FakeLog):
-    """Takes its time, and loses answers before or after it has written."""
-
-    def __init__(self, dice: random.Random) -> None:
-        super().__init__()
-        self._dice = dice
-
-    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
-        for _ in range(self._dice.randrange(3)):
-            await asyncio.sleep(0)
-        lost = self._dice.random()
-        if lost < 0.1:
-            raise Unavailable("no answer")
-        position = await super().append(key, content, after, name=name, behind=behind)
-        if lost < 0.2:
-            raise Unavailable("no answer, but written")
-        return position
 
 
 @pytest.mark.parametrize("writers", [1, 2, 3])
@@ -515,13 +469,6 @@ async def test_who_never_gets_a_place_is_told() -> None:
     await log.make(KEY)
     with pytest.raises(Unavailable, match="others write to collection digits all the time"):
         await Appender(KEY, log).append(Batch(rows("x")))
-
-
-def ids_of(log: FakeLog) -> list[list[str]]:
-    """The ids of each batch in a log."""
-    chain = Chain()
-    batches = [chain.take(at, content) for at, content in enumerate(log.logs[KEY], 1)]
-    return [list(batch.write.ids) for batch in batches if batch is not None]
 
 
 def test_a_name_is_known_for_so_many_messages_and_across_restarts() -> None:

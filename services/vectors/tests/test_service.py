@@ -14,6 +14,7 @@ from ergonaut_vectors.domain.segments.view import Question, View
 from ergonaut_vectors.domain.segments.writes import Deletes, Upserts
 from ergonaut_vectors.domain.space import Metric
 from ergonaut_vectors.fakes import FakeCollectionBook, FakeLog
+from ergonaut_vectors.group_commit import SMALL_MAX
 from ergonaut_vectors.live import Limits
 from ergonaut_vectors.service import Vectors
 
@@ -78,9 +79,18 @@ async def test_a_new_process_finds_all_that_was_acknowledged(world) -> None:
 async def test_many_writers_at_once_are_all_applied_in_one_order(world) -> None:
     async with world.running(Limits(3, 64, 5.0)) as vectors:
         await vectors.create("acme", SCHEMA)
-        writes = [write(vectors, points(3, first=3 * at)) for at in range(30)]
+        each = SMALL_MAX + 1
+        writes = [write(vectors, points(each, first=each * at)) for at in range(30)]
         assert sorted(await asyncio.gather(*writes)) == list(range(1, 31))
-        assert len(await found(vectors)) == 90
+        assert len(await found(vectors)) == 30 * each
+
+
+async def test_many_small_writes_at_once_are_few_messages_and_all_found(world) -> None:
+    async with world.running(Limits(3, 64, 5.0)) as vectors:
+        await vectors.create("acme", SCHEMA)
+        positions = await asyncio.gather(*(write(vectors, points(1, first=at)) for at in range(60)))
+        assert max(positions) == len(world.logs.logs[KEY]) < 10
+        assert len(await found(vectors)) == 60
 
 
 async def test_more_writes_than_may_wait_are_sent_away(world) -> None:

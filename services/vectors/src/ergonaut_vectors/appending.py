@@ -50,11 +50,26 @@ class Appender:
         """The end of the log as far as is known here; 0 where it is not."""
         return self._head.sequence if self._head else 0
 
-    async def append(self, batch: Batch) -> int:
-        """Write a batch and give its position; it is on disk then. After Unavailable it may or may not have been written."""
+    @property
+    def under_way(self) -> int:
+        """Messages that wait for their acknowledgement."""
+        return len(self._under_way)
+
+    async def moved(self) -> None:
+        """Return when a batch more was begun, placed or written, or has failed."""
+        await self._moved.wait()
+
+    def begin(self) -> int:
+        """Take a number, in whose order batches stand in the log; all that is begun later waits for `append`, or `leave`."""
         number = next(self._numbers)
         self._open.add(number)
         self._unplaced.add(number)
+        self._move()
+        return number
+
+    async def append(self, batch: Batch, number: int | None = None) -> int:
+        """Write a batch and give its position; it is on disk then. After Unavailable it may or may not have been written."""
+        number = self.begin() if number is None else number
         give_up_at = asyncio.get_running_loop().time() + self._room_seconds
         try:
             tries = 0
@@ -72,9 +87,13 @@ class Appender:
                     await self._room_by(give_up_at, error)
             raise Unavailable(f"others write to collection {self._key.name} all the time; try again")
         finally:
-            self._open.discard(number)
-            self._unplaced.discard(number)
-            self._move()
+            self.leave(number)
+
+    def leave(self, number: int) -> None:
+        """Have nothing wait for a batch any more that was begun."""
+        self._open.discard(number)
+        self._unplaced.discard(number)
+        self._move()
 
     def try_again(self) -> None:
         """The log has room again."""

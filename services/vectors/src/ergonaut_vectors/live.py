@@ -25,6 +25,7 @@ from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.view import View
 from ergonaut_vectors.domain.segments.work import Done, Job, Policy, Work, done
 from ergonaut_vectors.domain.segments.writes import Write
+from ergonaut_vectors.group_commit import GroupCommit
 from ergonaut_vectors.ports import Extent, Log, LogMessage, Spares, Store
 from ergonaut_vectors.workers import Workers
 
@@ -125,6 +126,7 @@ class LiveShard:
         self._threads = around.threads
         self._limits = around.limits
         self._appender = Appender(key, around.logs, lambda: self._replica.head, around.limits.wait_seconds / 2)
+        self._group_commit = GroupCommit(self._appender)
         self._policy = policy_for(schema, around.limits.policy)
         self._replica = Replica(schema.space, schema.fields, self._policy)
         self._changed = asyncio.Condition()
@@ -248,7 +250,7 @@ class LiveShard:
             if sequence is None:
                 # What is known to count for nothing is not written: who waits for a split tries again and again.
                 self._check_kept(None if isinstance(write, Fence) else taker_of(self.given, write.ids))
-                sequence = await self._appender.append(batch)
+                sequence = await self._group_commit.append(batch)
             await self.wait_for(sequence)
         finally:
             self._writes_waiting -= 1
