@@ -1,13 +1,16 @@
 """The command line as people and scripts meet it: help with examples, JSON, exit codes, one clear sentence for errors."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from ergonaut.cli import app, create, jobs, models, output, platform, reports, track
@@ -111,6 +114,65 @@ def test_the_end_of_a_log_is_told_also_as_json(home: Path) -> None:
 def test_what_others_wrote_is_never_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("", ("why",), [("[/closes nothing] and [bold]",)])
     assert "[/closes nothing] and [bold]" in capsys.readouterr().out
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], io.StringIO]:
+    """Have the CLI speak to a terminal of that width; gives what it shows."""
+
+    def made(width: int) -> io.StringIO:
+        shown = io.StringIO()
+        for name in ("out", "err"):
+            console = Console(file=shown, width=width, force_terminal=True, color_system=None, highlight=False)
+            monkeypatch.setattr(output, name, console)
+        return shown
+
+    return made
+
+
+FOUND = [("p5073", "0.162866", "a house of stone"), ("p4980", "1,234.163162", "")]
+
+
+def test_a_table_keeps_its_figures_whole_where_its_texts_are_wrapped(terminal: Callable[[int], io.StringIO]) -> None:
+    shown = terminal(29)
+    print_table("", ("id", "distance", "text"), FOUND, right=("distance",))
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "id         distance  text",
+        "p5073      0.162866  a house",
+        "                     of stone",
+        "p4980  1,234.163162",
+    ]
+
+
+def test_a_table_that_a_terminal_is_too_narrow_for_is_told_row_by_row(terminal: Callable[[int], io.StringIO]) -> None:
+    shown = terminal(22)
+    print_table("", ("id", "distance", "text"), FOUND, right=("distance",))
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "id        p5073",
+        "distance  0.162866",
+        "text      a house of",
+        "          stone",
+        "",
+        "id        p4980",
+        "distance  1,234.163162",
+    ]
+
+
+def test_a_sentence_ends_its_lines_between_words_on_a_terminal_and_nowhere_else(
+    terminal: Callable[[int], io.StringIO], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.tell("word " * 99)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    shown = terminal(23)
+    output.tell("pages has twenty thousand vectors")
+    with pytest.raises(typer.Exit), telling_errors():
+        raise Refused("must be told, or another", field="--vector")
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "pages has twenty",
+        "thousand vectors",
+        "error: --vector: must",
+        "be told, or another",
+    ]
 
 
 def test_a_file_that_cannot_be_written_is_refused_by_its_option(tmp_path: Path) -> None:

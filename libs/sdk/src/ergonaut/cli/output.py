@@ -14,6 +14,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from pydantic import ValidationError
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -24,6 +25,9 @@ from ergonaut.faults import in_words
 
 FILE_WIDTH = 160
 """Columns where the output goes to a file or a program; a terminal tells its own."""
+
+WORD_WIDTH_MAX = 40
+"""Characters of a word that a table keeps whole: an id is to be copied in one piece; what is longer is seldom one."""
 
 
 def _console(*, stderr: bool) -> Console:
@@ -105,14 +109,23 @@ def telling_errors() -> Iterator[None]:
     try:
         yield
     except ErgonautError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        _tell_error(str(error))
         code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
         raise typer.Exit(code) from error
     except ValidationError as error:
-        err.print(f"[bold red]error:[/] {escape(in_words(error))}", soft_wrap=True)
+        _tell_error(in_words(error))
         raise typer.Exit(65) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def tell(text: str) -> None:
+    """Print a sentence: between words a terminal's lines end, in a file or a program's hands it stays one line."""
+    out.print(text, markup=False, soft_wrap=not out.is_terminal)
+
+
+def _tell_error(text: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=not err.is_terminal)
 
 
 def ask(question: Callable[[AsyncClient], Awaitable[T]], *, as_operator: bool = False) -> T:
@@ -146,17 +159,49 @@ def json_text(value: Any) -> str:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print rows under headings; `right` names the columns of figures."""
-    out.print(table_for(title, columns, rows, right=right))
+    """Print rows under headings; `right` names the columns of figures.
+
+    On a terminal too narrow for them each row is told by itself, a line for each column, rather than with torn words.
+    """
+    if out.is_terminal and _narrowest(columns, rows, right) > out.width:
+        out.print(_stacked(title, columns, rows))
+    else:
+        out.print(table_for(title, columns, rows, right=right))
 
 
 def table_for(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
     """Rows under headings. Every text is put in as text, never as markup."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        is_figures = column in right
+        table.add_column(column, justify="right" if is_figures else "left", overflow="fold", no_wrap=is_figures)
     for row in rows:
         table.add_row(*map(escape, row))
+    return table
+
+
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> int:
+    """How few characters a table can be wide without a figure, a heading or a name being torn."""
+
+    def width(at: int, column: str) -> int:
+        texts = [row[at] for row in rows]
+        words = texts if column in right else [word for text in texts for word in text.split()]
+        return max(cell_len(column), min(WORD_WIDTH_MAX, max(map(cell_len, words), default=0)))
+
+    return sum(width(at, column) for at, column in enumerate(columns)) + 2 * (len(columns) - 1)
+
+
+def _stacked(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Rows below each other, each with its headings beside it; what is empty is left out."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, row in enumerate(rows):
+        if number:
+            table.add_row()
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                table.add_row(column, escape(text))
     return table
 
 

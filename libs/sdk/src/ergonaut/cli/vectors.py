@@ -5,14 +5,20 @@ from typing import Annotated
 import typer
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import ask, out, print_json, print_table, tell, telling_errors
 from ergonaut.cli.vectors_options import Element, Fields, FilterText, JsonFlag, Metric, Name, fields_told, filter_told
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import index_of
 from ergonaut.client.vectors.arrays import ELEMENTS, INDEXES, METRICS, name_of
 
+RECALL = 0.95
+"""What the service wishes for where nobody does."""
+
 IndexKind = Annotated[str, typer.Option("--index", help="flat, hnsw, ivf or ivf-pq; chosen by itself where not told.")]
-Recall = Annotated[float, typer.Option("--recall", help="The part of the ten nearest to find, 0.5 to 1.")]
+Recall = Annotated[
+    float,
+    typer.Option("--recall", min=0.5, max=1, help="The part of the ten nearest to find."),
+]
 Small = Annotated[bool, typer.Option("--small", help="Rather little memory than speed.")]
 
 app = typer.Typer(
@@ -34,15 +40,15 @@ def register(parent: typer.Typer) -> None:
 @app.command("create")
 def create(  # noqa: PLR0913, PLR0917 - a command's options
     name: Name,
-    dimension: Annotated[int, typer.Argument(help="Numbers in one vector.")],
+    dimension: Annotated[int, typer.Argument(min=1, max=4096, help="Numbers in one vector.")],
     metric: Metric = "l2",
     element: Element = "float32",
     fields: Fields = None,
     index: IndexKind = "",
-    recall: Recall = 0.0,
+    recall: Recall = RECALL,
     small: Small = False,
-    shards: Annotated[int, typer.Option("--shards", help="Parts into which ids are spread.")] = 1,
-    replicas: Annotated[int, typer.Option("--replicas", help="Copies of each part, 1 to 3.")] = 1,
+    shards: Annotated[int, typer.Option("--shards", min=1, max=1024, help="Parts into which ids are spread.")] = 1,
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=3, help="Copies of each part.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a collection; the same again changes nothing.
@@ -57,7 +63,7 @@ def create(  # noqa: PLR0913, PLR0917 - a command's options
                 name, dimension, metric=metric, element=element, fields=declared, wish=wish
             )
         )
-        print_json(made) if as_json else out.print(line_of(made), markup=False, soft_wrap=True)
+        print_json(made) if as_json else tell(line_of(made))
 
 
 @app.command("list")
@@ -75,11 +81,11 @@ def list_(as_json: JsonFlag = False) -> None:
         if as_json:
             print_json({"collections": found, "usage": usage})
             return
-        rows = [(each.name, f"{each.count:,}", str(each.dimension), _kept_as(each), _index(each)) for each in found]
-        print_table(
-            "", ("collection", "vectors", "dimension", "kept as", "index"), rows, right=("vectors", "dimension")
-        )
-        out.print(_usage_line(usage), markup=False, soft_wrap=True)
+        if found:
+            columns = ("collection", "vectors", "numbers", "metric", "index", "recall")
+            print_table("", columns, [_row_of(each) for each in found], right=("vectors", "recall"))
+            out.print()
+        tell(_usage_line(usage))
 
 
 @app.command("drop")
@@ -96,7 +102,7 @@ def drop(
         if not yes and not as_json:
             typer.confirm(f"Remove {name} and all in it?", abort=True)
         ask(lambda client: client.vectors.drop(name))
-        print_json({"dropped": name}) if as_json else out.print(f"{name} is gone", markup=False)
+        print_json({"dropped": name}) if as_json else tell(f"{name} is gone")
 
 
 @app.command("delete")
@@ -113,7 +119,8 @@ def delete(
     with telling_errors():
         written = ask(lambda client: client.vectors.delete(name, ids or (), filter=filter_told(only)))
         told = {"sequence": written.sequence, "count": written.count}
-        print_json(told) if as_json else out.print(f"{written.count:,} removed from {name}", markup=False)
+        by_id = f"{written.count:,} {'id is' if written.count == 1 else 'ids are'} no longer in {name}"
+        print_json(told) if as_json else tell(by_id if ids else f"{written.count:,} vectors removed from {name}")
 
 
 @app.command("stats")
@@ -127,20 +134,22 @@ def stats(name: Name, as_json: JsonFlag = False) -> None:
         if as_json:
             print_json(told)
             return
-        out.print(line_of(told.collection), markup=False, soft_wrap=True)
+        tell(line_of(told.collection))
+        out.print()
         rows = [row for shard in told.shards for row in _rows_of(shard)]
-        columns = ("shard", "at", "part", "index", "vectors", "dead", "MiB")
-        print_table("", columns, rows, right=("at", "vectors", "dead", "MiB"))
+        columns = ("shard", "position", "part", "index", "vectors", "dead", "MiB")
+        print_table("", columns, rows, right=("position", "vectors", "dead", "MiB"))
         if told.fields:
+            out.print()
             fields = [(each.name, each.type, f"{each.count:,}") for each in told.fields]
             print_table("", ("field", "type", "vectors"), fields, right=("vectors",))
         if told.has_more_fields:
-            out.print("and further fields, on which filters are slow", markup=False)
+            tell("and further fields, on which filters are slow")
 
 
 @app.command("index")
 def index_(
-    name: Name, index: IndexKind = "", recall: Recall = 0.0, small: Small = False, as_json: JsonFlag = False
+    name: Name, index: IndexKind = "", recall: Recall = RECALL, small: Small = False, as_json: JsonFlag = False
 ) -> None:
     """Wish for another index; the collection is re-indexed while it answers.
 
@@ -149,33 +158,46 @@ def index_(
     with telling_errors():
         wish = index_of(kind=index, recall=recall, small=small)
         told = ask(lambda client: client.vectors.set_index(name, wish))
-        print_json(told) if as_json else out.print(line_of(told), markup=False, soft_wrap=True)
+        print_json(told) if as_json else tell(line_of(told))
 
 
 def line_of(told: pb.Collection) -> str:
     """A collection in one line."""
-    return f"{told.name}: {told.count:,} vectors of {told.dimension}, {_kept_as(told)}, {_index(told)}"
+    kept = f"{name_of(ELEMENTS, told.element)} by {name_of(METRICS, told.metric)}"
+    index = f"index {_index(told)} for recall {told.index.recall:g}"
+    parts = [f"{told.count:,} vectors of {told.dimension:,} numbers", kept, index]
+    if told.shards > 1:
+        parts.append(f"{told.shards:,} shards")
+    if told.replicas > 1:
+        parts.append(f"{told.replicas} copies of each")
+    return f"{told.name}: {', '.join(parts)}"
 
 
-def _kept_as(told: pb.Collection) -> str:
-    return f"{name_of(ELEMENTS, told.element)} by {name_of(METRICS, told.metric)}"
+def _row_of(told: pb.Collection) -> tuple[str, ...]:
+    numbers = f"{told.dimension:,} {name_of(ELEMENTS, told.element)}"
+    metric = name_of(METRICS, told.metric)
+    return told.name, f"{told.count:,}", numbers, metric, _index(told), f"{told.index.recall:g}"
 
 
 def _index(told: pb.Collection) -> str:
-    small = ", small" if told.index.small else ""
-    return f"{name_of(INDEXES, told.index.kind) or 'chosen by itself'}, recall {told.index.recall:g}{small}"
+    return (name_of(INDEXES, told.index.kind) or "chosen") + (", small" if told.index.small else "")
 
 
 def _usage_line(usage: pb.GetUsageResponse) -> str:
-    def told(what: str, used: int, allowed: int) -> str:
-        return f"{used:,} {what}" + (f" of {allowed:,}" if allowed else "")
+    def told(what: str, used: str, allowed: str) -> str:
+        return f"{used} {what}" + (f" of {allowed}" if allowed else "")
 
+    used, allowed = usage.used, usage.allowed
     parts = (
-        told("collections", usage.used.collections, usage.allowed.collections),
-        told("vectors", usage.used.vectors, usage.allowed.vectors),
-        told("bytes of numbers", usage.used.vector_bytes, usage.allowed.vector_bytes),
+        told("collections", f"{used.collections:,}", f"{allowed.collections:,}" if allowed.collections else ""),
+        told("vectors", f"{used.vectors:,}", f"{allowed.vectors:,}" if allowed.vectors else ""),
+        told("MiB of numbers", _mib(used.vector_bytes), _mib(allowed.vector_bytes) if allowed.vector_bytes else ""),
     )
     return ", ".join(parts)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 1024**2:,.1f}"
 
 
 def _rows_of(shard: pb.Shard) -> list[tuple[str, ...]]:
@@ -192,7 +214,7 @@ def _rows_of(shard: pb.Shard) -> list[tuple[str, ...]]:
                 segment.index,
                 f"{segment.count - segment.dead_count:,}",
                 f"{segment.dead_count:,}",
-                f"{segment.size_bytes / 1024**2:,.1f}",
+                _mib(segment.size_bytes),
             )
             for segment in shard.segments
         ),

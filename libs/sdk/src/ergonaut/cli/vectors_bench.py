@@ -1,5 +1,6 @@
 """`ergonaut vectors bench`: how fast and how well a collection is searched, over gRPC, by queries of a file or of its own."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ergonaut.cli.output import ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import ask, err, print_json, print_table, tell, telling_errors
 from ergonaut.cli.vectors_files import queries_of
-from ergonaut.cli.vectors_options import JsonFlag, Name
+from ergonaut.cli.vectors_options import EFFORT_MAX, LIMIT_MAX, JsonFlag, Name
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask
 from ergonaut.client.vectors.arrays import numpy
@@ -45,9 +46,11 @@ def bench(
     file: Annotated[
         Path | None, typer.Option("--queries", help="Queries as .npy, .jsonl or .parquet; else vectors of its own.")
     ] = None,
-    efforts: Annotated[list[int] | None, typer.Option("--effort", help="Efforts to try; repeatable.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="Neighbours.")] = 10,
-    count: Annotated[int, typer.Option("--count", help="Queries.")] = 1000,
+    efforts: Annotated[
+        list[int] | None, typer.Option("--effort", min=0, max=EFFORT_MAX, help="Efforts to try; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-k", min=1, max=LIMIT_MAX, help="Neighbours.")] = 10,
+    count: Annotated[int, typer.Option("--count", min=1, max=QUERIES_MAX, help="Queries.")] = 1000,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure recall against exact search, latency of single queries, and queries a second in batches.
@@ -57,10 +60,9 @@ def bench(
     Example: ergonaut vectors bench pages --queries held-apart.npy --effort 0 --effort 200
     """
     with telling_errors():
-        if not 1 <= count <= QUERIES_MAX:
-            raise Refused(f"is {count}, but must be 1 to {QUERIES_MAX}", field="--count")
         queries = count if file is None else queries_of(file, count, option="--queries")
-        told = ask(lambda client: _measured(client, name, queries, efforts or [0], limit))
+        with contextlib.nullcontext() if as_json else err.status(f"searching {name}"):
+            told = ask(lambda client: _measured(client, name, queries, efforts or [0], limit))
         if as_json:
             print_json([{field: getattr(each, field) for field in Measured.__slots__} for each in told])
             return
@@ -76,7 +78,7 @@ def bench(
         ]
         columns = ("effort", f"recall@{limit}", "p50 ms", "p99 ms", "queries/s")
         print_table("", columns, rows, right=columns)
-        out.print(f"by gRPC from here; p50 and p99 of single queries, queries/s in batches of {BATCH}", markup=False)
+        tell(f"by gRPC from here; p50 and p99 of single queries, queries/s in batches of {BATCH}")
 
 
 async def _measured(client: AsyncClient, name: str, queries: Any, efforts: Sequence[int], limit: int) -> list[Measured]:

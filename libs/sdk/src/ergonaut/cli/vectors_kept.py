@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import ask, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import ask, print_json, print_table, tell, telling_errors
 from ergonaut.cli.vectors_options import JsonFlag, Name
 from ergonaut.errors import Refused
 
@@ -29,8 +29,8 @@ def snapshot(name: Name, as_json: JsonFlag = False) -> None:
     """
     with telling_errors():
         kept = ask(lambda client: client.vectors.snapshot(name))
-        told = f"{kept.id}: {kept.count:,} vectors, {kept.size_bytes:,} bytes"
-        print_json(kept) if as_json else out.print(told, markup=False, soft_wrap=True)
+        told = f"{kept.id}: {kept.count:,} vectors, {kept.size_bytes / 1024**2:,.1f} MiB"
+        print_json(kept) if as_json else tell(told)
 
 
 def snapshots(
@@ -50,7 +50,8 @@ def snapshots(
             print_json(found)
             return
         rows = [(each.id, _made_at(each), f"{each.count:,}", f"{each.size_bytes / 1024**2:,.1f}") for each in found]
-        print_table("", ("snapshot", "made", "vectors", "MiB"), rows, right=("vectors", "MiB"))
+        columns = ("snapshot", "made", "vectors", "MiB")
+        print_table("", columns, rows, right=columns[2:]) if rows else tell(f"nothing is kept of {name}")
 
 
 def restore(
@@ -93,11 +94,11 @@ def split(
     with telling_errors():
         made = ask(lambda client: client.vectors.split(name, shard))
         told = f"{name}: half of shard {shard} is shard {made}"
-        print_json(pb.SplitShardResponse(shard=made)) if as_json else out.print(told, markup=False)
+        print_json(pb.SplitShardResponse(shard=made)) if as_json else tell(told)
 
 
 def _print_made(made: pb.Collection, *, as_json: bool) -> None:
-    print_json(made) if as_json else out.print(f"{made.name}: {made.count:,} vectors", markup=False)
+    print_json(made) if as_json else tell(f"{made.name}: {made.count:,} vectors")
 
 
 def _made_at(kept: pb.Snapshot) -> str:

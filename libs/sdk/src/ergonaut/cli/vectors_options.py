@@ -24,6 +24,12 @@ FilterText = Annotated[
     typer.Option("--filter", metavar="JSON", help='Only what matches: {"field": "price", "range": {"lt": 10}}.'),
 ]
 
+LIMIT_MAX = 1000
+"""Vectors, groups or values of one answer: as many as the door gives."""
+
+EFFORT_MAX = 4096
+"""As hard as the door looks."""
+
 
 def filter_told(text: str) -> Filter | None:
     """The filter of an option, None where it is empty. Raises Refused."""
@@ -55,9 +61,13 @@ def vector_told(text: str) -> list[float] | None:
     if not text:
         return None
     try:
-        if text.startswith("@"):
-            told = json.loads(Path(text[1:]).read_text(encoding="utf-8"))
+        if not text.startswith("@"):
+            return [float(number) for number in text.split(",")]
+        told = json.loads(Path(text[1:]).read_text(encoding="utf-8"))
+        if isinstance(told, list) and told:
             return [float(number) for number in told]
-        return [float(number) for number in text.split(",")]
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise Refused(f"{text[1:]} cannot be read: {error.strerror}", field="--vector") from error
+    except (ValueError, TypeError) as error:
         raise Refused(f"must be numbers with commas, or @FILE with a JSON list: {error}", field="--vector") from error
+    raise Refused(f"{text[1:]} must hold a JSON list of numbers", field="--vector")

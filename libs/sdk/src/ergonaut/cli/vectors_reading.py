@@ -1,6 +1,7 @@
 """`ergonaut vectors search`, `get` and `count`: what is in a collection, by nearness, example and words, alone or in groups."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from ergonaut.cli.output import ask, err, out, print_json, print_table, telling_errors
+from ergonaut.cli.output import ask, err, out, print_json, print_table, tell, telling_errors
 from ergonaut.cli.vectors_files import queries_of
-from ergonaut.cli.vectors_options import FilterText, JsonFlag, Name, filter_told, vector_told
+from ergonaut.cli.vectors_options import (
+    EFFORT_MAX,
+    LIMIT_MAX,
+    FilterText,
+    JsonFlag,
+    Name,
+    filter_told,
+    vector_told,
+)
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask, Filter, Found, FoundGroup, Points, Words
 from ergonaut.errors import NotFound, Refused
+
+FIXED_MIN, FIXED_MAX = 1e-4, 1e9
+"""Between these numbers are told without an exponent."""
 
 MULTI_MAX = 64
 """Vectors of one query of several: as many as the door takes."""
@@ -94,10 +106,14 @@ def search(  # noqa: PLR0913, PLR0917 - a command's options
     group_by: Annotated[
         str, typer.Option("--group-by", "--by", metavar="FIELD", help="Find groups that share a value of this field.")
     ] = "",
-    group_size: Annotated[int, typer.Option("--group-size", help="Vectors of each group.")] = 1,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="How many, or how many groups.")] = 10,
+    group_size: Annotated[int, typer.Option("--group-size", min=1, help="Vectors of each group.")] = 1,
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", min=1, max=LIMIT_MAX, help="How many, or how many groups.")
+    ] = 10,
     only: FilterText = "",
-    effort: Annotated[int, typer.Option("--effort", help="How hard to look; more finds more.")] = 0,
+    effort: Annotated[
+        int, typer.Option("--effort", min=0, max=EFFORT_MAX, help="How hard to look, 0 as found best; more finds more.")
+    ] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -135,7 +151,9 @@ def get(  # noqa: PLR0913, PLR0917 - a command's options
     name: Name,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of vectors; without any the first are given.")] = None,
     only: FilterText = "",
-    limit: Annotated[int, typer.Option("--limit", "-k", help="How many, where no ids are told.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", "-k", min=1, max=LIMIT_MAX, help="How many, where no ids are told.")
+    ] = 10,
     order_by: Annotated[str, typer.Option("--order-by", metavar="FIELD", help="The first by this field.")] = "",
     descending: Annotated[bool, typer.Option("--descending", help="The last by it.")] = False,
     as_json: JsonFlag = False,
@@ -165,7 +183,9 @@ def get(  # noqa: PLR0913, PLR0917 - a command's options
             print_json(told)
         else:
             rows = [(each["id"], _short(each["vector"]), _compact(each["payload"])) for each in told]
-            print_table("", ("id", "vector", "payload"), rows)
+            _print_rows(("id", "vector", "payload"), rows)
+        if order_by and not any(_has(each, order_by) for each in found.payloads):
+            _tell_of_unknown(name, [order_by])
         missing = [each for each in ids or () if each not in set(found.ids)]
         if missing:
             raise NotFound(f"{name} has no {', '.join(missing)}")
@@ -175,7 +195,7 @@ def count(
     name: Name,
     only: FilterText = "",
     by: Annotated[str, typer.Option("--by", metavar="FIELD", help="Count by the values of a field.")] = "",
-    limit: Annotated[int, typer.Option("--limit", help="Values at most.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-k", min=1, max=LIMIT_MAX, help="Values at most.")] = 10,
     as_json: JsonFlag = False,
 ) -> None:
     """Count vectors, all or those that match, or by the values of a field.
@@ -190,7 +210,7 @@ def count(
                 print_json([{"value": value, "count": number} for value, number in found])
                 return
             rows = [(str(value), f"{number:,}") for value, number in found]
-            print_table("", (by, "vectors"), rows, right=("vectors",))
+            _print_rows((by, "vectors"), rows, right=("vectors",))
             if not found:
                 _tell_of_unknown(name, [by, *_fields_in(how.filter)])
             return
@@ -202,9 +222,10 @@ def _print_found(found: Sequence[Found], *, as_json: bool) -> None:
     if as_json:
         print_json([_told(each) for each in found])
         return
-    rows = [(each.id, _measure(each), _compact(each.payload or {})) for each in found]
+    measures = _aligned([_measure(each) for each in found])
+    rows = [(each.id, told, _compact(each.payload or {})) for each, told in zip(found, measures, strict=True)]
     measure = "score" if found and found[0].score is not None else "distance"
-    print_table("", ("id", measure, "payload"), rows, right=(measure,))
+    _print_rows(("id", measure, "payload"), rows, right=(measure,))
 
 
 def _print_groups(groups: Sequence[FoundGroup], group_by: str, *, as_json: bool) -> None:
@@ -215,14 +236,21 @@ def _print_groups(groups: Sequence[FoundGroup], group_by: str, *, as_json: bool)
         print_json(told)
         return
     scored = any(each.score is not None for each in groups)
+    scores = _aligned([group.score or 0.0 for group in groups])
+    distances = iter(_aligned([_measure(each) for group in groups for each in group.found]))
     rows = []
-    for group in groups:
+    for group, score in zip(groups, scores, strict=True):
         # What is said of a group stands beside its first vector alone.
-        head = (str(group.value), *((f"{group.score:.6g}",) if group.score is not None else ()))
+        head = (str(group.value), *((score,) if scored else ()))
         for at, each in enumerate(group.found):
-            rows.append((*(head if at == 0 else ("",) * len(head)), each.id, _measure(each), _compact(each.payload)))
+            begins = head if at == 0 else ("",) * len(head)
+            rows.append((*begins, each.id, next(distances), _compact(each.payload)))
     columns = (group_by, *(("score",) if scored else ()), "id", "distance", "payload")
-    print_table("", columns, rows, right=("score", "distance"))
+    _print_rows(columns, rows, right=("score", "distance"))
+
+
+def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    print_table("", columns, rows, right=right) if rows else tell("nothing is found")
 
 
 def _told(found: Found) -> dict[str, Any]:
@@ -230,8 +258,20 @@ def _told(found: Found) -> dict[str, Any]:
     return {"id": found.id, "distance": distance, "score": found.score, "payload": found.payload}
 
 
-def _measure(found: Found) -> str:
-    return f"{found.distance if found.score is None else found.score:.6g}"
+def _measure(found: Found) -> float:
+    return found.distance if found.score is None else found.score
+
+
+def _aligned(numbers: Sequence[float]) -> list[str]:
+    """Numbers, each with as many decimals, so that their points stand below each other: six figures of the largest."""
+    largest = max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
+    if largest and not FIXED_MIN <= largest < FIXED_MAX:
+        return [f"{number:.6g}" for number in numbers]
+    decimals = max(4, 5 - math.floor(math.log10(largest))) if largest else 0
+    # Adding 0.0 turns what is rounded to -0.0 into 0.0.
+    told = [f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers]
+    spare = min((len(text) - len(text.rstrip("0")) for text in told if "." in text), default=0)
+    return [(text[: len(text) - spare] if spare else text).removesuffix(".") for text in told]
 
 
 def _fields_in(told: Filter | None) -> list[str]:
@@ -250,12 +290,23 @@ def _tell_of_unknown(name: str, asked: list[str]) -> None:
     unknown = [field for field in asked if field not in known]
     if unknown and not told.has_more_fields:
         has = f"they have {', '.join(known)}" if known else "they have none"
-        err.print(f"no payload of {name} has a field {', '.join(unknown)}; {has}", markup=False, soft_wrap=True)
+        told_so = f"no payload of {name} has a field {', '.join(unknown)}; {has}"
+        err.print(told_so, markup=False, soft_wrap=not err.is_terminal)
 
 
 def _short(vector: list[float]) -> str:
-    shown = ", ".join(f"{number:.4g}" for number in vector[:4])
-    return f"{shown}, ... ({len(vector)})" if len(vector) > 4 else shown
+    shown = ", ".join(f"{number:.4g}" for number in vector[:3])
+    return f"{shown}, ... ({len(vector):,})" if len(vector) > 3 else shown
+
+
+def _has(payload: Any, path: str) -> bool:
+    """Whether a payload has a value at a path, in an entry of a list too."""
+    if isinstance(payload, list):
+        return any(_has(each, path) for each in payload)
+    name, _, rest = path.partition(".")
+    if not isinstance(payload, dict):
+        return not path and payload is not None
+    return path in payload or (name in payload and bool(rest) and _has(payload[name], rest))
 
 
 def _compact(payload: Any) -> str:
