@@ -180,7 +180,10 @@ async def test_what_cannot_be_written_is_told_with_its_place_in_the_file(run: Ru
     [
         ([{"id": "a", "vector": [1, 2]}, {"id": "b", "vector": [1]}], "has 2 numbers in its first row and 1 in row 1"),
         ([{"id": "a", "vector": "near"}], "vectors: holds texts, which are no numbers"),
-        ([{"id": "a", "vector": [1, 2], "payload": {"text": "x" * 2**20}}], "has more than 1,048,576 characters, and"),
+        (
+            [{"id": "a", "vector": [1, 2], "payload": {"text": "x" * 2**20}}],
+            "has more than 1,048,576 characters, and",
+        ),
         ([{"_id": "a", "embedding": [1, 2]}], 'wrong.jsonl is not {"id": ...'),
     ],
 )
@@ -197,6 +200,62 @@ async def test_where_nothing_is_found_a_field_that_nothing_has_is_named(run: Run
     assert "no payload of pages has a field txet; they have text, year" in told
     only = json.dumps({"and": [{"field": "yeer", "eq": 1}, {"not": {"field": "text", "eq": "x"}}]})
     assert "has a field yeer" in await run("search", "pages", "--like", "a", "--filter", only, code=0)
+
+
+async def test_distances_have_their_points_below_each_other(run: Run, pages: Path) -> None:
+    found = await run("search", "pages", "--vector", "0.9,0", code=0)
+    assert re.findall(r"^([abc]) +(\S+)", found, re.MULTILINE) == [("b", "0.01"), ("a", "0.81"), ("c", "4.41")]
+    whole = await run("search", "pages", "--vector", "0,0", code=0)
+    assert re.findall(r"^([abc]) +(\S+)", whole, re.MULTILINE) == [("a", "0"), ("b", "1"), ("c", "9")]
+
+
+async def test_where_nothing_is_found_that_is_said(run: Run, pages: Path) -> None:
+    none = json.dumps({"field": "year", "eq": 1999})
+    for arguments in (
+        ("search", "pages", "--vector", "1,2", "--filter", none),
+        ("search", "pages", "--vector", "1,2", "--by", "year", "--filter", none),
+        ("get", "pages", "--filter", none),
+        ("count", "pages", "--by", "year", "--filter", none),
+    ):
+        assert await run(*arguments, code=0) == "nothing is found\n"
+        assert await run(*arguments) == []
+    told = await run("get", "pages", "--order-by", "yeer", code=0)
+    assert "no payload of pages has a field yeer" in told
+    assert "yeer" not in await run("get", "pages", "--order-by", "year", code=0)
+
+
+async def test_ids_that_are_removed_need_not_have_been_there(run: Run, pages: Path) -> None:
+    assert await run("delete", "pages", "nobody", code=0) == "1 id is no longer in pages\n"
+    assert await run("delete", "pages", "a", "b", code=0) == "2 ids are no longer in pages\n"
+
+
+async def test_the_shape_of_a_collection_is_told(run: Run) -> None:
+    told = await run("create", "wide", 768, "--metric", "cosine", "--shards", 2, "--index", "hnsw", "--small", code=0)
+    assert told == ("wide: 0 vectors of 768 numbers, float32 by cosine, index hnsw, small for recall 0.95, 2 shards\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "pages", "--vector", "1,2", "-k", 0),
+        ("search", "pages", "--vector", "1,2", "-k", 10**14),
+        ("search", "pages", "--vector", "1,2", "--effort", -1),
+        ("search", "pages", "--vector", "1,2", "--by", "year", "--group-size", 0),
+        ("get", "pages", "-k", -3),
+        ("count", "pages", "--by", "year", "--limit", 0),
+        ("create", "new", 0),
+        ("create", "new", 3, "--recall", 2),
+        ("create", "new", 3, "--shards", 0),
+        ("create", "new", 3, "--replicas", 9),
+        ("index", "pages", "--recall", 0.1),
+        ("bench", "pages", "-k", 0),
+    ],
+)
+async def test_a_number_beyond_its_bounds_is_refused_with_them(
+    run: Run, pages: Path, arguments: tuple[Any, ...]
+) -> None:
+    told = re.sub(r"[│\s]+", " ", await run(*arguments, code=2))
+    assert " than or equal to " in told
 
 
 async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> None:
@@ -217,6 +276,12 @@ async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> No
         (("search", "pages", "--text", "a", "--by", "text"), "--group-by: goes with --vector or --multi alone"),
         (("search", "pages", "--vector", "1,2", "--group-size", 2), "--group-size: goes with --vector and --group-by"),
         (("search", "pages", "--vector", "a,b"), "--vector: must be numbers with commas"),
+        (("search", "pages", "--vector", "@none.json"), "--vector: none.json cannot be read: No such file"),
+        (("search", "pages", "--vector", "@/dev/null"), "--vector: must be numbers with commas, or @FILE"),
+        (("search", "pages", "--vector", "nan,1"), "vectors[0]: holds a number that is not finite"),
+        (("search", "pages", "--vector", "1,2,3"), "has 3 numbers; the collection needs 2"),
+        (("search", "pages", "--vector", "1,2", "--filter", '{"must": []}'), "has 'must'; known are and, or, not"),
+        (("search", "pages", "--vector", "1,2", "--filter", "[]"), "--filter: must be an object"),
         (("search", "pages", "--vector", "1,2", "--filter", "{"), "--filter: is no JSON"),
         (("create", "new", 3, "--metric", "far"), "metric: 'far' is unknown; known are l2, cosine"),
         (("create", "new", 3, "--field", "text"), "--field: 'text' is not NAME=TYPE"),

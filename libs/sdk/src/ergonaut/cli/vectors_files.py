@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
-from ergonaut.cli.output import ask, err, out, print_json, telling_errors
+from ergonaut.cli.output import ask, err, print_json, tell, telling_errors
 from ergonaut.cli.vectors_options import Element, Fields, FilterText, JsonFlag, Metric, Name, fields_told, filter_told
 from ergonaut.cli.vectors_rows import check_form, count_of, parts_of, writing
 from ergonaut.client import AsyncClient
@@ -80,7 +80,7 @@ def export(
         wanted = filter_told(only)
         count = ask(lambda client: _exported(client, name, file, wanted, quiet=as_json))
         told = {"file": str(file), "count": count}
-        print_json(told) if as_json else out.print(f"{file}: {count:,} vectors", markup=False, soft_wrap=True)
+        print_json(told) if as_json else tell(f"{file}: {count:,} vectors")
 
 
 def queries_of(file: Path, most: int, *, option: str) -> Any:
@@ -165,6 +165,4 @@ def _progress(*, quiet: bool) -> Progress:
 
 
 def _tell(count: int, name: str, *, as_json: bool) -> None:
-    print_json({"collection": name, "count": count}) if as_json else out.print(
-        f"{count:,} vectors written to {name}", markup=False
-    )
+    print_json({"collection": name, "count": count}) if as_json else tell(f"{count:,} vectors written to {name}")
