@@ -180,6 +180,8 @@ async def test_what_cannot_be_written_is_told_with_its_place_in_the_file(run: Ru
     [
         ([{"id": "a", "vector": [1, 2]}, {"id": "b", "vector": [1]}], "has 2 numbers in its first row and 1 in row 1"),
         ([{"id": "a", "vector": "near"}], "vectors: holds texts, which are no numbers"),
+        ([{"id": "a", "vector": [None, 1]}], "vectors: holds nulls, objects or other things, which are no numbers"),
+        ([{"id": "a", "vector": []}], "rows.vectors: has 0 bytes (4 to a number); the collection needs 2"),
         (
             [{"id": "a", "vector": [1, 2], "payload": {"text": "x" * 2**20}}],
             "has more than 1,048,576 characters, and",
@@ -281,6 +283,10 @@ async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> No
         (("search", "pages", "--vector", "nan,1"), "vectors[0]: holds a number that is not finite"),
         (("search", "pages", "--vector", "1,2,3"), "has 3 numbers; the collection needs 2"),
         (("search", "pages", "--vector", "1,2", "--filter", '{"must": []}'), "has 'must'; known are and, or, not"),
+        (
+            ("search", "pages", "--vector", "1,2", "--filter", '{"field": "year", "eq": {"a": 1}}'),
+            "options.filter.eq: must be a text, a number, true or false",
+        ),
         (("search", "pages", "--vector", "1,2", "--filter", "[]"), "--filter: must be an object"),
         (("search", "pages", "--vector", "1,2", "--filter", "{"), "--filter: is no JSON"),
         (("create", "new", 3, "--metric", "far"), "metric: 'far' is unknown; known are l2, cosine"),

@@ -6,7 +6,8 @@ import pytest
 from ergonaut.api.vectors.v1 import vectors_pb2 as pb
 from ergonaut.errors import Refused
 from ergonaut_vectors.domain.checking import checked_removal
-from ergonaut_vectors.domain.schema import Schema
+from ergonaut_vectors.domain.payload.fields import Field, FieldType
+from ergonaut_vectors.domain.schema import IndexWish, Schema
 from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.domain.space import Metric, Rows
 from ergonaut_vectors.rpc.asked import Asked, asked_of, queries_of, upserts_of
@@ -47,6 +48,20 @@ def ask(limit: int, candidates: int) -> Asked:
 def test_a_schema_out_of_bounds_is_refused(schema: Schema, message: str) -> None:
     with pytest.raises(Refused, match=message):
         schema.check()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (Schema("digits", 64), ""),
+        (Schema("digits", 64, index=IndexWish(small=True)), ""),
+        (Schema("digits", 32, Metric.COSINE), "dimension 64, not 32; metric l2, not cosine"),
+        (Schema("digits", 64, replicas=2), "replicas 1, not 2"),
+        (Schema("digits", 64, fields={"year": Field(FieldType.INTEGER)}), "fields declared otherwise"),
+    ],
+)
+def test_what_another_schema_has_otherwise_is_told(wanted: Schema, told: str) -> None:
+    assert SCHEMA.otherwise(wanted) == told
 
 
 @pytest.mark.parametrize(

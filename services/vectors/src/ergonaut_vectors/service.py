@@ -91,8 +91,8 @@ class Vectors:
                 self._check_room(tenant)
                 record = Record(key, schema, new_id("collection"), Stage.MAKING)
                 await self._book.add(record)
-            if record.schema != replace(schema, index=record.schema.index):
-                raise Conflict(f"collection {schema.name} exists with another schema: {_told(record.schema)}")
+            if otherwise := record.schema.otherwise(schema):
+                raise Conflict(f"collection {schema.name} exists with another schema: {otherwise}")
             collection = self._known(key)
             if collection is not None and collection.record.uid != record.uid:
                 await self._let_go(collection.record)

@@ -250,7 +250,7 @@ def _found(snapshots: Sequence[Snapshot], key: Key, snapshot_id: str) -> Snapsho
     for each in snapshots:
         if each.id == snapshot_id:
             return each
-    raise NotFound(f"snapshot: nothing is kept of {key} under {snapshot_id!r}")
+    raise NotFound(f"snapshot: there is no snapshot {snapshot_id!r} of {key.name}; list those that there are")
 
 
 def _told(snapshot: Snapshot) -> Kept:

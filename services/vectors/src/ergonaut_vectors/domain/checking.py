@@ -142,7 +142,7 @@ def _size_of(content: bytes, count: int, number_bytes: int) -> str:
     """What bytes are that are no vectors of the collection."""
     told, spare = divmod(len(content), number_bytes * max(count, 1))
     if not content or spare:
-        return f"{len(content)} bytes, {number_bytes} to a number,"
+        return f"{len(content)} bytes ({number_bytes} to a number)"
     return f"{told} numbers for each of {count} vectors" if count > 1 else f"{told} numbers"
 
 

@@ -73,6 +73,16 @@ class Schema:
         """What its vectors are."""
         return Space(self.dimension, self.metric, self.element)
 
+    def otherwise(self, wanted: "Schema") -> str:
+        """In what it is other than the one that is wanted; empty where it is not, whatever index is wished for."""
+        parts = ("dimension", "metric", "element", "links", "candidates_build", "shards", "replicas")
+        told = [
+            f"{part} {getattr(self, part)}, not {getattr(wanted, part)}"
+            for part in parts
+            if getattr(self, part) != getattr(wanted, part)
+        ]
+        return "; ".join(told + ["fields declared otherwise"] * (self.fields != wanted.fields))
+
     def check(self) -> None:
         """Raise Refused unless every part is within its bounds."""
         if (self.metric is Metric.HAMMING) != (self.element is Element.BINARY):

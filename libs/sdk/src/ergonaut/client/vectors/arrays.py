@@ -77,8 +77,8 @@ def encoded(vectors: Any, *, where: str) -> Encoded:
         return Encoded(np.packbits(rows, axis=1, bitorder="little"), pb.ELEMENT_BINARY)
     if rows.dtype.name not in ("float16", "uint8", "int8"):
         if rows.dtype.kind not in "fiu":
-            kind = "texts" if rows.dtype.kind in "US" else rows.dtype.name
-            raise Refused(f"holds {kind}, which are no numbers", field=where)
+            kinds = {"U": "texts", "S": "texts", "O": "nulls, objects or other things"}
+            raise Refused(f"holds {kinds.get(rows.dtype.kind, rows.dtype.name)}, which are no numbers", field=where)
         return Encoded(np.ascontiguousarray(rows, "<f4"), pb.ELEMENT_FLOAT32)
     element = ELEMENTS[rows.dtype.name]
     return Encoded(np.ascontiguousarray(rows, _DTYPES[element]), element)

@@ -284,6 +284,8 @@ def _scalar(told: Any, where: str) -> bool | int | float | str:
         raise Refused('is null; for a field without a value say {"field": ..., "empty": true}', field=where)
     if isinstance(told, bool | str):
         return told
+    if not isinstance(told, int | float):
+        raise Refused("must be a text, a number, true or false", field=where)
     return _number(told, where)
 
 
