@@ -197,8 +197,12 @@ async def test_a_full_log_refuses_and_changes_nothing(world) -> None:
 async def test_the_same_schema_again_changes_nothing_and_another_is_a_conflict(world, vectors: Vectors) -> None:
     first = await vectors.create("acme", SCHEMA)
     assert await vectors.create("acme", SCHEMA) is first
-    for other in (Schema("digits", 5), Schema("digits", 4, Metric.COSINE), Schema("digits", 4, links=8)):
-        with pytest.raises(Conflict, match="dimension 4, not 5"):
+    for other, told in (
+        (Schema("digits", 5), "dimension 4, not 5"),
+        (Schema("digits", 4, Metric.COSINE), "metric l2, not cosine"),
+        (Schema("digits", 4, links=8), "links 16, not 8"),
+    ):
+        with pytest.raises(Conflict, match=told):
             await vectors.create("acme", other)
     assert [what for what, _ in world.announced.told] == ["created"]
 
