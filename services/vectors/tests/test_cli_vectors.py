@@ -233,7 +233,7 @@ async def test_ids_that_are_removed_need_not_have_been_there(run: Run, pages: Pa
 
 async def test_the_shape_of_a_collection_is_told(run: Run) -> None:
     told = await run("create", "wide", 768, "--metric", "cosine", "--shards", 2, "--index", "hnsw", "--small", code=0)
-    assert told == ("wide: 0 vectors of 768 numbers, float32 by cosine, index hnsw, small for recall 0.95, 2 shards\n")
+    assert told == ("wide: 0 vectors of 768 numbers, float32 by cosine, index hnsw for recall 0.95, small, 2 shards\n")
 
 
 @pytest.mark.parametrize(

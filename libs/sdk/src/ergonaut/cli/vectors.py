@@ -164,7 +164,7 @@ def index_(
 def line_of(told: pb.Collection) -> str:
     """A collection in one line."""
     kept = f"{name_of(ELEMENTS, told.element)} by {name_of(METRICS, told.metric)}"
-    index = f"index {_index(told)} for recall {told.index.recall:g}"
+    index = f"index {_kind(told)} for recall {told.index.recall:g}" + (", small" if told.index.small else "")
     parts = [f"{told.count:,} vectors of {told.dimension:,} numbers", kept, index]
     if told.shards > 1:
         parts.append(f"{told.shards:,} shards")
@@ -176,11 +176,12 @@ def line_of(told: pb.Collection) -> str:
 def _row_of(told: pb.Collection) -> tuple[str, ...]:
     numbers = f"{told.dimension:,} {name_of(ELEMENTS, told.element)}"
     metric = name_of(METRICS, told.metric)
-    return told.name, f"{told.count:,}", numbers, metric, _index(told), f"{told.index.recall:g}"
+    index = _kind(told) + (", small" if told.index.small else "")
+    return told.name, f"{told.count:,}", numbers, metric, index, f"{told.index.recall:g}"
 
 
-def _index(told: pb.Collection) -> str:
-    return (name_of(INDEXES, told.index.kind) or "chosen") + (", small" if told.index.small else "")
+def _kind(told: pb.Collection) -> str:
+    return name_of(INDEXES, told.index.kind) or "chosen"
 
 
 def _usage_line(usage: pb.GetUsageResponse) -> str:
