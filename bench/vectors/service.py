@@ -52,8 +52,12 @@ KERNELS_SECONDS_MAX = 300.0
 BUS_SECONDS_MAX = 120.0
 """How long NATS may take to start with ten thousand streams, which it reads one by one after it was killed."""
 
-NAME, SEEN = "bench", "seen"
-"""Collections: what is asked of, and what is written to while somebody looks when that is seen."""
+NAME, SEEN, ALONE = "bench", "seen", "alone"
+"""Collections: what is asked of, what is written to while somebody looks when that is seen, and what gets one vector a call."""
+
+CALLERS = 60
+CALLING_SECONDS = 8.0
+"""As many as a collection lets wait at once, and for how long they write."""
 
 
 @contextmanager
@@ -96,6 +100,7 @@ async def _service(of: Set, wish: Wish) -> None:
                 bar(f"{of.name}_ingest_vectors_per_second", per_second, INGEST_PER_SECOND_MIN)
                 await _settled(process)
                 await _singles(client, of, queries, wish)
+                await _one_by_one(client, of, rows)
             await process.stopped(60)
         await _started(process, of, queries)
 
@@ -178,6 +183,27 @@ async def _singles(client: AsyncClient, of: Set, queries: Array, wish: Wish) -> 
     (p50, p99), recall = sorted(medians, key=lambda seen: seen[0][0])[len(medians) // 2]
     tell(f"  a query over gRPC: p50 {p50:.2f} ms, p99 {p99:.2f} ms at recall {recall:.3f}")
     bar(f"{of.name}_grpc_query_ms_p50", float(p50), GRPC_MS_P50_MAX, least=False)
+
+
+async def _one_by_one(client: AsyncClient, of: Set, rows: Array) -> None:
+    """Many callers at once write one vector each, again and again: small writes that come together go into the log together."""
+    await client.vectors.create(ALONE, of.dimension, metric="inner-product" if of.metric == "ip" else "l2")
+    seconds: list[float] = []
+    places, begun = itertools.cycle(range(len(rows))), time.perf_counter()
+
+    async def call() -> None:
+        while time.perf_counter() < begun + CALLING_SECONDS:
+            at, sent = next(places), time.perf_counter()
+            await client.vectors.write(ALONE, [f"p{at}"], rows[at : at + 1])
+            seconds.append(time.perf_counter() - sent)
+
+    await asyncio.gather(*(call() for _ in range(CALLERS)))
+    rate = len(seconds) / (time.perf_counter() - begun)
+    p50, p99 = np.percentile(np.array(seconds) * 1e3, [50, 99])
+    tell(
+        f"  {CALLERS} callers who write one vector each: {rate:,.0f} acknowledged a second, p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    )
+    await client.vectors.drop(ALONE)
 
 
 async def _taking_callers(process: ServiceProcess) -> None:
