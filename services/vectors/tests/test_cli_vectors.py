@@ -113,6 +113,8 @@ async def test_groups_are_found_by_one_vector_and_by_several(run: Run, passages:
     several = ("search", "passages", "--multi", tmp_path / "queries.npy", "--by", "document")
     assert [(each["value"], each["score"]) for each in await run(*several)] == [("one", -1.0), ("two", -118.0)]
     assert re.search(r"document +score +id +distance", await run(*several, code=0))
+    np.save(tmp_path / "queries.npy", np.zeros((65, 2), np.float32))
+    assert "queries.npy has more than 64 vectors, the most of one query" in await run(*several, code=65)
 
 
 async def test_the_first_and_the_last_by_a_field_are_given(run: Run, passages: Path) -> None:

@@ -27,6 +27,9 @@ from ergonaut.errors import NotFound, Refused
 FIXED_MIN, FIXED_MAX = 1e-4, 1e9
 """Between these numbers are told without an exponent."""
 
+GROUP_SIZE_MAX = 100
+"""Vectors of a group: as many as the door gives."""
+
 MULTI_MAX = 64
 """Vectors of one query of several: as many as the door takes."""
 
@@ -84,6 +87,8 @@ class Search:
         """The groups that fit, best first."""
         if self.multi is not None:
             queries = queries_of(self.multi, MULTI_MAX + 1, option="--multi")
+            if len(queries) > MULTI_MAX:
+                raise Refused(f"{self.multi} has more than {MULTI_MAX} vectors, the most of one query", field="--multi")
             return await client.vectors.multi(name, queries, self.group_by, limit=self.limit, ask=how)
         return await client.vectors.groups(
             name, self.vector, self.group_by, limit=self.limit, size=self.group_size, ask=how
@@ -106,7 +111,9 @@ def search(  # noqa: PLR0913, PLR0917 - a command's options
     group_by: Annotated[
         str, typer.Option("--group-by", "--by", metavar="FIELD", help="Find groups that share a value of this field.")
     ] = "",
-    group_size: Annotated[int, typer.Option("--group-size", min=1, help="Vectors of each group.")] = 1,
+    group_size: Annotated[
+        int, typer.Option("--group-size", min=1, max=GROUP_SIZE_MAX, help="Vectors of each group.")
+    ] = 1,
     limit: Annotated[
         int, typer.Option("--limit", "-k", min=1, max=LIMIT_MAX, help="How many, or how many groups.")
     ] = 10,
