@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc import aio
 
 from ergonaut.api.scheduling.v1 import scheduling_pb2 as pb
 from ergonaut.api.scheduling.v1 import scheduling_pb2_grpc as pb_grpc
 from ergonaut.client import AsyncClient, Client, Connection, watching
 from ergonaut.errors import NotAllowed, NotFound, Refused, Unavailable
 from ergonaut.jobs import JobSpec
+from ergonaut.statuses import error_of
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import caller, serving
 from ergonaut_common.testing import free_port, key_ring_file
@@ -226,3 +229,11 @@ async def test_a_download_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="cannot be written"):
             await client.jobs.download("run-1/whole", kept / "whole" / "below-a-file")
     assert [path.name for path in kept.iterdir()] == ["whole"]
+
+
+def test_a_call_that_was_cut_off_while_it_was_sent_may_be_tried_again() -> None:
+    """As gRPC says it, which hides what ended the call behind an error of its own."""
+    cut_off = aio.AioRpcError(grpc.StatusCode.INTERNAL, aio.Metadata(), aio.Metadata(), "Internal error from Core")
+    told = error_of(cut_off, doing="writing to the collection pages")
+    assert type(told) is Unavailable
+    assert str(told).startswith("writing to the collection pages: the call was cut off while it was being sent")
