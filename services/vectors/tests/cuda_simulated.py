@@ -10,6 +10,7 @@ from ergonaut_vectors.domain.compute.cuda.place import gpu
 from ergonaut_vectors.domain.compute.plain import PlainCompute
 from ergonaut_vectors.domain.compute.port import Compute, Held
 from ergonaut_vectors.domain.indexes.away import Place, compute_with
+from ergonaut_vectors.domain.indexes.exact import scanned
 from ergonaut_vectors.domain.indexes.port import Asked, Found, Kind
 from ergonaut_vectors.domain.payload.filters import OneOf
 from ergonaut_vectors.domain.schema import IndexWish
@@ -46,6 +47,17 @@ def assert_same(one: Found, other: Found) -> None:
     """The same distances; rows may differ where distances are equal but for rounding."""
     np.testing.assert_allclose(one.distances, other.distances, rtol=1e-4, atol=1e-4)
     assert (one.rows >= 0).tolist() == (other.rows >= 0).tolist()
+
+
+def assert_what_lies_far_from_0_is_told_apart(compute: Compute) -> None:
+    """The nearest are those that exact comparison finds, also where vectors have much in common."""
+    for space in (Space(9), Space(9, element=Element.FLOAT16)):
+        rows = (rows_in(Space(9), 60, 5) + np.float32(1_000)).astype(space.dtype)
+        exactly, runs = scanned(space, rows, rows[:3], Asked(5)), np.tile(np.array([[0, 20], [20, 60]]), (3, 1, 1))
+        there = compute.held(space, rows)
+        for found in (there.nearest(rows[:3], Asked(5)), there.nearest_in_runs(rows[:3], runs, Asked(5))):
+            assert found.rows.tolist() == exactly.rows.tolist(), space
+            assert_same(found, exactly)
 
 
 def assert_shards_answer_the_same(kind: Kind, place: Compute) -> None:
@@ -91,6 +103,7 @@ def main() -> None:
             assert_same(there.nearest(queries, asked), plain.nearest(queries, asked))
             assert_same(there.nearest_in_runs(queries, runs, asked), plain.nearest_in_runs(queries, runs, asked))
     for place in (compute, PlainCompute()):
+        assert_what_lies_far_from_0_is_told_apart(place)
         for kind in (Kind.FLAT, Kind.LISTS):
             assert_shards_answer_the_same(kind, place)
     sys.stdout.write(f"compared {len(SPACES)} spaces\n")

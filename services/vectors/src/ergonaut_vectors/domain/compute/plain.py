@@ -1,4 +1,4 @@
-"""Computing in NumPy: what GPUs are compared with by a test, and what is used where there is none and numba is not wanted."""
+"""Computing in NumPy: what GPUs are compared with by a test."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +14,7 @@ BLOCK_NUMBERS = 1 << 24
 
 
 def comparable(space: Space, rows: Rows) -> Floats:
-    """Rows as floats among which products tell distances: bits as 0 and 1, bytes of the cosine at length one."""
+    """Rows as floats among which products and differences tell distances: bits as 0 and 1, bytes of the cosine at length one."""
     if space.element is Element.BINARY:
         return np.unpackbits(rows, axis=1, count=space.dimension, bitorder="little").astype(np.float32)
     floats = np.ascontiguousarray(rows, dtype=np.float32)
@@ -23,14 +23,13 @@ def comparable(space: Space, rows: Rows) -> Floats:
     return floats
 
 
-def distances_from(space: Space, products: Floats, row_squares: Floats, query_squares: Floats) -> Floats:
-    """Distances of all pairs from their products and squared lengths."""
+def distances_between(space: Space, rows: Floats, query: Floats) -> Floats:
+    """How far all rows are from a query."""
     if space.metric is Metric.INNER_PRODUCT:
-        return -products
+        return cast(Floats, -(rows @ query))
     if space.metric is Metric.COSINE:
-        return cast(Floats, np.float32(1) - products)
-    far = row_squares[None, :] + query_squares[:, None] - np.float32(2) * products
-    return cast(Floats, np.maximum(far, np.float32(0)))
+        return cast(Floats, np.float32(1) - rows @ query)
+    return cast(Floats, np.square(rows - query).sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +38,6 @@ class PlainRows:
 
     space: Space
     floats: Floats
-    squares: Floats
 
     def nearest(self, queries: Rows, asked: Asked) -> Found:
         """The nearest allowed rows to each query."""
@@ -56,8 +54,7 @@ class PlainRows:
         parts = []
         for first in range(0, len(wide), step):
             part = wide[first : first + step]
-            squares = cast(Floats, np.square(part).sum(axis=1))
-            far = distances_from(self.space, part @ self.floats.T, self.squares, squares)
+            far = np.stack([distances_between(self.space, self.floats, query) for query in part])
             far[:, banned] = np.inf
             if runs is not None:
                 far[~covered(runs[first : first + step], count)] = np.inf
@@ -81,5 +78,4 @@ class PlainCompute:
 
     def held(self, space: Space, rows: Rows) -> PlainRows:
         """Rows as floats."""
-        floats = comparable(space, rows)
-        return PlainRows(space, floats, cast(Floats, np.square(floats).sum(axis=1)))
+        return PlainRows(space, comparable(space, rows))

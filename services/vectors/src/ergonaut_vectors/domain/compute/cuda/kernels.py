@@ -30,10 +30,15 @@ def _step(function: Callable[..., Any]) -> Any:
 
 
 @_jit
-def products(queries: Any, rows: Any, out: Any) -> None:
-    """The inner products of all queries and rows."""
+def compared(loop: int, queries: Any, there: Any, out: Any) -> None:
+    """What orders allowed rows as their distances from each query do, infinity of the others; loop 0 is L2.
+
+    Differences are squared and added up one by one. Squared lengths less products would say the same of exact numbers; of floats
+    they say nothing where vectors lie close to each other and far from 0.
+    """
+    rows, allowed = there
     asked = cuda.shared.array((TILE, TILE), numba.float32)
-    there = cuda.shared.array((TILE, TILE), numba.float32)
+    held = cuda.shared.array((TILE, TILE), numba.float32)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
     row, query = cuda.blockIdx.x * TILE + x, cuda.blockIdx.y * TILE + y
     tile_row = cuda.blockIdx.x * TILE + y
@@ -41,26 +46,26 @@ def products(queries: Any, rows: Any, out: Any) -> None:
     for first in range(0, rows.shape[1], TILE):
         at = first + x
         asked[y, x] = queries[query, at] if query < queries.shape[0] and at < rows.shape[1] else np.float32(0.0)
-        there[y, x] = rows[tile_row, at] if tile_row < rows.shape[0] and at < rows.shape[1] else np.float32(0.0)
+        held[y, x] = rows[tile_row, at] if tile_row < rows.shape[0] and at < rows.shape[1] else np.float32(0.0)
         cuda.syncthreads()
-        for i in range(TILE):
-            total += asked[y, i] * there[x, i]
+        total += _far(loop, asked[y], held[x])
         cuda.syncthreads()
     if query < queries.shape[0] and row < rows.shape[0]:
-        out[query, row] = total
+        out[query, row] = total if allowed[row] else np.float32(np.inf)
 
 
-@_jit
-def finished(loop: int, scores: Any, squares: Any, allowed: Any) -> None:
-    """Make products of allowed rows into what orders them as distances do, infinity of the others; loop 0 is L2."""
-    row, query = cuda.grid(2)
-    if query < scores.shape[0] and row < scores.shape[1]:
-        if allowed[row] == 0:
-            scores[query, row] = np.float32(np.inf)
-        elif loop == 0:
-            scores[query, row] = squares[row] - np.float32(2.0) * scores[query, row]
-        else:
-            scores[query, row] = -scores[query, row]
+@_step
+def _far(loop: int, one: Any, other: Any) -> Any:
+    """How far two vectors are apart, or what as many numbers of each add to that."""
+    total = np.float32(0.0)
+    if loop == 0:
+        for i in range(one.shape[0]):
+            gap = one[i] - other[i]
+            total += gap * gap
+    else:
+        for i in range(one.shape[0]):
+            total -= one[i] * other[i]
+    return total
 
 
 @_step
@@ -88,8 +93,8 @@ def nearest_of_part(scores: Any, best_rows: Any, best_scores: Any) -> None:
 
 @_jit
 def nearest_of_runs(loop: int, there: Any, asked: Any, best_rows: Any, best_scores: Any) -> None:
-    """The same among runs of rows; `there` is the rows, their squares and who is allowed, `asked` the queries and runs."""
-    rows, squares, allowed = there
+    """The same among runs of rows; `there` is the rows and who is allowed, `asked` the queries and runs."""
+    rows, allowed = there
     queries, runs = asked
     query, thread = cuda.blockIdx.x, cuda.threadIdx.x
     size = 0
@@ -97,8 +102,5 @@ def nearest_of_runs(loop: int, there: Any, asked: Any, best_rows: Any, best_scor
         for row in range(runs[query, run, 0] + thread, runs[query, run, 1], cuda.blockDim.x):
             if allowed[row] == 0:
                 continue
-            total = np.float32(0.0)
-            for i in range(rows.shape[1]):
-                total += rows[row, i] * queries[query, i]
-            far = squares[row] - np.float32(2.0) * total if loop == 0 else -total
+            far = _far(loop, rows[row], queries[query])
             size = _put(far, row, size, best_rows[query, thread], best_scores[query, thread])

@@ -2,7 +2,7 @@
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ergonaut_vectors.domain.indexes.prepared import empty_answer
 from ergonaut_vectors.domain.space import Floats, Metric, Rows, Space
 
 BLOCK_NUMBERS = 1 << 26
-"""Products that a GPU holds at once: 256 MB, which the smallest have."""
+"""Distances that a GPU holds at once: 256 MB, which the smallest have."""
 
 SHARE_THREADS = 32
 """Threads that share the rows of one query when the nearest are found."""
@@ -35,7 +35,6 @@ class CudaRows:
     space: Space
     cuda: Any
     floats: Any
-    squares: Any
     count: int
 
     def nearest(self, queries: Rows, asked: Asked) -> Found:
@@ -57,8 +56,8 @@ class CudaRows:
         best = self._room(len(wide), asked.limit, kernels.LISTED_THREADS)
         given = (self.cuda.to_device(wide), self.cuda.to_device(np.ascontiguousarray(runs, dtype=np.int64)))
         launch = kernels.nearest_of_runs[len(wide), kernels.LISTED_THREADS]
-        launch(self._loop(), (self.floats, self.squares, self._allowed(asked)), given, *best)
-        return self._joined(wide, best, asked.limit)
+        launch(self._loop(), (self.floats, self._allowed(asked)), given, *best)
+        return self._joined(best, asked.limit)
 
     def _scanned(self, wide: Floats, allowed: Any, limit: int) -> Found:
         from ergonaut_vectors.domain.compute.cuda import kernels
@@ -66,11 +65,10 @@ class CudaRows:
         tile = (kernels.TILE, kernels.TILE)
         grid = (-(-self.count // kernels.TILE), -(-len(wide) // kernels.TILE))
         scores = self.cuda.device_array((len(wide), self.count), np.float32)
-        kernels.products[grid, tile](self.cuda.to_device(wide), self.floats, scores)
-        kernels.finished[grid, tile](self._loop(), scores, self.squares, allowed)
+        kernels.compared[grid, tile](self._loop(), self.cuda.to_device(wide), (self.floats, allowed), scores)
         best = self._room(len(wide), limit, SHARE_THREADS)
         kernels.nearest_of_part[len(wide), SHARE_THREADS](scores, *best)
-        return self._joined(wide, best, limit)
+        return self._joined(best, limit)
 
     def _loop(self) -> int:
         return 0 if self.space.metric in (Metric.L2, Metric.HAMMING) else 1
@@ -83,22 +81,16 @@ class CudaRows:
         empty = (np.full(shape, NONE, np.int32), np.full(shape, np.inf, np.float32))
         return self.cuda.to_device(empty[0]), self.cuda.to_device(empty[1])
 
-    def _joined(self, wide: Floats, best: tuple[Any, Any], limit: int) -> Found:
+    def _joined(self, best: tuple[Any, Any], limit: int) -> Found:
         """The nearest of all threads' shares, as distances."""
-        rows, scores = (each.copy_to_host().reshape(len(wide), -1) for each in best)
+        rows, scores = (each.copy_to_host().reshape(len(each), -1) for each in best)
         order = np.lexsort((rows, scores), axis=1)[:, :limit]
         rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
-        found = _nothing(len(wide), limit)
-        found.rows[:, : rows.shape[1]], found.distances[:, : rows.shape[1]] = rows, self._distances(wide, scores)
-        found.distances[found.rows == NONE] = np.inf
-        return found
-
-    def _distances(self, wide: Floats, scores: Floats) -> Floats:
         if self.space.metric is Metric.COSINE:
-            return cast(Floats, scores + np.float32(1))
-        if self.space.metric is Metric.INNER_PRODUCT:
-            return scores
-        return cast(Floats, np.maximum(scores + np.square(wide).sum(axis=1)[:, None], np.float32(0)))
+            scores += np.float32(1)
+        found = _nothing(len(rows), limit)
+        found.rows[:, : rows.shape[1]], found.distances[:, : rows.shape[1]] = rows, scores
+        return found
 
 
 def _nothing(queries: int, limit: int) -> Found:
@@ -117,5 +109,4 @@ class CudaCompute:
     def held(self, space: Space, rows: Rows) -> CudaRows:
         """Rows as floats, copied to the GPU once."""
         floats = comparable(space, rows)
-        squares = np.square(floats).sum(axis=1)
-        return CudaRows(space, self.cuda, self.cuda.to_device(floats), self.cuda.to_device(squares), len(floats))
+        return CudaRows(space, self.cuda, self.cuda.to_device(floats), len(floats))
