@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import nats
 import numpy as np
@@ -96,66 +97,72 @@ async def soon(what: Callable[[], object]) -> object:
             await asyncio.sleep(0.1)
 
 
-async def test_a_region_reads_what_another_writes_writes_there_and_reads_on_when_that_is_away(tmp_path: Path) -> None:
-    home = Region("home", tmp_path)
-    away = Region("away", tmp_path, joins=home)
-    home.start()
-    away.start()
-    try:
-        async with home.serving() as (vectors, _), away.serving() as (mirrored, bus):
+class Joined(NamedTuple):
+    """Two regions of which the second mirrors the first."""
+
+    home: Region
+    vectors: Vectors
+    home_bus: Bus
+    mirrored: Vectors
+    own: KeyValueBook
+    """What the second knows of collections."""
+    mirrors: Mirrors
+
+
+@contextlib.asynccontextmanager
+async def joined(folder: Path) -> AsyncIterator[Joined]:
+    home = Region("home", folder)
+    away = Region("away", folder, joins=home)
+    with contextlib.ExitStack() as started:
+        for region in (home, away):
+            region.start()
+            started.callback(region.kill)
+        async with home.serving() as (vectors, home_bus), away.serving() as (mirrored, bus):
             source = KeyValueBook(await bus.connection.jetstream(domain="home").key_value(BUCKET))
             own = KeyValueBook(await bus.key_value(BUCKET))
             mirrors = Mirrors("home", bus.jetstream, (source, own), LOG_BYTES_MAX)
-            there = await vectors.create("default", Schema("books", 4, shards=2))
-            written = dict(await there.write(upserts("a", "b")))
-            await soon(mirrors.round)
-            here = await mirrored.open("default", "books")
-            assert await found(here, written) == {"a", "b"}
+            yield Joined(home, vectors, home_bus, mirrored, own, mirrors)
 
-            again = dict(await here.write(upserts("c")))
-            assert await found(there, again) == {"a", "b", "c"}
-            assert [str(each.view.digest) for each in here.states() if each.view] == [
-                str(each.view.digest) for each in there.states() if each.view
-            ]
 
-            home.kill()
-            assert await found(here, again) == {"a", "b", "c"}
-            with pytest.raises(Unavailable):
-                await here.write(upserts("a"))
-            home.start()
+async def test_a_region_reads_what_another_writes_writes_there_and_reads_on_when_that_is_away(tmp_path: Path) -> None:
+    async with joined(tmp_path) as (home, vectors, _, mirrored, own, mirrors):
+        there = await vectors.create("default", Schema("books", 4, shards=2))
+        written = dict(await there.write(upserts("a", "b")))
+        await soon(mirrors.round)
+        here = await mirrored.open("default", "books")
+        assert await found(here, written) == {"a", "b"}
 
-            async def dropped() -> None:
-                await vectors.drop("default", "books")
+        again = dict(await here.write(upserts("c")))
+        assert await found(there, again) == {"a", "b", "c"}
+        assert [str(each.view.digest) for each in here.states() if each.view] == [
+            str(each.view.digest) for each in there.states() if each.view
+        ]
 
-            await soon(dropped)
-            await soon(mirrors.round)
-            assert list(await own.all()) == []
-    finally:
         home.kill()
-        away.kill()
+        assert await found(here, again) == {"a", "b", "c"}
+        with pytest.raises(Unavailable):
+            await here.write(upserts("a"))
+        home.start()
+
+        async def dropped() -> None:
+            await vectors.drop("default", "books")
+
+        await soon(dropped)
+        await soon(mirrors.round)
+        assert list(await own.all()) == []
 
 
 async def test_a_mirror_whose_source_has_forgotten_its_beginning_says_so_and_answers_nothing(tmp_path: Path) -> None:
-    home = Region("home", tmp_path)
-    away = Region("away", tmp_path, joins=home)
-    home.start()
-    away.start()
-    try:
-        async with home.serving() as (vectors, home_bus), away.serving() as (mirrored, bus):
-            source = KeyValueBook(await bus.connection.jetstream(domain="home").key_value(BUCKET))
-            mirrors = Mirrors("home", bus.jetstream, (source, KeyValueBook(await bus.key_value(BUCKET))), LOG_BYTES_MAX)
-            there = await vectors.create("default", Schema("books", 4))
-            await there.write(upserts("a"))
-            written = dict(await there.write(upserts("b")))
-            await JetStreamLog(home_bus.jetstream, LOG_BYTES_MAX).trim(Key("default", "books"), written[0])
-            await vectors.create("default", Schema("empty", 4))
-            await soon(mirrors.round)
-            assert await found(await mirrored.open("default", "empty"), {}) == set()
-            here = await mirrored.open("default", "books")
-            for at_least in ({}, written):
-                with pytest.raises(Broken, match=r"begins at message 2.*SNAPSHOTS"):
-                    await found(here, at_least)
-            assert await found(there, written) == {"a", "b"}
-    finally:
-        home.kill()
-        away.kill()
+    async with joined(tmp_path) as (_, vectors, home_bus, mirrored, _, mirrors):
+        there = await vectors.create("default", Schema("books", 4))
+        await there.write(upserts("a"))
+        written = dict(await there.write(upserts("b")))
+        await JetStreamLog(home_bus.jetstream, LOG_BYTES_MAX).trim(Key("default", "books"), written[0])
+        await vectors.create("default", Schema("empty", 4))
+        await soon(mirrors.round)
+        assert await found(await mirrored.open("default", "empty"), {}) == set()
+        here = await mirrored.open("default", "books")
+        for at_least in ({}, written):
+            with pytest.raises(Broken, match=r"begins at message 2.*SNAPSHOTS"):
+                await found(here, at_least)
+        assert await found(there, written) == {"a", "b"}
