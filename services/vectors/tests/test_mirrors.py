@@ -20,7 +20,7 @@ from ergonaut_vectors.adapters.log import JetStreamLog
 from ergonaut_vectors.adapters.mirrors import Mirrors
 from ergonaut_vectors.adapters.shard_folders import ShardFolders
 from ergonaut_vectors.catalogue import Opened
-from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.records import Key, Record
 from ergonaut_vectors.domain.schema import Schema
 from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.live import Limits, Threads
@@ -166,3 +166,25 @@ async def test_a_mirror_whose_source_has_forgotten_its_beginning_says_so_and_ans
             with pytest.raises(Broken, match=r"begins at message 2.*SNAPSHOTS"):
                 await found(here, at_least)
         assert await found(there, written) == {"a", "b"}
+
+
+async def test_what_a_killed_process_began_to_mirror_is_not_taken_for_another_collection_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Record] = []
+
+    async def is_killed(record: Record) -> None:
+        begun.append(record)
+        raise Unavailable("the process is killed before it has written down what it mirrors")
+
+    async with joined(tmp_path) as (_, vectors, _, mirrored, own, mirrors):
+        await (await vectors.create("default", Schema("books", 4))).write(upserts("a", "b"))
+        with monkeypatch.context() as patched:
+            patched.setattr(own, "add", is_killed)
+            while not begun:
+                with contextlib.suppress(Unavailable):
+                    await mirrors.round()
+        await vectors.drop("default", "books")
+        written = dict(await (await vectors.create("default", Schema("books", 4))).write(upserts("c")))
+        await soon(mirrors.round)
+        assert await found(await mirrored.open("default", "books"), written) == {"c"}
