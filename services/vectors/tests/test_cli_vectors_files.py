@@ -219,3 +219,36 @@ async def test_what_stands_beside_an_npy_must_fit_it(run: cli.Run, house: House,
     (tmp_path / "a.ids.jsonl").write_text('"x"\n"y"\n')
     assert (await run("upsert", "pages", tmp_path / "a.npy"))["count"] == 2
     assert (await run("get", "pages", "y"))[0]["vector"] == [1.0, 1.0]
+
+
+async def test_bits_are_searched_by_whole_numbers_and_by_every_file(run: cli.Run, house: House, tmp_path: Path) -> None:
+    await house.vectors.create("bits", 16, metric="hamming", element="binary")
+    rows = np.array([[1, 2], [255, 0]], np.uint8)
+    await house.vectors.write("bits", ["a", "b"], rows, [{"text": name} for name in ("one", "two")])
+    found = await run("search", "bits", "--vector", "255,1")
+    assert [(each["id"], each["distance"]) for each in found] == [("b", 1.0), ("a", 9.0)]
+    assert [each["value"] for each in await run("search", "bits", "--vector", "255,1", "--by", "text")] == [
+        "two",
+        "one",
+    ]
+    (found,) = await run("search", "bits", "--text", "two", "--vector", "255,0", "-k", 1)
+    assert found["id"] == "b"
+    for form in ("jsonl", "npy", "parquet"):
+        await run("export", "bits", tmp_path / f"bits.{form}")
+        several = await run("search", "bits", "--multi", tmp_path / f"bits.{form}", "--by", "text")
+        assert {each["value"] for each in several} == {"one", "two"}
+    assert "no byte of packed bits" in await run("search", "bits", "--vector", "1.5,2", code=65)
+
+
+@pytest.mark.parametrize("kept", ["float32", "float16", "uint8", "int8"])
+async def test_numbers_of_any_size_are_written_to_what_can_keep_them(
+    run: cli.Run, house: House, tmp_path: Path, kept: str
+) -> None:
+    rows = np.arange(12).reshape(4, 3)
+    for held in ("float64", "float32", "float16", "int64", "uint8", "int8"):
+        np.save(tmp_path / f"{held}.npy", rows.astype(held))
+        await run("import", held, tmp_path / f"{held}.npy", "--element", kept)
+        again = await house.vectors.get(held, ["0", "1", "2", "3"])
+        assert again.vectors is not None
+        assert again.vectors.dtype == kept
+        np.testing.assert_array_equal(again.vectors, rows)

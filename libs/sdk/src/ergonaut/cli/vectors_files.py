@@ -88,7 +88,8 @@ def queries_of(file: Path, most: int, *, option: str) -> Any:
     np = numpy()
     rows: list[Any] = []
     for part in parts_of(file):
-        rows.append(encoded(part.vectors, where=option).rows)
+        told = encoded(part.vectors, where=option)
+        rows.append(np.asarray(part.vectors) if told.element == pb.ELEMENT_BINARY else told.rows)
         if rows[-1].shape[1] != rows[0].shape[1]:
             raise Refused(f"{file} has vectors of {rows[0].shape[1]} and of {rows[-1].shape[1]} numbers", field=option)
         if sum(map(len, rows)) >= most:
@@ -106,10 +107,19 @@ def _dimension_of(vectors: Any, element: str) -> int:
     return int(rows.rows.shape[1]) * (8 if element == "binary" else 1)
 
 
-def _bits_in(vectors: Any) -> Any:
-    """Packed bits as they travel: truths are packed, and whole numbers, as which JSON has bytes, are bytes. Raises Refused."""
+async def fitting(client: AsyncClient, name: str, vectors: Any) -> Any:
+    """Vectors in a form in which a collection takes them. Raises Refused."""
+    return _fitting(vectors, (await client.vectors.describe(name)).collection.element)
+
+
+def _fitting(vectors: Any, kept: "pb.Element.ValueType") -> Any:
+    """For bits truths are packed, and whole numbers, as which JSON has bytes, are bytes; other numbers may be of any size."""
     told = encoded(vectors, where="vectors")
-    if told.element in (pb.ELEMENT_BINARY, pb.ELEMENT_UINT8):
+    if told.element == pb.ELEMENT_BINARY:
+        return numpy().asarray(vectors)
+    if kept != pb.ELEMENT_BINARY:
+        return told.rows if told.element == kept else told.rows.astype("f4", copy=False)
+    if told.element == pb.ELEMENT_UINT8:
         return told.rows
     with numpy().errstate(invalid="ignore"):
         packed = told.rows.astype("u1")
@@ -120,11 +130,11 @@ def _bits_in(vectors: Any) -> Any:
 
 async def _written(client: AsyncClient, name: str, file: Path, *, quiet: bool) -> int:
     count = 0
-    packed = (await client.vectors.describe(name)).collection.element == pb.ELEMENT_BINARY
+    kept = (await client.vectors.describe(name)).collection.element
     try:
         with _progress(quiet=quiet) as progress:
             task = progress.add_task(f"writing to {name}", total=count_of(file))
-            parts = (part._replace(vectors=_bits_in(part.vectors)) if packed else part for part in parts_of(file))
+            parts = (part._replace(vectors=_fitting(part.vectors, kept)) for part in parts_of(file))
             async for written in client.vectors.write_many(name, parts):
                 count += written.count
                 progress.update(task, completed=count)

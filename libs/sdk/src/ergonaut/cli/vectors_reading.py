@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ergonaut.cli.output import ask, err, out, print_json, print_table, tell, telling_errors
-from ergonaut.cli.vectors_files import queries_of
+from ergonaut.cli.vectors_files import fitting, queries_of
 from ergonaut.cli.vectors_options import (
     EFFORT_MAX,
     LIMIT_MAX,
@@ -75,10 +75,11 @@ class Search:
         """The vectors that fit, best first."""
         if self.like:
             return await client.vectors.like(name, self.like, self.unlike, limit=self.limit, ask=how)
+        query = None if self.vector is None else await fitting(client, name, self.vector)
         if self.text:
             words = Words(self.text, self.text_field)
-            return await client.vectors.hybrid(name, words, self.vector, limit=self.limit, ask=how)
-        nearest = await client.vectors.nearest(name, self.vector, self.limit, how)
+            return await client.vectors.hybrid(name, words, query, limit=self.limit, ask=how)
+        nearest = await client.vectors.nearest(name, query, self.limit, how)
         payloads = nearest.payloads[0] if nearest.payloads else [{}] * self.limit
         rows = zip(nearest.ids[0], nearest.distances[0].tolist(), payloads, strict=False)
         return [Found(*row) for row in rows]
@@ -89,10 +90,10 @@ class Search:
             queries = queries_of(self.multi, MULTI_MAX + 1, option="--multi")
             if len(queries) > MULTI_MAX:
                 raise Refused(f"{self.multi} has more than {MULTI_MAX} vectors, the most of one query", field="--multi")
+            queries = await fitting(client, name, queries)
             return await client.vectors.multi(name, queries, self.group_by, limit=self.limit, ask=how)
-        return await client.vectors.groups(
-            name, self.vector, self.group_by, limit=self.limit, size=self.group_size, ask=how
-        )
+        query = await fitting(client, name, self.vector)
+        return await client.vectors.groups(name, query, self.group_by, limit=self.limit, size=self.group_size, ask=how)
 
 
 def search(  # noqa: PLR0913, PLR0917 - a command's options
@@ -193,7 +194,8 @@ def get(  # noqa: PLR0913, PLR0917 - a command's options
             _print_rows(("id", "vector", "payload"), rows)
         if order_by and not any(_has(each, order_by) for each in found.payloads):
             _tell_of_unknown(name, [order_by])
-        missing = [each for each in ids or () if each not in set(found.ids)]
+        there = set(found.ids)
+        missing = [each for each in ids or () if each not in there]
         if missing:
             raise NotFound(f"{name} has no {', '.join(missing)}")
 
