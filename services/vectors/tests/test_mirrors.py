@@ -184,6 +184,7 @@ async def test_what_a_killed_process_began_to_mirror_is_not_taken_for_another_co
             while not begun:
                 with contextlib.suppress(Unavailable):
                     await mirrors.round()
+        assert await soon(lambda: mirrors._logs.last(Key("default", "books")))
         await vectors.drop("default", "books")
         written = dict(await (await vectors.create("default", Schema("books", 4))).write(upserts("c")))
         await soon(mirrors.round)
