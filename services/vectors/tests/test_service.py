@@ -291,6 +291,23 @@ async def test_a_drop_that_was_held_up_takes_nothing_of_the_collection_that_was_
         assert world.book.records[KEY].stage is Stage.READY
 
 
+async def test_a_drop_is_finished_though_its_caller_leaves(world) -> None:
+    world.logs = HeldLog()
+    async with world.running() as vectors:
+        await vectors.create("acme", SCHEMA)
+        dropping = asyncio.create_task(vectors.drop("acme", "digits"))
+        await world.logs.held.wait()
+        dropping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dropping
+        world.logs.let_go.set()
+        async with asyncio.timeout(10):
+            while world.book.records:
+                await asyncio.sleep(0.001)
+        assert world.logs.logs == {}
+        assert await vectors.create("acme", SCHEMA)
+
+
 async def test_a_collection_is_made_when_another_process_has_dropped_the_one_before(world) -> None:
     world.logs = HeldLog()
     async with world.running() as slow, world.aside().running() as other:

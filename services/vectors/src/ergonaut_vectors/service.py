@@ -47,6 +47,7 @@ class Vectors:
         self._collections: dict[str, dict[str, Collection]] = {}
         # Makings and droppings go one after the other: they are rare, and so no two of one name can meet half-way.
         self._one_by_one = asyncio.Lock()
+        self._droppings: set[asyncio.Task[None]] = set()
         self.gone: Callable[[Record], Awaitable[None]] = _nobody_told
         """Told which collection is no more, whoever dropped it."""
 
@@ -76,6 +77,8 @@ class Vectors:
         self.opening.stop()
         if self._following is not None:
             await stopped(self._following)
+        for dropping in list(self._droppings):
+            await stopped(dropping)
 
     async def create(self, tenant: str, schema: Schema) -> Collection:
         """The collection of this schema, made when there is none. Raises Conflict where its name has another schema."""
@@ -142,12 +145,25 @@ class Vectors:
         return collection
 
     async def drop(self, tenant: str, name: str) -> None:
-        """Remove a collection with all in it; once begun it is finished, at the next start if need be."""
+        """Remove a collection with all in it; once begun it is finished, also where the caller leaves, or at the next start."""
+        dropping = asyncio.create_task(self._drop(tenant, name))
+        self._droppings.add(dropping)
+        dropping.add_done_callback(self._ended)
+        await asyncio.shield(dropping)
+
+    async def _drop(self, tenant: str, name: str) -> None:
         async with self._one_by_one:
             record = await self._found(tenant, name)
             dropping = record.at(Stage.DROPPING)
             await self._book.change(dropping, record)
             await self._finish(dropping)
+
+    def _ended(self, dropping: asyncio.Task[None]) -> None:
+        self._droppings.discard(dropping)
+        error = None if dropping.cancelled() else dropping.exception()
+        if error is not None:
+            # Who asked for it may have left.
+            log.warning("collection was not dropped", error=str(error))
 
     async def set_index(self, tenant: str, name: str, wish: IndexWish) -> Collection:
         """Wish for another index from now on. Raises NotFound."""
