@@ -10,10 +10,12 @@ import pytest
 
 from ergonaut.errors import Unavailable
 from ergonaut_vectors.domain.compute.plain import PlainCompute
-from ergonaut_vectors.domain.indexes.away import place_of
+from ergonaut_vectors.domain.compute.port import Held
+from ergonaut_vectors.domain.indexes.away import Place, compute_with, place_of
 from ergonaut_vectors.domain.indexes.exact import scanned
+from ergonaut_vectors.domain.indexes.flat import flat_over
 from ergonaut_vectors.domain.indexes.port import Asked
-from ergonaut_vectors.domain.space import Element, Metric, Space
+from ergonaut_vectors.domain.space import Element, Metric, Rows, Space
 
 SIMULATED = Path(__file__).parent / "cuda_simulated.py"
 
@@ -41,7 +43,28 @@ def test_numpy_finds_what_the_kernels_of_the_cpu_find(metric: Metric) -> None:
 
 
 def test_a_gpu_that_is_wanted_and_not_there_is_told() -> None:
-    assert place_of("cpu") is None
-    if place_of("auto") is None:
+    assert place_of("cpu", print) is None
+    if place_of("auto", print) is None:
         with pytest.raises(Unavailable, match=r"install ergonaut-vectors\[cuda\]"):
-            place_of("cuda")
+            place_of("cuda", print)
+
+
+class Full(PlainCompute):
+    """A GPU whose memory is taken."""
+
+    def held(self, space: Space, rows: Rows) -> Held:
+        raise MemoryError("CUDA_ERROR_OUT_OF_MEMORY")
+
+
+def test_what_fails_on_a_gpu_is_told_once_and_done_by_the_cpu() -> None:
+    failures: list[str] = []
+    rows = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    space = Space(16, Metric.L2, Element.FLOAT32)
+    compute_with(Place(Full(), pairs_min=1, when_failed=lambda error: failures.append(str(error))))
+    try:
+        index = flat_over(space, rows)
+        for _ in range(2):
+            assert index.search(rows[:5], Asked(1)).rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    finally:
+        compute_with(None)
+    assert failures == ["CUDA_ERROR_OUT_OF_MEMORY"]

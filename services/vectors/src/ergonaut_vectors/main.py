@@ -95,7 +95,10 @@ async def _compute_as(settings: Settings) -> None:
     """Look for a GPU when the door is open: that takes a twentieth of a second, and only large batches are for it."""
     from ergonaut_vectors.domain.indexes.away import compute_with, place_of
 
-    compute_with(await asyncio.to_thread(place_of, settings.compute))
+    def told(error: Exception) -> None:
+        log.warning("GPU failed, and the CPU goes on", error=f"{type(error).__name__}: {error}")
+
+    compute_with(await asyncio.to_thread(place_of, settings.compute, told))
 
 
 def _warming() -> "asyncio.Future[None]":

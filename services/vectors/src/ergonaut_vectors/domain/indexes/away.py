@@ -2,6 +2,7 @@
 exactly here, so that answers are those of the CPU's kernels. Used by `flat.py` and `listed.py`; `main.py` says where.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -32,6 +33,8 @@ class Place:
 
     compute: Compute
     pairs_min: int = PAIRS_MIN
+    when_failed: Callable[[Exception], None] = lambda _error: None
+    """Told what failed there, as for lack of memory; the CPU does it then."""
 
 
 @dataclass(slots=True)
@@ -48,24 +51,25 @@ def compute_with(place: Place | None) -> None:
     _process.place = place
 
 
-def place_of(wanted: str) -> Place | None:
+def place_of(wanted: str, when_failed: Callable[[Exception], None]) -> Place | None:
     """What a setting comes to: "cpu", "cuda", or "auto" for a GPU where there is one."""
     found = None if wanted == "cpu" else gpu()
     if found is None and wanted == "cuda":
         raise Unavailable(
             "no GPU was found by numba; install ergonaut-vectors[cuda] and a driver, or compute on the CPU"
         )
-    return Place(found) if found else None
+    return Place(found, when_failed=when_failed) if found else None
 
 
 class Away:
     """The rows of an index as they are held elsewhere; taken there by the first batch that is worth it."""
 
-    __slots__ = ("_held", "_rows", "_space")
+    __slots__ = ("_failed_at", "_held", "_rows", "_space")
 
     def __init__(self, space: Space, rows: Rows) -> None:
         self._space, self._rows = space, rows
         self._held: tuple[Place, Held] | None = None
+        self._failed_at: Place | None = None
 
     def nearest(self, queries: Rows, asked: Asked, runs: npt.NDArray[Any] | None = None) -> Found | None:
         """The nearest allowed rows, among runs of rows for each query or among all; None where the CPU is to do it."""
@@ -73,15 +77,21 @@ class Away:
         if place is None or not asked.limit or not self.is_worth(queries):
             return None
         wider = Asked(min(asked.limit + MORE, len(self._rows)), allowed=asked.allowed)
-        with _one_at_a_time:
-            held = self._at(place)
-            rough = held.nearest(queries, wider) if runs is None else held.nearest_in_runs(queries, runs, wider)
+        try:
+            with _one_at_a_time:
+                held = self._at(place)
+                rough = held.nearest(queries, wider) if runs is None else held.nearest_in_runs(queries, runs, wider)
+        except Exception as error:
+            # Whatever a driver says: the CPU can do it, and these rows make room for those of other indexes.
+            self._held, self._failed_at = None, place
+            place.when_failed(error)
+            return None
         return compared(self._space, self._rows, queries, np.ascontiguousarray(rough.rows), asked.limit)
 
     def is_worth(self, queries: Rows) -> bool:
         """Whether there is a place, and the batch is large enough for it."""
         place, count = _process.place, len(self._rows)
-        if place is None or not count or count * self._space.dimension > HELD_NUMBERS_MAX:
+        if place is None or place is self._failed_at or not count or count * self._space.dimension > HELD_NUMBERS_MAX:
             return False
         return len(queries) * count >= place.pairs_min
 
