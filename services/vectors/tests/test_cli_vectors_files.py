@@ -252,3 +252,16 @@ async def test_numbers_of_any_size_are_written_to_what_can_keep_them(
         assert again.vectors is not None
         assert again.vectors.dtype == kept
         np.testing.assert_array_equal(again.vectors, rows)
+
+
+@pytest.mark.parametrize("name", ["whole.jsonl", "truths.npy"])
+async def test_bits_are_measured_with_queries_of_a_file(run: cli.Run, house: House, tmp_path: Path, name: str) -> None:
+    await house.vectors.create("bits", 16, metric="hamming", element="binary")
+    truths = np.random.default_rng(0).integers(0, 2, (20, 16)).astype(bool)
+    rows = np.packbits(truths, axis=1, bitorder="little")
+    await house.vectors.write("bits", [str(at) for at in range(20)], rows)
+    np.save(tmp_path / "truths.npy", truths)
+    lines = [json.dumps({"id": str(at), "vector": row}) for at, row in enumerate(rows.tolist())]
+    (tmp_path / "whole.jsonl").write_text("\n".join(lines))
+    (told,) = await run("bench", "bits", "--queries", tmp_path / name, "-k", 1)
+    assert told["recall"] > 0.9

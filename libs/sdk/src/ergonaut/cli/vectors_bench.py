@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ergonaut.cli.output import ask, err, print_json, print_table, tell, telling_errors
-from ergonaut.cli.vectors_files import queries_of
+from ergonaut.cli.vectors_files import fitting, queries_of
 from ergonaut.cli.vectors_options import EFFORT_MAX, LIMIT_MAX, JsonFlag, Name
 from ergonaut.client import AsyncClient
 from ergonaut.client.vectors import Ask
@@ -84,6 +84,7 @@ def bench(
 async def _measured(client: AsyncClient, name: str, queries: Any, efforts: Sequence[int], limit: int) -> list[Measured]:
     if isinstance(queries, int):
         queries = await _own(client, name, queries)
+    queries = await fitting(client, name, queries)
     truth = (await client.vectors.nearest(name, queries, limit, Ask(exact=True))).ids
     return [await _by(client, name, queries, limit, effort, truth) for effort in efforts]
 
