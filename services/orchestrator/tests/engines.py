@@ -40,6 +40,9 @@ Path("model.onnx").write_bytes(b"model")
 with marks.open("a") as file:
     file.write("ended\\n")
 """
+HEARTBEAT_TIMEOUT_SECONDS = 5
+"""Each kill of the process is waited out for as long. Two beats fit into it on a machine that runs other tests beside."""
+
 SOURCE = archive_of({"train.py": TRAIN})
 
 
@@ -130,6 +133,7 @@ async def running_engines(tmp_path: Path) -> AsyncIterator[Engines]:
             "ERGONAUT_TEMPORAL_ADDRESS": temporal.address,
             "ERGONAUT_SCHEDULER_ADDRESS": scheduler_address,
             "ERGONAUT_ORCHESTRATOR_STOP_GRACE_SECONDS": "1",
+            "ERGONAUT_ORCHESTRATOR_HEARTBEAT_TIMEOUT_SECONDS": f"{HEARTBEAT_TIMEOUT_SECONDS}",
         }
         inherited = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
         process = ServiceProcess("orchestrator", tmp_path, settings, key_ring=key_ring, inherited=inherited)

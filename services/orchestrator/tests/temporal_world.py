@@ -4,14 +4,14 @@ Record the histories that `test_histories` replays by ERGONAUT_RECORD_HISTORIES=
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 from worlds import FakeWorld
 
 from ergonaut.ids import new_id
@@ -25,7 +25,9 @@ SOURCE = f"sha256-{'0' * 64}"
 
 
 @asynccontextmanager
-async def working(client: Client, fakes: FakeWorld, queue: str) -> AsyncIterator[None]:
+async def working(
+    client: Client, fakes: FakeWorld, queue: str, interceptors: Sequence[Interceptor] = ()
+) -> AsyncIterator[None]:
     bounds = Bounds(look_interval_seconds=0.1)
     world = fakes.world
     activities = Activities(Leasing(world), Running(world, bounds), Keeping(world, bounds))
@@ -34,6 +36,7 @@ async def working(client: Client, fakes: FakeWorld, queue: str) -> AsyncIterator
         task_queue=queue,
         workflows=[RunJob],
         activities=activities.all(),
+        interceptors=interceptors,
         max_heartbeat_throttle_interval=timedelta(seconds=0.2),
         default_heartbeat_throttle_interval=timedelta(seconds=0.2),
         graceful_shutdown_timeout=timedelta(seconds=5),

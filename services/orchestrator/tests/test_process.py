@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import until
-from engines import Engines, in_step, processes_in
+from engines import HEARTBEAT_TIMEOUT_SECONDS, Engines, in_step, processes_in
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from worlds import lease
@@ -59,6 +59,8 @@ async def test_killed_in_the_middle_of_a_run_it_takes_the_same_run_up_again(engi
     assert engines.marks() == ["begun", "ended"]
     assert await engines.kinds() == ONE_LIFE
     assert engines.leases() == []
+    steps = [event.activity_task_scheduled_event_attributes for event in (await handle.fetch_history()).events]
+    assert {step.heartbeat_timeout.seconds for step in steps if step.activity_id} == {HEARTBEAT_TIMEOUT_SECONDS}
 
 
 async def test_told_to_leave_it_leaves_nothing_running_and_tries_again_when_back(engines: Engines) -> None:

@@ -20,6 +20,7 @@ from ergonaut.ids import new_id
 from ergonaut.jobs import Plan
 from ergonaut.workflows import RUN_JOB, JobStep
 from ergonaut_common.testing import binary
+from ergonaut_orchestrator.workflows import Patience
 
 
 async def test_a_job_started_with_plain_json_runs_to_its_end(client: Client, queue: str, fakes: FakeWorld) -> None:
@@ -41,6 +42,17 @@ async def test_a_job_started_with_plain_json_runs_to_its_end(client: Client, que
     assert await step_of(handle) is JobStep.ENDED
     assert await fakes.provider.held() == []
     await record(handle, "succeeded")
+
+
+async def test_every_step_is_taken_up_again_as_long_after_its_last_beat_as_is_set(
+    client: Client, fakes: FakeWorld
+) -> None:
+    queue = new_id("queue")
+    async with working(client, fakes, queue, [Patience(timedelta(seconds=7))]):
+        handle = await begin(client, queue, source=SOURCE, artifacts=["*.onnx"])
+        assert (await handle.result()).state == "succeeded"
+    told = [event.activity_task_scheduled_event_attributes for event in (await handle.fetch_history()).events]
+    assert {step.heartbeat_timeout.seconds for step in told if step.activity_id} == {7}
 
 
 async def test_the_temporal_command_can_start_a_job(

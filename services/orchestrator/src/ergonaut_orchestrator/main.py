@@ -54,7 +54,7 @@ from ergonaut_orchestrator.service import (
     World,
 )
 from ergonaut_orchestrator.settings import Settings
-from ergonaut_orchestrator.workflows import Retraining, Rollout, RunJob, Serving
+from ergonaut_orchestrator.workflows import Patience, Retraining, Rollout, RunJob, Serving
 
 SHORT_STEPS_MAX = 16
 """Activities at work beside the watches: provisioning, collecting and tearing down are heavy on one machine's disk."""
@@ -178,6 +178,7 @@ def working(temporal: Client, leasing: Leasing, world: World, more: Sequence[Any
         task_queue=RUNS_TASK_QUEUE,
         workflows=[Retraining, Rollout, RunJob, Serving],
         activities=[*activities.all(), *more],
+        interceptors=[Patience(timedelta(seconds=settings.heartbeat_timeout_seconds))],
         max_concurrent_activities=settings.runs_max + SHORT_STEPS_MAX,
         max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
         default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,

@@ -40,6 +40,13 @@ class Settings(DoorSettings):
     look_interval_seconds: float = Field(
         default=1.0, ge=0.05, le=5, description="Seconds between looks at a run; also the most often progress is told."
     )
+    heartbeat_timeout_seconds: float = Field(
+        default=10.0,
+        ge=4,
+        le=600,
+        description="Seconds without a beat after which a step of a job is taken up again, as when this service was killed; steps"
+        " beat each second or two. Raise it where machines stand still for longer.",
+    )
     stop_grace_seconds: float = Field(
         default=5.0,
         ge=0,

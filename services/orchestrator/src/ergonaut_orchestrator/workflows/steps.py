@@ -39,7 +39,8 @@ PROMPT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_inter
 """For the watch: until it is taken up again, the lease is not renewed."""
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
-"""A step whose process has died is taken up again after this; every step beats each second or two."""
+"""A step whose process has died is taken up again after this; every step beats each second or two. Workers that are told
+another time put theirs in its place."""
 
 
 def step(*, try_for: timedelta, again_for: timedelta) -> ActivityConfig:
