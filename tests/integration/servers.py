@@ -6,18 +6,23 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nats
+from nats.aio.client import Client as NatsConnection
+from nats.js import JetStreamContext
 
 from ergonaut.client import Connection
 from ergonaut.local import Addresses, Home
 from ergonaut_common.testing_commands import ergonaut_command, started_command
 
 COMMAND_TIMEOUT_SECONDS = 180
+
+AGAIN_AFTER_SECONDS = 3.0
+"""Long enough for the ledger to keep a batch on a busy machine; else it comes twice, which changes nothing."""
 
 
 class Installation:
@@ -124,9 +129,11 @@ def accounted(system: Installation, run_id: str) -> tuple[dict[str, Any], list[d
 
 async def acknowledged_samples(system: Installation, run_id: str) -> list[dict[str, Any]]:
     """Every sample of the run that JetStream acknowledged, each once however often it was told."""
-    password = (system.home.secrets / "nats-services.password").read_text().strip()
-    connection = await nats.connect(f"nats://{system.addresses.nats}", user="services", password=password)
-    jetstream = connection.jetstream()
+    async with connected(system) as connection:
+        return await _samples(connection.jetstream(), run_id)
+
+
+async def _samples(jetstream: JetStreamContext, run_id: str) -> list[dict[str, Any]]:
     last = (await jetstream.stream_info("ERGONAUT_TELEMETRY")).state.last_seq
     subscription = await jetstream.subscribe("ergonaut.v1.default.telemetry.>", ordered_consumer=True)
     batches: dict[str, list[dict[str, Any]]] = {}
@@ -137,5 +144,21 @@ async def acknowledged_samples(system: Installation, run_id: str) -> list[dict[s
         sequence = message.metadata.sequence.stream
         told = json.loads(message.data)
         batches[told["event_id"]] = [item for item in told.get("samples", ()) if item["run_id"] == run_id]
-    await connection.close()
     return [item for batch in batches.values() for item in batch]
+
+
+async def deliver_again_soon(jetstream: JetStreamContext) -> None:
+    """Have samples that a killed ledger held come again within seconds, so that no test waits half a minute for that."""
+    known = await jetstream.consumer_info("ERGONAUT_TELEMETRY", "ledger")
+    await jetstream.add_consumer("ERGONAUT_TELEMETRY", known.config.evolve(ack_wait=AGAIN_AFTER_SECONDS))
+
+
+@asynccontextmanager
+async def connected(system: Installation) -> AsyncIterator[NatsConnection]:
+    """The system's bus, as its services see it."""
+    password = (system.home.secrets / "nats-services.password").read_text().strip()
+    connection = await nats.connect(f"nats://{system.addresses.nats}", user="services", password=password)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -16,7 +16,7 @@ from typing import Any
 import nats
 import pytest
 from nats.js import JetStreamContext
-from servers import until
+from servers import deliver_again_soon, until
 
 from ergonaut.runcontext import RunContext
 from ergonaut_common.testing import ServiceProcess, binary, free_port, wait_for_port
@@ -115,6 +115,7 @@ def a_run() -> Iterator[None]:
 
 
 @pytest.mark.chaos
+@pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(1_200)
 def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -> None:
     numbers, stream = random.Random(SEED), Stream(tmp_path)
@@ -129,6 +130,7 @@ def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -
         # The agent says that it serves once its host is reported, for which the bus must be back.
         for service in (stream.agent, stream.ledger):
             until(lambda: asyncio.run(service.health()) == "SERVING", 60, f"{service.name} is back")  # noqa: B023
+        asyncio.run(_hurry(stream.bus.url))
         # Told to leave, the agent takes no more samples; what it has not sent by then it sends when it is back.
         until(lambda: asyncio.run(_caught_up(stream.bus.url)), 300, "the ledger has kept what the bus holds")
         stream.agent.terminate()
@@ -145,6 +147,11 @@ def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -
     assert kept.keys() == told.keys()
     for message, (samples, joules) in told.items():
         assert kept[message] == (samples, pytest.approx(joules, rel=1e-12)), message
+
+
+async def _hurry(url: str) -> None:
+    async with _jetstream(url) as jetstream:
+        await deliver_again_soon(jetstream)
 
 
 async def _caught_up(url: str) -> bool:

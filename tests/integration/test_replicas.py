@@ -5,27 +5,18 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import nats
 import psutil
-import pytest
-from servers import Installation, installation, until
+from servers import Installation, until
 
 from ergonaut.cli.output import EXIT_UNAVAILABLE
 from ergonaut.gateways import ANNOUNCEMENTS, SUBJECT, GatewayAnnounced
 
 REPLICA_PATIENCE_SECONDS = 90
 """A replica is placed, leased and started within seconds; a machine that runs other tests takes longer."""
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[Installation]:
-    with installation(tmp_path / "home") as running:
-        yield running
 
 
 def serving(system: Installation) -> dict[str, dict[str, Any]]:
@@ -72,19 +63,19 @@ async def heard(system: Installation, seconds: float = 2.5) -> dict[str, Gateway
     return found
 
 
-async def test_replicas_are_kept_found_replaced_when_killed_and_gone_when_stopped(system: Installation) -> None:
-    system.cli("replicas", "set", "edge", "--min", "2", "--max", "2")
-    until(lambda: len(serving(system)) == 2, REPLICA_PATIENCE_SECONDS, "two replicas serve")
-    first = serving(system)
-    announced = await heard(system)
+async def test_replicas_are_kept_found_replaced_when_killed_and_gone_when_stopped(fragile: Installation) -> None:
+    fragile.cli("replicas", "set", "edge", "--min", "2", "--max", "2")
+    until(lambda: len(serving(fragile)) == 2, REPLICA_PATIENCE_SECONDS, "two replicas serve")
+    first = serving(fragile)
+    announced = await heard(fragile)
     assert {job_id: announced[job_id].address for job_id in first} == {
         job_id: each["address"] for job_id, each in first.items()
     }
-    running = processes(system)
+    running = processes(fragile)
     assert running.keys() == first.keys()
-    jobs = {job["job_id"]: job for job in system.cli_json("jobs")}
+    jobs = {job["job_id"]: job for job in fragile.cli_json("jobs")}
     assert {jobs[job_id]["state"] for job_id in first} == {"JOB_STATE_RUNNING"}, jobs
-    secrets = {path.read_text().strip() for path in system.home.secrets.iterdir() if path.suffix != ".json"}
+    secrets = {path.read_text().strip() for path in fragile.home.secrets.iterdir() if path.suffix != ".json"}
     for process in running.values():
         told = " ".join(process.cmdline())
         assert not any(secret in told for secret in secrets)
@@ -92,24 +83,24 @@ async def test_replicas_are_kept_found_replaced_when_killed_and_gone_when_stoppe
 
     victim = next(iter(running))
     os.kill(running[victim].pid, signal.SIGKILL)
-    until(lambda: len(serving(system).keys() - {victim}) == 2, REPLICA_PATIENCE_SECONDS, "the killed one is replaced")
-    assert len(processes(system)) == 2
+    until(lambda: len(serving(fragile).keys() - {victim}) == 2, REPLICA_PATIENCE_SECONDS, "the killed one is replaced")
+    assert len(processes(fragile)) == 2
 
-    kept = serving(system)
-    system.kill("orchestrator")
-    until(lambda: serving(system).keys() == kept.keys(), REPLICA_PATIENCE_SECONDS, "the same replicas serve on")
-    assert processes(system).keys() == kept.keys()
+    kept = serving(fragile)
+    fragile.kill("orchestrator")
+    until(lambda: serving(fragile).keys() == kept.keys(), REPLICA_PATIENCE_SECONDS, "the same replicas serve on")
+    assert processes(fragile).keys() == kept.keys()
 
-    system.cli("replicas", "set", "edge", "--min", "0", "--max", "0")
-    until(lambda: not processes(system), REPLICA_PATIENCE_SECONDS, "no replica is left of a set of none")
-    system.cli("replicas", "set", "edge", "--min", "1", "--max", "1")
-    until(lambda: len(serving(system)) == 1, REPLICA_PATIENCE_SECONDS, "one replica serves again")
-    system.cli("down")
-    assert processes(system) == {}, "what is taken down leaves nothing behind"
-    system.cli("up")
-    until(lambda: len(serving(system)) == 1, REPLICA_PATIENCE_SECONDS, "after a restart the replica serves again")
-    system.cli("replicas", "stop", "edge")
-    assert processes(system) == {}
-    assert system.cli_json("replicas", "list") == []
-    leases = system.home.data / "leases"
+    fragile.cli("replicas", "set", "edge", "--min", "0", "--max", "0")
+    until(lambda: not processes(fragile), REPLICA_PATIENCE_SECONDS, "no replica is left of a set of none")
+    fragile.cli("replicas", "set", "edge", "--min", "1", "--max", "1")
+    until(lambda: len(serving(fragile)) == 1, REPLICA_PATIENCE_SECONDS, "one replica serves again")
+    fragile.cli("down")
+    assert processes(fragile) == {}, "what is taken down leaves nothing behind"
+    fragile.cli("up")
+    until(lambda: len(serving(fragile)) == 1, REPLICA_PATIENCE_SECONDS, "after a restart the replica serves again")
+    fragile.cli("replicas", "stop", "edge")
+    assert processes(fragile) == {}
+    assert fragile.cli_json("replicas", "list") == []
+    leases = fragile.home.data / "leases"
     until(lambda: not [*leases.glob("[!.]*")], REPLICA_PATIENCE_SECONDS, "every lease is given back")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servers import Installation, installation, until, write_job
+from servers import Installation, until, write_job
 
 WORK = """
 import os, sys, time
@@ -18,23 +18,22 @@ if open(attempts).read().count("\\n") == 1:
 
 
 @pytest.mark.chaos
-def test_a_stop_in_the_middle_of_a_job_loses_nothing(tmp_path: Path) -> None:
+def test_a_stop_in_the_middle_of_a_job_loses_nothing(fragile: Installation, tmp_path: Path) -> None:
     attempts = tmp_path / "attempts"
     folder = write_job(tmp_path / "job", WORK, command=["python", "work.py", str(attempts)])
-    with installation(tmp_path / "home") as system:
-        system.cli("submit", str(folder), "--job-id", "patient", "--no-watch")
-        until(lambda: attempts.exists() and attempts.read_text().strip(), 30, "the program runs")
-        processes = _processes_of(system)
-        assert len(processes) > 9
-        system.cli("down")
-        assert not [process for process in processes if _runs(process)]
-        system.cli("up")
-        status = system.cli_json("watch", "patient")
+    fragile.cli("submit", str(folder), "--job-id", "patient", "--no-watch")
+    until(lambda: attempts.exists() and attempts.read_text().strip(), 30, "the program runs")
+    processes = _processes_of(fragile, attempts)
+    assert len(processes) > 9
+    fragile.cli("down")
+    assert not [process for process in processes if _runs(process)]
+    fragile.cli("up")
+    status = fragile.cli_json("watch", "patient")
     assert status["state"] == "JOB_STATE_SUCCEEDED"
     assert len(attempts.read_text().split()) == 2
 
 
-def _processes_of(system: Installation) -> list[psutil.Process]:
+def _processes_of(system: Installation, attempts: Path) -> list[psutil.Process]:
     """The supervisor, every part, and the job's own processes."""
     ours = []
     for process in psutil.process_iter():
@@ -43,7 +42,7 @@ def _processes_of(system: Installation) -> list[psutil.Process]:
         except psutil.Error:
             continue
         home = str(system.home.path)
-        if process.pid != os.getpid() and (home in mentioned or str(system.home.path.parent / "attempts") in mentioned):
+        if process.pid != os.getpid() and (home in mentioned or str(attempts) in mentioned):
             ours.append(process)
     return ours
 

@@ -41,7 +41,7 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
 
 @pytest.fixture
 async def watching(
-    skipping: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: None, skipping: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Installation]:
     """A system whose gateway looks for drift, whose machine stands where the sun shines later, and whose time skips."""
     for name, value in WATCHED.items():
