@@ -25,6 +25,7 @@ from ergonaut.api.ledger.v1.ledger_pb2_grpc import LedgerServiceServicer, add_Le
 from ergonaut.cli import analysis, exports, reports, statements
 from ergonaut.cli.reports import gathered
 from ergonaut.client import AsyncClient, Client
+from ergonaut.errors import Unavailable
 from ergonaut.reports import RunReport, render_html
 from ergonaut_common.auth import KeyRing
 from ergonaut_common.rpc import serving
@@ -191,6 +192,16 @@ class OldDoor(LedgerServiceServicer):
         return ledger_pb2.EstimateElsewhereResponse()
 
 
+class BusyDoor(OldDoor):
+    """A ledger that has the accounts, and no time for more."""
+
+    async def GetPowerSeries(self, request: Any, context: Any) -> ledger_pb2.GetPowerSeriesResponse:
+        raise Unavailable("too many ask")
+
+    async def EstimateElsewhere(self, request: Any, context: Any) -> ledger_pb2.EstimateElsewhereResponse:
+        raise Unavailable("too many ask")
+
+
 async def gathered_from(door: OldDoor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunReport:
     """What `ergonaut report` gathers of the door's run."""
     path, keys = key_ring_file(folder, ("default",))
@@ -215,6 +226,17 @@ async def test_a_report_stands_without_its_analysis_and_says_so(
         "what would save",
     ]
     assert "Not analysed, phases and units: " in render_html(made)
+
+
+async def test_a_report_stands_without_its_power_and_other_places_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await gathered_from(BusyDoor(), tmp_path, monkeypatch)
+    assert made.energy.value == footprint().energy_joules
+    assert (made.power, made.places, made.hours) == ((), (), ())
+    page = render_html(made)
+    for what in ("power over time", "other places and hours"):
+        assert f"Not analysed, {what}: " in page
 
 
 async def test_a_run_whose_host_is_ahead_of_time_is_waited_for_no_longer_than_one_that_has_just_ended(

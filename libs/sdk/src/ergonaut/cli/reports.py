@@ -135,31 +135,41 @@ def compare_command(
 
 async def gathered(client: AsyncClient, run_id: str) -> RunReport:
     """All that the ledger knows of a run; one that has only just ended is given the time to settle."""
-    footprint = await _settled(client, run_id)
-    power, elsewhere = await asyncio.gather(client.ledger.power_series(run_id), client.ledger.elsewhere(run_id))
-    analysis = await _analysis(client, footprint.run)
+    footprint, answers = await _settled(client, run_id), _Answers()
+    power, elsewhere, analysis = await asyncio.gather(
+        answers.of("power over time", client.ledger.power_series(run_id), []),
+        answers.of("other places and hours", client.ledger.elsewhere(run_id), None),
+        _analysis(client, footprint.run, answers),
+    )
+    analysis = replace(analysis, missing=tuple(sorted(answers.missing)))
     return report_of(footprint, power, elsewhere, await _expected(client, footprint.run.job_id), analysis)
 
 
-async def _analysis(client: AsyncClient, run: pb.Run) -> Analysis:
-    """Phases, units, what would save, and what was odd since the run began; what gets no answer is told as missing."""
-    days = min((datetime.now(UTC) - run.started_at.ToDatetime(UTC)).days + 2, 366)
-    missing: list[str] = []
+class _Answers:
+    """What is asked beside the accounts, which stand without it, as over a ledger that is busy or of an older version."""
 
-    async def answer(what: str, asked: Awaitable[Answer], otherwise: Answer) -> Answer:
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+        """What got no answer, and why."""
+
+    async def of(self, what: str, asked: Awaitable[Answer], otherwise: Answer) -> Answer:
+        """The answer, or what stands in its place."""
         try:
             return await asked
         except (Unavailable, Broken) as error:
-            # The accounts stand without their analysis, as over a ledger of an older version.
-            missing.append(f"{what}: {error}")
+            self.missing.append(f"{what}: {error}")
             return otherwise
 
+
+async def _analysis(client: AsyncClient, run: pb.Run, answers: _Answers) -> Analysis:
+    """Phases, units, what would save, and what was odd since the run began."""
+    days = min((datetime.now(UTC) - run.started_at.ToDatetime(UTC)).days + 2, 366)
     efficiency, recommendations, anomalies = await asyncio.gather(
-        answer("phases and units", client.analysis.efficiency(run.run_id), None),
-        answer("what would save", client.analysis.recommendations(run.run_id), []),
-        answer("anomalies", client.analysis.anomalies(run.run_id, days=days), []),
+        answers.of("phases and units", client.analysis.efficiency(run.run_id), None),
+        answers.of("what would save", client.analysis.recommendations(run.run_id), []),
+        answers.of("anomalies", client.analysis.anomalies(run.run_id, days=days), []),
     )
-    return replace(analysis_of(efficiency, recommendations, anomalies), missing=tuple(sorted(missing)))
+    return analysis_of(efficiency, recommendations, anomalies)
 
 
 async def _expected(client: AsyncClient, job_id: str) -> Placement | None:
