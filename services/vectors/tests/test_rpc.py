@@ -104,7 +104,7 @@ async def test_collections_are_listed_with_defaults_filled_in_and_their_size(acm
 async def test_another_schema_is_a_conflict_and_a_dropped_name_is_free(acme: Client) -> None:
     wider = pb.CreateCollectionRequest(collection=pb.Collection(name="line", dimension=3, metric=pb.METRIC_COSINE))
     code, message = await refusal(acme, "CreateCollection", wider)
-    assert (code, "dimension 2, metric l2" in message) == (grpc.StatusCode.ALREADY_EXISTS, True)
+    assert (code, "dimension 2, not 3; metric l2, not cosine" in message) == (grpc.StatusCode.ALREADY_EXISTS, True)
     await acme("DropCollection", pb.DropCollectionRequest(collection="line"))
     made = await acme("CreateCollection", wider)
     assert (made.collection.dimension, made.collection.metric, made.collection.count) == (3, pb.METRIC_COSINE, 0)

@@ -136,7 +136,7 @@ async def test_a_restore_that_fails_leaves_nothing_and_one_that_dies_is_finished
             await process.write(at)
         make: Callable[..., Any] = process.vectors._logs.make
 
-        async def dies(*_: Any) -> None:
+        async def dies(*_: Any, **__: Any) -> None:
             raise Unavailable("NATS is away")
 
         process.vectors._logs.make = dies
