@@ -83,7 +83,7 @@ class Gathering:
         why, another, last = "first", True, _nobody(shard)
         try:
             while True:
-                node = self._next(shard, tried) if another else None
+                node = self._next(shard, tried, draining=why != "late") if another else None
                 if node is not None:
                     tried.append(node.name)
                     _asked.labels(why).inc()
@@ -115,8 +115,10 @@ class Gathering:
         self._hedges -= 1.0
         return True
 
-    def _next(self, shard: ShardPlace, tried: list[str]) -> KnownNode | None:
-        for stage in (ReplicaStage.READY, ReplicaStage.DRAINING):
+    def _next(self, shard: ShardPlace, tried: list[str], *, draining: bool) -> KnownNode | None:
+        """Whom to ask next. One that drains is asked where none that is ready answers, not beside one that is late: of some calls
+        a second there is always a late one, and it would never be drained."""
+        for stage in (ReplicaStage.READY, ReplicaStage.DRAINING) if draining else (ReplicaStage.READY,):
             nodes = self._nodes.askable(shard.nodes(stage), tried)
             if nodes:
                 return nodes[0]
