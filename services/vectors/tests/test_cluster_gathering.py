@@ -92,29 +92,28 @@ async def test_another_replica_is_asked_beside_one_that_is_late_and_the_first_an
     assert (await answer).answers == {0: "b of 0"}
 
 
-async def test_one_that_drains_is_asked_where_the_ready_one_fails_and_not_where_it_is_late() -> None:
-    world = World("a", "b")
-    place = ShardPlace(0, SlotRange(), (Replica("a"), Replica("b", ReplicaStage.DRAINING)))
+async def alone_though_late(world: World, places: list[ShardPlace], *, hedged: bool = True) -> None:
+    """Node a never answers, and no other is asked until the time is over."""
     world.behaviours["a", 0] = never
-    answer = asyncio.create_task(world.gathering.gather([place], world._ask, within_seconds=2.0))
+    answer = asyncio.create_task(world.gathering.gather(places, world._ask, within_seconds=2.0, hedged=hedged))
     await world.clock.advance(1.0)
     assert world.asked == [("a", 0)]
     await world.clock.advance(2.0)
     with pytest.raises(Unavailable):
         await answer
+
+
+async def test_one_that_drains_is_asked_where_the_ready_one_fails_and_not_where_it_is_late() -> None:
+    world = World("a", "b")
+    place = ShardPlace(0, SlotRange(), (Replica("a"), Replica("b", ReplicaStage.DRAINING)))
+    await alone_though_late(world, [place])
     world.behaviours["a", 0] = fails(Unavailable("away"))
     assert (await world.gathering.gather([place], world._ask, within_seconds=2.0)).answers == {0: "b of 0"}
 
 
 async def test_what_must_not_be_done_twice_is_not_asked_of_another_because_it_is_late() -> None:
     world = World("a", "b")
-    world.behaviours["a", 0] = never
-    answer = asyncio.create_task(world.gathering.gather(world.shards(), world._ask, within_seconds=2.0, hedged=False))
-    await world.clock.advance(1.0)
-    assert world.asked == [("a", 0)]
-    await world.clock.advance(2.0)
-    with pytest.raises(Unavailable):
-        await answer
+    await alone_though_late(world, world.shards(), hedged=False)
     world.behaviours["a", 0] = fails(Unavailable("away"))
     gathered = await world.gathering.gather(world.shards(), world._ask, within_seconds=2.0, hedged=False)
     assert gathered.answers == {0: "b of 0"}

@@ -129,6 +129,14 @@ async def test_a_shard_that_is_damaged_again_and_again_says_so_and_is_tried_late
         assert await content(collection) == dict.fromkeys(names, 1.0)
 
 
+async def test_a_service_leaves_at_once_though_a_shard_waits_to_be_tried_again(world) -> None:
+    async with asyncio.timeout(20), world.running(LIMITS) as vectors:
+        collection = await vectors.create("acme", SCHEMA)
+        world.stores.stores[collection.record.store_of(0)] = DamagingStore()
+        await write(collection, rows(*(str(at) for at in range(9))))
+        await until(lambda: "disk has damaged" in collection.states()[0].failure)
+
+
 @pytest.mark.parametrize("lost", ["end", "history"])
 async def test_a_log_that_lost_what_was_applied_is_told(world, lost: str) -> None:
     async with world.running(LIMITS) as before:

@@ -264,8 +264,10 @@ class HeldLog(FakeLog):
     def __init__(self) -> None:
         super().__init__()
         self.held, self.let_go = asyncio.Event(), asyncio.Event()
+        self.removals = 0
 
     async def remove(self, key: Key, *, owner: str = "") -> None:
+        self.removals += 1
         if not self.held.is_set():
             self.held.set()
             await self.let_go.wait()
@@ -319,6 +321,7 @@ async def test_a_collection_is_made_when_another_process_has_dropped_the_one_bef
             await asyncio.sleep(0)
             world.logs.let_go.set()
         assert making.result().record.uid != before
+        assert world.logs.removals == 1, "who makes it leaves the dropping to who drops it"
         assert [what for what, _ in world.announced.told] == ["created", "dropped", "created"]
 
 

@@ -47,8 +47,9 @@ class Opening:
         self._closed: dict[Key, ErgonautError] = {}
         self._reopened = asyncio.Condition()
         self._counts: dict[Key, int] = {}
-        # When shards were found damaged lately.
+        # When shards were found damaged lately, and what makes them anew.
         self._damages: dict[Key, list[float]] = {}
+        self._mending: dict[Key, asyncio.Task[None]] = {}
         self.holds: Callable[[Record, int], bool] = lambda _record, _number: True
         """Whether a shard is one of this node's, where several share collections; others are not opened to be counted."""
         self.keeps: Callable[[Record, int], bool] = lambda _record, _number: True
@@ -60,6 +61,8 @@ class Opening:
     def stop(self) -> None:
         """Follow no log any more."""
         self._closing.cancel()
+        for mending in self._mending.values():
+            mending.cancel()
         for running in self._running.values():
             self._end(running)
 
@@ -164,10 +167,15 @@ class Opening:
         self._damages.pop(key, None)
 
     def _damaged(self, live: LiveShard) -> None:
+        if live.key in self._mending:
+            # What else is found damaged of it is made anew with it.
+            return
         now = asyncio.get_running_loop().time()
         lately = [at for at in self._damages.get(live.key, ()) if at > now - DAMAGED_AGAIN_SECONDS]
         self._damages[live.key] = [*lately, now]
-        self._tasks.create_task(self._mend(live, is_hopeless=len(lately) >= DAMAGED_MAX))
+        mending = self._tasks.create_task(self._mend(live, is_hopeless=len(lately) >= DAMAGED_MAX))
+        self._mending[live.key] = mending
+        mending.add_done_callback(lambda _: self._mending.pop(live.key))
 
     async def _mend(self, live: LiveShard, *, is_hopeless: bool) -> None:
         if is_hopeless:

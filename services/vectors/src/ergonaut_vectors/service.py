@@ -59,7 +59,8 @@ class Vectors:
         for record in await self._book.all():
             try:
                 await self._finish(record)
-            except Refused as error:
+            except (Refused, NotFound, Conflict) as error:
+                # There is no room for it, or another process has dropped it or made it anew at this moment.
                 log.warning("collection was not made", collection=str(record.key), error=str(error))
         stores = {
             collection.record.store_of(number): (collection.record, number)
@@ -161,7 +162,7 @@ class Vectors:
     def _ended(self, dropping: asyncio.Task[None]) -> None:
         self._droppings.discard(dropping)
         error = None if dropping.cancelled() else dropping.exception()
-        if error is not None:
+        if error is not None and not isinstance(error, NotFound):
             # Who asked for it may have left.
             log.warning("collection was not dropped", error=str(error))
 
