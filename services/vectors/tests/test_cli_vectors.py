@@ -15,6 +15,17 @@ import typer
 from typer.testing import CliRunner
 
 from ergonaut.cli import vectors
+from ergonaut.cli.vectors_reading import MULTI_MAX
+from ergonaut_vectors.domain.answers.finding import QUERY_VECTORS_MAX
+from ergonaut_vectors.domain.payload.groups import GROUP_SIZE_MAX
+from ergonaut_vectors.domain.schema import (
+    CANDIDATES_MAX,
+    DIMENSION_MAX,
+    LIMIT_MAX,
+    RECALL_DEFAULT,
+    REPLICAS_MAX,
+    SHARDS_MAX,
+)
 
 from .catalogues import House, house_of
 
@@ -33,13 +44,10 @@ def run(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("ERGONAUT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ERGONAUT_VECTORS_ADDRESS", house.connection.services["vectors"])
     monkeypatch.setenv("ERGONAUT_API_KEY", house.connection.headers["authorization"].removeprefix("Bearer "))
-    app = typer.Typer()
-    vectors.register(app)
-    app.command("other")(lambda: None)
 
     async def ran(*arguments: object, code: int | None = None) -> Any:
         line = ["vectors", *map(str, arguments), *(["--json"] if code is None else [])]
-        done = await asyncio.to_thread(CliRunner().invoke, app, line)
+        done = await asyncio.to_thread(CliRunner().invoke, commands(), line)
         assert done.exit_code == (code or 0), done.output
         return json.loads(done.stdout) if code is None else done.output
 
@@ -262,6 +270,33 @@ async def test_a_number_beyond_its_bounds_is_refused_with_them(
     assert " than or equal to " in told
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "most"),
+    [
+        ("create", "dimension", DIMENSION_MAX),
+        ("create", "shards", SHARDS_MAX),
+        ("create", "replicas", REPLICAS_MAX),
+        ("search", "limit", LIMIT_MAX),
+        ("search", "effort", CANDIDATES_MAX),
+        ("search", "group_size", GROUP_SIZE_MAX),
+        ("get", "limit", LIMIT_MAX),
+        ("count", "limit", LIMIT_MAX),
+        ("bench", "limit", LIMIT_MAX),
+        ("bench", "efforts", CANDIDATES_MAX),
+    ],
+)
+def test_a_command_takes_as_much_as_the_service(command: str, option: str, most: int) -> None:
+    assert param_of(command, option).max == most
+
+
+def test_a_query_has_as_many_vectors_as_the_service_takes() -> None:
+    assert MULTI_MAX == QUERY_VECTORS_MAX
+
+
+def test_the_wish_that_is_not_told_is_the_services() -> None:
+    assert param_of("create", "recall").default == RECALL_DEFAULT
+
+
 async def test_the_benchmark_tells_recall_and_speed(run: Run, pages: Path) -> None:
     (told,) = await run("bench", "pages", "-k", 2, "--count", 3)
     assert told["recall"] == 1.0
@@ -304,3 +339,15 @@ async def test_what_is_wrong_is_told_in_one_sentence(
     run: Run, pages: Path, arguments: tuple[object, ...], message: str
 ) -> None:
     assert message in await run(*arguments, code=65)
+
+
+def param_of(command: str, option: str) -> Any:
+    told: Any = typer.main.get_command(commands())
+    return next(each for each in told.commands["vectors"].commands[command].params if each.name == option)
+
+
+def commands() -> typer.Typer:
+    app = typer.Typer()
+    vectors.register(app)
+    app.command("other")(lambda: None)
+    return app
