@@ -41,6 +41,7 @@ class Appender:
         self._unplaced: set[int] = set()
         self._moved = asyncio.Event()
         self._roomier = asyncio.Event()
+        self._is_full = False
         # The end of the log when all that is under way has been written; None where it has to be asked for.
         self._head: Head | None = None
         self._failures = 0
@@ -54,6 +55,11 @@ class Appender:
     def under_way(self) -> int:
         """Messages that wait for their acknowledgement."""
         return len(self._under_way)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the log had no room for what was tried last, and nobody has said since that it has again."""
+        return self._is_full
 
     async def moved(self) -> None:
         """Return when a batch more was begun, placed or written, or has failed."""
@@ -74,17 +80,18 @@ class Appender:
         try:
             tries = 0
             while tries < ATTEMPTS_MAX:
-                head = await self._turn(number)
+                head, roomier = await self._turn(number), self._roomier
                 try:
                     return await _last_of(await self._placed(number, batch, head))
                 except Conflict:
                     # Nothing of it stands where it should: it was begun behind something that failed, or another process wrote.
+                    # Behind what finds no room it begins as often as that tries again, which gives up in time.
                     self._unplaced.add(number)
-                    tries += 1
+                    tries += not self._is_full
                 except LogFull as error:
                     # Whatever was begun later waits behind it, so that the order stays.
                     self._unplaced.add(number)
-                    await self._room_by(give_up_at, error)
+                    await _roomier_by(give_up_at, roomier, error)
             raise Unavailable(f"others write to collection {self._key.name} all the time; try again")
         finally:
             self.leave(number)
@@ -97,15 +104,9 @@ class Appender:
 
     def try_again(self) -> None:
         """The log has room again."""
+        self._is_full = False
         self._roomier.set()
         self._roomier = asyncio.Event()
-
-    async def _room_by(self, give_up_at: float, error: LogFull) -> None:
-        try:
-            async with asyncio.timeout_at(give_up_at):
-                await self._roomier.wait()
-        except TimeoutError:
-            raise error from None
 
     async def _turn(self, number: int) -> Head:
         """Where this batch belongs, as soon as all that were begun before it are placed."""
@@ -149,7 +150,11 @@ class Appender:
     def _settled(self, number: int, task: Written) -> None:
         self._room.release()
         self._under_way.discard(task)
-        if task.cancelled() or task.exception() is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._is_full = False
+        else:
+            self._is_full = self._is_full or isinstance(error, LogFull)
             self._head = None
             self._failures += 1
             if number in self._open:
@@ -165,6 +170,14 @@ class Appender:
 def head_of(last: LogMessage | None) -> Head:
     """The end of a log by its last message."""
     return Head(last.sequence, digest_of(last.content)) if last else Head()
+
+
+async def _roomier_by(give_up_at: float, roomier: asyncio.Event, error: LogFull) -> None:
+    try:
+        async with asyncio.timeout_at(give_up_at):
+            await roomier.wait()
+    except TimeoutError:
+        raise error from None
 
 
 async def _last_of(written: list[Written]) -> int:

@@ -283,6 +283,11 @@ class LiveShard:
             async with self._changed:
                 await self._changed.wait_for(partial(self._is_saved_beyond, self.saved_position))
 
+    @property
+    def is_log_full(self) -> bool:
+        """Whether there was no room for a write, and nobody has looked since how far the log goes."""
+        return self._appender.is_full
+
     def trimmed(self, extent: Extent) -> None:
         """The log goes from here to there now: who waits for room tries again."""
         self.log_bytes = extent.size_bytes

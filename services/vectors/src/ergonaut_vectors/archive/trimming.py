@@ -6,7 +6,7 @@ is longer than it has to be: what is to be forgotten is on the shelf, and was re
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -86,8 +86,11 @@ class Trimming:
                 for each in [looking, *self._at_work.values()]:
                     await stopped(each)
 
-    async def trim(self, record: Record, number: int, live: LiveShard) -> None:
-        """Take the steps that are due on one shard. Raises what the log or the shelf raises."""
+    async def trim(self, record: Record, number: int, live: LiveShard) -> int:
+        """Take the steps that are due on one shard; gives the bytes of its log in which none is left, 0 where one is.
+
+        Raises what the log or the shelf raises.
+        """
         logs, key = self._around.logs, record.key.of_shard(number)
         states = {state.shards[0].position: state for state in await self._around.shelved.states(record, number)}
         for _ in range(STEPS_MAX):
@@ -100,12 +103,13 @@ class Trimming:
                 await self._forget(record, number, states[step.position])
                 await self._around.shelved.drop([states.pop(at) for at in list(states) if at < step.position])
             elif isinstance(step, Keep):
-                state = await self._keep(record, number, live, states.values(), save_first=step.save_first)
-                if state is None or state.shards[0].position in states:
-                    return
+                state = await self._keep(record, number, live, states, save_first=step.save_first)
+                if state is None:
+                    break
                 states[state.shards[0].position] = state
             else:
-                return
+                return extent.size_bytes
+        return 0
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
         while True:
@@ -114,15 +118,15 @@ class Trimming:
             self._rested = {store: rested for store, rested in self._rested.items() if store in shards}
             for store, (record, number, live) in shards.items():
                 grown = live.log_bytes - self._rested.get(store, 0)
-                if live.is_ready and store not in self._at_work and grown * GROWN_PART >= self._bytes_max:
+                is_due = live.is_log_full or grown * GROWN_PART >= self._bytes_max
+                if live.is_ready and store not in self._at_work and is_due:
                     self._at_work[store] = tasks.create_task(self._trimmed(record, number, live))
 
     async def _trimmed(self, record: Record, number: int, live: LiveShard) -> None:
         try:
             async with self._room:
                 with live.used():
-                    await self.trim(record, number, live)
-                    self._rested[record.store_of(number)] = live.log_bytes
+                    self._rested[record.store_of(number)] = await self.trim(record, number, live)
         except Exception as error:
             # Whatever it was, the log still has all; where it gets full its writers are told.
             known = isinstance(error, ErgonautError | TimeoutError)
@@ -140,21 +144,23 @@ class Trimming:
         log.info("log trimmed", shard=str(record.key.of_shard(number)), first=position)
 
     async def _keep(
-        self, record: Record, number: int, live: LiveShard, before: Iterable[Snapshot], *, save_first: bool
+        self, record: Record, number: int, live: LiveShard, before: Mapping[int, Snapshot], *, save_first: bool
     ) -> Snapshot | None:
-        """Bring the state that was saved last to the shelf; None where the shard has nothing saved."""
+        """Bring the state that was saved last to the shelf; None where nothing is saved that is not there."""
         around = self._around
         if save_first:
             async with asyncio.timeout(SAVED_WITHIN_SECONDS):
                 await live.save_soon(live.view.position)
+        if live.saved_position in before:
+            return None
         with around.shelved.place() as place:
             folder = place / "state"
             await around.threads.run(partial(around.saved.copy, record.store_of(number), folder))
             manifest = await around.threads.run(partial(around.saved.manifest, folder))
-            if manifest is None:
+            if manifest is None or manifest.position in before:
                 return None
             written_at = await around.past.written_at(record.key.of_shard(number), manifest.position)
-            shard = await around.shelved.shard_of(number, written_at, folder, before)
+            shard = await around.shelved.shard_of(number, written_at, folder, before.values())
             state = Snapshot("", record.key, record.uid, record.schema, around.clock.now(), (shard,))
             await around.shelved.keep(state, [folder])
         _states.inc()

@@ -1,0 +1,92 @@
+"""Logs that have no room for a while: whoever waits for it goes on as soon as there is, and whoever makes it is told of need."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ergonaut_common.bus import Bus
+from ergonaut_vectors.appending import Appender
+from ergonaut_vectors.archive.trimming import Trimming
+from ergonaut_vectors.domain.batches import Batch
+from ergonaut_vectors.domain.records import Key
+from ergonaut_vectors.domain.segments.writes import Upserts
+from ergonaut_vectors.fakes import FakeLog
+from ergonaut_vectors.ports import LogFull
+
+from .hindered import KEY, rows
+from .sites import Site
+
+PAGE = 30
+
+
+class JustTrimmed(FakeLog):
+    """A log that gets room between refusing a message and its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trimmed: Callable[[], None] | None = None
+
+    async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
+        if self.trimmed is not None:
+            self.trimmed()
+            self.trimmed = None
+            raise LogFull("the log is full")
+        return await super().append(key, content, after, name=name, behind=behind)
+
+
+async def test_room_that_comes_while_a_write_is_refused_is_not_missed() -> None:
+    log = JustTrimmed()
+    await log.make(KEY)
+    appender = Appender(KEY, log, room_seconds=600)
+    log.trimmed = appender.try_again
+    async with asyncio.timeout(10):
+        assert await appender.append(Batch(rows("x"))) == 1
+
+
+class Repeats:
+    """Moments of messages. While one is asked for that was asked for before, something else happens."""
+
+    def __init__(self, past: Any, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._past, self._meanwhile = past, meanwhile
+        self._asked: set[int] = set()
+
+    async def written_at(self, key: Key, position: int) -> Any:
+        if position in self._asked:
+            await self._meanwhile()
+        self._asked.add(position)
+        return await self._past.written_at(key, position)
+
+
+async def test_a_log_that_fills_behind_a_state_that_is_on_the_shelf_is_looked_at_again(
+    bus: Bus, tmp_path: Path
+) -> None:
+    site = Site(bus, tmp_path)
+    async with site.running() as process:
+        for at in range(4):
+            await process.collection.write(page(at))
+        live, around, told = process.live, process.trimming._around, asyncio.Event()
+
+        async def applied() -> None:
+            told.set()
+            await live.wait_for((await around.logs.extent(site.key)).last)
+
+        await live.save_soon(live.view.position)
+        past = Repeats(around.past, applied)
+        trimming = Trimming(process.vectors.opening.kept, replace(around, past=past), site.log_bytes_max)
+        # Nothing is applied for a while, so that nothing newer can be saved while the log fills.
+        async with trimming.running(), asyncio.TaskGroup() as tasks, live._writing:
+            for at in range(4, 30):
+                tasks.create_task(process.collection.write(page(at)))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), 2)
+        assert len(await process.content()) == 30 * PAGE
+
+
+def page(at: int) -> Upserts:
+    """A write of 4 kB."""
+    return Upserts([f"{at}-{i}" for i in range(PAGE)], np.full((PAGE, 32), at, np.float32))
