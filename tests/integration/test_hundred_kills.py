@@ -130,9 +130,10 @@ def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -
         # The agent says that it serves once its host is reported, for which the bus must be back.
         for service in (stream.agent, stream.ledger):
             until(lambda: asyncio.run(service.health()) == "SERVING", 60, f"{service.name} is back")  # noqa: B023
-        asyncio.run(_hurry(stream.bus.url))
+        last = asyncio.run(_hurry(stream.bus.url))
+        # The agent goes on meanwhile, so that there may be no moment at which nothing waits for the ledger.
+        until(lambda: asyncio.run(_kept_to(stream.bus.url)) >= last, 300, "the ledger has kept what the bus held")
         # Told to leave, the agent takes no more samples; what it has not sent by then it sends when it is back.
-        until(lambda: asyncio.run(_caught_up(stream.bus.url)), 300, "the ledger has kept what the bus holds")
         stream.agent.terminate()
         stream.agent.exit_code()
         until(lambda: asyncio.run(_caught_up(stream.bus.url)), 300, "the ledger has kept the last samples")
@@ -149,9 +150,18 @@ def test_no_acknowledged_sample_is_lost_and_none_is_kept_twice(tmp_path: Path) -
         assert kept[message] == (samples, pytest.approx(joules, rel=1e-12)), message
 
 
-async def _hurry(url: str) -> None:
+async def _hurry(url: str) -> int:
+    """Have the ledger get soon what it held when it was killed; gives the last message that the stream holds."""
     async with _jetstream(url) as jetstream:
         await deliver_again_soon(jetstream)
+        return (await jetstream.stream_info(STREAM)).state.last_seq
+
+
+async def _kept_to(url: str) -> int:
+    """To which message the ledger has acknowledged all."""
+    async with _jetstream(url) as jetstream:
+        floor = (await jetstream.consumer_info(STREAM, "ledger")).ack_floor
+        return floor.stream_seq if floor else 0
 
 
 async def _caught_up(url: str) -> bool:

@@ -74,7 +74,7 @@ async def taken_in_by(site: Site, worker: psutil.Process) -> None:
             async with site.http as http:
                 answer = await http.get("/v2/health/ready")
                 port = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
-                if port in callers_ports(worker):
+                if port in callers_ports(site, worker):
                     return
 
 
@@ -103,7 +103,7 @@ async def test_a_caller_of_a_worker_that_is_stuck_is_cut_off_and_answered_when_h
         async with running.http as http:
             answer = await http.get("/v2/health/ready")
             port = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
-            stuck = next(worker for worker in workers(running) if port in callers_ports(worker))
+            stuck = next(worker for worker in workers(running) if port in callers_ports(running, worker))
             os.kill(stuck.pid, signal.SIGSTOP)
             with pytest.raises(httpx.TransportError):
                 await http.get("/v2/models/doubling")
