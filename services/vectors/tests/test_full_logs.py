@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ergonaut_common.bus import Bus
+from ergonaut_vectors import appending
 from ergonaut_vectors.appending import Appender
 from ergonaut_vectors.archive.trimming import Trimming
 from ergonaut_vectors.domain.batches import Batch
@@ -24,28 +26,43 @@ from .sites import Site
 PAGE = 30
 
 
-class JustTrimmed(FakeLog):
-    """A log that gets room between refusing a message and its answer."""
+class Refusing(FakeLog):
+    """A log that has no room for the first message that it is sent, and has it before that is answered."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.trimmed: Callable[[], None] | None = None
+        self.refuses = True
+        self.trimmed: Callable[[], None] = lambda: None
 
     async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
-        if self.trimmed is not None:
+        if self.refuses:
+            self.refuses = False
             self.trimmed()
-            self.trimmed = None
             raise LogFull("the log is full")
         return await super().append(key, content, after, name=name, behind=behind)
 
 
-async def test_room_that_comes_while_a_write_is_refused_is_not_missed() -> None:
-    log = JustTrimmed()
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_write_that_was_refused_goes_on_when_there_is_room(
+    is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this node trims the log it is told at once, also when that was while it was refused; else it tries now and then."""
+    monkeypatch.setattr(appending, "ROOM_AGAIN_SECONDS", 600 if is_told else 0.01)
+    log = Refusing()
     await log.make(KEY)
     appender = Appender(KEY, log, room_seconds=600)
-    log.trimmed = appender.try_again
+    if is_told:
+        log.trimmed = appender.try_again
     async with asyncio.timeout(10):
         assert await appender.append(Batch(rows("x"))) == 1
+
+
+async def test_a_write_for_which_there_is_never_room_is_told_so() -> None:
+    log = FakeLog()
+    log._bytes_max = 10
+    await log.make(KEY)
+    with pytest.raises(LogFull):
+        await Appender(KEY, log, room_seconds=0.05).append(Batch(rows("x")))
 
 
 class Repeats:

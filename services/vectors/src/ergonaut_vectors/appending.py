@@ -6,6 +6,7 @@ in the order in which they were begun first, and what came later waits for them:
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,9 @@ ATTEMPTS_MAX = 5
 
 UNDER_WAY_MAX = 256
 """Messages of one log that wait for their acknowledgement; so many keep the disk of a log busy, and are 64 MiB at most."""
+
+ROOM_AGAIN_SECONDS = 0.5
+"""Before a full log is tried again where nobody says that it has room: as often as those who trim look at it."""
 
 Written = asyncio.Future[int]
 
@@ -173,11 +177,13 @@ def head_of(last: LogMessage | None) -> Head:
 
 
 async def _roomier_by(give_up_at: float, roomier: asyncio.Event, error: LogFull) -> None:
-    try:
-        async with asyncio.timeout_at(give_up_at):
-            await roomier.wait()
-    except TimeoutError:
+    """Return when it is worth trying again: another node may trim the log, which tells nobody here."""
+    now = asyncio.get_running_loop().time()
+    if now >= give_up_at:
         raise error from None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(min(now + ROOM_AGAIN_SECONDS, give_up_at)):
+            await roomier.wait()
 
 
 async def _last_of(written: list[Written]) -> int:
