@@ -177,6 +177,10 @@ async def test_what_a_killed_process_began_to_mirror_is_not_taken_for_another_co
         begun.append(record)
         raise Unavailable("the process is killed before it has written down what it mirrors")
 
+    async def is_mirrored() -> None:
+        if await mirrors._logs.last(Key("default", "books")) is None:
+            raise NotFound("nothing is mirrored yet")
+
     async with joined(tmp_path) as (_, vectors, _, mirrored, own, mirrors):
         await (await vectors.create("default", Schema("books", 4))).write(upserts("a", "b"))
         with monkeypatch.context() as patched:
@@ -184,7 +188,7 @@ async def test_what_a_killed_process_began_to_mirror_is_not_taken_for_another_co
             while not begun:
                 with contextlib.suppress(Unavailable):
                     await mirrors.round()
-        assert await soon(lambda: mirrors._logs.last(Key("default", "books")))
+        await soon(is_mirrored)
         await vectors.drop("default", "books")
         written = dict(await (await vectors.create("default", Schema("books", 4))).write(upserts("c")))
         await soon(mirrors.round)
