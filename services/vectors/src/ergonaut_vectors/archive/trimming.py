@@ -12,7 +12,7 @@ from functools import partial
 
 from prometheus_client import Counter
 
-from ergonaut.errors import ErgonautError
+from ergonaut.errors import ErgonautError, Unavailable
 from ergonaut_common.clock import Clock
 from ergonaut_common.lifetimes import stopped
 from ergonaut_common.observe import get_logger
@@ -126,7 +126,9 @@ class Trimming:
         try:
             async with self._room:
                 with live.used():
-                    self._rested[record.store_of(number)] = await self.trim(record, number, live)
+                    rested = self._rested[record.store_of(number)] = await self.trim(record, number, live)
+            if not rested:
+                await self._newer(live)
         except Exception as error:
             # Whatever it was, the log still has all; where it gets full its writers are told.
             known = isinstance(error, ErgonautError | TimeoutError)
@@ -134,6 +136,11 @@ class Trimming:
             await self._around.clock.sleep(AGAIN_SECONDS)
         finally:
             del self._at_work[record.store_of(number)]
+
+    async def _newer(self, live: LiveShard) -> None:
+        """Return when there is something newer than what is saved, or has not been for long: the shelf is not asked in vain."""
+        with contextlib.suppress(Unavailable), live.used():
+            await live.wait_for(live.saved_position + 1)
 
     async def _forget(self, record: Record, number: int, state: Snapshot) -> None:
         """Have the log begin with the last message that is in a state, so that what follows can be seen to follow."""
