@@ -12,7 +12,7 @@ import pytest
 
 from ergonaut_common.bus import Bus
 from ergonaut_vectors import appending
-from ergonaut_vectors.appending import Appender
+from ergonaut_vectors.appending import ATTEMPTS_MAX, Appender
 from ergonaut_vectors.archive.trimming import Trimming
 from ergonaut_vectors.domain.batches import Batch
 from ergonaut_vectors.domain.records import Key
@@ -20,23 +20,23 @@ from ergonaut_vectors.domain.segments.writes import Upserts
 from ergonaut_vectors.fakes import FakeLog
 from ergonaut_vectors.ports import LogFull
 
-from .hindered import KEY, rows
+from .hindered import KEY, ids_of, rows
 from .sites import Site
 
 PAGE = 30
 
 
 class Refusing(FakeLog):
-    """A log that has no room for the first message that it is sent, and has it before that is answered."""
+    """A log that has no room for what it is sent first, so many times, and tells of being trimmed before it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.refuses = True
+        self.refusals = times
         self.trimmed: Callable[[], None] = lambda: None
 
     async def append(self, key: Key, content: bytes, after: int, *, name: str = "", behind: str = "") -> int:
-        if self.refuses:
-            self.refuses = False
+        if self.refusals and not after:
+            self.refusals -= 1
             self.trimmed()
             raise LogFull("the log is full")
         return await super().append(key, content, after, name=name, behind=behind)
@@ -55,6 +55,17 @@ async def test_a_write_that_was_refused_goes_on_when_there_is_room(
         log.trimmed = appender.try_again
     async with asyncio.timeout(10):
         assert await appender.append(Batch(rows("x"))) == 1
+
+
+async def test_writes_behind_one_that_finds_no_room_wait_as_long_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appending, "ROOM_AGAIN_SECONDS", 0.01)
+    log = Refusing(2 * ATTEMPTS_MAX)
+    await log.make(KEY)
+    appender = Appender(KEY, log, room_seconds=600)
+    async with asyncio.timeout(10):
+        positions = await asyncio.gather(*(appender.append(Batch(rows(f"{at}"))) for at in range(3)))
+    assert positions == [1, 2, 3]
+    assert ids_of(log) == [["0"], ["1"], ["2"]]
 
 
 async def test_a_write_for_which_there_is_never_room_is_told_so() -> None:
@@ -87,6 +98,7 @@ async def test_a_log_that_fills_behind_a_state_that_is_on_the_shelf_is_looked_at
         for at in range(4):
             await process.collection.write(page(at))
         live, around, told = process.live, process.trimming._around, asyncio.Event()
+        live._appender._room_seconds = 60  # a slow machine is not what this is about
 
         async def applied() -> None:
             told.set()

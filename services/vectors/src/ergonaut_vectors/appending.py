@@ -80,7 +80,8 @@ class Appender:
     async def append(self, batch: Batch, number: int | None = None) -> int:
         """Write a batch and give its position; it is on disk then. After Unavailable it may or may not have been written."""
         number = self.begin() if number is None else number
-        give_up_at = asyncio.get_running_loop().time() + self._room_seconds
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._room_seconds
         try:
             tries = 0
             while tries < ATTEMPTS_MAX:
@@ -89,9 +90,10 @@ class Appender:
                     return await _last_of(await self._placed(number, batch, head))
                 except Conflict:
                     # Nothing of it stands where it should: it was begun behind something that failed, or another process wrote.
-                    # Behind what finds no room it begins as often as that tries again, which gives up in time.
+                    # Behind what finds no room it begins as often as that tries again.
                     self._unplaced.add(number)
-                    tries += not self._is_full
+                    if not self._is_full or loop.time() >= give_up_at:
+                        tries += 1
                 except LogFull as error:
                     # Whatever was begun later waits behind it, so that the order stays.
                     self._unplaced.add(number)
@@ -177,7 +179,7 @@ def head_of(last: LogMessage | None) -> Head:
 
 
 async def _roomier_by(give_up_at: float, roomier: asyncio.Event, error: LogFull) -> None:
-    """Return when it is worth trying again: another node may trim the log, which tells nobody here."""
+    """Return when it is worth trying again: another node may trim the log, which tells nobody here. Too late raises the error."""
     now = asyncio.get_running_loop().time()
     if now >= give_up_at:
         raise error from None

@@ -87,7 +87,7 @@ class Trimming:
                     await stopped(each)
 
     async def trim(self, record: Record, number: int, live: LiveShard) -> int:
-        """Take the steps that are due on one shard; gives the bytes of its log in which none is left, 0 where one is.
+        """Take the steps that are due on one shard; gives the bytes of its log when none was left, 0 where one still is.
 
         Raises what the log or the shelf raises.
         """
